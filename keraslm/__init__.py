@@ -1,0 +1,54 @@
+"""keraslm: LSTM language models on any Keras 3 backend.
+
+    import keraslm, keraslm_onnx
+
+    run = keraslm.train(train="train.txt", valid="valid.txt", preset="small", backend="jax")
+    print(keraslm.evaluate(run, "valid.txt").perplexity)
+    keraslm_onnx.export(run, "model.onnx")
+    print(keraslm_onnx.load("model.onnx").score("a sentence to score"))
+
+`import keraslm` loads neither Keras nor a backend; names are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "keraslm.config",
+    "DataConfig": "keraslm.config",
+    "KeraslmError": "keraslm.errors",
+    "ModelConfig": "keraslm.config",
+    "PRESETS": "keraslm.presets",
+    "Run": "keraslm.run",
+    "TrainConfig": "keraslm.config",
+    "build_model": "keraslm.model",
+    "evaluate": "keraslm.api",
+    "load_model": "keraslm.api",
+    "load_run": "keraslm.api",
+    "preset": "keraslm.presets",
+    "train": "keraslm.api",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from keraslm.api import evaluate, load_model, load_run, train
+    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
+    from keraslm.errors import KeraslmError
+    from keraslm.model import build_model
+    from keraslm.presets import PRESETS, preset
+    from keraslm.run import Run
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keraslm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

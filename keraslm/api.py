@@ -1,0 +1,103 @@
+"""The Python API of the training side: each function is what the command of that name does.
+
+Nothing here imports Keras at the top: a call first fixes the backend, then imports what needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keraslm.backend import require, select_backend
+from keraslm.presets import preset as preset_config
+from keraslm.run import LATEST, Run, check_free
+from keraslm.text.corpus import TextFile
+
+if TYPE_CHECKING:
+    import keras
+
+    from keraslm.evaluation import Evaluation
+
+
+def train(
+    *,
+    preset: str = "tiny",
+    backend: str | None = None,
+    run: str | Path | None = None,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    verbose: int | str = "auto",
+    say: Callable[[str], None] = print,
+    **fields: Any,
+) -> Run:
+    """Train a language model.
+
+    Args:
+        preset: `"tiny"`, `"small"`, `"medium"` or `"large"`.
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND` or the first one installed.
+        run: folder to make; None makes `runs/<date>-<time>`.
+        overwrite: replace a run that is already there.
+        tensorboard: write TensorBoard events too (needs tensorboardX).
+        verbose: Keras' progress: 0 nothing, 1 a bar, 2 a line an epoch, "auto".
+        say: takes each line of progress text.
+        **fields: any field of `ModelConfig`, `DataConfig` or `TrainConfig`, e.g. `train="text.txt"`, `epochs=3`.
+
+    Returns:
+        the trained run.
+
+    Example:
+        >>> run = keraslm.train(train="train.txt", valid="valid.txt", preset="small", backend="jax")
+    """
+    fields = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+    config = preset_config(preset, **fields)
+    if run is not None:
+        check_free(Path(run), overwrite)
+    select_backend(backend)
+    if tensorboard:
+        require("tensorboardX", extra="tensorboard", purpose="--tensorboard")
+    from keraslm.training import train_run
+
+    return train_run(config, run, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, say=say)
+
+
+def load_run(path: str | Path = LATEST) -> Run:
+    """Open a run folder: its configuration, tokenizer and metrics. Needs no Keras."""
+    return Run.open(path)
+
+
+def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None = None) -> keras.Model:
+    """The trained network of a run as a stateful `keras.Model`, ids `(B, T)` to logits `(B, T, V)`."""
+    run = run if isinstance(run, Run) else load_run(run)
+    select_backend(backend)
+    from keraslm.evaluation import load_model as build
+
+    return build(run, batch_size)
+
+
+def evaluate(
+    run: Run | str | Path,
+    text: str | Path,
+    *,
+    tutorial: bool = False,
+    errors: str = "strict",
+    backend: str | None = None,
+) -> Evaluation:
+    """Perplexity of a text file under a run, over every token.
+
+    Args:
+        run: a run or its folder.
+        text: path of the text; `"-"` is standard input.
+        tutorial: count as the PTB tutorial does.
+        errors: `"strict"` or `"replace"`, for invalid UTF-8.
+        backend: as in `train`.
+
+    Returns:
+        an `Evaluation`: tokens, words, OOVs, nats, perplexity.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    select_backend(backend)
+    from keraslm.evaluation import evaluate_run
+
+    return evaluate_run(run, TextFile(text, errors), tutorial)
+

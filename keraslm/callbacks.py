@@ -1,0 +1,189 @@
+"""What happens around `fit()`: state resets, the stop at a non-finite loss, saved weights, metrics, curve, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any, TextIO
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.checkpoint import weight_shapes, write_weights
+from keraslm.config import TrainConfig
+from keraslm.errors import NonFiniteLossError
+from keraslm.model import reset_states, stateful_layers
+from keraslm.run import Run
+
+Logs = dict[str, Any] | None
+
+
+class ResetStates(keras.callbacks.Callback):
+    """Start each epoch and each evaluation from a zero state; give training its state back after a validation.
+
+    The one place where state is reset during `fit()` and `evaluate()`. Keras itself never resets recurrent state in
+    `fit()`, and validation runs on the same variables as training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        reset_states(self.model)
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        convert = keras.ops.convert_to_numpy
+        self._kept = [(np.array(convert(s.h)), np.array(convert(s.c))) for s in stateful_layers(self.model)]
+        reset_states(self.model)
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        for layer, (h, c) in zip(stateful_layers(self.model), self._kept, strict=True):
+            layer.h.assign(h)
+            layer.c.assign(c)
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Raise `NonFiniteLossError` before weights of a diverged training replace good ones.
+
+    Args:
+        every: windows between looks; a look waits for the device, so not every window. An epoch's end is always
+            looked at, before its weights are saved.
+    """
+
+    def __init__(self, every: int = 50):
+        super().__init__()
+        self.every = every
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if (batch + 1) % self.every == 0:
+            self._check(logs, f"up to window {batch + 1} of epoch {self._epoch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._check(logs, f"at the end of epoch {epoch + 1}")
+
+    def _check(self, logs: Logs, when: str) -> None:
+        for name, value in (logs or {}).items():
+            if name.endswith("loss") and not math.isfinite(float(value)):
+                raise NonFiniteLossError(
+                    f"The {name} became {float(value)} {when}. The weights of the last good epoch, if there is one, "
+                    "are kept. Try a lower --learning-rate, a lower --clip-norm or a smaller --init-scale."
+                )
+
+
+class SaveWeights(keras.callbacks.Callback):
+    """Write `weights.safetensors` of a run at each epoch's end.
+
+    Args:
+        run: the run folder.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        names = weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)
+        values = {v.path: keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
+        write_weights(self.run.weights_path, {name: values[name] for name in names})
+
+
+class MetricsLog(keras.callbacks.Callback):
+    """Append a JSON row to `metrics.jsonl` for each epoch and, on request, every few windows.
+
+    An epoch's row: `epoch` (from 1), `loss` (nats a window as the loss averages them), `perplexity`, `val_loss`,
+    `val_perplexity`, `learning_rate`, `tokens`, `seconds` (training and validation). A window row: `epoch`, `window`
+    (from 1), `loss` (mean over the windows since the row before).
+
+    Args:
+        run: the run folder.
+        tokens: tokens that an epoch predicts.
+    """
+
+    def __init__(self, run: Run, tokens: int):
+        super().__init__()
+        self.run = run
+        self.tokens = tokens
+        self.every = run.config.train.log_every
+        self._file: TextIO | None = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self._file = self.run.metrics_path.open("a", encoding="utf-8")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._epoch, self._start = epoch, time.perf_counter()
+        self._seen, self._sum = 0, 0.0
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if self.every and (batch + 1) % self.every == 0:
+            total = float((logs or {})["loss"]) * (batch + 1)  # Keras' logs hold the epoch's running mean
+            mean = (total - self._sum) / (batch + 1 - self._seen)
+            self._seen, self._sum = batch + 1, total
+            self._write({"epoch": self._epoch + 1, "window": batch + 1, "loss": mean})
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        row: dict[str, Any] = {"epoch": epoch + 1}
+        row |= {name: float(value) for name, value in (logs or {}).items()}
+        row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
+        self._write(row)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        if self._file:
+            self._file.close()
+
+    def _write(self, row: dict[str, Any]) -> None:
+        assert self._file is not None
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+
+class LearningCurve(keras.callbacks.Callback):
+    """Draw perplexity by epoch into `learning_curve.png` at each epoch's end; needs matplotlib.
+
+    Args:
+        run: the run folder.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        from keraslm.plots import learning_curve
+
+        learning_curve(self.run.epochs(), self.run.path / "learning_curve.png")
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Write each epoch's figures as TensorBoard scalars, through tensorboardX, on any backend.
+
+    Keras' own callback of that name imports TensorFlow whatever the backend is.
+
+    Args:
+        run: events go to the folder `tensorboard` inside it.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__()
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(run.path / "tensorboard"))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        for name, value in (logs or {}).items():
+            self._writer.add_scalar(name, float(value), epoch + 1)
+        self._writer.flush()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        self._writer.close()
+
+
+def learning_rate_schedule(config: TrainConfig) -> keras.callbacks.Callback:
+    """Set the learning rate at each epoch's start, and report it as `learning_rate`."""
+    return keras.callbacks.LearningRateScheduler(lambda epoch, _: config.learning_rate_of(epoch))

@@ -1,0 +1,77 @@
+"""Weights on disk: one safetensors file, names and shapes checked, nothing executed. No Keras here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.config import ModelConfig
+from keraslm.errors import RunError
+from keraslm.run import atomic_path
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every trained weight, lowest layer first.
+
+    Example:
+        >>> weight_shapes(ModelConfig(num_layers=1, units=2), vocab_size=5)["lstm_0/kernel"]
+        (2, 8)
+    """
+    shapes: dict[str, tuple[int, ...]] = {"embedding/embeddings": (vocab_size, config.embedding_size)}
+    inputs = config.embedding_size
+    for number in range(config.num_layers):
+        shapes[f"lstm_{number}/kernel"] = (inputs, 4 * config.units)
+        shapes[f"lstm_{number}/recurrent_kernel"] = (config.units, 4 * config.units)
+        shapes[f"lstm_{number}/bias"] = (4 * config.units,)
+        inputs = config.units
+    shapes["logits/kernel"] = (config.units, vocab_size)
+    shapes["logits/bias"] = (vocab_size,)
+    return shapes
+
+
+def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write weights; a reader sees the old file or the whole new one."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, temporary)
+
+
+def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
+    """Read weights and check each against what the configuration asks for.
+
+    Raises:
+        RunError: file missing or damaged; a tensor missing, left over, of another shape or type, or not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        raise RunError(f"{path}: no weights. The training ended before its first epoch did, or the folder is damaged.")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path}: damaged, not a whole safetensors file ({error}).") from error
+    expected = weight_shapes(config, vocab_size)
+    if weights.keys() != expected.keys():
+        odd = sorted(weights.keys() ^ expected.keys())
+        raise RunError(f"{path}: does not fit config.json; missing or unexpected tensors: {', '.join(odd)}.")
+    for name, shape in expected.items():
+        _check_tensor(f"{path}: tensor {name}", weights[name], shape)
+    return weights
+
+
+def _check_tensor(where: str, value: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    if value.shape != shape or value.dtype != np.float32:
+        raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json asks for float32 {shape}.")
+    bad = int(value.size - np.isfinite(value).sum())
+    if bad:
+        raise RunError(
+            f"{where} holds {bad} values that are NaN or infinite. The training diverged; train again with a lower "
+            "--learning-rate or --clip-norm."
+        )

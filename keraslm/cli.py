@@ -1,0 +1,76 @@
+"""The command table, and the one place where an exception becomes a sentence and an exit code.
+
+Exit codes: 0 done, 1 failed at run time, 2 wrong use or bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from keraslm import __version__
+from keraslm.errors import KeraslmError, UsageError
+
+DEBUG = "--debug"
+
+app = App(
+    name="keraslm",
+    version=__version__,
+    help="Train an LSTM language model, export it to one ONNX file, score any text with it.",
+    help_format="plaintext",
+    help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
+)
+_VERBS = {
+    "train": "Train a language model and leave it in a run folder.",
+    "evaluate": "Perplexity of a text under a trained run, over every token.",
+    "export": "Write a run as one ONNX file, verified before it is published.",
+    "score": "Score text with a model file: log-probability and surprisal of each token.",
+    "generate": "Continue a prompt with words drawn from a model file.",
+    "show": "Describe a run folder or a model file.",
+}
+for _verb, _help in _VERBS.items():
+    app.command(f"keraslm.commands.{_verb}:{_verb}", name=_verb, help=_help)
+
+
+def main() -> None:
+    """Entry point of the program `keraslm`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; return its exit code."""
+    debug = DEBUG in arguments
+    try:
+        app([a for a in arguments if a != DEBUG], exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Nothing more can be written, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("keraslm: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    sys.stdout.flush()
+    if isinstance(error, KeraslmError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, CycloptsError):
+        message, code = f"{' '.join(str(error).split())} See keraslm --help.", UsageError.exit_code
+    else:
+        message, code = (
+            f"unexpected {type(error).__name__}: {error}. This is a fault of keraslm; {DEBUG} shows the traceback.",
+            1,
+        )
+    print(f"keraslm: {message}", file=sys.stderr)
+    return code

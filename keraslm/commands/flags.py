@@ -1,0 +1,44 @@
+"""Command-line flags made from the configuration's fields, all optional: what is not given stays with the preset."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Optional, get_type_hints
+
+from cyclopts import Group, Parameter
+
+from keraslm.config import DataConfig, ModelConfig, TrainConfig
+
+
+def _flags(config: type[Any], title: str, order: int) -> Any:
+    """A flat parameter type with one optional flag for each field of a configuration class."""
+    hints = get_type_hints(config)
+    fields: list[Any] = [
+        (
+            f.name,
+            Annotated[Optional[hints[f.name]], Parameter(help=_help(f))],  # noqa: UP045
+            dataclasses.field(default=None),
+        )
+        for f in dataclasses.fields(config)
+    ]
+    made = dataclasses.make_dataclass(f"{config.__name__}Flags", fields, frozen=True)
+    group = Group(f"{title} (default: the preset's)", sort_key=order)
+    return Annotated[made, Parameter(name="*", group=group, accepts_keys=True)], made()
+
+
+def _help(f: dataclasses.Field[Any]) -> str:
+    default = f" Small: {f.default:g}." if type(f.default) in (int, float) else ""
+    return str(f.metadata["help"]) + default
+
+
+ModelFlags: Any
+DataFlags: Any
+TrainFlags: Any
+DataFlags, NO_DATA = _flags(DataConfig, "Data", 1)
+ModelFlags, NO_MODEL = _flags(ModelConfig, "Model", 2)
+TrainFlags, NO_TRAIN = _flags(TrainConfig, "Training", 3)
+
+
+def given(*flags: Any) -> dict[str, Any]:
+    """The flags that were given, as flat configuration changes."""
+    return {name: value for part in flags for name, value in vars(part).items() if value is not None}

@@ -1,0 +1,58 @@
+"""`keraslm train`"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from keraslm.commands.flags import NO_DATA, NO_MODEL, NO_TRAIN, DataFlags, ModelFlags, TrainFlags, given
+
+PROGRESS = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
+
+
+def train(
+    *,
+    preset: Literal["tiny", "small", "medium", "large"] = "tiny",
+    backend: Literal["jax", "tensorflow", "torch"] | None = None,
+    run: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    progress: Literal["auto", "bar", "line", "none"] = "auto",
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    data_flags: DataFlags = NO_DATA,
+    model_flags: ModelFlags = NO_MODEL,
+    train_flags: TrainFlags = NO_TRAIN,
+) -> None:
+    """Train a language model and leave it in a run folder.
+
+    Without --train or --data it trains on a text that every Python carries, its own language reference.
+
+    Parameters
+    ----------
+    preset
+        Configuration to start from: tiny is a first model in a minute or two; small, medium and large are those of
+        Zaremba et al. 2014.
+    backend
+        Keras backend. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
+    run
+        Run folder to make. Default: runs/<date>-<time>. runs/latest always points at the run started last.
+    overwrite
+        Replace a run that is already in the folder.
+    progress
+        Keras' progress: a bar, a line an epoch, or nothing; auto shows a bar on a terminal and lines elsewhere.
+    tensorboard
+        Write TensorBoard events to the folder tensorboard of the run.
+    """
+    from keraslm.api import train as run_training
+
+    trained = run_training(
+        preset=preset,
+        backend=backend,
+        run=run,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        verbose=PROGRESS[progress],
+        **given(data_flags, model_flags, train_flags),
+    )
+    last = trained.epochs()[-1]
+    which = "val_perplexity" if "val_perplexity" in last else "perplexity"
+    print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")

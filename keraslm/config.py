@@ -1,0 +1,212 @@
+"""The configuration of a run: three frozen dataclasses, checked when they are built.
+
+Each field carries its sentence, unit and source in `metadata`; the command line makes its flags from them, so a field
+is described in one place. Field names are unique over the three classes, so that a flat set of keyword arguments names
+a configuration: `Config().replace(units=650, epochs=39)`.
+
+Sources named below:
+
+    Zaremba      Zaremba, Sutskever and Vinyals 2014, "Recurrent Neural Network Regularization", arXiv:1409.2329
+    PTB tutorial the program published with TensorFlow's recurrent network tutorial, which follows Zaremba
+    Gal          Gal and Ghahramani 2016, "A Theoretically Grounded Application of Dropout in RNNs", arXiv:1512.05287
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from keraslm.errors import ConfigError
+
+BACKENDS = ("jax", "tensorflow", "torch")
+
+
+def _field(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes, initialisation and dropout of the network.
+
+    Example:
+        >>> ModelConfig(units=650, num_layers=2).embedding_size
+        650
+    """
+
+    num_layers: int = _field(2, "Stacked LSTM layers. Source: Zaremba.")
+    units: int = _field(200, "Units of each LSTM layer. Source: Zaremba, small 200, medium 650, large 1500.")
+    embedding_dim: int = _field(0, "Size of a token's embedding; 0 means as many as units. Source: Zaremba.")
+    embedding_dropout: float = _field(
+        0.0,
+        "Rate of dropout on the embedding's output, a fresh mask each step, 0 <= rate < 1. "
+        "Source: Zaremba, section 3 (medium 0.5, large 0.65).",
+    )
+    recurrent_dropout: float = _field(
+        0.0,
+        "Rate of dropout on h inside the recurrence, one mask a row and window, 0 <= rate < 1. "
+        "Source: Gal, section 4; Zaremba uses none.",
+    )
+    output_dropout: float = _field(
+        0.0,
+        "Rate of dropout on every LSTM layer's output, the last one too, a fresh mask each step, 0 <= rate < 1. "
+        "Source: Zaremba, section 3.",
+    )
+    forget_bias: float = _field(
+        0.0, "Start value of the forget gate's bias. Source: PTB tutorial, 0; Keras' default is 1 (Jozefowicz 2015)."
+    )
+    init_scale: float = _field(
+        0.1,
+        "All weights but biases start uniform in [-init_scale, init_scale]. "
+        "Source: Zaremba, small 0.1, medium 0.05, large 0.04.",
+    )
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "num_layers", self.num_layers >= 1, "at least 1")
+        _check(self, "units", self.units >= 1, "at least 1")
+        _check(self, "embedding_dim", self.embedding_dim >= 0, "0 (as many as units) or more")
+        for name in ("embedding_dropout", "recurrent_dropout", "output_dropout"):
+            _check(self, name, 0.0 <= getattr(self, name) < 1.0, "a rate of at least 0 and below 1")
+        _check(self, "init_scale", self.init_scale > 0.0, "above 0")
+
+    @property
+    def embedding_size(self) -> int:
+        """Size of an embedding vector, with `embedding_dim=0` resolved."""
+        return self.embedding_dim or self.units
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The texts and how they become token ids. Without any path, the corpus embedded in Python is used."""
+
+    train: str = _field("", "Text to train on, one sentence a line, plain or gzip.")
+    valid: str = _field("", "Text to validate on after each epoch.")
+    data: str = _field("", "Folder with train, valid and test files in the usual names, instead of --train and --valid.")
+    errors: Literal["strict", "replace"] = _field(
+        "strict", "Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD and counts."
+    )
+    vocab_size: int = _field(
+        10000, "Largest number of words in the vocabulary, <eos> and <unk> included. Source: PTB tutorial."
+    )
+    min_count: int = _field(1, "A word seen fewer times in the training text becomes <unk>.")
+    lowercase: bool = _field(False, "Lowercase the text.")
+    split_punctuation: bool = _field(False, "Make every punctuation character a word of its own.")
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "errors", self.errors in ("strict", "replace"), "strict or replace")
+        _check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
+        _check(self, "min_count", self.min_count >= 1, "at least 1")
+        if self.data and (self.train or self.valid):
+            raise ConfigError("--data names a folder with all texts; give either --data, or --train and --valid.")
+        if self.valid and not self.train:
+            raise ConfigError(f"--valid {self.valid} was given without --train; give both, or --data DIR.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Truncated backpropagation through time with plain SGD."""
+
+    batch_size: int = _field(20, "Rows of the stream that are trained side by side. Source: Zaremba.")
+    num_steps: int = _field(20, "Tokens of a row in one window; the gradient is cut there. Source: Zaremba, 20 and 35.")
+    epochs: int = _field(13, "Passes over the training text. Source: PTB tutorial, small 13, medium 39, large 55.")
+    learning_rate: float = _field(1.0, "Step size of SGD, on the loss summed over steps. Source: Zaremba.")
+    lr_decay: float = _field(0.5, "Factor on the learning rate, once an epoch. Source: Zaremba.")
+    lr_decay_from: int = _field(
+        4, "Epochs at full learning rate; the decay sets in after them. Source: PTB tutorial, max_epoch."
+    )
+    clip_norm: float = _field(5.0, "Largest global norm of the gradient; 0 means no clipping. Source: Zaremba.")
+    average_across_timesteps: bool = _field(
+        False, "Average the loss over the steps of a window instead of summing. Source: sequence_loss of TensorFlow 1."
+    )
+    average_across_batch: bool = _field(
+        True, "Average the loss over rows instead of summing. Source: PTB tutorial, sequence_loss."
+    )
+    seed: int = _field(0, "Seed of initial weights and dropout; initial weights are the same on every backend.")
+    log_every: int = _field(0, "Windows between loss rows in metrics.jsonl; 0 means epochs only.")
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("batch_size", "num_steps", "epochs"):
+            _check(self, name, getattr(self, name) >= 1, "at least 1")
+        _check(self, "learning_rate", self.learning_rate > 0.0, "above 0")
+        _check(self, "lr_decay", 0.0 < self.lr_decay <= 1.0, "above 0 and at most 1")
+        for name in ("lr_decay_from", "clip_norm", "log_every"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "seed", 0 <= self.seed < 2**32, "between 0 and 2**32 - 1")
+
+    def learning_rate_of(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0: `lr * decay ** max(epoch + 1 - decay_from, 0)` (PTB tutorial).
+
+        Example:
+            >>> [TrainConfig().learning_rate_of(epoch) for epoch in range(6)]
+            [1.0, 1.0, 1.0, 1.0, 0.5, 0.25]
+        """
+        return float(self.learning_rate * self.lr_decay ** max(epoch + 1 - self.lr_decay_from, 0))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration: model, data and training.
+
+    Example:
+        >>> Config().replace(units=650).model.units
+        650
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed, named flatly.
+
+        Raises:
+            ConfigError: for a name that no part has, or a value that its part refuses.
+        """
+        parts: dict[str, Any] = {}
+        for part in dataclasses.fields(self):
+            value = getattr(self, part.name)
+            own = {f.name: changes.pop(f.name) for f in dataclasses.fields(value) if f.name in changes}
+            parts[part.name] = dataclasses.replace(value, **own)
+        if changes:
+            known = sorted(f.name for part in parts.values() for f in dataclasses.fields(part))
+            raise ConfigError(f"Unknown configuration field {next(iter(changes))!r}. Known are: {', '.join(known)}.")
+        return Config(**parts)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as `config.json` holds them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Config:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: when a part is missing, a field is unknown or a value is refused.
+        """
+        config = cls()
+        for part in dataclasses.fields(cls):
+            section = values.get(part.name) if isinstance(values, dict) else None
+            if not isinstance(section, dict):
+                raise ConfigError(f"The configuration has no section {part.name!r}.")
+            config = config.replace(**section)
+        return config
+
+
+def _check(part: object, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {getattr(part, name)!r}, but must be {expected}.")
+
+
+def _check_types(part: Any) -> None:
+    """Refuse a value of another type than its default's, NaN and infinity included; an int will do for a float."""
+    for f in dataclasses.fields(part):
+        value, kind = getattr(part, f.name), type(f.default)
+        if kind is float and type(value) is int:
+            object.__setattr__(part, f.name, float(value))
+        elif type(value) is not kind or (kind is float and not math.isfinite(value)):
+            raise ConfigError(f"{f.name} is {value!r}, but must be of type {kind.__name__} and finite.")

@@ -1,0 +1,44 @@
+"""The windows of a stream as what `fit()` and `evaluate()` take."""
+
+from __future__ import annotations
+
+import keras
+
+from keraslm.errors import UsageError
+from keraslm.text.stream import Window, Windows
+
+
+class WindowDataset(keras.utils.PyDataset):
+    """The windows of a stream in order, one window a batch.
+
+    The order is the text: pass `shuffle=False` to `fit()`, whose default is to shuffle. A dataset that is asked for
+    windows out of order raises instead of training on a scrambled text.
+
+    Args:
+        windows: the stream, cut into windows.
+
+    Example:
+        >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
+    """
+
+    def __init__(self, windows: Windows):
+        super().__init__()
+        self.windows = windows
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Window:
+        """Inputs and targets of a window, int32 of shape `(B, T)` each.
+
+        Raises:
+            UsageError: when the window asked for is neither the next one nor the first.
+        """
+        if index not in (0, self._next):
+            raise UsageError(
+                f"Window {index} of the stream was asked for where window {self._next} comes next. "
+                "The windows of a text must stay in order: call fit(..., shuffle=False)."
+            )
+        self._next = index + 1
+        return self.windows[index]

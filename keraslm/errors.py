@@ -1,0 +1,66 @@
+"""Every error that keraslm raises on purpose, with the exit code of the command line.
+
+    KeraslmError                 1   something failed at run time
+    ├── NonFiniteLossError       1   training diverged
+    ├── ExportError              1   a conversion failed its own verification
+    ├── UsageError               2   the program was used wrongly
+    │   ├── ConfigError          2   a configuration value out of range, or a contradiction
+    │   └── MissingPackageError  2   an optional package that this job needs is not installed
+    └── InputError               2   something given to the program is not what it should be
+        ├── TextError            2   a text: missing, not UTF-8, empty, too short
+        ├── TokenizerError       2   a malformed tokenizer.json
+        ├── RunError             2   a run folder: missing, damaged, of another format
+        └── ModelFileError       2   a model file: missing, damaged, not one of ours
+
+A message is one or more sentences that say what was found, where, what was expected and what to do.
+"""
+
+
+class KeraslmError(Exception):
+    """Base of all errors with a message for the user."""
+
+    exit_code = 1
+
+
+class NonFiniteLossError(KeraslmError):
+    """The training or validation loss became NaN or infinite."""
+
+
+class ExportError(KeraslmError):
+    """A converted model did not pass its verification, or the conversion itself failed."""
+
+
+class UsageError(KeraslmError):
+    """Wrong use of a command or function."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration value is out of range, or two values contradict each other."""
+
+
+class MissingPackageError(UsageError):
+    """A package that is needed for this job is not installed; the message holds the pip line."""
+
+
+class InputError(KeraslmError):
+    """Bad input: a file or an array that is not what it should be."""
+
+    exit_code = 2
+
+
+class TextError(InputError):
+    """A text that cannot be read, or that is too short for what was asked."""
+
+
+class TokenizerError(InputError):
+    """A tokenizer file that cannot be used."""
+
+
+class RunError(InputError):
+    """A run folder that is missing, damaged or of another format."""
+
+
+class ModelFileError(InputError):
+    """A model file that is missing, damaged or not written by keraslm."""

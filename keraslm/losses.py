@@ -1,0 +1,74 @@
+"""The sequence loss of the PTB tutorial. Letters: `B` rows, `T` steps, `V` vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def sequence_loss(
+    targets: Any,
+    logits: Any,
+    weights: Any = None,
+    average_across_timesteps: bool = True,
+    average_across_batch: bool = True,
+) -> Any:
+    """Weighted cross entropy of a window, in nats, as `tf.contrib.seq2seq.sequence_loss` defines it.
+
+    Args:
+        targets: token ids, `(B, T)`.
+        logits: unnormalised log-probabilities, `(B, T, V)`.
+        weights: weight of each token, `(B, T)`; None means 1 everywhere.
+        average_across_timesteps: divide by the weights summed over steps.
+        average_across_batch: divide by the weights summed over rows.
+
+    Returns:
+        both averages: a scalar, all losses over all weights; one of them: `(B,)` or `(T,)`; none: `(B, T)`.
+
+    Example: with uniform logits over 100 words each token costs ln 100 = 4.605 nats; the PTB tutorial's loss of a
+    window, averaged over rows and summed over 20 steps, is then 92.1.
+    """
+    nats = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)  # [B, T]
+    weights = ops.ones_like(nats) if weights is None else ops.cast(weights, nats.dtype)
+    nats = nats * weights
+    axes = [axis for axis, average in ((1, average_across_timesteps), (0, average_across_batch)) if average]
+    if not axes:
+        return nats
+    # The small number keeps a column without any weight at 0 instead of 0 / 0, as in the original.
+    return ops.sum(nats, axis=axes) / (ops.sum(weights, axis=axes) + 1e-12)
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class SequenceLoss(keras.losses.Loss):
+    """`sequence_loss` for `compile()`: what the averages leave is summed to a scalar.
+
+    The default is that of Zaremba et al. 2014: summed over the steps of a window, averaged over its rows. Learning
+    rates and the clipping norm of the recipe belong to this scale; Keras' own mean is `num_steps` times smaller.
+    The `sample_weight` of `fit()` is the weight of each token.
+
+    Args:
+        average_across_timesteps: divide by the weights summed over steps.
+        average_across_batch: divide by the weights summed over rows.
+    """
+
+    def __init__(
+        self, average_across_timesteps: bool = False, average_across_batch: bool = True, name: str = "sequence_loss"
+    ):
+        super().__init__(name=name, reduction="sum")
+        self.average_across_timesteps = average_across_timesteps
+        self.average_across_batch = average_across_batch
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        loss = sequence_loss(
+            y_true, y_pred, sample_weight, self.average_across_timesteps, self.average_across_batch
+        )
+        return ops.sum(loss)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "average_across_timesteps": self.average_across_timesteps,
+            "average_across_batch": self.average_across_batch,
+        }

@@ -1,0 +1,99 @@
+"""The network: embedding -> dropout -> LSTM stack, dropout after each -> projection to the vocabulary."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from keraslm.config import ModelConfig
+from keraslm.layers.lstm import StatefulLSTM
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class SeededUniform(keras.initializers.Initializer):
+    """Uniform in [-scale, scale], drawn by NumPy, so that one seed gives the same weights on every backend.
+
+    Args:
+        scale: bound of the interval.
+        seed: of the run.
+        name: of the weight; two names give independent draws.
+
+    Example:
+        >>> SeededUniform(0.1, seed=0, name="lstm_0/kernel")((2, 3)).shape
+        (2, 3)
+    """
+
+    def __init__(self, scale: float, seed: int, name: str):
+        self.scale, self.seed, self.name = scale, seed, name
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        generator = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
+        values = generator.uniform(-self.scale, self.scale, shape).astype(np.float32)
+        return keras.ops.convert_to_tensor(values, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"scale": self.scale, "seed": self.seed, "name": self.name}
+
+
+def build_model(config: ModelConfig, vocab_size: int, batch_size: int, seed: int = 0) -> keras.Model:
+    """Build the language model.
+
+    Args:
+        config: sizes, initialisation and dropout.
+        vocab_size: V, size of the vocabulary.
+        batch_size: B, rows whose state the model carries.
+        seed: of initial weights and dropout masks.
+
+    Returns:
+        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free. Layers are named `embedding`,
+        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`.
+
+    Example:
+        >>> model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
+        >>> model.count_params() - 2 * 2 * 20 * 200       # without h and c of two layers
+        4651600
+    """
+
+    def uniform(name: str) -> SeededUniform:
+        return SeededUniform(config.init_scale, seed, name)
+
+    def dropout(rate: float, name: str) -> keras.layers.Dropout:
+        return keras.layers.Dropout(rate, seed=_seed_of(seed, name), name=name)
+
+    ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
+    x = keras.layers.Embedding(
+        vocab_size, config.embedding_size, embeddings_initializer=uniform("embedding/embeddings"), name="embedding"
+    )(ids)
+    x = dropout(config.embedding_dropout, "embedding_dropout")(x)  # [B, T, D]
+    for number in range(config.num_layers):
+        name = f"lstm_{number}"
+        x = StatefulLSTM(
+            config.units,
+            forget_bias=config.forget_bias,
+            recurrent_dropout=config.recurrent_dropout,
+            kernel_initializer=uniform(f"{name}/kernel"),
+            recurrent_initializer=uniform(f"{name}/recurrent_kernel"),
+            seed=_seed_of(seed, name),
+            name=name,
+        )(x)
+        x = dropout(config.output_dropout, f"output_dropout_{number}")(x)  # [B, T, H]
+    logits = keras.layers.Dense(vocab_size, kernel_initializer=uniform("logits/kernel"), name="logits")(x)
+    return keras.Model(ids, logits, name="language_model")  # [B, T, V]
+
+
+def stateful_layers(model: keras.Model) -> list[StatefulLSTM]:
+    """The LSTM layers of a model, lowest first."""
+    return [layer for layer in model.layers if isinstance(layer, StatefulLSTM)]
+
+
+def reset_states(model: keras.Model) -> None:
+    """Zero the state of every LSTM layer of a model."""
+    for layer in stateful_layers(model):
+        layer.reset_states()
+
+
+def _seed_of(seed: int, name: str) -> int:
+    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF

@@ -1,0 +1,39 @@
+"""The picture of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keraslm.run import atomic_path
+
+
+def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
+    """Draw training and validation perplexity by epoch, on a logarithmic scale, as a PNG.
+
+    Args:
+        epochs: epoch rows of `metrics.jsonl`.
+        path: where the PNG goes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    numbers = [row["epoch"] for row in epochs]
+    for name, label, color in (("perplexity", "train", "#1f77b4"), ("val_perplexity", "valid", "#d95f02")):
+        values = [row.get(name) for row in epochs]
+        if values and None not in values:
+            axes.plot(numbers, values, marker="o", markersize=3.5, label=label, color=color)
+            axes.annotate(f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center")
+    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    axes.margins(x=0.08)
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

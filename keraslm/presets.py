@@ -1,0 +1,62 @@
+"""Named configurations. Each states only what differs from the defaults, which are those of `small`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keraslm.config import Config
+from keraslm.errors import ConfigError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A first model in about a minute on two cores. Sizes and schedule are ours, found on the embedded corpus.
+    "tiny": {
+        "units": 128,
+        "output_dropout": 0.2,
+        "embedding_dropout": 0.2,
+        "epochs": 8,
+        "lr_decay_from": 5,
+        "min_count": 2,
+        "lowercase": True,
+        "split_punctuation": True,
+    },
+    # Zaremba et al. 2014, section 4.1, with the numbers of the PTB tutorial: 37.99 / 121.39 / 115.91.
+    "small": {},
+    # The same, "medium": 48.45 / 86.16 / 82.07.
+    "medium": {
+        "units": 650,
+        "num_steps": 35,
+        "init_scale": 0.05,
+        "embedding_dropout": 0.5,
+        "output_dropout": 0.5,
+        "epochs": 39,
+        "lr_decay": 0.8,
+        "lr_decay_from": 6,
+    },
+    # The same, "large": 37.87 / 82.62 / 78.29.
+    "large": {
+        "units": 1500,
+        "num_steps": 35,
+        "init_scale": 0.04,
+        "embedding_dropout": 0.65,
+        "output_dropout": 0.65,
+        "epochs": 55,
+        "lr_decay": 1 / 1.15,
+        "lr_decay_from": 14,
+        "clip_norm": 10.0,
+    },
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """The configuration of a preset, with some fields changed.
+
+    Example:
+        >>> preset("medium", epochs=2).train.epochs
+        2
+
+    Raises:
+        ConfigError: for an unknown preset, field or value.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Unknown preset {name!r}. Known are: {', '.join(PRESETS)}.")
+    return Config().replace(**{**PRESETS[name], **changes})

@@ -1,0 +1,130 @@
+"""One stream of token ids -> contiguous rows -> windows of `num_steps`.
+
+The alphabet as the text, `batch_size=4`:
+
+    a b c d e f g h i j k l m n o p q r s t u v w x y z
+
+The stream is cut into 4 rows of 26 // 4 = 6 tokens; `y z` are left over:
+
+    row 0   a b c d e f
+    row 1   g h i j k l
+    row 2   m n o p q r
+    row 3   s t u v w x
+
+With `num_steps=2` a window holds 2 inputs of each row, and as targets the same tokens shifted by one:
+
+                window 0           window 1
+             inputs  targets    inputs  targets
+    row 0     a b     b c        c d     d e
+    row 1     g h     h i        i j     j k
+    row 2     m n     n o        o p     p q
+    row 3     s t     t u        u v     v w
+
+Row r of window 1 goes on where row r of window 0 stopped, so the LSTM's state after window 0 is the right state to
+start window 1 with. Read down a column: step t of a window is the vector of every row's t-th word, e.g. `a g m s` ->
+`b h n t`, which the network computes at once. What is lost: g is never predicted from f (the cut between rows), the
+gradient does not flow from window 1 back into window 0 (truncated backpropagation through time), and `f l r x`, `y z`
+and each row's first token are never targets: there are (26 // 4 - 1) // 2 = 2 windows, 16 of 26 tokens are predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from keraslm.errors import TextError
+from keraslm.text.tokenizer import Ids
+
+Window = tuple[Ids, Ids]
+
+
+class Windows:
+    """The windows of a stream, in order.
+
+    Args:
+        ids: int array of shape `(tokens,)`.
+        batch_size: B, rows side by side.
+        num_steps: T, tokens of a row in a window.
+        name: what messages call the text.
+
+    Attributes:
+        predicted: tokens that are a target of some window.
+        left_over: tokens that are not: the ends of rows, the remainder, and each row's first token.
+
+    Example:
+        >>> windows = Windows(np.arange(26), batch_size=4, num_steps=2)
+        >>> len(windows), windows.predicted, windows.left_over
+        (2, 16, 10)
+        >>> inputs, targets = windows[1]
+        >>> inputs[0], targets[0]
+        (array([2, 3]), array([3, 4]))
+    """
+
+    def __init__(self, ids: Ids, batch_size: int, num_steps: int, name: str = "text"):
+        row_length = len(ids) // batch_size
+        self._count = max(row_length - 1, 0) // num_steps
+        if self._count == 0:
+            raise TextError(_too_short(name, len(ids), batch_size, num_steps))
+        self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
+        self.num_steps = num_steps
+        self.predicted = self._count * batch_size * num_steps
+        self.left_over = len(ids) - self.predicted
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Window:
+        """Inputs and targets of one window, each of shape `(batch_size, num_steps)`."""
+        if not 0 <= index < self._count:
+            raise IndexError(f"window {index} of {self._count}")
+        start = index * self.num_steps
+        rows = self._rows[:, start : start + self.num_steps + 1]  # [B, T + 1]
+        return rows[:, :-1], rows[:, 1:]
+
+    def __iter__(self) -> Iterator[Window]:
+        return (self[index] for index in range(len(self)))
+
+
+class EveryToken:
+    """A stream as one row in which every token is a target: the first is predicted from `<eos>`.
+
+    The last window may be shorter than `num_steps`.
+
+    Args:
+        ids: int array of shape `(tokens,)`, at least one token.
+        eos_id: id that stands before the first token.
+        num_steps: T, tokens of a window; any value gives the same result.
+
+    Example:
+        >>> for inputs, targets in EveryToken(np.array([5, 6, 7]), eos_id=0, num_steps=2):
+        ...     print(inputs, targets)
+        [[0 5]] [[5 6]]
+        [[6]] [[7]]
+    """
+
+    def __init__(self, ids: Ids, eos_id: int, num_steps: int, name: str = "text"):
+        if len(ids) == 0:
+            raise TextError(f"{name}: 0 tokens; there is nothing to evaluate.")
+        self._ids = np.concatenate([np.array([eos_id], ids.dtype), ids])[None]  # [1, tokens + 1]
+        self.num_steps = num_steps
+        self.predicted = len(ids)
+        self.left_over = 0
+
+    def __len__(self) -> int:
+        return -(-self.predicted // self.num_steps)
+
+    def __iter__(self) -> Iterator[Window]:
+        for start in range(0, self.predicted, self.num_steps):
+            row = self._ids[:, start : start + self.num_steps + 1]  # [1, T + 1]
+            yield row[:, :-1], row[:, 1:]
+
+
+def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
+    if tokens == 0:
+        return f"{name}: 0 tokens; a text with at least one line is needed."
+    fits = tokens // (num_steps + 1)
+    asked = f"{name}: {tokens} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps}"
+    needed = f"(at least {batch_size * (num_steps + 1)} are needed)"
+    advice = f"use --batch-size {fits} or less" if fits else f"use --batch-size 1 --num-steps {max(tokens - 1, 1)} or less"
+    return f"{asked} {needed}; {advice}, or a longer text."
