@@ -1,0 +1,49 @@
+"""keraslm_onnx: model files of keraslm. Write one (`export`), open one and score or generate text.
+
+    import keraslm_onnx
+
+    scorer = keraslm_onnx.load("model.onnx")
+    print(scorer.score("a sentence"), scorer.perplexity(["two", "sentences"]))
+
+Reading and scoring need NumPy, onnxruntime and tokenizers; only `export` needs Keras and TensorFlow, in a process of
+its own. Names are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "LineScore": "keraslm_onnx.scorer",
+    "ModelInfo": "keraslm_onnx.contract",
+    "ModelSession": "keraslm_onnx.session",
+    "Sampling": "keraslm_onnx.sampler",
+    "Scorer": "keraslm_onnx.scorer",
+    "State": "keraslm_onnx.session",
+    "Summary": "keraslm_onnx.report",
+    "export": "keraslm_onnx.convert",
+    "generate": "keraslm_onnx.sampler",
+    "load": "keraslm_onnx.scorer",
+    "summarize": "keraslm_onnx.report",
+}
+
+__all__ = [*_HOMES]
+
+if TYPE_CHECKING:
+    from keraslm_onnx.contract import ModelInfo
+    from keraslm_onnx.convert import export
+    from keraslm_onnx.report import Summary, summarize
+    from keraslm_onnx.sampler import Sampling, generate
+    from keraslm_onnx.scorer import LineScore, Scorer, load
+    from keraslm_onnx.session import ModelSession, State
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keraslm_onnx' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,1 +1,92 @@
-def show() -> None: ...
+"""`keraslm show`"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def show(path: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Describe a run folder or a model file: layers, sizes, configuration, tokenizer, perplexities, digest.
+
+    Parameters
+    ----------
+    path
+        Run folder (e.g. runs/latest) or model file.
+    as_json
+        Print one JSON object.
+    """
+    facts = _run_facts(path) if path.is_dir() else _model_facts(path)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{name}")
+            for key, inner in value.items():
+                print(f"  {key:<24} {_text(inner)}")
+        else:
+            print(f"{name:<26} {_text(value)}")
+
+
+def _run_facts(path: Path) -> dict[str, Any]:
+    import hashlib
+
+    from keraslm.errors import RunError
+    from keraslm.run import Run
+
+    run = Run.open(path)
+    if not run.weights_path.is_file():
+        raise RunError(f"{path}: no weights yet; its training has not finished an epoch.")
+    epochs = run.epochs()
+    return {
+        "run": str(path.resolve()),
+        **_sizes(run.config.model, run.tokenizer.vocab_size),
+        **dataclasses.asdict(run.config),
+        "epochs trained": len(epochs),
+        "perplexity": epochs[-1]["perplexity"] if epochs else None,
+        "validation perplexity": epochs[-1].get("val_perplexity") if epochs else None,
+        "tokenizer sha256": run.tokenizer.digest,
+        "weights sha256": hashlib.sha256(run.weights_path.read_bytes()).hexdigest(),
+    }
+
+
+def _model_facts(path: Path) -> dict[str, Any]:
+    from keraslm.config import Config
+    from keraslm_onnx.session import ModelSession
+
+    session = ModelSession(path, "cpu")
+    info = session.info
+    config = Config.from_dict(info.configuration())
+    return {
+        "model": str(path),
+        "written by": f"keraslm {info.keraslm_version}",
+        **_sizes(config.model, info.vocab_size),
+        **info.configuration(),
+        "validation perplexity": None if math.isnan(info.valid_perplexity) else info.valid_perplexity,
+        "unk_id, eos_id": f"{info.unk_id}, {info.eos_id}",
+        "tokenizer sha256": info.tokenizer_sha256,
+        "model sha256": session.digest,
+    }
+
+
+def _sizes(model: Any, vocab_size: int) -> dict[str, Any]:
+    from keraslm.checkpoint import weight_shapes
+
+    shapes = weight_shapes(model, vocab_size)
+    return {
+        "vocabulary": vocab_size,
+        "parameters": sum(math.prod(shape) for shape in shapes.values()),
+        "layers": {name: " x ".join(f"{size:,}" for size in shape) for name, shape in shapes.items()},
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value) or "none"

@@ -1,0 +1,104 @@
+"""Names, shapes, types and metadata keys of a model file: the only place that the writing and the reading side share.
+
+Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
+
+    inputs    input_ids   int64    [N, T]      N and T free, at least 1
+              h0, c0      float32  [L, N, H]   state before the first step; zeros at the start of a text
+    outputs   log_probs   float32  [N, T, V]   natural logarithm; row t is the distribution of the token after input t
+              next_h0     float32  [L, N, H]   state after the last step: the next call's h0
+              next_c0     float32  [L, N, H]
+
+Every metadata value is a string, as ONNX wants it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keraslm.errors import ModelFileError
+
+INPUT_IDS = "input_ids"
+H0 = "h0"
+C0 = "c0"
+LOG_PROBS = "log_probs"
+NEXT_H0 = "next_h0"
+NEXT_C0 = "next_c0"
+INPUTS = (INPUT_IDS, H0, C0)
+OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0)
+
+BATCH = "batch"
+TIME = "time"
+
+FORMAT_VERSION = 1
+OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The metadata of a model file.
+
+    Attributes:
+        keraslm_version: that wrote the file.
+        tokenizer: the whole `tokenizer.json`.
+        tokenizer_sha256: of that text in UTF-8, hexadecimal.
+        vocab_size: V.
+        unk_id: id of `<unk>`; a token with this id is out of vocabulary.
+        bos_id: id that a text starts from; the same as `eos_id`.
+        eos_id: id of `<eos>`, which ends each line.
+        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
+        valid_perplexity: of the run's last epoch, counted in the training's windows; NaN without a validation text.
+        config: the run's configuration, JSON.
+    """
+
+    keraslm_version: str
+    tokenizer: str
+    tokenizer_sha256: str
+    vocab_size: int
+    unk_id: int
+    bos_id: int
+    eos_id: int
+    num_layers: int
+    hidden_size: int
+    embedding_dim: int
+    valid_perplexity: float = math.nan
+    config: str = "{}"
+
+    def to_metadata(self) -> dict[str, str]:
+        """Keys and string values for the file."""
+        return {"format_version": str(FORMAT_VERSION)} | {k: str(v) for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
+        """Read the metadata of a file.
+
+        Raises:
+            ModelFileError: a key is missing or malformed, or the format is another version's.
+        """
+        if "format_version" not in metadata or "keraslm_version" not in metadata:
+            raise ModelFileError(
+                f"{where}: an ONNX model, but not one of keraslm's (its metadata have no keraslm_version). "
+                "Make one with: keraslm export model.onnx"
+            )
+        if metadata["format_version"] != str(FORMAT_VERSION):
+            raise ModelFileError(
+                f"{where}: format version {metadata['format_version']}, but this keraslm reads {FORMAT_VERSION}."
+            )
+        values: dict[str, Any] = {}
+        kinds = {"int": int, "float": float, "str": str}
+        for field in dataclasses.fields(cls):
+            try:
+                values[field.name] = kinds[str(field.type)](metadata[field.name])
+            except KeyError as error:
+                raise ModelFileError(f"{where}: the metadata have no {field.name!r}; the file is damaged.") from error
+            except ValueError as error:
+                raise ModelFileError(f"{where}: metadata {field.name!r} is not a {field.type} ({error}).") from error
+        return cls(**values)
+
+    def configuration(self) -> dict[str, Any]:
+        """The run's configuration as nested values."""
+        return dict(json.loads(self.config))

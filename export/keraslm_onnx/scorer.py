@@ -1,0 +1,185 @@
+"""Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary.
+
+Every token is scored, the first of a text from `<eos>` and a zero state, and `<eos>` at the end of each line. With
+`context="sentence"` each line is a text of its own; with `"document"` the state runs on from line to line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.errors import UsageError
+from keraslm.text.tokenizer import Ids
+from keraslm_onnx.session import Floats, ModelSession
+
+CONTEXTS = ("sentence", "document")
+
+_CELLS = 1 << 24  # largest rows x steps x vocabulary of one call: 64 MiB of log-probabilities
+_STEPS = 256  # tokens of a row in one call
+_LINES = 256  # lines that are sorted by length together
+
+
+@dataclass(frozen=True)
+class LineScore:
+    """The scores of one line.
+
+    Attributes:
+        ids: of its tokens, `<eos>` last; int32 `(tokens,)`.
+        logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
+        characters, bytes: of the line with its line end counted as one; bytes in UTF-8.
+        oov: which tokens are `<unk>`; bool `(tokens,)`.
+    """
+
+    ids: Ids
+    logprobs: NDArray[np.float64]
+    characters: int
+    bytes: int
+    oov: NDArray[np.bool_]
+
+    @property
+    def logprob(self) -> float:
+        """Sum over the line, nats."""
+        return math.fsum(self.logprobs)
+
+
+class Scorer:
+    """Scores text with a model file.
+
+    Args:
+        session: an open model file.
+
+    Example:
+        >>> scorer = keraslm_onnx.load("model.onnx")
+        >>> scorer.score("the cat sat")          # natural logarithm, <eos> included
+        -21.7
+        >>> scorer.perplexity(["the cat sat", "on the mat"])
+        213.9
+    """
+
+    def __init__(self, session: ModelSession):
+        self.session = session
+        self.tokenizer = session.tokenizer
+
+    def score(self, text: str) -> float:
+        """Natural logarithm of the probability of one line and its `<eos>`."""
+        return next(self.score_lines([text])).logprob
+
+    def logprobs(self, texts: Iterable[str], context: str = "sentence") -> list[NDArray[np.float64]]:
+        """Log-probability of each token of each line, natural logarithm, `<eos>` last."""
+        return [line.logprobs for line in self.score_lines(texts, context)]
+
+    def perplexity(self, texts: Iterable[str], context: str = "sentence") -> float:
+        """`exp(-sum of logprobs / tokens)` over all lines, each `<eos>` counted; NaN without a line."""
+        scores = self.logprobs(texts, context)
+        tokens = sum(map(len, scores))
+        return math.exp(-math.fsum(map(math.fsum, scores)) / tokens) if tokens else math.nan
+
+    def score_lines(self, lines: Iterable[str], context: str = "sentence") -> Iterator[LineScore]:
+        """Score lines as they come, one result a line, in order.
+
+        Args:
+            lines: without line ends; a blank line is scored as `<eos>` alone.
+            context: `"sentence"` or `"document"`.
+        """
+        if context not in CONTEXTS:
+            raise UsageError(f"Unknown context {context!r}. Known are: {', '.join(CONTEXTS)}.")
+        return self._score_document(lines) if context == "document" else self._score_sentences(lines)
+
+    def _score_sentences(self, lines: Iterable[str]) -> Iterator[LineScore]:
+        iterator, size = iter(lines), 1
+        while block := list(islice(iterator, size)):
+            ids = self.tokenizer.encode_lines(block)
+            order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+            scores: list[NDArray[np.float64]] = [np.zeros(0)] * len(ids)
+            for group in self._groups(order, ids):
+                for i, score in zip(group, self._score_rows([ids[i] for i in group]), strict=True):
+                    scores[i] = score
+            yield from map(self._line_score, block, ids, scores)
+            size = min(2 * size, _LINES)  # small at first, so that a slow stream shows its first rows at once
+
+    def _groups(self, order: list[int], ids: Sequence[Ids]) -> Iterator[list[int]]:
+        """Cut lines sorted by length into groups that one call can hold."""
+        group: list[int] = []
+        for i in order:
+            steps = min(len(ids[i]), _STEPS)
+            if group and (len(group) + 1) * steps * self.session.info.vocab_size > _CELLS:
+                yield group
+                group = []
+            group.append(i)
+        if group:
+            yield group
+
+    def _score_rows(self, rows: Sequence[Ids]) -> list[NDArray[np.float64]]:
+        """Score texts side by side, each from a zero state; padding is computed but never read."""
+        length = max(map(len, rows))
+        targets = np.full((len(rows), length), self.session.info.eos_id, np.int64)  # [N, T]
+        for row, ids in zip(targets, rows, strict=True):
+            row[: len(ids)] = ids
+        inputs = np.roll(targets, 1, axis=1)
+        inputs[:, 0] = self.session.info.bos_id
+        state, parts = self.session.zero_state(len(rows)), []
+        for start in range(0, length, self._steps(len(rows))):
+            part = slice(start, start + self._steps(len(rows)))
+            log_probs, state = self.session.run(inputs[:, part], state)
+            parts.append(_of_targets(log_probs, targets[:, part]))
+        scored = np.concatenate(parts, axis=1)
+        return [row[: len(ids)] for row, ids in zip(scored, rows, strict=True)]
+
+    def _score_document(self, lines: Iterable[str]) -> Iterator[LineScore]:
+        state, last = self.session.zero_state(1), self.session.info.bos_id
+        for block, ids in self._blocks(lines):
+            targets = np.concatenate(ids)
+            inputs = np.concatenate([[last], targets[:-1]])
+            parts = []
+            for start in range(0, len(targets), self._steps(1)):
+                part = slice(start, start + self._steps(1))
+                log_probs, state = self.session.run(inputs[None, part], state)
+                parts.append(_of_targets(log_probs, targets[None, part])[0])
+            last = int(targets[-1])
+            cuts = np.cumsum([len(line) for line in ids])[:-1]
+            yield from map(self._line_score, block, ids, np.split(np.concatenate(parts), cuts))
+
+    def _blocks(self, lines: Iterable[str]) -> Iterator[tuple[list[str], list[Ids]]]:
+        """Lines and their ids, in blocks of about `_STEPS` tokens."""
+        block: list[str] = []
+        ids: list[Ids] = []
+        for line in lines:
+            block.append(line)
+            ids += self.tokenizer.encode_lines([line])
+            if sum(map(len, ids)) >= _STEPS:
+                yield block, ids
+                block, ids = [], []
+        if block:
+            yield block, ids
+
+    def _steps(self, rows: int) -> int:
+        return max(1, min(_STEPS, _CELLS // (rows * self.session.info.vocab_size)))
+
+    def _line_score(self, line: str, ids: Ids, logprobs: NDArray[np.float64]) -> LineScore:
+        size = len(line.encode("utf-8", "surrogatepass")) + 1
+        return LineScore(ids, logprobs, len(line) + 1, size, ids == self.session.info.unk_id)
+
+
+def load(path: str | Path, provider: str = "auto") -> Scorer:
+    """Open a model file for scoring.
+
+    Args:
+        path: of the file.
+        provider: `"cpu"`, `"cuda"` or `"auto"`.
+
+    Raises:
+        ModelFileError: the file is not a keraslm model.
+    """
+    return Scorer(ModelSession(path, provider))
+
+
+def _of_targets(log_probs: Floats, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The target's log-probability of each cell, `(N, T)`."""
+    return np.take_along_axis(log_probs, targets[:, :, None].astype(np.int64), axis=2)[:, :, 0].astype(np.float64)

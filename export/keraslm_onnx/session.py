@@ -1,0 +1,168 @@
+"""A model file, opened and checked: NumPy and onnxruntime only."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from keraslm.errors import InputError, ModelFileError, UsageError
+from keraslm.text.tokenizer import WordTokenizer
+from keraslm_onnx import contract
+from keraslm_onnx.contract import ModelInfo
+from keraslm_onnx.sniff import looks_like
+
+Floats = NDArray[np.float32]
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+@dataclass(frozen=True)
+class State:
+    """What the network remembers of each row; a value, never changed in place.
+
+    Attributes:
+        h, c: float32 arrays of shape `(L, N, H)`.
+    """
+
+    h: Floats
+    c: Floats
+
+
+class ModelSession:
+    """An open model file.
+
+    Args:
+        path: of the file.
+        provider: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where onnxruntime has it, the CPU elsewhere.
+
+    Attributes:
+        info: the file's metadata.
+        tokenizer: the tokenizer inside the file.
+        provider: what onnxruntime really runs on, `"cpu"` or `"cuda"`.
+
+    Raises:
+        ModelFileError: no such file, not an ONNX model of keraslm's, or one that contradicts itself.
+        UsageError: CUDA was asked for and is not there.
+
+    Example:
+        >>> session = ModelSession("model.onnx")
+        >>> log_probs, state = session.run([[0]], session.zero_state(1))     # (1, 1, V), the first word of a text
+    """
+
+    def __init__(self, path: str | Path, provider: str = "auto"):
+        self.path = Path(path)
+        data = _read_model(self.path)
+        self._session, self.provider = _open(self.path, data, provider)
+        self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(self.path))
+        self.tokenizer = WordTokenizer.from_json(self.info.tokenizer, f"{self.path}: metadata tokenizer")
+        self.digest = hashlib.sha256(data).hexdigest()
+        self._check_contract()
+
+    def zero_state(self, rows: int) -> State:
+        """The state at the start of a text, for `rows` texts side by side."""
+        zeros = np.zeros((self.info.num_layers, rows, self.info.hidden_size), np.float32)
+        return State(zeros, zeros)
+
+    def run(self, ids: Any, state: State) -> tuple[Floats, State]:
+        """Feed tokens and get the distribution after each.
+
+        Args:
+            ids: integers of shape `(N, T)`, at least one row and one step.
+            state: of N rows, from `zero_state` or an earlier call.
+
+        Returns:
+            log-probabilities (natural logarithm), float32 `(N, T, V)`, and the state after the last step.
+
+        Raises:
+            InputError: a wrong shape, no tokens, or an id outside the vocabulary.
+        """
+        ids = np.asarray(ids)
+        self._check_input(ids, state)
+        feed = dict(zip(contract.INPUTS, (ids.astype(np.int64), state.h, state.c), strict=True))
+        log_probs, h, c = self._session.run(list(contract.OUTPUTS), feed)
+        return log_probs, State(h, c)
+
+    def _check_input(self, ids: NDArray[Any], state: State) -> None:
+        # onnxruntime aborts the process on an empty batch, and reads id -1 as the vocabulary's last word.
+        if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"Token ids of type {ids.dtype} and shape {ids.shape}; integers of shape (rows, steps), at least (1, 1), "
+                "are expected."
+            )
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.info.vocab_size:
+            bad = low if low < 0 else high
+            raise InputError(f"Token id {bad} is outside the vocabulary of 0 to {self.info.vocab_size - 1}.")
+        expected = (self.info.num_layers, len(ids), self.info.hidden_size)
+        for name, value in ((contract.H0, state.h), (contract.C0, state.c)):
+            if value.shape != expected or value.dtype != np.float32:
+                raise InputError(
+                    f"State {name} is {value.dtype} of shape {value.shape}, but {len(ids)} rows need float32 {expected}: "
+                    "(layers, rows, units)."
+                )
+
+    def _check_contract(self) -> None:
+        info, shapes = self.info, {}
+        for value in (*self._session.get_inputs(), *self._session.get_outputs()):
+            shapes[value.name] = value.shape
+        if tuple(shapes) != contract.INPUTS + contract.OUTPUTS:
+            raise ModelFileError(f"{self.path}: inputs and outputs {', '.join(shapes)} are not those of a keraslm model.")
+        graph_size = shapes[contract.LOG_PROBS][2]
+        if not self.tokenizer.vocab_size == info.vocab_size == graph_size:
+            raise ModelFileError(
+                f"{self.path}: the tokenizer has {self.tokenizer.vocab_size} tokens, the model {graph_size} "
+                f"(metadata: {info.vocab_size}). The file was put together from two models; export it again."
+            )
+        if (self.tokenizer.unk_id, self.tokenizer.eos_id) != (info.unk_id, info.eos_id):
+            raise ModelFileError(f"{self.path}: the ids of <unk> and <eos> in the metadata are not the tokenizer's.")
+        state = [info.num_layers, contract.BATCH, info.hidden_size]
+        if shapes[contract.H0] != state or shapes[contract.C0] != state:
+            raise ModelFileError(f"{self.path}: the state has shape {shapes[contract.H0]}, metadata say {state}.")
+
+
+def _read_model(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        hint = " A run folder is not a model; make one with: keraslm export model.onnx --run" if path.is_dir() else ""
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error}).{hint and f'{hint} {path}'}") from error
+    seen = looks_like(data[:65536])
+    if seen:
+        raise ModelFileError(f"{path}: not an ONNX model; it looks like {seen}. Make a model with: keraslm export")
+    return data
+
+
+def _open(path: Path, data: bytes, provider: str) -> tuple[Any, str]:
+    cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+    if provider == "cuda" and not cuda:
+        raise UsageError(
+            "--provider cuda was asked for, but this onnxruntime has no CUDA. Install onnxruntime-gpu, or use cpu or auto."
+        )
+    wanted = "cuda" if cuda and provider in ("cuda", "auto") else "cpu"
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Sessions that share cores must not spin on them while they wait.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        raise ModelFileError(f"{path}: not a model that onnxruntime can open ({_first_line(error)}).") from error
+    # onnxruntime replaces a provider that fails by the CPU with no more than a log line.
+    used = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
+    if used != wanted:
+        if provider == "cuda":
+            raise UsageError("--provider cuda was asked for, but onnxruntime could not start CUDA on this machine.")
+        print("keraslm: CUDA could not be started; scoring runs on the CPU.", file=sys.stderr)
+    return session, used
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:200]
