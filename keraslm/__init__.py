@@ -33,15 +33,30 @@ _HOMES = {
     "train": "keraslm.api",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from keraslm.api import evaluate, load_model, load_run, train
-    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
-    from keraslm.errors import KeraslmError
-    from keraslm.model import build_model
-    from keraslm.presets import PRESETS, preset
-    from keraslm.run import Run
+    from keraslm.api import evaluate as evaluate
+    from keraslm.api import load_model as load_model
+    from keraslm.api import load_run as load_run
+    from keraslm.api import train as train
+    from keraslm.config import (
+        Config as Config,
+    )
+    from keraslm.config import (
+        DataConfig as DataConfig,
+    )
+    from keraslm.config import (
+        ModelConfig as ModelConfig,
+    )
+    from keraslm.config import (
+        TrainConfig as TrainConfig,
+    )
+    from keraslm.errors import KeraslmError as KeraslmError
+    from keraslm.model import build_model as build_model
+    from keraslm.presets import PRESETS as PRESETS
+    from keraslm.presets import preset as preset
+    from keraslm.run import Run as Run
 
 
 def __getattr__(name: str) -> Any:

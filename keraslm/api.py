@@ -100,4 +100,3 @@ def evaluate(
     from keraslm.evaluation import evaluate_run
 
     return evaluate_run(run, TextFile(text, errors), tutorial)
-

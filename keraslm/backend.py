@@ -7,6 +7,8 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from keraslm.config import BACKENDS
 from keraslm.errors import ConfigError, MissingPackageError
@@ -41,7 +43,10 @@ def select_backend(requested: str | None = None) -> str:
         return name
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    _import_quietly("keras")
+    with _stderr_held_back():
+        importlib.import_module("keras")
+        if name == "tensorflow":  # it looks for a GPU, and reports that there is none, when it is first used
+            importlib.import_module("tensorflow").config.list_physical_devices()
     return name
 
 
@@ -62,17 +67,18 @@ def _first_installed() -> str:
     )
 
 
-def _import_quietly(module: str) -> None:
-    """Import with file descriptor 2 held back: TensorFlow's start-up notices come from C++ and obey no Python switch.
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Hold file descriptor 2 back: TensorFlow's start-up notices come from C++ and obey no Python switch.
 
-    What was held back is printed after all when the import fails.
+    What was held back is printed after all when the block raises.
     """
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            importlib.import_module(module)
+            yield
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())

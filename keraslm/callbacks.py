@@ -1,4 +1,4 @@
-"""What happens around `fit()`: state resets, the stop at a non-finite loss, saved weights, metrics, curve, TensorBoard."""
+"""What happens around `fit()`: state resets, the stop at a non-finite loss, weights, metrics, curve, TensorBoard."""
 
 from __future__ import annotations
 

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from cyclopts import App, CycloptsError
 
 from keraslm import __version__
+from keraslm.commands.evaluate import evaluate
+from keraslm.commands.export import export
+from keraslm.commands.generate import generate
+from keraslm.commands.score import score
+from keraslm.commands.show import show
+from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
 
 DEBUG = "--debug"
@@ -19,19 +26,12 @@ app = App(
     name="keraslm",
     version=__version__,
     help="Train an LSTM language model, export it to one ONNX file, score any text with it.",
-    help_format="plaintext",
+    help_format="rst",
     help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
 )
-_VERBS = {
-    "train": "Train a language model and leave it in a run folder.",
-    "evaluate": "Perplexity of a text under a trained run, over every token.",
-    "export": "Write a run as one ONNX file, verified before it is published.",
-    "score": "Score text with a model file: log-probability and surprisal of each token.",
-    "generate": "Continue a prompt with words drawn from a model file.",
-    "show": "Describe a run folder or a model file.",
-}
-for _verb, _help in _VERBS.items():
-    app.command(f"keraslm.commands.{_verb}:{_verb}", name=_verb, help=_help)
+VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, generate, show)
+for _order, _verb in enumerate(VERBS):
+    app.command(_verb, sort_key=_order)
 
 
 def main() -> None:

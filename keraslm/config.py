@@ -84,7 +84,9 @@ class DataConfig:
 
     train: str = _field("", "Text to train on, one sentence a line, plain or gzip.")
     valid: str = _field("", "Text to validate on after each epoch.")
-    data: str = _field("", "Folder with train, valid and test files in the usual names, instead of --train and --valid.")
+    data: str = _field(
+        "", "Folder with train, valid and test files in the usual names, instead of --train and --valid."
+    )
     errors: Literal["strict", "replace"] = _field(
         "strict", "Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD and counts."
     )
@@ -205,8 +207,9 @@ def _check(part: object, name: str, holds: bool, expected: str) -> None:
 def _check_types(part: Any) -> None:
     """Refuse a value of another type than its default's, NaN and infinity included; an int will do for a float."""
     for f in dataclasses.fields(part):
-        value, kind = getattr(part, f.name), type(f.default)
+        value: Any = getattr(part, f.name)
+        kind: type = type(f.default)
         if kind is float and type(value) is int:
             object.__setattr__(part, f.name, float(value))
-        elif type(value) is not kind or (kind is float and not math.isfinite(value)):
+        elif type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise ConfigError(f"{f.name} is {value!r}, but must be of type {kind.__name__} and finite.")

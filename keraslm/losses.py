@@ -61,9 +61,7 @@ class SequenceLoss(keras.losses.Loss):
         self.average_across_batch = average_across_batch
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        loss = sequence_loss(
-            y_true, y_pred, sample_weight, self.average_across_timesteps, self.average_across_batch
-        )
+        loss = sequence_loss(y_true, y_pred, sample_weight, self.average_across_timesteps, self.average_across_batch)
         return ops.sum(loss)
 
     def get_config(self) -> dict[str, Any]:

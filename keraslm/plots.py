@@ -23,10 +23,12 @@ def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     numbers = [row["epoch"] for row in epochs]
     for name, label, color in (("perplexity", "train", "#1f77b4"), ("val_perplexity", "valid", "#d95f02")):
-        values = [row.get(name) for row in epochs]
-        if values and None not in values:
+        values = [float(row[name]) for row in epochs if name in row]
+        if len(values) == len(numbers):
             axes.plot(numbers, values, marker="o", markersize=3.5, label=label, color=color)
-            axes.annotate(f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center")
+            axes.annotate(
+                f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center"
+            )
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(ScalarFormatter())

@@ -31,12 +31,17 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
-    from keraslm_onnx.contract import ModelInfo
-    from keraslm_onnx.convert import export
-    from keraslm_onnx.report import Summary, summarize
-    from keraslm_onnx.sampler import Sampling, generate
-    from keraslm_onnx.scorer import LineScore, Scorer, load
-    from keraslm_onnx.session import ModelSession, State
+    from keraslm_onnx.contract import ModelInfo as ModelInfo
+    from keraslm_onnx.convert import export as export
+    from keraslm_onnx.report import Summary as Summary
+    from keraslm_onnx.report import summarize as summarize
+    from keraslm_onnx.sampler import Sampling as Sampling
+    from keraslm_onnx.sampler import generate as generate
+    from keraslm_onnx.scorer import LineScore as LineScore
+    from keraslm_onnx.scorer import Scorer as Scorer
+    from keraslm_onnx.scorer import load as load
+    from keraslm_onnx.session import ModelSession as ModelSession
+    from keraslm_onnx.session import State as State
 
 
 def __getattr__(name: str) -> Any:

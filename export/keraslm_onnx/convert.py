@@ -77,7 +77,9 @@ def _convert_in_subprocess(run: Path, output: Path) -> dict[str, Any]:
         answer = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
     except json.JSONDecodeError:
         tail = " | ".join(done.stderr.strip().split("\n")[-3:])
-        raise ExportError(f"The conversion process ended with code {done.returncode} without an answer: {tail}") from None
+        raise ExportError(
+            f"The conversion process ended with code {done.returncode} without an answer: {tail}"
+        ) from None
     if "error" in answer:
         raise ExportError(answer["error"])
     return dict(answer)
@@ -136,7 +138,9 @@ def _to_onnx(model: Any) -> Any:
 
     signature = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in model.inputs]
     # Keys in sorted order, because tf2onnx gives back a function's outputs in the order of its structured names.
-    function = tf.function(lambda *inputs: dict(zip("abc", model(list(inputs)), strict=True)), input_signature=signature)
+    function = tf.function(
+        lambda *inputs: dict(zip("abc", model(list(inputs)), strict=True)), input_signature=signature
+    )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
     names = dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True))
     for node in proto.graph.node:

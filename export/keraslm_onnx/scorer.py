@@ -180,6 +180,6 @@ def load(path: str | Path, provider: str = "auto") -> Scorer:
     return Scorer(ModelSession(path, provider))
 
 
-def _of_targets(log_probs: Floats, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+def _of_targets(log_probs: Floats, targets: NDArray[np.signedinteger]) -> NDArray[np.float64]:
     """The target's log-probability of each cell, `(N, T)`."""
     return np.take_along_axis(log_probs, targets[:, :, None].astype(np.int64), axis=2)[:, :, 0].astype(np.float64)

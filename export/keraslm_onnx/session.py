@@ -93,8 +93,8 @@ class ModelSession:
         # onnxruntime aborts the process on an empty batch, and reads id -1 as the vocabulary's last word.
         if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
             raise InputError(
-                f"Token ids of type {ids.dtype} and shape {ids.shape}; integers of shape (rows, steps), at least (1, 1), "
-                "are expected."
+                f"Token ids of type {ids.dtype} and shape {ids.shape}; integers of shape (rows, steps), at least "
+                "(1, 1), are expected."
             )
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.info.vocab_size:
@@ -104,8 +104,8 @@ class ModelSession:
         for name, value in ((contract.H0, state.h), (contract.C0, state.c)):
             if value.shape != expected or value.dtype != np.float32:
                 raise InputError(
-                    f"State {name} is {value.dtype} of shape {value.shape}, but {len(ids)} rows need float32 {expected}: "
-                    "(layers, rows, units)."
+                    f"State {name} is {value.dtype} of shape {value.shape}, but {len(ids)} rows need float32 "
+                    f"{expected}: (layers, rows, units)."
                 )
 
     def _check_contract(self) -> None:
@@ -113,7 +113,9 @@ class ModelSession:
         for value in (*self._session.get_inputs(), *self._session.get_outputs()):
             shapes[value.name] = value.shape
         if tuple(shapes) != contract.INPUTS + contract.OUTPUTS:
-            raise ModelFileError(f"{self.path}: inputs and outputs {', '.join(shapes)} are not those of a keraslm model.")
+            raise ModelFileError(
+                f"{self.path}: inputs and outputs {', '.join(shapes)} are not those of a keraslm model."
+            )
         graph_size = shapes[contract.LOG_PROBS][2]
         if not self.tokenizer.vocab_size == info.vocab_size == graph_size:
             raise ModelFileError(
@@ -132,7 +134,9 @@ def _read_model(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         hint = " A run folder is not a model; make one with: keraslm export model.onnx --run" if path.is_dir() else ""
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error}).{hint and f'{hint} {path}'}") from error
+        raise ModelFileError(
+            f"{path}: cannot be read ({error.strerror or error}).{hint and f'{hint} {path}'}"
+        ) from error
     seen = looks_like(data[:65536])
     if seen:
         raise ModelFileError(f"{path}: not an ONNX model; it looks like {seen}. Make a model with: keraslm export")
@@ -143,7 +147,8 @@ def _open(path: Path, data: bytes, provider: str) -> tuple[Any, str]:
     cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
     if provider == "cuda" and not cuda:
         raise UsageError(
-            "--provider cuda was asked for, but this onnxruntime has no CUDA. Install onnxruntime-gpu, or use cpu or auto."
+            "--provider cuda was asked for, but this onnxruntime has no CUDA. "
+            "Install onnxruntime-gpu, or use cpu or auto."
         )
     wanted = "cuda" if cuda and provider in ("cuda", "auto") else "cpu"
     options = onnxruntime.SessionOptions()

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from keraslm.commands.flags import TextName
+
 
 def evaluate(
     run: Path,
-    file: str,
+    file: TextName,
     /,
     *,
     tutorial: Annotated[bool, Parameter(negative="")] = False,

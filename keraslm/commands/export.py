@@ -18,13 +18,13 @@ def export(model: Path = Path("model.onnx"), /, *, run: Path = LATEST) -> None:
     run
         Run folder.
     """
-    from keraslm_onnx import export as export_run
+    from keraslm_onnx.convert import export as export_run
 
     print(f"export    {run} -> {model}: converting in a process of its own", flush=True)
     report = export_run(run, model)
     print(
-        f"verified  {report['cases']} shapes; largest difference Keras - onnxruntime {report['largest_difference']:.2e} "
-        f"nats, one pass - chunks {report['chunked_difference']:.2e} nats"
+        f"verified  {report['cases']} shapes; largest difference Keras - onnxruntime "
+        f"{report['largest_difference']:.2e} nats, one pass - chunks {report['chunked_difference']:.2e} nats"
     )
     print(f"graph     {report['lstm_nodes']} LSTM nodes, no loop, all weights finite")
     print(f"done      {model} ({report['bytes'] / 1e6:.1f} MB)")

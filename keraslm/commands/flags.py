@@ -8,6 +8,16 @@ from typing import Annotated, Any, Optional, get_type_hints
 from cyclopts import Group, Parameter
 
 from keraslm.config import DataConfig, ModelConfig, TrainConfig
+from keraslm.errors import UsageError
+
+
+def _check_text_name(_: Any, name: Any) -> None:
+    if isinstance(name, str) and name.startswith("-") and name != "-":
+        raise UsageError(f"Unknown option: {name}. See keraslm --help.")
+
+
+# A lone hyphen is standard input; anything else with one in front is a mistyped option, not a file.
+TextName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_text_name)]
 
 
 def _flags(config: type[Any], title: str, order: int) -> Any:

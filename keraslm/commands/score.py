@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from keraslm.commands.flags import TextName
 from keraslm.errors import UsageError
 
 
 def score(
     model: Path,
     /,
-    *files: str,
+    *files: TextName,
     level: Literal["token", "sentence", "summary"] = "token",
     context: Literal["sentence", "document"] = "sentence",
     provider: Literal["cpu", "cuda", "auto"] = "auto",

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from keraslm.commands.flags import NO_DATA, NO_MODEL, NO_TRAIN, DataFlags, ModelFlags, TrainFlags, given
 
-PROGRESS = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
+PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
 
 
 def train(
@@ -56,3 +56,4 @@ def train(
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")
+    print("next      keraslm export model.onnx")

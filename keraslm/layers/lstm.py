@@ -140,8 +140,8 @@ class StatefulLSTM(keras.layers.Layer):
         found, expected = inputs.shape[0], self.h.shape[0]
         if found is not None and found != expected:
             raise ValueError(
-                f"Layer {self.name!r} was built for batch_size={expected} and carries one state for each of these rows, "
-                f"but was called with a batch of {found}. Build the model again for that batch size."
+                f"Layer {self.name!r} was built for batch_size={expected} and carries one state for each of these "
+                f"rows, but was called with a batch of {found}. Build the model again for that batch size."
             )
 
     def _recurrent_mask(self, h: Any) -> Any:

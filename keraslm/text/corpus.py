@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from keraslm.config import DataConfig
 from keraslm.errors import TextError
@@ -24,7 +24,14 @@ STDIN = "-"
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
-_SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+}
 
 
 class TextFile:
@@ -70,14 +77,10 @@ class TextFile:
             raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
 
     def _open(self) -> IO[bytes]:
-        raw: IO[bytes]
-        if self.path == STDIN:
-            raw = io.BufferedReader(sys.stdin.buffer)  # type: ignore[arg-type]
-        else:
-            raw = open(self.path, "rb")
-        if raw.peek(2)[:2] == _GZIP:  # type: ignore[attr-defined]
-            return gzip.GzipFile(fileobj=raw)
-        return raw
+        source = sys.stdin.buffer if self.path == STDIN else open(self.path, "rb")
+        raw = io.BufferedReader(cast(io.RawIOBase, source))
+        packed = raw.peek(len(_GZIP)).startswith(_GZIP)
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
 
     def _decode(self, raw: bytes, number: int, offset: int) -> str:
         line = raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw

@@ -126,5 +126,7 @@ def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
     fits = tokens // (num_steps + 1)
     asked = f"{name}: {tokens} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps}"
     needed = f"(at least {batch_size * (num_steps + 1)} are needed)"
-    advice = f"use --batch-size {fits} or less" if fits else f"use --batch-size 1 --num-steps {max(tokens - 1, 1)} or less"
+    advice = (
+        f"use --batch-size {fits} or less" if fits else f"use --batch-size 1 --num-steps {max(tokens - 1, 1)} or less"
+    )
     return f"{asked} {needed}; {advice}, or a longer text."

@@ -144,7 +144,7 @@ class WordTokenizer:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The word of each id."""
-        return [self._backend.id_to_token(int(i)) for i in ids]
+        return [str(self._backend.id_to_token(int(i))) for i in ids]
 
     def _special(self, token: str) -> int:
         number = self._backend.token_to_id(token)

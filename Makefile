@@ -1,0 +1,60 @@
+# make demo    a first model: train, export, score, generate
+# make test    the whole test suite, once a backend
+# make check   format, lint, types
+# make docs    docs/cli.md from the live help
+# make dist    wheel and sdist in dist/
+
+PYTHON ?= python3
+BACKENDS ?= jax tensorflow torch
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check format docs dist clean
+
+demo: .venv/demo
+	@echo "== Train on the language reference that Python carries"
+	$(BIN)/keraslm train --backend=jax --run runs/demo --overwrite
+	@echo "== Write one ONNX file, verified against Keras"
+	$(BIN)/keraslm export model.onnx
+	@echo "== Score: surprisal of each word, in bits"
+	echo "the value of the expression is returned ." | $(BIN)/keraslm score model.onnx
+	@echo "== Score a file: perplexity"
+	$(BIN)/keraslm score model.onnx LICENSE --level summary
+	@echo "== Generate"
+	$(BIN)/keraslm generate model.onnx "the statement" --temperature 0.7 --seed 1
+
+test: .venv/dev
+	@for backend in $(BACKENDS); do \
+	  echo "== $$backend"; KERAS_BACKEND=$$backend $(BIN)/python -m pytest || exit 1; \
+	done
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/dev
+	$(BIN)/python docs/write_cli.py
+
+dist: .venv/dev
+	$(BIN)/python -m build --outdir dist
+
+clean:
+	rm -rf .venv build dist runs model.onnx
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "keraslm needs Python 3.11 or newer; give one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --editable ".[jax,export,plot]"
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --editable ".[jax,tensorflow,torch,export,plot,tensorboard,dev]"
+	@touch $@

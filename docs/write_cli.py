@@ -1,0 +1,36 @@
+"""Write docs/cli.md from the live help pages: `make docs`."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from keraslm.cli import VERBS, app
+
+TARGET = Path(__file__).with_name("cli.md")
+WIDTH = 100
+
+
+def help_page(*command: str) -> str:
+    """The help of a command as plain text, `WIDTH` columns wide."""
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    app.help_print(list(command), console=console)
+    return re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE).strip()
+
+
+def page() -> str:
+    """The whole of docs/cli.md."""
+    parts = ["# Command line", "Written from the live help by `make docs`; a test holds the two equal."]
+    for command in ((), *((verb.__name__,) for verb in VERBS)):
+        title = " ".join(("keraslm", *command))
+        parts.append(f"## {title}\n\n```text\n{help_page(*command)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page(), encoding="utf-8")
+    print(f"written {TARGET.name}")

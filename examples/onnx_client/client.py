@@ -1,0 +1,42 @@
+"""Score lines of text with a keraslm model file, knowing nothing of keraslm: onnxruntime, NumPy, the standard library.
+
+    python client.py model.onnx < text.txt        # a line each: log-probability in nats, tokens
+
+docs/onnx-file.md describes all that is used here.
+"""
+
+import json
+import sys
+import unicodedata
+
+import numpy as np
+import onnxruntime
+
+
+def split(line: str, tokenizer: dict) -> list[str]:
+    """Cut a line into words as the file's tokenizer says."""
+    if (tokenizer["normalizer"] or {}).get("type") == "Lowercase":
+        line = line.lower()
+    if any(step["type"] == "Punctuation" for step in tokenizer["pre_tokenizer"]["pretokenizers"]):
+        ascii_marks = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+        marks = {c for c in line if c in ascii_marks or unicodedata.category(c).startswith("P")}
+        line = "".join(f" {c} " if c in marks else c for c in line)
+    return line.split()
+
+
+def main(path: str) -> None:
+    session = onnxruntime.InferenceSession(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    tokenizer = json.loads(metadata["tokenizer"])
+    vocabulary = tokenizer["model"]["vocab"]
+    unk, bos, eos = (int(metadata[name]) for name in ("unk_id", "bos_id", "eos_id"))
+    zeros = np.zeros((int(metadata["num_layers"]), 1, int(metadata["hidden_size"])), np.float32)
+    for line in sys.stdin:
+        targets = [vocabulary.get(word, unk) for word in split(line, tokenizer)] + [eos]
+        inputs = np.array([[bos, *targets[:-1]]], np.int64)
+        log_probs = session.run(["log_probs"], {"input_ids": inputs, "h0": zeros, "c0": zeros})[0][0]
+        print(f"{log_probs[np.arange(len(targets)), targets].sum(dtype=float):.6f}\t{len(targets)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,84 @@
+"""What all tests share: the backend of this process, a small text, and one trained run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from keraslm.backend import select_backend
+
+BACKEND = select_backend()
+
+# No deadline: the suite measures nothing. No database: a failing example is printed, and nothing is left on the disk.
+settings.register_profile("keraslm", deadline=None, database=None, derandomize=True, max_examples=60)
+settings.load_profile("keraslm")
+
+
+@pytest.fixture
+def backend() -> str:
+    return BACKEND
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Folder of corpora that lies beside some checkouts, and in no repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data beside this checkout: the corpora for this test are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_files(tmp_path_factory):
+    """Paths of a small training and a small validation text."""
+    from tests.reference.text import write_text
+
+    folder = tmp_path_factory.mktemp("texts")
+    return write_text(folder / "train.txt", lines=40, seed=1), write_text(folder / "valid.txt", lines=12, seed=2)
+
+
+@pytest.fixture(scope="session")
+def config(text_files):
+    """A tiny configuration on that text, with every dropout switched on."""
+    from keraslm.config import Config
+
+    train, valid = text_files
+    return Config().replace(
+        train=str(train),
+        valid=str(valid),
+        num_layers=2,
+        units=6,
+        embedding_dim=5,
+        embedding_dropout=0.1,
+        recurrent_dropout=0.1,
+        output_dropout=0.1,
+        batch_size=4,
+        num_steps=5,
+        epochs=3,
+        learning_rate=0.5,
+        lr_decay_from=2,
+        log_every=3,
+        seed=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(config, tmp_path_factory):
+    """One run for all tests that only read; copy its folder before changing a file in it."""
+    from keraslm.training import train_run
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return train_run(config, folder / "runs" / "first", verbose=0, say=lambda line: None)
+
+
+@pytest.fixture
+def run_copy(trained_run, tmp_path):
+    """Folder with a copy of the trained run, free to be damaged."""
+    import shutil
+
+    return Path(shutil.copytree(trained_run.path, tmp_path / "copy"))

@@ -1,0 +1,225 @@
+import gzip
+import io
+import subprocess
+import sys
+from collections import Counter
+from pydoc_data.topics import topics
+
+import pytest
+
+from keraslm.config import DataConfig
+from keraslm.errors import TextError
+from keraslm.text.corpus import EmbeddedText, Splits, TextFile, find_splits, open_texts
+
+ODD = "a\u2028b\x0cc\x0bd\x85e\x00f\u2029g\x1ch\rand more\nsecond\n\n\nfifth\n"
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A function that writes bytes and gives the TextFile of them."""
+
+    def write(data, errors="strict"):
+        path = tmp_path / "text.txt"
+        path.write_bytes(data)
+        return TextFile(path, errors)
+
+    return write
+
+
+# Lines
+
+
+def test_lines_end_at_line_feed_only_as_wc_counts(text):
+    file = text(ODD.encode())
+    assert list(file) == ODD.split("\n")[:-1]
+    wc = subprocess.run(["wc", "-l", file.path], capture_output=True, text=True, check=True)
+    assert len(list(file)) == int(wc.stdout.split()[0]) == 5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"one\ntwo\n\nfour\n",
+        b"one\r\ntwo\r\n\r\nfour\r\n",
+        b"\xef\xbb\xbfone\ntwo\n\nfour\n",
+        b"\xef\xbb\xbfone\r\ntwo\r\n\r\nfour",
+        b"one\ntwo\n\nfour",
+        gzip.compress(b"one\ntwo\n\nfour\n"),
+        gzip.compress(b"\xef\xbb\xbfone\r\n") + gzip.compress(b"two\n\nfour"),
+    ],
+    ids=["plain", "crlf", "bom", "bom-crlf-no-end", "no-end", "gzip", "gzip-members-bom"],
+)
+def test_every_way_to_write_a_text_gives_the_same_lines(text, data):
+    assert list(text(data)) == ["one", "two", "", "four"]
+
+
+def test_only_one_carriage_return_before_the_line_feed_is_dropped(text):
+    assert list(text(b"a\r\r\nb\rc\r\n\rd\n")) == ["a\r", "b\rc", "\rd"]
+
+
+def test_a_byte_order_mark_elsewhere_is_a_character(text):
+    assert list(text("a\n\ufeffb\n".encode())) == ["a", "\ufeffb"]
+
+
+@pytest.mark.parametrize(("data", "lines"), [(b"", []), (b"\n", [""]), (b"\n\n", ["", ""]), (b"\xef\xbb\xbf", [""])])
+def test_texts_of_nothing(text, data, lines):
+    assert list(text(data)) == lines
+
+
+def test_a_text_is_read_again_from_its_start(text):
+    file = text(b"one\ntwo\n")
+    assert next(iter(file)) == "one"
+    assert list(file) == list(file) == ["one", "two"]
+
+
+def test_standard_input_is_read_by_its_sign(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"one\ntwo"))))
+    file = TextFile("-")
+    assert file.name == "standard input"
+    assert list(file) == ["one", "two"]
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("data", "place", "byte"),
+    [
+        (b"\xffabc\n", "1:1", 0),
+        (b"abc\xff\n", "1:4", 3),
+        (b"abc\n\nde\x80f\n", "3:3", 7),
+        (b"abc\r\nd\xe9f\r\n", "2:2", 6),
+        ("äö\nü".encode() + b"\xfe", "2:3", 7),
+        (b"abc\nde\xe2\x82", "2:3", 6),
+        (b"\xef\xbb\xbfab\xff\n", "1:6", 5),
+        (b"\xef\xbb\xbfab\nc\xff\n", "2:2", 7),
+        (b"a\xed\xa0\x80\n", "1:2", 1),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_invalid_utf8_is_named_with_file_line_and_byte(text, data, place, byte, pack):
+    file = text(pack(data))
+    with pytest.raises(TextError) as caught:
+        list(file)
+    assert str(caught.value).startswith(
+        f"{file.path}:{place}: byte 0x{data[byte]:02x} is not valid UTF-8 (byte {byte} of the text). "
+    )
+    assert "--errors replace" in str(caught.value)
+
+
+def test_replacing_keeps_one_row_a_line_and_counts_lines(text):
+    file = text(b"\xff\xfe\ngood\nb\xe4d\n", errors="replace")
+    for _ in range(2):
+        assert list(file) == ["\ufffd\ufffd", "good", "b\ufffdd"]
+        assert file.replaced == 2
+
+
+@pytest.mark.parametrize("keep", [2, 5, 12, -9, -1])
+def test_truncated_gzip_is_a_text_error(text, keep):
+    packed = gzip.compress(b"".join(b"%d lines of text\n" % (n * n) for n in range(500)))
+    file = text(packed[:keep])
+    with pytest.raises(TextError, match=r"text\.txt: the gzip data are damaged or cut short"):
+        list(file)
+
+
+def test_damaged_gzip_is_a_text_error(text):
+    packed = bytearray(gzip.compress(b"".join(b"%d lines of text\n" % (n * n) for n in range(500))))
+    packed[len(packed) // 2] ^= 0xFF
+    with pytest.raises(TextError, match="the gzip data are damaged or cut short"):
+        list(text(bytes(packed)))
+
+
+def test_missing_file_and_folder_are_text_errors(tmp_path):
+    with pytest.raises(TextError, match=r"absent\.txt: cannot be read \(No such file or directory\)"):
+        list(TextFile(tmp_path / "absent.txt"))
+    with pytest.raises(TextError, match=r"cannot be read \(Is a directory\)"):
+        list(TextFile(tmp_path))
+
+
+# Folders
+
+
+def fill(folder, *names):
+    for name in names:
+        (folder / name).write_text("a line\n")
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test"),
+    [
+        ("train.txt", "valid.txt", "test.txt"),
+        ("ptb.train.txt.gz", "ptb.valid.txt.gz", "ptb.test.txt.gz"),
+        ("wiki.train.tokens", "wiki.validation.tokens", "wiki.test.tokens"),
+        ("corpus-train", "corpus-dev", "corpus-test"),
+        ("en_TRAIN.txt", "en_Val.txt", "en_test.txt"),
+    ],
+)
+def test_splits_are_found_by_their_names(tmp_path, train, valid, test):
+    fill(tmp_path, train, valid, test, "README.md", "training-notes.txt", "vocab.txt")
+    (tmp_path / "train").mkdir(exist_ok=True)
+    assert find_splits(tmp_path) == Splits(*(str(tmp_path / name) for name in (train, valid, test)))
+
+
+def test_valid_and_test_may_be_missing(tmp_path):
+    fill(tmp_path, "train.txt")
+    assert find_splits(tmp_path) == Splits(str(tmp_path / "train.txt"), None, None)
+
+
+def test_two_files_for_one_split_are_refused(tmp_path):
+    fill(tmp_path, "train.txt", "a.valid.txt", "b.dev.txt")
+    with pytest.raises(TextError, match=r"both a\.valid\.txt and b\.dev\.txt look like the valid text"):
+        find_splits(tmp_path)
+
+
+def test_no_training_text_lists_what_is_there(tmp_path):
+    with pytest.raises(TextError, match=r"no training text .* The folder holds: nothing\."):
+        find_splits(tmp_path)
+    fill(tmp_path, "valid.txt", "b.md")
+    with pytest.raises(TextError, match=r"The folder holds: b\.md, valid\.txt\."):
+        find_splits(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["absent", "file.txt"])
+def test_no_such_folder(tmp_path, name):
+    fill(tmp_path, "file.txt")
+    with pytest.raises(TextError, match=rf"{name}: no such folder\. --data expects a folder"):
+        find_splits(tmp_path / name)
+
+
+def test_the_data_folder_of_ptb_is_found(data_folder):
+    splits = find_splits(data_folder / "ptb")
+    assert splits.train.endswith("ptb.train.txt.gz") and splits.valid.endswith("ptb.valid.txt.gz")
+    assert sum(1 for _ in TextFile(splits.valid)) == 3370
+
+
+# What a configuration names
+
+
+def test_files_of_a_configuration_are_opened(tmp_path):
+    fill(tmp_path, "train.txt", "valid.txt")
+    by_folder = open_texts(DataConfig(data=str(tmp_path), errors="replace"))
+    by_name = open_texts(DataConfig(train=f"{tmp_path}/train.txt", valid=f"{tmp_path}/valid.txt", errors="replace"))
+    for texts in (by_folder, by_name):
+        assert [t.path for t in texts] == [str(tmp_path / "train.txt"), str(tmp_path / "valid.txt")]
+        assert [t.errors for t in texts] == ["replace", "replace"]
+
+
+def test_a_validation_text_is_not_needed(tmp_path):
+    fill(tmp_path, "train.txt")
+    assert open_texts(DataConfig(data=str(tmp_path)))[1] is None
+    assert open_texts(DataConfig(train=str(tmp_path / "train.txt")))[1] is None
+
+
+@pytest.mark.parametrize("paths", [{"train": "-"}, {"train": "a.txt", "valid": "-"}])
+def test_standard_input_is_refused_for_training(paths):
+    with pytest.raises(TextError, match="cannot come from standard input"):
+        open_texts(DataConfig(**paths))
+
+
+def test_embedded_splits_share_no_line_and_leave_none_out():
+    train, valid = (list(text) for text in open_texts(DataConfig()))
+    every = Counter(line.strip() for topic in topics.values() for line in topic.split("\n") if line.strip())
+    assert Counter(train) + Counter(valid) == every
+    assert len(train) > 5 * len(valid) > 1000
+    assert train == list(EmbeddedText("train")) and valid == list(EmbeddedText("valid"))
+    assert all(line and line == line.strip() and "\n" not in line for line in train + valid)

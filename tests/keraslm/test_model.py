@@ -1,0 +1,147 @@
+import zlib
+
+import keras
+import numpy as np
+import pytest
+
+from keraslm.config import ModelConfig
+from keraslm.model import SeededUniform, build_model, reset_states, stateful_layers
+from tests.reference.language_model import language_model
+
+CONFIG = ModelConfig(
+    num_layers=2,
+    units=6,
+    embedding_dim=5,
+    embedding_dropout=0.1,
+    recurrent_dropout=0.2,
+    output_dropout=0.3,
+    forget_bias=0.5,
+    init_scale=0.25,
+)
+V, B = 11, 3
+
+
+def to_numpy(value):
+    return keras.ops.convert_to_numpy(value)
+
+
+def weights_of(model):
+    return {v.path: to_numpy(v) for v in model.trainable_variables}
+
+
+def test_layers_stand_in_the_order_of_the_papers_figure():
+    names = [layer.name for layer in build_model(CONFIG, V, B).layers]
+    assert names == [
+        "ids",
+        "embedding",
+        "embedding_dropout",
+        "lstm_0",
+        "output_dropout_0",
+        "lstm_1",
+        "output_dropout_1",
+        "logits",
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_shapes_go_from_ids_to_logits_with_any_number_of_steps(steps):
+    model = build_model(CONFIG, V, B)
+    assert model.output_shape == (B, None, V)
+    assert model.predict_on_batch(np.zeros((B, steps), np.int32)).shape == (B, steps, V)
+
+
+def test_network_equals_numpy():
+    model = build_model(CONFIG, V, B, seed=1)
+    ids = np.random.default_rng(0).integers(0, V, (B, 7))
+    logits, states = language_model(weights_of(model), ids)
+    np.testing.assert_allclose(model.predict_on_batch(ids.astype(np.int32)), logits, atol=1e-5)
+    for layer, (h, c) in zip(stateful_layers(model), states, strict=True):
+        np.testing.assert_allclose(to_numpy(layer.h), h, atol=1e-5)
+        np.testing.assert_allclose(to_numpy(layer.c), c, atol=1e-5)
+
+
+def test_reset_states_zeroes_every_layer():
+    model = build_model(CONFIG, V, B)
+    model.predict_on_batch(np.zeros((B, 4), np.int32))
+    states = [state for layer in stateful_layers(model) for state in (layer.h, layer.c)]
+    assert len(states) == 4 and all(np.abs(to_numpy(state)).max() > 0 for state in states)
+    reset_states(model)
+    assert all(np.abs(to_numpy(state)).max() == 0 for state in states)
+
+
+# Dropout
+
+
+def test_each_dropout_rate_lands_in_its_place():
+    model = build_model(CONFIG, V, B)
+    assert model.get_layer("embedding_dropout").rate == 0.1
+    assert [layer.recurrent_dropout for layer in stateful_layers(model)] == [0.2, 0.2]
+    assert [model.get_layer(f"output_dropout_{number}").rate for number in (0, 1)] == [0.3, 0.3]
+
+
+def masks(model, name):
+    """What a dropout layer of the model makes of ones, `(B, 6, 50)`, in two calls."""
+    ones = np.ones((B, 6, 50), np.float32)
+    return [to_numpy(model.get_layer(name)(ones, training=True)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", ["embedding_dropout", "output_dropout_0", "output_dropout_1"])
+def test_dropout_between_layers_draws_a_fresh_mask_each_step(name):
+    first, second = masks(build_model(CONFIG, V, B), name)
+    steps = [first[:, t] for t in range(6)] + [second[:, t] for t in range(6)]
+    assert len({step.tobytes() for step in steps}) == 12
+    assert len({first[row].tobytes() for row in range(B)}) == B
+
+
+def test_dropout_layers_draw_different_masks():
+    model = build_model(CONFIG, V, B)
+    assert not np.array_equal(masks(model, "output_dropout_0")[0] == 0, masks(model, "output_dropout_1")[0] == 0)
+
+
+def test_dropout_is_repeated_by_the_same_seed_only():
+    one, same, other = (masks(build_model(CONFIG, V, B, seed), "output_dropout_0")[0] for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+# Weights
+
+
+def test_the_small_recipe_has_the_published_number_of_parameters():
+    model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
+    assert sum(np.prod(v.shape) for v in model.trainable_variables) == 4_651_600
+
+
+def test_initial_weights_are_numpys_draws_on_every_backend():
+    values = weights_of(build_model(CONFIG, V, B, seed=7))
+    for name in ("embedding/embeddings", "lstm_0/kernel", "lstm_1/recurrent_kernel", "logits/kernel"):
+        draw = np.random.default_rng([7, zlib.crc32(name.encode())]).uniform(-0.25, 0.25, values[name].shape)
+        np.testing.assert_array_equal(values[name], draw.astype(np.float32))
+
+
+def test_seeds_and_weights_are_independent():
+    one, same, other = (weights_of(build_model(CONFIG, V, B, seed)) for seed in (1, 1, 2))
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name])
+        assert name.endswith("bias") or not np.array_equal(one[name], other[name])
+    assert not np.array_equal(one["lstm_0/recurrent_kernel"], one["lstm_1/recurrent_kernel"])
+
+
+def test_weights_start_within_init_scale_and_fill_it():
+    values = weights_of(build_model(CONFIG, V, B))
+    largest = {name: np.abs(value).max() for name, value in values.items() if not name.endswith("bias")}
+    assert len(largest) == 6
+    assert all(0.25 * 0.8 < value <= 0.25 for value in largest.values())
+
+
+def test_biases_start_at_zero_but_for_the_forget_gate():
+    values = weights_of(build_model(CONFIG, V, B))
+    np.testing.assert_array_equal(values["logits/bias"], np.zeros(V))
+    for number in (0, 1):
+        np.testing.assert_array_equal(values[f"lstm_{number}/bias"], np.repeat([0, 0.5, 0, 0], 6))
+    plain = build_model(ModelConfig(units=6), V, B)
+    assert all(np.abs(value).max() == 0 for name, value in weights_of(plain).items() if name.endswith("bias"))
+
+
+def test_initializer_goes_round():
+    again = keras.initializers.deserialize(keras.initializers.serialize(SeededUniform(0.1, 3, "a/kernel")))
+    np.testing.assert_array_equal(to_numpy(again((2, 3))), to_numpy(SeededUniform(0.1, 3, "a/kernel")((2, 3))))

@@ -1,0 +1,218 @@
+import gzip
+import hashlib
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keraslm.errors import TokenizerError
+from keraslm.text.corpus import TextFile
+from keraslm.text.tokenizer import WordTokenizer
+
+LINES = ["the cat sat on the mat", "", "the dog <unk> on a N mat", "the end"]
+
+
+def tutorial_ids(text):
+    """The reader of the PTB tutorial, rule for rule: words to ids, and the text as ids."""
+    words = text.replace("\n", " <eos> ").split()
+    pairs = sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0]))
+    ids = {word: number for number, (word, _) in enumerate(pairs)}
+    return ids, [ids[word] for word in words]
+
+
+def words_of(tokenizer):
+    return tokenizer.tokens(range(tokenizer.vocab_size))
+
+
+# The vocabulary
+
+
+def test_ids_are_those_of_the_tutorials_reader():
+    ids, stream = tutorial_ids("".join(line + "\n" for line in LINES))
+    tokenizer = WordTokenizer.train(LINES)
+    assert words_of(tokenizer) == list(ids)
+    assert tokenizer.encode_text(LINES).tolist() == stream
+
+
+def test_ptb_is_read_id_for_id_as_the_tutorial_does(data_folder):
+    path = data_folder / "ptb" / "ptb.train.txt.gz"
+    ids, stream = tutorial_ids(gzip.decompress(path.read_bytes()).decode())
+    tokenizer = WordTokenizer.train(TextFile(path))
+    assert tokenizer.vocab_size == 10_000 and words_of(tokenizer) == list(ids)
+    np.testing.assert_array_equal(tokenizer.encode_text(TextFile(path)), stream)
+
+
+@given(st.lists(st.text(alphabet="ab \t<>eosunk", max_size=30), max_size=8))
+def test_any_text_is_read_as_the_tutorial_does(lines):
+    ids, stream = tutorial_ids("".join(line + "\n" for line in lines))
+    tokenizer = WordTokenizer.train(lines)
+    unseen = [word for word in ("<eos>", "<unk>") if word not in ids]
+    assert words_of(tokenizer) == [*ids, *unseen]
+    assert tokenizer.encode_text(lines).tolist() == stream
+
+
+def test_rare_words_become_unk_and_are_counted_as_such():
+    tokenizer = WordTokenizer.train(["a a a a b b c d e", "a b"], min_count=2)
+    assert words_of(tokenizer) == ["a", "<unk>", "b", "<eos>"]  # counts 5, 3, 3, 2; <unk> stands before b
+    assert tokenizer.tokens(tokenizer.encode_text(["b c a"])) == ["b", "<unk>", "a", "<eos>"]
+
+
+def test_vocabulary_keeps_the_most_frequent_words_and_is_never_larger_than_asked():
+    lines = ["a a a b b c c d"]
+    assert set(words_of(WordTokenizer.train(lines, vocab_size=4))) == {"a", "b", "<eos>", "<unk>"}
+    assert [WordTokenizer.train(lines, vocab_size=size).vocab_size for size in (3, 5, 6, 100)] == [3, 5, 6, 6]
+
+
+def test_lowercase_is_applied_in_training_and_in_encoding():
+    tokenizer = WordTokenizer.train(["The cat", "THE ÄRA"], lowercase=True)
+    assert set(words_of(tokenizer)) == {"the", "cat", "ära", "<eos>", "<unk>"}
+    assert tokenizer.tokens(tokenizer.encode_prompt("tHe Ära")) == ["the", "ära"]
+    assert "The" in words_of(WordTokenizer.train(["The cat"]))
+
+
+def test_punctuation_can_be_split_off():
+    tokenizer = WordTokenizer.train(["wait, what?!"], split_punctuation=True)
+    assert tokenizer.tokens(tokenizer.encode_prompt("what, wait!")) == ["what", ",", "wait", "!"]
+    assert "wait," in words_of(WordTokenizer.train(["wait, what?!"]))
+
+
+@pytest.mark.parametrize("split_punctuation", [False, True])
+def test_literal_unk_and_eos_are_the_special_words(split_punctuation):
+    tokenizer = WordTokenizer.train(["a <unk> <eos> b"], split_punctuation=split_punctuation)
+    a, b = (tokenizer.encode_prompt(word)[0] for word in "ab")
+    found = tokenizer.encode_lines(["a <unk> <eos> b"])[0].tolist()
+    assert found == [a, tokenizer.unk_id, tokenizer.eos_id, b, tokenizer.eos_id]
+
+
+def test_words_are_cut_at_unicode_white_space_only():
+    tokenizer = WordTokenizer.train(["a\u2028b\u00a0c\td\x0ce f\u200bg h\x00i"])
+    assert set(words_of(tokenizer)) == {"a", "b", "c", "d", "e", "f\u200bg", "h\x00i", "<eos>", "<unk>"}
+
+
+def test_a_text_without_words_has_the_special_ones():
+    assert words_of(WordTokenizer.train([""])) == ["<eos>", "<unk>"]
+    assert words_of(WordTokenizer.train([])) == ["<eos>", "<unk>"]
+
+
+# Encoding
+
+
+def test_each_line_ends_with_eos_and_a_prompt_does_not():
+    tokenizer = WordTokenizer.train(LINES)
+    assert [len(ids) for ids in tokenizer.encode_lines(LINES)] == [7, 1, 8, 3]
+    assert all(ids[-1] == tokenizer.eos_id and ids.dtype == np.int32 for ids in tokenizer.encode_lines(LINES))
+    assert tokenizer.eos_id not in tokenizer.encode_prompt("the cat")
+    assert len(tokenizer.encode_prompt("")) == 0
+
+
+def test_unknown_words_become_unk():
+    tokenizer = WordTokenizer.train(LINES)
+    assert tokenizer.tokens(tokenizer.encode_prompt("the bird sat")) == ["the", "<unk>", "sat"]
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 5])
+def test_the_stream_is_the_same_whatever_the_block(block):
+    tokenizer = WordTokenizer.train(LINES)
+    expected = np.concatenate(tokenizer.encode_lines(LINES))
+    np.testing.assert_array_equal(tokenizer.encode_text(iter(LINES), block), expected)
+
+
+def test_an_empty_text_is_an_empty_stream():
+    ids = WordTokenizer.train(LINES).encode_text([])
+    assert ids.shape == (0,) and ids.dtype == np.int32
+
+
+# JSON
+
+
+@pytest.mark.parametrize("options", [{}, {"lowercase": True}, {"split_punctuation": True}, {"min_count": 2}])
+def test_json_goes_round(options):
+    tokenizer = WordTokenizer.train(LINES, **options)
+    again = WordTokenizer.from_json(tokenizer.to_json())
+    assert words_of(again) == words_of(tokenizer)
+    assert (again.eos_id, again.unk_id) == (tokenizer.eos_id, tokenizer.unk_id)
+    text = ["The cat, the DOG!", "<unk> mat"]
+    assert again.encode_text(text).tolist() == tokenizer.encode_text(text).tolist()
+    assert again.to_json() == tokenizer.to_json()
+
+
+def test_digest_tells_vocabularies_apart():
+    one, other = WordTokenizer.train(LINES), WordTokenizer.train(LINES[:1])
+    assert one.digest == hashlib.sha256(one.to_json().encode()).hexdigest() != other.digest
+
+
+def damaged(change):
+    """The JSON of a tokenizer after a change to its parsed values."""
+    values = json.loads(WordTokenizer.train(LINES).to_json())
+    change(values)
+    return json.dumps(values)
+
+
+def without(word):
+    def change(values):
+        del values["model"]["vocab"][word]
+        values["post_processor"] = None
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a tokenizer.json"),
+        ("{", "not a tokenizer.json"),
+        ("[1, 2]", "not a tokenizer.json"),
+        ('{"model": 3}', "not a tokenizer.json"),
+        (damaged(without("<eos>")), "no token '<eos>'"),
+        (damaged(without("<unk>")), "<unk>"),
+        (damaged(without("the")), "without gaps"),
+        (damaged(lambda values: values["model"]["vocab"].update(the=99)), "without gaps"),
+    ],
+)
+def test_malformed_json_names_the_file_and_the_fault(text, message):
+    with pytest.raises(TokenizerError, match=rf"^run/tokenizer\.json: .*{message}"):
+        WordTokenizer.from_json(text, "run/tokenizer.json")
+
+
+GOOD = WordTokenizer.train(LINES, lowercase=True, split_punctuation=True).to_json()
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 2**40) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(tree, path=()):
+    """The path of every value in parsed JSON."""
+    yield path
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield from places(value, (*path, key))
+
+
+@given(place=st.sampled_from(list(places(json.loads(GOOD)))[1:]), value=values, drop=st.booleans())
+def test_json_with_another_value_somewhere_loads_or_is_a_tokenizer_error(place, value, drop):
+    tree = inner = json.loads(GOOD)
+    for key in place[:-1]:
+        inner = inner[key]
+    if drop:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    load_or_refuse(json.dumps(tree))
+
+
+@given(start=st.integers(0, len(GOOD)), length=st.integers(0, 40), text=st.text(max_size=5))
+def test_json_with_another_text_somewhere_loads_or_is_a_tokenizer_error(start, length, text):
+    load_or_refuse(GOOD[:start] + text + GOOD[start + length :])
+
+
+def load_or_refuse(text):
+    try:
+        tokenizer = WordTokenizer.from_json(text)
+    except TokenizerError:
+        return
+    assert sorted(tokenizer._backend.get_vocab().values()) == list(range(tokenizer.vocab_size))

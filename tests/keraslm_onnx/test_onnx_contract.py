@@ -1,0 +1,85 @@
+"""Metadata of a model file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from keraslm.errors import ModelFileError
+from keraslm_onnx import contract
+from keraslm_onnx.contract import ModelInfo
+from tests.support.fake_model import model_info
+
+KEYS = {
+    "format_version",
+    "keraslm_version",
+    "tokenizer",
+    "tokenizer_sha256",
+    "vocab_size",
+    "unk_id",
+    "bos_id",
+    "eos_id",
+    "num_layers",
+    "hidden_size",
+    "embedding_dim",
+    "valid_perplexity",
+    "config",
+}
+
+
+def test_names_of_inputs_and_outputs_are_fixed():
+    assert contract.INPUTS == ("input_ids", "h0", "c0")
+    assert contract.OUTPUTS == ("log_probs", "next_h0", "next_c0")
+
+
+def test_metadata_are_strings_under_the_published_keys():
+    metadata = model_info(valid_perplexity=12.5).to_metadata()
+    assert metadata.keys() == KEYS
+    assert all(type(value) is str for value in metadata.values())
+    assert (metadata["format_version"], metadata["vocab_size"], metadata["valid_perplexity"]) == ("1", "6", "12.5")
+
+
+def test_metadata_survive_a_round_trip():
+    info = model_info(valid_perplexity=1 / 3)
+    assert ModelInfo.from_metadata(info.to_metadata(), "m.onnx") == info
+
+
+def test_a_run_without_validation_has_nan_as_its_perplexity():
+    info = ModelInfo.from_metadata(model_info().to_metadata(), "m.onnx")
+    assert math.isnan(info.valid_perplexity)
+
+
+def test_metadata_of_another_program_are_refused():
+    with pytest.raises(ModelFileError, match=r"^m\.onnx: an ONNX model, but not one of keraslm's .*keraslm export"):
+        ModelInfo.from_metadata({"producer": "somebody"}, "m.onnx")
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_a_missing_key_is_refused(key):
+    metadata = model_info().to_metadata()
+    del metadata[key]
+    if key in ("format_version", "keraslm_version"):
+        message = "not one of keraslm's"
+    else:
+        message = f"^m.onnx: the metadata have no '{key}'; the file is damaged"
+    with pytest.raises(ModelFileError, match=message):
+        ModelInfo.from_metadata(metadata, "m.onnx")
+
+
+def test_another_format_version_is_refused_with_both_numbers():
+    metadata = model_info().to_metadata() | {"format_version": "2"}
+    with pytest.raises(ModelFileError, match=r"^m\.onnx: format version 2, but this keraslm reads 1\.$"):
+        ModelInfo.from_metadata(metadata, "m.onnx")
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(ModelInfo) if f.type in ("int", "float")])
+def test_a_value_that_is_no_number_is_refused(field):
+    metadata = model_info().to_metadata() | {field: "many"}
+    with pytest.raises(ModelFileError, match=rf"^m\.onnx: metadata '{field}' is not a (int|float) \(.*'many'"):
+        ModelInfo.from_metadata(metadata, "m.onnx")
+
+
+def test_configuration_gives_nested_values():
+    assert model_info(config='{"model": {"units": 3}}').configuration() == {"model": {"units": 3}}

@@ -1,0 +1,118 @@
+"""Model files written by hand, without Keras, whose answers are formulas.
+
+The network is one table with a row of log-probabilities for each of V states. The state after a token is
+
+    s = (s + id + 1) mod V, 0 at the start of a text,
+
+so that a distribution depends on every token since the start: a token that is lost, doubled or taken from another text
+changes all that follow. `h0` carries s, and `c0` counts the tokens that were fed. With all rows of the table equal, the
+answer is the same whatever came before.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from keraslm.config import Config
+from keraslm.text.tokenizer import WordTokenizer
+from keraslm_onnx import contract
+from keraslm_onnx.contract import ModelInfo
+
+# Ids by (-count, word): <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5.
+TOKENIZER = WordTokenizer.train(["the cat sat", "the dog sat"])
+V = TOKENIZER.vocab_size
+
+BY_ID = np.log(np.tile(np.arange(1, V + 1) / 21, (V, 1)))  # token i has probability (i + 1) / 21, always
+BY_HISTORY = np.log(np.random.default_rng(7).dirichlet(np.ones(V), V))
+
+
+def model_info(**changes) -> ModelInfo:
+    """Metadata that fit the graph of `build`, with some values changed."""
+    fitting = {
+        "keraslm_version": "0.0.0",
+        "tokenizer": TOKENIZER.to_json(),
+        "tokenizer_sha256": TOKENIZER.digest,
+        "vocab_size": V,
+        "unk_id": TOKENIZER.unk_id,
+        "bos_id": TOKENIZER.eos_id,
+        "eos_id": TOKENIZER.eos_id,
+        "num_layers": 1,
+        "hidden_size": 1,
+        "embedding_dim": 1,
+        "config": json.dumps(Config().replace(num_layers=1, units=1).to_dict()),
+    }
+    return ModelInfo(**(fitting | changes))
+
+
+def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.ModelProto:
+    """A model that obeys the contract and answers from a table of shape `(V, V)`."""
+    size = len(table)
+    constants = {
+        "table": table.astype(np.float32),
+        "size": np.array(size, np.float32),
+        "one": np.array(1, np.float32),
+        "axis_time": np.array(1, np.int64),
+        "first": np.array(0, np.int64),
+        "last": np.array(-1, np.int64),
+        "outer_axes": np.array([0, 2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", [contract.INPUT_IDS], ["ids"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["ids", "one"], ["steps"]),
+        helper.make_node("CumSum", ["steps", "axis_time"], ["sums"]),
+        helper.make_node("Gather", [contract.H0, "first"], ["start"], axis=0),  # [N, 1]
+        helper.make_node("Add", ["sums", "start"], ["totals"]),  # [N, T]
+        helper.make_node("Mod", ["totals", "size"], ["states"], fmod=1),
+        helper.make_node("Cast", ["states"], ["rows"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "rows"], [contract.LOG_PROBS], axis=0),
+        helper.make_node("Gather", ["states", "last"], ["end"], axis=1),  # [N]
+        helper.make_node("Unsqueeze", ["end", "outer_axes"], [contract.NEXT_H0]),
+        helper.make_node("Shape", [contract.INPUT_IDS], ["shape"]),
+        helper.make_node("Gather", ["shape", "axis_time"], ["length"], axis=0),
+        helper.make_node("Cast", ["length"], ["count"], to=TensorProto.FLOAT),
+        helper.make_node("Add", [contract.C0, "count"], [contract.NEXT_C0]),
+    ]
+    state = [1, contract.BATCH, 1]
+    inputs = [
+        helper.make_tensor_value_info(contract.INPUT_IDS, TensorProto.INT64, [contract.BATCH, contract.TIME]),
+        helper.make_tensor_value_info(contract.H0, TensorProto.FLOAT, state),
+        helper.make_tensor_value_info(contract.C0, TensorProto.FLOAT, state),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(contract.LOG_PROBS, TensorProto.FLOAT, [contract.BATCH, contract.TIME, size]),
+        helper.make_tensor_value_info(contract.NEXT_H0, TensorProto.FLOAT, state),
+        helper.make_tensor_value_info(contract.NEXT_C0, TensorProto.FLOAT, state),
+    ]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "fake", inputs, outputs, initializers)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", contract.OPSET)], ir_version=8)
+    helper.set_model_props(proto, (info or model_info()).to_metadata())
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def write(path: Path, table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> Path:
+    """A model file that answers from a table."""
+    path.write_bytes(build(table, info).SerializeToString())
+    return path
+
+
+def expected(table: np.ndarray, texts: list[list[int]]) -> list[np.ndarray]:
+    """Log-probability of each token of each text, each from the start state, by the formula above."""
+    found = []
+    for ids in texts:
+        inputs = np.array([TOKENIZER.eos_id, *ids[:-1]])
+        states = np.cumsum(inputs + 1) % len(table)
+        found.append(table[states, ids])
+    return found
+
+
+def ids_of(line: str) -> list[int]:
+    """Ids of a line, `<eos>` last, by the rule in words: cut at spaces, unknown words are `<unk>`."""
+    known = {"<eos>": 0, "sat": 1, "the": 2, "cat": 3, "dog": 4}
+    return [*(known.get(word, 5) for word in line.split()), 0]

@@ -1,0 +1,29 @@
+"""A run folder made without a training: random weights of any sizes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from keraslm.checkpoint import weight_shapes, write_weights
+from keraslm.config import Config
+from keraslm.run import Run
+from keraslm.text.tokenizer import WordTokenizer
+
+
+def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = weight_shapes(config, vocab_size)
+    return {name: rng.uniform(-scale, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def make_run(folder: Path, **fields) -> Run:
+    """A run of random weights whose `run/config.json` says that it was trained with `fields`."""
+    config = Config().replace(**fields)
+    tokenizer = WordTokenizer.train(["the cat sat on the mat", "a dog ran"])
+    with contextlib.chdir(folder):  # runs/latest is made there
+        run = Run.create(folder / "run", config, tokenizer, "jax", overwrite=False)
+    write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))
+    return run
