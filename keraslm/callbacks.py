@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import Any, TextIO
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +18,11 @@ from keraslm.model import reset_states, stateful_layers
 from keraslm.run import Run
 
 Logs = dict[str, Any] | None
+
+_ADVICE = (
+    "The weights of the last good epoch, if there is one, are kept. "
+    "Try a lower --learning-rate, a lower --clip-norm or a smaller --init-scale."
+)
 
 
 class ResetStates(keras.callbacks.Callback):
@@ -70,11 +75,8 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     def _check(self, logs: Logs, when: str) -> None:
         for name, value in (logs or {}).items():
-            if name.endswith("loss") and not math.isfinite(float(value)):
-                raise NonFiniteLossError(
-                    f"The {name} became {float(value)} {when}. The weights of the last good epoch, if there is one, "
-                    "are kept. Try a lower --learning-rate, a lower --clip-norm or a smaller --init-scale."
-                )
+            if name.endswith(("loss", "perplexity")) and not math.isfinite(float(value)):
+                raise NonFiniteLossError(f"The {name} became {float(value)} {when}. {_ADVICE}")
 
 
 class SaveWeights(keras.callbacks.Callback):
@@ -91,6 +93,10 @@ class SaveWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         names = weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)
         values = {v.path: keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
+        # The last window's loss may be finite and its update not: the loss is that of the weights before it.
+        bad = [name for name in names if not np.isfinite(values[name]).all()]
+        if bad:
+            raise NonFiniteLossError(f"The weights {bad[0]} are not finite at the end of epoch {epoch + 1}. {_ADVICE}")
         write_weights(self.run.weights_path, {name: values[name] for name in names})
 
 
@@ -111,10 +117,9 @@ class MetricsLog(keras.callbacks.Callback):
         self.run = run
         self.tokens = tokens
         self.every = run.config.train.log_every
-        self._file: TextIO | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        self._file = self.run.metrics_path.open("a", encoding="utf-8")
+        self.run.metrics_path.touch()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch, self._start = epoch, time.perf_counter()
@@ -133,14 +138,10 @@ class MetricsLog(keras.callbacks.Callback):
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
         self._write(row)
 
-    def on_train_end(self, logs: Logs = None) -> None:
-        if self._file:
-            self._file.close()
-
     def _write(self, row: dict[str, Any]) -> None:
-        assert self._file is not None
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        with self.run.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(strict) + "\n")
 
 
 class LearningCurve(keras.callbacks.Callback):

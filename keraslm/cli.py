@@ -27,6 +27,7 @@ app = App(
     version=__version__,
     help="Train an LSTM language model, export it to one ONNX file, score any text with it.",
     help_format="rst",
+    suppress_keyboard_interrupt=False,
     help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
 )
 VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, generate, show)
@@ -48,8 +49,7 @@ def run(arguments: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Nothing more can be written, not even at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return 0
     except KeyboardInterrupt:
         print("keraslm: interrupted", file=sys.stderr)
@@ -61,8 +61,16 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _abandon_output() -> None:
+    """The reader (`| head`) has what it wanted: nothing more can be written, not even at interpreter exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _explain(error: Exception) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_output()
     if isinstance(error, KeraslmError):
         message, code = str(error), error.exit_code
     elif isinstance(error, CycloptsError):

@@ -195,6 +195,9 @@ class Config:
             section = values.get(part.name) if isinstance(values, dict) else None
             if not isinstance(section, dict):
                 raise ConfigError(f"The configuration has no section {part.name!r}.")
+            foreign = section.keys() - vars(getattr(config, part.name)).keys()
+            if foreign:
+                raise ConfigError(f"Unknown configuration field {min(foreign)!r} in section {part.name!r}.")
             config = config.replace(**section)
         return config
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,6 +100,7 @@ class Run:
             path.mkdir(parents=True, exist_ok=True)
             for old in ("config.json", "weights.safetensors", "metrics.jsonl", "learning_curve.png"):
                 (path / old).unlink(missing_ok=True)
+            shutil.rmtree(path / "tensorboard", ignore_errors=True)
             run = cls(path, config, tokenizer)
             with atomic_path(path / "tokenizer.json") as file:
                 file.write_text(tokenizer.to_json(), encoding="utf-8")
@@ -140,8 +142,10 @@ class Run:
             return []
         try:
             rows = [json.loads(line) for line in _read_text(self.metrics_path).split("\n") if line]
+            if not all(isinstance(row, dict) for row in rows):
+                raise TypeError("a line is not an object")
             return [row for row in rows if "perplexity" in row]
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, RecursionError, TypeError) as error:
             raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
 
     def _header(self, backend: str) -> dict[str, Any]:
@@ -157,7 +161,7 @@ class Run:
         path = root / "config.json"
         try:
             header = json.loads(_read_text(path))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: not JSON ({error}).") from error
         found = header.get("format_version") if isinstance(header, dict) else None
         if found != FORMAT_VERSION:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def text_files(tmp_path_factory):
     from tests.reference.text import write_text
 
     folder = tmp_path_factory.mktemp("texts")
-    return write_text(folder / "train.txt", lines=40, seed=1), write_text(folder / "valid.txt", lines=12, seed=2)
+    return write_text(folder / "train.txt", lines=60, seed=1), write_text(folder / "valid.txt", lines=12, seed=2)
 
 
 @pytest.fixture(scope="session")
@@ -52,33 +52,38 @@ def config(text_files):
         num_layers=2,
         units=6,
         embedding_dim=5,
+        init_scale=0.5,
         embedding_dropout=0.1,
         recurrent_dropout=0.1,
         output_dropout=0.1,
         batch_size=4,
         num_steps=5,
         epochs=3,
-        learning_rate=0.5,
+        learning_rate=1.0,
         lr_decay_from=2,
-        log_every=3,
+        log_every=5,
         seed=3,
     )
 
 
 @pytest.fixture(scope="session")
-def trained_run(config, tmp_path_factory):
-    """One run for all tests that only read; copy its folder before changing a file in it."""
+def training(config, tmp_path_factory):
+    """One trained run for all tests that only read, and what was said while it was trained."""
     from keraslm.training import train_run
 
-    folder = tmp_path_factory.mktemp("trained")
+    folder, lines = tmp_path_factory.mktemp("trained"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return train_run(config, folder / "runs" / "first", verbose=0, say=lambda line: None)
+        return train_run(config, folder / "runs" / "first", verbose=0, say=lines.append), lines
+
+
+@pytest.fixture(scope="session")
+def trained_run(training):
+    """The run alone; copy its folder before changing a file in it."""
+    return training[0]
 
 
 @pytest.fixture
 def run_copy(trained_run, tmp_path):
     """Folder with a copy of the trained run, free to be damaged."""
-    import shutil
-
     return Path(shutil.copytree(trained_run.path, tmp_path / "copy"))

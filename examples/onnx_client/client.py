@@ -6,6 +6,8 @@ docs/onnx-file.md describes all that is used here.
 """
 
 import json
+import re
+import string
 import sys
 import unicodedata
 
@@ -17,10 +19,9 @@ def split(line: str, tokenizer: dict) -> list[str]:
     """Cut a line into words as the file's tokenizer says."""
     if (tokenizer["normalizer"] or {}).get("type") == "Lowercase":
         line = line.lower()
-    if any(step["type"] == "Punctuation" for step in tokenizer["pre_tokenizer"]["pretokenizers"]):
-        ascii_marks = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
-        marks = {c for c in line if c in ascii_marks or unicodedata.category(c).startswith("P")}
-        line = "".join(f" {c} " if c in marks else c for c in line)
+    if any(step["type"] == "Split" for step in tokenizer["pre_tokenizer"]["pretokenizers"]):
+        marks = {c for c in line if c in string.punctuation or unicodedata.category(c).startswith("P")}
+        line = re.sub("<unk>|<eos>|.", lambda m: f" {m[0]} " if len(m[0]) > 1 or m[0] in marks else m[0], line)
     return line.split()
 
 

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keraslm.errors import ModelFileError
+from keraslm.config import Config
+from keraslm.errors import ConfigError, ModelFileError
 
 INPUT_IDS = "input_ids"
 H0 = "h0"
@@ -99,6 +100,14 @@ class ModelInfo:
                 raise ModelFileError(f"{where}: metadata {field.name!r} is not a {field.type} ({error}).") from error
         return cls(**values)
 
-    def configuration(self) -> dict[str, Any]:
-        """The run's configuration as nested values."""
-        return dict(json.loads(self.config))
+    def configuration(self, where: str) -> tuple[dict[str, Any], Config]:
+        """The run's configuration, as nested values and as a `Config`.
+
+        Raises:
+            ModelFileError: when it is damaged.
+        """
+        try:
+            values = json.loads(self.config)
+            return values, Config.from_dict(values)
+        except (ValueError, RecursionError, ConfigError) as error:
+            raise ModelFileError(f"{where}: metadata 'config' is not a configuration ({error}).") from error

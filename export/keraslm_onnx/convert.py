@@ -47,9 +47,9 @@ def export(run: Run | str | Path = LATEST, path: str | Path = "model.onnx") -> d
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"{target}: give the name of a file in a folder that exists, e.g. model.onnx.")
-    read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
+    read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     try:
         with atomic_path(target) as temporary:
             report = _convert_in_subprocess(run.path, temporary)
@@ -142,20 +142,44 @@ def _to_onnx(model: Any) -> Any:
         lambda *inputs: dict(zip("abc", model(list(inputs)), strict=True)), input_signature=signature
     )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
-    names = dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True))
-    for node in proto.graph.node:
-        node.output[:] = [names.get(name, name) for name in node.output]
-        node.input[:] = [names.get(name, name) for name in node.input]
+    _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True)))
     state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
     ids = [contract.BATCH, contract.TIME]
     shapes = dict(zip(contract.INPUTS + contract.OUTPUTS, _shapes(ids, state, model.outputs[0].shape[-1]), strict=True))
     for value in (*proto.graph.input, *proto.graph.output):
-        name = names.get(value.name, value.name)
-        value.CopyFrom(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, shapes[name]))
+        value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shapes[value.name]))
     del proto.graph.value_info[:]
     proto.graph.name = "keraslm"
     proto.producer_name, proto.producer_version = "keraslm", __version__
     return proto
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Give every node and tensor a name by its place, and order the weights by their first use.
+
+    tf2onnx numbers them by the order of a set, so that two exports of one run would differ.
+
+    Args:
+        graph: an `onnx.GraphProto`, changed in place; its inputs keep their names.
+        names: new names of its outputs.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in tensors))
+    names = names | {name: f"weight_{number}" for number, name in enumerate(used)}
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        for place, name in enumerate(node.output):
+            if name:
+                names.setdefault(name, f"{node.name}:{place}")
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    old = {names[name]: name for name in used}
+    for name in used:
+        tensors[name].name = names[name]
+    graph.initializer.sort(key=lambda tensor: used.index(old[tensor.name]))
+    for value in graph.output:
+        value.name = names[value.name]
 
 
 def _shapes(ids: list[Any], state: list[Any], vocab_size: int) -> list[list[Any]]:

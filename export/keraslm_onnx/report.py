@@ -49,7 +49,8 @@ class Summary:
         characters, bytes: of the text, each line end counted as one.
         nats: negative log-likelihood, natural logarithm.
         perplexity: `exp(nats / tokens)`; NaN for an empty text, as the others.
-        perplexity_excluding_oovs: the same without the `<unk>` tokens in sum and count.
+        perplexity_excluding_oovs: the same without the `<unk>` tokens in sum and count; NaN for a text whose words are
+            all unknown.
         bits_per_character, bits_per_byte: `nats / ln 2` over `characters` or `bytes`.
     """
 
@@ -73,8 +74,8 @@ class Summary:
         """Lines of `name value`, for people."""
         shown = {k: f"{v:,}" if isinstance(v, int) else f"{v:,.4f}" for k, v in vars(self).items()}
         rows = [f"{name:<25} {value}" for name, value in shown.items()]
-        if self.tokens and self.tokens == self.oovs:
-            rows.append("note: every token of this text is out of the model's vocabulary")
+        if self.words and self.words == self.oovs:
+            rows.append("note: no word of this text is in the model's vocabulary")
         return rows
 
 
@@ -90,11 +91,13 @@ def summarize(lines: Iterable[LineScore]) -> Summary:
         counts["bytes"] += line.bytes
         nats -= line.logprob
         oov_nats -= math.fsum(line.logprobs[line.oov])
+    words = counts["tokens"] - counts["lines"]
+    known = 0 if words and words == counts["oovs"] else counts["tokens"] - counts["oovs"]
     return Summary(
-        words=counts["tokens"] - counts["lines"],
+        words=words,
         nats=nats,
         perplexity=_perplexity(nats, counts["tokens"]),
-        perplexity_excluding_oovs=_perplexity(nats - oov_nats, counts["tokens"] - counts["oovs"]),
+        perplexity_excluding_oovs=_perplexity(nats - oov_nats, known),
         bits_per_character=bits(-nats) / counts["characters"] if counts["characters"] else math.nan,
         bits_per_byte=bits(-nats) / counts["bytes"] if counts["bytes"] else math.nan,
         **counts,
@@ -107,4 +110,9 @@ def bits(logprob: float) -> float:
 
 
 def _perplexity(nats: float, tokens: int) -> float:
-    return math.exp(nats / tokens) if tokens else math.nan
+    if not tokens:
+        return math.nan
+    try:
+        return math.exp(nats / tokens)
+    except OverflowError:
+        return math.inf

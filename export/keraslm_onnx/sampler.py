@@ -66,8 +66,9 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
         order = order[: sampling.top_k]
     kept = np.exp(scores[order])
     kept /= kept.sum()
-    # A token stays while those before it have not reached top_p: the first one always does.
-    kept = kept[np.cumsum(kept) - kept < sampling.top_p]
+    if sampling.top_p < 1.0:
+        # A token stays while those before it have not reached top_p: the first one always does.
+        kept = kept[np.cumsum(kept) - kept < sampling.top_p]
     result = np.zeros(len(scores))
     result[order[: len(kept)]] = kept / kept.sum()
     return result

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import UsageError
+from keraslm.errors import KeraslmError, UsageError
 from keraslm.text.tokenizer import Ids
 from keraslm_onnx.session import Floats, ModelSession
 
@@ -23,7 +22,7 @@ CONTEXTS = ("sentence", "document")
 
 _CELLS = 1 << 24  # largest rows x steps x vocabulary of one call: 64 MiB of log-probabilities
 _STEPS = 256  # tokens of a row in one call
-_LINES = 256  # lines that are sorted by length together
+_LINES = 256  # largest block of lines that is scored together
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,7 @@ class Scorer:
         return self._score_document(lines) if context == "document" else self._score_sentences(lines)
 
     def _score_sentences(self, lines: Iterable[str]) -> Iterator[LineScore]:
-        iterator, size = iter(lines), 1
-        while block := list(islice(iterator, size)):
+        for block in _blocks_of_lines(lines):
             ids = self.tokenizer.encode_lines(block)
             order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
             scores: list[NDArray[np.float64]] = [np.zeros(0)] * len(ids)
@@ -102,7 +100,6 @@ class Scorer:
                 for i, score in zip(group, self._score_rows([ids[i] for i in group]), strict=True):
                     scores[i] = score
             yield from map(self._line_score, block, ids, scores)
-            size = min(2 * size, _LINES)  # small at first, so that a slow stream shows its first rows at once
 
     def _groups(self, order: list[int], ids: Sequence[Ids]) -> Iterator[list[int]]:
         """Cut lines sorted by length into groups that one call can hold."""
@@ -134,7 +131,8 @@ class Scorer:
 
     def _score_document(self, lines: Iterable[str]) -> Iterator[LineScore]:
         state, last = self.session.zero_state(1), self.session.info.bos_id
-        for block, ids in self._blocks(lines):
+        for block in _blocks_of_lines(lines):
+            ids = self.tokenizer.encode_lines(block)
             targets = np.concatenate(ids)
             inputs = np.concatenate([[last], targets[:-1]])
             parts = []
@@ -145,19 +143,6 @@ class Scorer:
             last = int(targets[-1])
             cuts = np.cumsum([len(line) for line in ids])[:-1]
             yield from map(self._line_score, block, ids, np.split(np.concatenate(parts), cuts))
-
-    def _blocks(self, lines: Iterable[str]) -> Iterator[tuple[list[str], list[Ids]]]:
-        """Lines and their ids, in blocks of about `_STEPS` tokens."""
-        block: list[str] = []
-        ids: list[Ids] = []
-        for line in lines:
-            block.append(line)
-            ids += self.tokenizer.encode_lines([line])
-            if sum(map(len, ids)) >= _STEPS:
-                yield block, ids
-                block, ids = [], []
-        if block:
-            yield block, ids
 
     def _steps(self, rows: int) -> int:
         return max(1, min(_STEPS, _CELLS // (rows * self.session.info.vocab_size)))
@@ -178,6 +163,27 @@ def load(path: str | Path, provider: str = "auto") -> Scorer:
         ModelFileError: the file is not a keraslm model.
     """
     return Scorer(ModelSession(path, provider))
+
+
+def _blocks_of_lines(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Lines in blocks: small ones at first, so that a slow stream shows its first rows at once.
+
+    When the source of the lines fails, the lines before are given out first, and then its error.
+    """
+    block: list[str] = []
+    size = 1
+    try:
+        for line in lines:
+            block.append(line)
+            if len(block) == size:
+                yield block
+                block, size = [], min(2 * size, _LINES)
+    except KeraslmError:
+        if block:
+            yield block
+        raise
+    if block:
+        yield block
 
 
 def _of_targets(log_probs: Floats, targets: NDArray[np.signedinteger]) -> NDArray[np.float64]:

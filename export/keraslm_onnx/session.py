@@ -116,14 +116,19 @@ class ModelSession:
             raise ModelFileError(
                 f"{self.path}: inputs and outputs {', '.join(shapes)} are not those of a keraslm model."
             )
-        graph_size = shapes[contract.LOG_PROBS][2]
+        graph_size = shapes[contract.LOG_PROBS][-1] if shapes[contract.LOG_PROBS] else None
         if not self.tokenizer.vocab_size == info.vocab_size == graph_size:
             raise ModelFileError(
                 f"{self.path}: the tokenizer has {self.tokenizer.vocab_size} tokens, the model {graph_size} "
                 f"(metadata: {info.vocab_size}). The file was put together from two models; export it again."
             )
-        if (self.tokenizer.unk_id, self.tokenizer.eos_id) != (info.unk_id, info.eos_id):
-            raise ModelFileError(f"{self.path}: the ids of <unk> and <eos> in the metadata are not the tokenizer's.")
+        ids = (self.tokenizer.unk_id, self.tokenizer.eos_id, self.tokenizer.eos_id)
+        if ids != (info.unk_id, info.bos_id, info.eos_id):
+            raise ModelFileError(
+                f"{self.path}: unk_id, bos_id and eos_id in the metadata are not the tokenizer's {ids}. Export it again."
+            )
+        if hashlib.sha256(info.tokenizer.encode()).hexdigest() != info.tokenizer_sha256:
+            raise ModelFileError(f"{self.path}: the tokenizer is not that of tokenizer_sha256; the file is damaged.")
         state = [info.num_layers, contract.BATCH, info.hidden_size]
         if shapes[contract.H0] != state or shapes[contract.C0] != state:
             raise ModelFileError(f"{self.path}: the state has shape {shapes[contract.H0]}, metadata say {state}.")
@@ -144,6 +149,8 @@ def _read_model(path: Path) -> bytes:
 
 
 def _open(path: Path, data: bytes, provider: str) -> tuple[Any, str]:
+    if provider not in ("auto", *_PROVIDERS):
+        raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
     cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
     if provider == "cuda" and not cuda:
         raise UsageError(

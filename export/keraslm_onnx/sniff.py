@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 _MAGIC = (
     (b"\x1f\x8b", "gzip data"),
     (b"BZh", "bzip2 data"),
@@ -52,11 +54,11 @@ def _zip_kind(data: bytes) -> str:
 def _text_kind(data: bytes) -> str | None:
     if b"\\data\\" in data[:4096]:
         return "an ARPA n-gram model"
-    # A UTF-8 text has no control characters but white space; cut the end, which may split a character.
+    # A UTF-8 text has no control characters but white space. Its end may be cut inside a character.
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in data):
         return None
     try:
-        data[:-4].decode("utf-8") if len(data) > 4 else data.decode("utf-8")
+        codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
         return None
     return "JSON text" if data.lstrip()[:1] in (b"{", b"[") else "a text"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any, Optional, get_type_hints
 
 from cyclopts import Group, Parameter
@@ -20,13 +21,28 @@ def _check_text_name(_: Any, name: Any) -> None:
 TextName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_text_name)]
 
 
+def _whole_number(_: Any, tokens: Sequence[Any]) -> int:
+    """cyclopts itself would round 1.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
+Integer = Annotated[int, Parameter(converter=_whole_number)]
+OptionalInteger = Annotated[int | None, Parameter(converter=_whole_number)]
+
+
 def _flags(config: type[Any], title: str, order: int) -> Any:
     """A flat parameter type with one optional flag for each field of a configuration class."""
     hints = get_type_hints(config)
     fields: list[Any] = [
         (
             f.name,
-            Annotated[Optional[hints[f.name]], Parameter(help=_help(f))],  # noqa: UP045
+            Annotated[
+                Optional[hints[f.name]],  # noqa: UP045
+                Parameter(help=_help(f), converter=_whole_number if hints[f.name] is int else None),
+            ],
             dataclasses.field(default=None),
         )
         for f in dataclasses.fields(config)

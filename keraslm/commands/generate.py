@@ -5,17 +5,20 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from keraslm.commands.flags import Integer, OptionalInteger
+from keraslm.errors import UsageError
+
 
 def generate(
     model: Path,
     prompt: str = "",
     /,
     *,
-    max_tokens: int = 100,
+    max_tokens: Integer = 100,
     temperature: float = 1.0,
-    top_k: int = 0,
+    top_k: Integer = 0,
     top_p: float = 1.0,
-    seed: int | None = None,
+    seed: OptionalInteger = None,
     through_lines: Annotated[bool, Parameter(negative="")] = False,
     allow_unk: Annotated[bool, Parameter(negative="")] = False,
     provider: Literal["cpu", "cuda", "auto"] = "auto",
@@ -49,10 +52,13 @@ def generate(
     from keraslm_onnx.sampler import Sampling, generate
     from keraslm_onnx.session import ModelSession
 
+    if max_tokens < 0:
+        raise UsageError(f"max_tokens is {max_tokens}, but must be 0 or more.")
     sampling = Sampling(temperature, top_k, top_p, seed)
-    before = prompt
+    session = ModelSession(model, provider)
+    before = prompt = prompt.rstrip()
     print(prompt, end="", flush=True)
-    for token in generate(ModelSession(model, provider), prompt, max_tokens, sampling, not through_lines, allow_unk):
+    for token in generate(session, prompt, max_tokens, sampling, not through_lines, allow_unk):
         text = "\n" if token == EOS else token if before in ("", "\n") else f" {token}"
         print(text, end="", flush=True)
         before = text

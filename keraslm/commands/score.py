@@ -60,7 +60,7 @@ def score(
     else:
         rows = report.token_rows(lines, scorer.tokenizer) if level == "token" else report.sentence_rows(lines)
         for row in rows:
-            print(row)
+            print(row, flush=STDIN in [text.path for text in texts])
     for text in texts:
         if text.replaced:
             print(f"keraslm: {text.name}: {text.replaced} lines held invalid UTF-8, read as U+FFFD", file=sys.stderr)

@@ -43,7 +43,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: no weights yet; its training has not finished an epoch.")
     epochs = run.epochs()
     return {
-        "run": str(path.resolve()),
+        "file": str(path.resolve()),
         **_sizes(run.config.model, run.tokenizer.vocab_size),
         **dataclasses.asdict(run.config),
         "epochs trained": len(epochs),
@@ -55,18 +55,17 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
-    from keraslm.config import Config
     from keraslm_onnx.session import ModelSession
 
     session = ModelSession(path, "cpu")
     info = session.info
-    config = Config.from_dict(info.configuration())
+    values, config = info.configuration(str(path))
     return {
-        "model": str(path),
+        "file": str(path),
         "written by": f"keraslm {info.keraslm_version}",
         **_sizes(config.model, info.vocab_size),
-        **info.configuration(),
-        "validation perplexity": None if math.isnan(info.valid_perplexity) else info.valid_perplexity,
+        **values,
+        "validation perplexity": info.valid_perplexity if math.isfinite(info.valid_perplexity) else None,
         "unk_id, eos_id": f"{info.unk_id}, {info.eos_id}",
         "tokenizer sha256": info.tokenizer_sha256,
         "model sha256": session.digest,

@@ -104,7 +104,7 @@ class StatefulLSTM(keras.layers.Layer):
         self.c = self.add_weight(name="c", shape=(batch_size, self.units), initializer="zeros", trainable=False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        self._check_batch_size(inputs)
+        inputs = self._check_batch_size(inputs)
         # A copy, because torch's backward pass still needs the old value when the variable below is overwritten.
         h0, c0 = ops.stop_gradient(ops.copy(self.h)), ops.stop_gradient(ops.copy(self.c))  # [B, H]
         mask = self._recurrent_mask(h0) if training else None
@@ -136,13 +136,19 @@ class StatefulLSTM(keras.layers.Layer):
         zeros = ops.zeros((self.units,), dtype)
         return ops.concatenate([zeros, zeros + self.forget_bias, zeros, zeros])  # i, f, g, o
 
-    def _check_batch_size(self, inputs: Any) -> None:
+    def _check_batch_size(self, inputs: Any) -> Any:
         found, expected = inputs.shape[0], self.h.shape[0]
         if found is not None and found != expected:
             raise ValueError(
                 f"Layer {self.name!r} was built for batch_size={expected} and carries one state for each of these "
                 f"rows, but was called with a batch of {found}. Build the model again for that batch size."
             )
+        if found is None and keras.backend.backend() == "tensorflow":
+            # TensorFlow traces without knowing the size, and would broadcast one row over all states.
+            import tensorflow as tf
+
+            return tf.ensure_shape(inputs, (expected, None, None), name=f"{self.name}_batch_size")
+        return inputs
 
     def _recurrent_mask(self, h: Any) -> Any:
         """0 or 1 / (1 - rate) for each row and unit, shape `(B, H)`; None without recurrent dropout."""

@@ -13,9 +13,10 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from keraslm.config import DataConfig
 from keraslm.errors import TextError
@@ -67,8 +68,8 @@ class TextFile:
         """
         offset, self.replaced = 0, 0
         try:
-            with self._open() as file:
-                for number, raw in enumerate(file, 1):
+            with ExitStack() as opened:
+                for number, raw in enumerate(self._open(opened), 1):
                     yield self._decode(raw, number, offset)
                     offset += len(raw)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -76,11 +77,12 @@ class TextFile:
         except OSError as error:
             raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
 
-    def _open(self) -> IO[bytes]:
-        source = sys.stdin.buffer if self.path == STDIN else open(self.path, "rb")
-        raw = io.BufferedReader(cast(io.RawIOBase, source))
+    def _open(self, opened: ExitStack) -> IO[bytes]:
+        # Standard input as it is: a second buffer around it would wait until it is full.
+        source = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+        raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(cast(Any, source)))
         packed = raw.peek(len(_GZIP)).startswith(_GZIP)
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
+        return cast(IO[bytes], opened.enter_context(gzip.GzipFile(fileobj=raw))) if packed else raw
 
     def _decode(self, raw: bytes, number: int, offset: int) -> str:
         line = raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw

@@ -123,6 +123,8 @@ class EveryToken:
 def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
     if tokens == 0:
         return f"{name}: 0 tokens; a text with at least one line is needed."
+    if tokens == 1:
+        return f"{name}: 1 token, and no other to predict from it; a longer text is needed."
     fits = tokens // (num_steps + 1)
     asked = f"{name}: {tokens} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps}"
     needed = f"(at least {batch_size * (num_steps + 1)} are needed)"

@@ -27,6 +27,9 @@ from keraslm.errors import TokenizerError
 EOS = "<eos>"
 UNK = "<unk>"
 
+# Every punctuation character of Unicode and of ASCII, but the special words stay whole.
+_MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
+
 Ids = NDArray[np.int32]
 
 
@@ -78,7 +81,7 @@ class WordTokenizer:
             backend.normalizer = normalizers.Lowercase()
         cut: list[Any] = [pre_tokenizers.WhitespaceSplit()]
         if split_punctuation:
-            cut.append(pre_tokenizers.Punctuation("isolated"))
+            cut.append(pre_tokenizers.Split(tokenizers.Regex(_MARKS), "isolated"))
         backend.pre_tokenizer = pre_tokenizers.Sequence(cut)
         vocabulary = _ordered_vocabulary(_count_words(backend, lines), vocab_size, min_count)
         backend.model = models.WordLevel(vocabulary, unk_token=UNK)

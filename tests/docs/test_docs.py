@@ -53,7 +53,7 @@ def test_the_example_client_gives_the_scores_of_keraslm(tmp_path, lowercase, spl
     size = tokenizer.vocab_size
     table = np.log(np.random.default_rng(1).dirichlet(np.ones(size), size))
     model = fake_model.write(tmp_path / "model.onnx", table, info)
-    lines = ["The cat, sat", "", "  the   the ", "«cat» sat."]
+    lines = ["The cat, sat", "", "  the   the ", "«cat» sat.", "a<unk>the<eos>+the"]
     client = ROOT / "examples" / "onnx_client" / "client.py"
     done = subprocess.run(
         [sys.executable, client, model], input="\n".join(lines) + "\n", capture_output=True, text=True, check=True
@@ -67,7 +67,7 @@ def test_the_example_client_gives_the_scores_of_keraslm(tmp_path, lowercase, spl
 def test_the_example_client_imports_nothing_of_keraslm():
     source = (ROOT / "examples" / "onnx_client" / "client.py").read_text(encoding="utf-8")
     imports = {line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))}
-    assert imports == {"json", "sys", "unicodedata", "numpy", "onnxruntime"}
+    assert imports == {"json", "re", "string", "sys", "unicodedata", "numpy", "onnxruntime"}
 
 
 def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, tiny_texts):

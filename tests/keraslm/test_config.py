@@ -135,7 +135,7 @@ def test_configuration_goes_round_through_json():
 
 @pytest.mark.parametrize("values", [None, [], {}, {"model": {}, "data": {}}, {"model": {}, "data": {}, "train": 3}])
 def test_a_missing_section_is_named(values):
-    with pytest.raises(ConfigError, match="has no section '(model|train)'"):
+    with pytest.raises(ConfigError, match=r"has no section '(model|train)'"):
         Config.from_dict(values)
 
 

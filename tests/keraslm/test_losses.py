@@ -39,9 +39,7 @@ def test_sequence_loss_equals_its_definition(weights, over_steps, over_batch):
 
 
 def test_sequence_loss_averages_over_both_by_default():
-    np.testing.assert_allclose(
-        to_numpy(sequence_loss(TARGETS, LOGITS)), token_nats(TARGETS, LOGITS).mean(), rtol=1e-5
-    )
+    np.testing.assert_allclose(to_numpy(sequence_loss(TARGETS, LOGITS)), token_nats(TARGETS, LOGITS).mean(), rtol=1e-5)
 
 
 def test_a_step_without_any_weight_costs_nothing():

@@ -1,5 +1,4 @@
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_a_new_file_has_the_rights_of_any_other(tmp_path):
     (tmp_path / "plain").write_text("")
     with atomic_path(tmp_path / "atomic") as path:
         path.write_text("")
-    modes = {stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("plain", "atomic")}
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "atomic")}
     assert len(modes) == 1
 
 

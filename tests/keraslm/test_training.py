@@ -1,6 +1,6 @@
+import contextlib
 import json
 import math
-import os
 from pathlib import Path
 
 import keras
@@ -65,7 +65,7 @@ def test_run_folder_holds_its_files_and_no_others(trained_run):
 def test_latest_points_at_the_run(trained_run):
     latest = trained_run.path.parent / "latest"
     assert latest.is_symlink() and latest.resolve() == trained_run.path.resolve()
-    assert not Path(os.readlink(latest)).is_absolute()
+    assert not latest.readlink().is_absolute()
 
 
 def test_run_is_opened_as_it_was_made(trained_run, config, backend):
@@ -86,7 +86,7 @@ def test_weights_are_those_of_the_configuration(trained_run, config):
 def test_metrics_have_a_row_an_epoch(trained_run, config, corpus):
     rows = trained_run.epochs()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert [row["learning_rate"] for row in rows] == pytest.approx([0.5, 0.5, 0.25])
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1.0, 1.0, 0.5])
     for row in rows:
         assert row["tokens"] == corpus[1].predicted and row["seconds"] > 0
         assert row["perplexity"] == pytest.approx(math.exp(row["loss"] / config.train.num_steps), rel=1e-4)
@@ -95,7 +95,7 @@ def test_metrics_have_a_row_an_epoch(trained_run, config, corpus):
 
 def test_metrics_have_a_row_each_log_every_windows(trained_run, corpus):
     rows = [row for row in rows_of(trained_run) if "window" in row]
-    of_an_epoch = list(range(3, len(corpus[1]) + 1, 3))
+    of_an_epoch = list(range(5, len(corpus[1]) + 1, 5))
     assert len(of_an_epoch) >= 3
     assert [(row["epoch"], row["window"]) for row in rows] == [(e, w) for e in (1, 2, 3) for w in of_an_epoch]
     assert all(set(row) == {"epoch", "window", "loss"} for row in rows)
@@ -106,38 +106,30 @@ def test_loss_goes_down(trained_run):
     assert last["loss"] < 0.97 * first["loss"] and last["val_loss"] < first["val_loss"]
 
 
-def test_without_a_name_the_run_is_named_by_its_time(config, tmp_path):
-    run = train_quietly(config.replace(epochs=1, valid="", log_every=0))
+def test_progress_is_said_with_its_numbers(training, config, corpus):
+    text = "\n".join(training[1])
+    assert f"words     {corpus[0].vocab_size} in the vocabulary of {config.data.train}" in text
+    for title, windows in (("train", corpus[1]), ("valid", corpus[2])):
+        assert f"{len(windows)} windows of 4 x 5 predict {windows.predicted}, {windows.left_over} are left over" in text
+        assert any(line.startswith(title) for line in training[1])
+
+
+def test_without_a_name_a_validation_text_or_clean_utf8(config, tmp_path):
+    text, lines = tmp_path / "broken.txt", []
+    text.write_bytes(Path(config.data.train).read_bytes() + b"\xff\n\xff\n")
+    changes = {"train": str(text), "valid": "", "errors": "replace", "epochs": 1, "num_layers": 1, "log_every": 0}
+    run = train_run(config.replace(**changes), verbose=0, say=lines.append)
     assert run.path.parent == Path("runs") and Path("runs/latest").resolve() == (tmp_path / run.path).resolve()
     (row,) = rows_of(run)
     assert "val_loss" not in row and row["epoch"] == 1
-
-
-def test_progress_is_said_with_its_numbers(config, corpus):
-    lines = []
-    train_run(config.replace(epochs=1), "first", verbose=0, say=lines.append)
-    text = "\n".join(lines)
-    assert f"words     {corpus[0].vocab_size} in the vocabulary of {config.data.train}" in text
-    for title, windows in (("train", corpus[1]), ("valid", corpus[2])):
-        assert f"{len(windows)} windows of 4 x 5 predict {windows.predicted}, {windows.left_over} are left" in text
-        assert any(line.startswith(title) for line in lines)
-
-
-def test_replaced_lines_are_said(config, tmp_path):
-    text = tmp_path / "broken.txt"
-    text.write_bytes(Path(config.data.train).read_bytes() + b"\xff\n\xff\n")
-    lines = []
-    changes = {"train": str(text), "valid": "", "errors": "replace", "epochs": 1}
-    train_run(config.replace(**changes), "first", verbose=0, say=lines.append)
     assert any(line.startswith("train") and "2 lines were not UTF-8" in line for line in lines)
 
 
-def test_same_seed_gives_the_same_losses_with_dropout_on(trained_run, config):
+def test_same_seed_gives_the_same_losses_with_dropout_on_validated_or_not(trained_run, config):
     """The session's run was made in this process too."""
+    again = train_quietly(config.replace(valid=""), "again")
     losses = [row["loss"] for row in rows_of(trained_run)]
-    again, other = train_quietly(config, "again"), train_quietly(config.replace(seed=4), "other")
     assert [row["loss"] for row in rows_of(again)] == pytest.approx(losses, rel=1e-6)
-    assert [row["loss"] for row in rows_of(other)] != pytest.approx(losses, rel=1e-4)
 
 
 # What is refused
@@ -145,7 +137,7 @@ def test_same_seed_gives_the_same_losses_with_dropout_on(trained_run, config):
 
 def test_an_existing_run_is_kept_unless_overwriting_was_asked_for(config, run_copy):
     before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
-    changed = config.replace(epochs=1, log_every=0)
+    changed = config.replace(epochs=1, num_layers=1, valid="", log_every=0)
     with pytest.raises(RunError, match=r"copy already holds a run\. .*--overwrite"):
         train_quietly(changed, run_copy)
     assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before
@@ -173,9 +165,8 @@ def test_a_text_that_is_too_short_leaves_no_run(config, tmp_path, which, text, m
 @pytest.fixture
 def standing_model(config, corpus):
     """A model without dropout whose weights `fit` leaves alone, so that NumPy can tell its states and losses."""
-    model = build_model(
-        config.replace(embedding_dropout=0, recurrent_dropout=0, output_dropout=0).model, corpus[0].vocab_size, 4
-    )
+    changed = config.replace(embedding_dropout=0, recurrent_dropout=0, output_dropout=0, init_scale=1.5)
+    model = build_model(changed.model, corpus[0].vocab_size, 4)
     model.compile(keras.optimizers.SGD(0.0), SequenceLoss())
     return model
 
@@ -263,7 +254,7 @@ def test_window_rows_average_what_a_loop_of_single_steps_sees(trained_run, confi
         for inputs, targets in corpus[1]:
             model.reset_metrics()
             losses.append(model.train_on_batch(inputs, targets, return_dict=True)["loss"])
-        seen += [np.mean(losses[end - 3 : end]) for end in range(3, len(losses) + 1, 3)] + [np.mean(losses)]
+        seen += [np.mean(losses[end - 5 : end]) for end in range(5, len(losses) + 1, 5)] + [np.mean(losses)]
     assert [row["loss"] for row in rows_of(trained_run)] == pytest.approx(seen, rel=1e-4)
 
 
@@ -276,7 +267,7 @@ def reject_constant(name):
 
 def test_a_loss_that_is_not_finite_ends_the_training_without_weights(config):
     with pytest.raises(NonFiniteLossError, match=r"at the end of epoch 1\. .*lower --learning-rate") as caught:
-        train_quietly(config.replace(learning_rate=1e38, clip_norm=0, valid=""), "first")
+        train_quietly(config.replace(learning_rate=1e38, clip_norm=0, num_layers=1, valid=""), "first")
     assert caught.value.exit_code == 1
     assert not Path("first/weights.safetensors").exists()
 
@@ -291,6 +282,7 @@ class LearningRateFrom(keras.callbacks.Callback):
 
 def fit_until_it_diverges(config, corpus, windows):
     """Train one good epoch and one that diverges; the run and the weights as the first epoch left them."""
+    config = config.replace(num_layers=1)
     run = Run.create(Path("first"), config, corpus[0], keras.backend.backend(), overwrite=False)
     model, kept = compiled_model(config, corpus[0].vocab_size), []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: kept.append(run.weights_path.read_bytes()))
@@ -313,16 +305,17 @@ def test_divergence_leaves_the_weights_of_the_good_epoch(config, corpus):
 
 def test_divergence_in_an_epochs_last_step_leaves_good_weights_too(config, corpus):
     """The loss of a window is known before its update: one window an epoch diverges with a good loss in the logs."""
-    ids = np.concatenate([row for row in corpus[1][0][0]] * 2)[:24]
-    run, kept = fit_until_it_diverges(config, corpus, Windows(ids, 4, 5))
-    read_weights(run.weights_path, config.model, corpus[0].vocab_size)
+    one_window = Windows(corpus[0].encode_text(TextFile(config.data.valid))[:24], 4, 5)
+    steep = config.replace(clip_norm=0, average_across_batch=False)
+    run, kept = fit_until_it_diverges(steep, corpus, one_window)
     assert run.weights_path.read_bytes() == kept[0]
+    read_weights(run.weights_path, run.config.model, corpus[0].vocab_size)
 
 
 def test_divergence_is_seen_within_the_epoch(standing_model, corpus):
     standing_model.optimizer.learning_rate.assign(1e38)
     stop = callbacks.StopOnNonFiniteLoss(every=4)
-    with pytest.raises(NonFiniteLossError, match="up to window (4|8) of epoch 1"):
+    with pytest.raises(NonFiniteLossError, match=r"up to window (4|8) of epoch 1"):
         standing_model.fit(WindowDataset(corpus[1]), shuffle=False, verbose=0, callbacks=[stop])
 
 
@@ -331,14 +324,16 @@ def test_divergence_is_seen_within_the_epoch(standing_model, corpus):
 def test_either_loss_stops_the_training(name, value):
     stop = callbacks.StopOnNonFiniteLoss()
     stop.on_epoch_begin(4)
-    stop.on_epoch_end(4, {"loss": 1.0, "val_loss": 1.0, "perplexity": math.inf})
+    stop.on_epoch_end(4, {"loss": 1.0, "val_loss": 1.0})
     with pytest.raises(NonFiniteLossError, match=f"The {name} became {value} at the end of epoch 5"):
         stop.on_epoch_end(4, {"loss": 1.0, "val_loss": 1.0, name: value})
 
 
-def test_metrics_stay_json_when_a_perplexity_overflows(config):
-    """A finite loss can have an infinite perplexity, which has no number in JSON."""
-    changed = config.replace(learning_rate=1e4, clip_norm=0, epochs=1, average_across_batch=False, log_every=0)
-    run = train_quietly(changed, "first")
-    (row,) = [json.loads(line, parse_constant=reject_constant) for line in run.metrics_path.read_text().splitlines()]
-    assert row["loss"] > 100 * config.train.num_steps
+def test_metrics_are_strict_json_even_when_training_diverges(config):
+    """Python would write NaN and Infinity, which are not JSON; an infinite perplexity needs no infinite loss."""
+    changes = {"learning_rate": 1e4, "clip_norm": 0, "average_across_batch": False, "valid": "", "log_every": 1}
+    with contextlib.suppress(NonFiniteLossError):
+        train_quietly(config.replace(num_layers=1, epochs=1, **changes), "first")
+    lines = Path("first/metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=reject_constant) for line in lines]
+    assert max(row["loss"] or math.inf for row in rows) > 100 * config.train.num_steps  # beyond float32's exp

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
 
+from keraslm.config import Config
 from keraslm.errors import ModelFileError
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
@@ -81,5 +83,14 @@ def test_a_value_that_is_no_number_is_refused(field):
         ModelInfo.from_metadata(metadata, "m.onnx")
 
 
-def test_configuration_gives_nested_values():
-    assert model_info(config='{"model": {"units": 3}}').configuration() == {"model": {"units": 3}}
+def test_configuration_gives_the_runs_values():
+    config = Config().replace(units=3, train="text.txt")
+    values, found = model_info(config=json.dumps(config.to_dict())).configuration("m.onnx")
+    assert found == config
+    assert values == config.to_dict()
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "{}", '{"model": {"units": 0}, "data": {}, "train": {}}'])
+def test_a_damaged_configuration_is_refused(damaged):
+    with pytest.raises(ModelFileError, match=r"^m\.onnx: metadata 'config' is not a configuration"):
+        model_info(config=damaged).configuration("m.onnx")

@@ -127,7 +127,7 @@ def test_summary_of_unknown_words_alone_is_finite_and_says_so(by_id):
 def test_summary_of_blank_lines_has_no_unknown_words(by_id):
     summary = summarize(by_id.score_lines(["", " "]))
     assert (summary.words, summary.tokens, summary.oovs) == (0, 2, 0)
-    assert summary.perplexity_excluding_oovs == pytest.approx(21.0, rel=1e-6)
+    assert summary.perplexity_excluding_oovs == pytest.approx(summary.perplexity) == pytest.approx(21.0, rel=1e-6)
     assert not any(row.startswith("note") for row in summary.rows())
 
 

@@ -140,11 +140,6 @@ def test_bad_settings_are_refused(values, message):
         Sampling(**values)
 
 
-def test_a_negative_number_of_tokens_is_refused(by_id):
-    with pytest.raises(UsageError, match="max_tokens is -1"):
-        list(generate(by_id.session, max_tokens=-1))
-
-
 def test_no_tokens_are_nothing(by_id):
     assert list(generate(by_id.session, max_tokens=0)) == []
 

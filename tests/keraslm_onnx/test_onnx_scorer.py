@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keraslm.errors import ModelFileError, UsageError
+from keraslm.errors import ModelFileError, TextError, UsageError
 from keraslm_onnx import load, scorer
 from tests.support.fake_model import BY_HISTORY, expected, ids_of
 
@@ -38,6 +38,10 @@ def with_limits(values):
         for name, value in values.items():
             patch.setattr(scorer, name, value)
         yield
+
+
+def ids_of_text(lines):
+    return [i for line in lines for i in ids_of(line)]
 
 
 def test_logprobs_are_those_of_the_table(by_id):
@@ -75,7 +79,7 @@ def test_sentences_do_not_know_of_each_other(by_history):
 def test_a_document_is_one_pass_over_all_lines(by_history):
     lines = ["the cat sat", "dog", "", "the cat sat"]
     found = by_history.logprobs(lines, "document")
-    whole = expected(BY_HISTORY, [sum(map(ids_of, lines), [])])[0]
+    whole = expected(BY_HISTORY, [ids_of_text(lines)])[0]
     assert [len(score) for score in found] == [4, 2, 1, 4]
     np.testing.assert_allclose(np.concatenate(found), whole, rtol=1e-5)
     assert not np.allclose(found[0], found[3])
@@ -94,7 +98,7 @@ def test_document_scores_depend_on_no_limit(by_history, lines, values):
     with with_limits(values):
         found = by_history.logprobs(lines, "document")
     assert [len(score) for score in found] == [len(ids_of(line)) for line in lines]
-    whole = expected(BY_HISTORY, [sum(map(ids_of, lines), [])])[0]
+    whole = expected(BY_HISTORY, [ids_of_text(lines)])[0]
     np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-5)
 
 
@@ -141,12 +145,12 @@ def test_lines_before_an_error_in_the_text_are_scored(by_history, context):
 
     def lines():
         yield from texts
-        raise OSError("the disk is gone")
+        raise TextError("text:7: the disk is gone")
 
     found = []
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(TextError, match="the disk is gone"):
         for line in by_history.score_lines(lines(), context):
-            found.append(line.ids.tolist())  # noqa: PERF401: what was found before the error counts
+            found.append(line.ids.tolist())  # noqa: PERF401 - extend would lose what was found
     assert found == [ids_of(text) for text in texts]
 
 
@@ -176,7 +180,7 @@ def test_perplexity_counts_every_token_and_each_line_end(by_id):
 
 def test_perplexity_of_a_document_carries_the_state(by_history):
     lines = ["the cat", "dog", "sat"]
-    whole = expected(BY_HISTORY, [sum(map(ids_of, lines), [])])[0]
+    whole = expected(BY_HISTORY, [ids_of_text(lines)])[0]
     assert by_history.perplexity(lines, "document") == pytest.approx(math.exp(-whole.mean()), rel=1e-5)
     assert by_history.perplexity(lines, "document") != pytest.approx(by_history.perplexity(lines), rel=1e-3)
 

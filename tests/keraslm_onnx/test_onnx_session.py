@@ -126,15 +126,10 @@ def test_a_tokenizer_that_is_not_the_one_of_its_digest_is_refused(tmp_path):
         opened(tmp_path, fake_model.build(info=model_info(tokenizer=other.to_json())))
 
 
-@pytest.mark.parametrize("changes", [{"unk_id": 4}, {"eos_id": 1}])
+@pytest.mark.parametrize("changes", [{"unk_id": 4}, {"eos_id": 1}, {"bos_id": 77}])
 def test_special_ids_that_are_not_the_tokenizers_are_refused(tmp_path, changes):
-    with pytest.raises(ModelFileError, match="the ids of <unk> and <eos> in the metadata are not the tokenizer's"):
+    with pytest.raises(ModelFileError, match="in the metadata are not the tokenizer's"):
         opened(tmp_path, fake_model.build(info=model_info(**changes)))
-
-
-def test_a_begin_id_that_is_not_the_tokenizers_eos_is_refused(tmp_path):
-    with pytest.raises(ModelFileError, match="model.onnx"):
-        opened(tmp_path, fake_model.build(info=model_info(bos_id=77)))
 
 
 @pytest.mark.parametrize("changes", [{"num_layers": 2}, {"hidden_size": 4}])
@@ -153,7 +148,7 @@ def test_other_input_names_are_refused(tmp_path):
     proto.graph.input[1].name = "state"
     for node in proto.graph.node:
         node.input[:] = ["state" if name == contract.H0 else name for name in node.input]
-    with pytest.raises(ModelFileError, match="inputs and outputs input_ids, state, c0, .* are not those of a keraslm"):
+    with pytest.raises(ModelFileError, match=r"inputs and outputs input_ids, state, c0, .* are not those of a keraslm"):
         opened(tmp_path, proto)
 
 
@@ -171,7 +166,7 @@ def test_a_graph_without_the_vocabulary_axis_is_refused(tmp_path):
     graph = helper.make_graph(nodes, "flat", [x, h, c], outputs)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", contract.OPSET)], ir_version=8)
     helper.set_model_props(proto, model_info().to_metadata())
-    with pytest.raises(ModelFileError, match="model.onnx"):
+    with pytest.raises(ModelFileError, match=r"model\.onnx: "):
         opened(tmp_path, proto)
 
 

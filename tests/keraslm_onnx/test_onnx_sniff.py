@@ -83,9 +83,7 @@ def test_opening_another_file_says_what_it_looks_like(tmp_path, data, name):
     path.write_bytes(data)
     with pytest.raises(ModelFileError) as caught:
         ModelSession(path)
-    assert str(caught.value) == (
-        f"{path}: not an ONNX model; it looks like {name}. Make a model with: keraslm export"
-    )
+    assert str(caught.value) == (f"{path}: not an ONNX model; it looks like {name}. Make a model with: keraslm export")
 
 
 @pytest.mark.parametrize("end", range(1, 40))

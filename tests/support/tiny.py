@@ -16,7 +16,25 @@ import keraslm
 import keraslm_onnx
 from keraslm.run import Run
 
-WORDS = "the a cat dog bird fish naïve 日本 sat ran ate saw big small red blue here there now then and or but not".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "naïve",
+    "日本",
+    "sat",
+    "ran",
+    "ate",
+    "saw",
+    "big",
+    "small",
+    "red",
+    "blue",
+]
+WORDS += ["here", "there", "now", "then", "and", "or", "but", "not"]
 HELD_OUT = ["the cat sat", "", "a zebra saw 日本 and naïve fish", "  ", "unheard of", "now  then\tthere", "dog"]
 
 # The run is made with these on top of the preset `small`.
@@ -25,7 +43,7 @@ FIELDS: dict[str, Any] = {
     "embedding_dim": 6,
     "num_layers": 1,
     "epochs": 2,
-    "batch_size": 4,
+    "batch_size": 2,
     "num_steps": 6,
     "min_count": 2,
     "seed": 1,
@@ -55,7 +73,7 @@ def tiny_folder(tmp_path_factory) -> Path:
     """Folder with train.txt and valid.txt; the run and the model are made in it."""
     if "folder" not in _made:
         folder = tmp_path_factory.mktemp("tiny")
-        for name, count, seed in (("train", 60, 1), ("valid", 20, 2)):
+        for name, count, seed in (("train", 150, 1), ("valid", 30, 2)):
             (folder / f"{name}.txt").write_text("\n".join(text_lines(count, seed)) + "\n", encoding="utf-8")
         (folder / "held-out.txt").write_text("\n".join(HELD_OUT) + "\n", encoding="utf-8")
         _made["folder"] = folder

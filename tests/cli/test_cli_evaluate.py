@@ -1,0 +1,161 @@
+"""`keraslm evaluate` and `keraslm show`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+
+import pytest
+
+import keraslm
+from tests.support import fake_model
+from tests.support.program import assert_refused, strict_json
+from tests.support.tiny import HELD_OUT
+
+
+def cells(out: str) -> dict[str, str]:
+    """Lines `name   value` by name, with the first run of two spaces as the cut."""
+    pairs = (line.strip().split("  ", 1) for line in out.split("\n") if "  " in line.strip())
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def test_evaluation_as_a_table(program, tiny_run, tiny_folder):
+    text = tiny_folder / "held-out.txt"
+    outcome = program("evaluate", tiny_run.path, text)
+    expected = keraslm.evaluate(tiny_run, text)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == (
+        f"text        {text}\n"
+        "counting    every token\n"
+        "lines       7\n"
+        "words       16\n"
+        "tokens      23\n"
+        "predicted   23\n"
+        f"oovs        {expected.oovs}\n"
+        f"nats        {expected.nats:,.3f}\n"
+        f"perplexity  {expected.perplexity:,.4f}\n"
+    )
+
+
+def test_the_held_out_text_is_counted_by_hand_too():
+    assert len(HELD_OUT) == 7
+    assert sum(len(line.split()) for line in HELD_OUT) == 16
+
+
+def test_evaluation_as_json(program, tiny_run, tiny_folder):
+    values = strict_json(program("evaluate", tiny_run.path, tiny_folder / "held-out.txt", "--json").out)
+    assert values == keraslm.evaluate(tiny_run, tiny_folder / "held-out.txt").to_dict()
+    assert values["perplexity"] == pytest.approx(math.exp(values["nats"] / 23))
+
+
+def test_evaluation_reads_standard_input(program, tiny_run, tiny_folder):
+    text = tiny_folder / "held-out.txt"
+    values = strict_json(program("evaluate", tiny_run.path, "-", "--json", stdin=text.read_bytes()).out)
+    assert values == keraslm.evaluate(tiny_run, text).to_dict() | {"text": "standard input"}
+
+
+def test_evaluation_in_the_tutorials_way_leaves_tokens_out(program, tiny_run, tiny_folder):
+    values = strict_json(program("evaluate", tiny_run.path, tiny_folder / "valid.txt", "--tutorial", "--json").out)
+    assert values["counting"] == "tutorial"
+    rows, steps = tiny_run.config.train.batch_size, tiny_run.config.train.num_steps
+    assert values["predicted"] == (values["tokens"] // rows - 1) // steps * rows * steps < values["tokens"]
+    assert values["perplexity"] == pytest.approx(tiny_run.epochs()[-1]["val_perplexity"], rel=1e-4)
+
+
+def test_evaluation_of_an_empty_text_is_refused(program, tiny_run, text):
+    assert_refused(program("evaluate", tiny_run.path, text("")), "text.txt: 0 tokens")
+
+
+def test_evaluation_of_invalid_bytes(program, tiny_run, text):
+    path = text(b"the cat\n\xff\n")
+    assert_refused(program("evaluate", tiny_run.path, path), f"{path}:2:1: byte 0xff", "--errors replace")
+    assert program("evaluate", tiny_run.path, path, "--errors", "replace").code == 0
+
+
+def test_evaluation_of_a_missing_run_is_refused(program, tmp_path, text):
+    assert_refused(program("evaluate", tmp_path / "gone", text("the\n")), "gone: no such run folder")
+
+
+def test_show_describes_a_run(program, tiny_run):
+    outcome = program("show", tiny_run.path)
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = cells(outcome.out)
+    vocabulary = tiny_run.tokenizer.vocab_size
+    assert shown["file"] == str(tiny_run.path.resolve())
+    assert shown["vocabulary"] == str(vocabulary)
+    assert shown["embedding/embeddings"] == f"{vocabulary} x 6"
+    assert shown["lstm_0/kernel"] == "6 x 32"
+    assert shown["units"] == "8"
+    assert shown["epochs trained"] == "2"
+    assert shown["tokenizer sha256"] == tiny_run.tokenizer.digest
+    assert shown["weights sha256"] == hashlib.sha256(tiny_run.weights_path.read_bytes()).hexdigest()
+
+
+def test_show_describes_a_run_as_json(program, tiny_run):
+    facts = strict_json(program("show", tiny_run.path, "--json").out)
+    vocabulary, last = tiny_run.tokenizer.vocab_size, tiny_run.epochs()[-1]
+    # Embeddings of 6; four gates of 8 units over 6 inputs, 8 recurrent ones and a bias; the projection and its bias.
+    assert facts["parameters"] == 6 * vocabulary + 4 * 8 * (6 + 8 + 1) + (8 + 1) * vocabulary
+    assert (facts["perplexity"], facts["validation perplexity"]) == (last["perplexity"], last["val_perplexity"])
+    assert facts["model"]["units"] == 8
+    assert facts["train"]["epochs"] == 2
+
+
+def test_show_describes_a_model(program, tiny_model, tiny_run):
+    outcome = program("show", tiny_model)
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = cells(outcome.out)
+    assert shown["file"] == str(tiny_model)
+    assert shown["written by"] == f"keraslm {keraslm.__version__}"
+    assert shown["vocabulary"] == str(tiny_run.tokenizer.vocab_size)
+    assert shown["model sha256"] == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+
+
+def test_show_describes_a_model_as_json(program, tiny_model, tiny_run):
+    facts = strict_json(program("show", tiny_model, "--json").out)
+    assert facts["parameters"] == strict_json(program("show", tiny_run.path, "--json").out)["parameters"]
+    assert facts["tokenizer sha256"] == tiny_run.tokenizer.digest
+    assert facts["validation perplexity"] == tiny_run.epochs()[-1]["val_perplexity"]
+    assert (facts["train"], facts["data"]) == (tiny_run.config.to_dict()["train"], tiny_run.config.to_dict()["data"])
+
+
+def test_show_as_json_names_the_file_and_keeps_the_configuration_of_its_model(program, tiny_model, tiny_run):
+    values = strict_json(program("show", tiny_model, "--json").out)
+    assert values["file"] == str(tiny_model)
+    assert values["model"] == tiny_run.config.to_dict()["model"]
+
+
+def test_show_of_a_model_without_a_validation_perplexity(program, fake):
+    assert cells(program("show", fake).out)["validation perplexity"] == "none"
+    assert strict_json(program("show", fake, "--json").out)["validation perplexity"] is None
+
+
+def test_show_of_a_model_with_an_infinite_perplexity_is_json(program, tmp_path):
+    info = fake_model.model_info(valid_perplexity=math.inf)
+    path = fake_model.write(tmp_path / "model.onnx", info=info)
+    assert strict_json(program("show", path, "--json").out)["validation perplexity"] is None
+
+
+def test_show_of_a_model_whose_configuration_is_damaged_is_refused(program, tmp_path):
+    path = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(config="{"))
+    assert_refused(program("show", path), "config")
+
+
+def test_show_of_a_run_without_weights_is_refused(program, tiny_run, tmp_path):
+    copy = shutil.copytree(tiny_run.path, tmp_path / "copy")
+    (copy / "weights.safetensors").unlink()
+    assert_refused(program("show", copy), f"{copy}: no weights yet")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1", b"\xff\xfe"])
+def test_show_of_a_damaged_run_is_refused(program, tiny_run, tmp_path, name, content):
+    copy = shutil.copytree(tiny_run.path, tmp_path / "copy")
+    (copy / name).write_bytes(content)
+    assert_refused(program("show", copy), str(copy), name)
+
+
+def test_show_of_nothing_is_refused(program, tmp_path):
+    assert_refused(program("show", tmp_path / "gone"), "gone: cannot be read (No such file or directory)")
+    assert_refused(program("show", tmp_path), f"{tmp_path}: not a run folder, config.json is missing")

@@ -1,0 +1,73 @@
+"""`keraslm generate` on a model whose answers are formulas."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.program import assert_refused
+
+
+def test_a_prompt_is_continued_to_the_end_of_its_line(program, fake):
+    outcome = program("generate", fake, "the cat", "--seed", 3)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("the cat")
+    assert outcome.out.count("\n") == 1 and outcome.out.endswith("\n")
+    assert set(outcome.out.split()) <= {"the", "cat", "dog", "sat"}
+
+
+def test_the_same_seed_gives_the_same_text(program, fake):
+    line = ["generate", fake, "--max-tokens", 40, "--through-lines", "--seed"]
+    assert program(*line, 1).out == program(*line, 1).out
+    assert program(*line, 1).out != program(*line, 2).out
+
+
+def test_words_are_set_apart_by_one_space(program, fake):
+    line = ["--temperature", 0, "--max-tokens", 3]
+    assert program("generate", fake, *line).out == "dog dog dog\n"
+    assert program("generate", fake, "the", *line).out == "the dog dog dog\n"
+    assert program("generate", fake, "the ", *line).out == "the dog dog dog\n"
+
+
+def test_lines_are_broken_at_the_end_symbol(program, fake):
+    out = program("generate", fake, "--max-tokens", 200, "--through-lines", "--seed", 1).out
+    assert "<eos>" not in out and " \n" not in out and "\n " not in out
+    assert out.count("\n") > 5
+    assert out.endswith("\n")
+
+
+def test_the_unknown_word_is_drawn_on_request_only(program, fake):
+    line = ["generate", fake, "--temperature", 0, "--max-tokens", 1]
+    assert program(*line).out == "dog\n"
+    assert program(*line, "--allow-unk").out == "<unk>\n"
+
+
+def test_top_k_and_top_p_restrict_the_words(program, fake):
+    line = ["generate", fake, "--max-tokens", 60, "--through-lines", "--seed", 1]
+    assert set(program(*line, "--top-k", 2).out.split()) == {"dog", "cat"}
+    assert set(program(*line, "--top-p", 0.2).out.split()) == {"dog"}
+
+
+def test_no_words_are_the_prompt_alone(program, fake):
+    assert program("generate", fake, "the cat", "--max-tokens", 0).out == "the cat\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--top-k", "-2"], "top_k is -2"),
+        (["--top-p", "0"], "top_p is 0.0"),
+        (["--seed", "-3"], "seed is -3"),
+        (["--max-tokens", "-4"], "max_tokens is -4"),
+    ],
+)
+def test_bad_settings_are_refused(program, fake, flags, message):
+    outcome = program("generate", fake, "the", *flags)
+    assert_refused(outcome, message)
+    assert outcome.out == ""
+
+
+def test_a_prompt_is_not_printed_when_there_is_no_model(program, tmp_path):
+    outcome = program("generate", tmp_path / "gone.onnx", "the cat")
+    assert_refused(outcome, "gone.onnx: cannot be read")
+    assert outcome.out == ""

@@ -1,0 +1,108 @@
+"""Imports go one way. A module may import modules of lower levels only, inside functions too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = {"keraslm": ROOT / "keraslm", "keraslm_onnx": ROOT / "export" / "keraslm_onnx"}
+
+LEVELS = [
+    # Plain Python.
+    {"keraslm.errors"},
+    {"keraslm.config"},
+    {"keraslm.presets", "keraslm.backend"},
+    # Text: NumPy and tokenizers.
+    {"keraslm.text.corpus", "keraslm.text.tokenizer"},
+    {"keraslm.text.stream"},
+    # Scoring: NumPy, onnxruntime and tokenizers.
+    {"keraslm_onnx.contract", "keraslm_onnx.sniff"},
+    {"keraslm_onnx.session"},
+    {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
+    {"keraslm_onnx.report"},
+    # The run folder: no Keras.
+    {"keraslm.run"},
+    {"keraslm.checkpoint", "keraslm.plots"},
+    # Keras.
+    {"keraslm.layers.lstm", "keraslm.losses", "keraslm.metrics", "keraslm.dataset"},
+    {"keraslm.model"},
+    {"keraslm.callbacks"},
+    {"keraslm.training", "keraslm.evaluation"},
+    {"keraslm.api"},
+    # Export.
+    {"keraslm_onnx.graph", "keraslm_onnx.verify"},
+    {"keraslm_onnx.convert"},
+    # The command line.
+    {"keraslm.commands.flags"},
+    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "generate", "show")},
+    {"keraslm.cli"},
+]
+LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
+# Public names, resolved lazily: these import from any level, and nothing but the version is imported from them.
+PACKAGES = {"keraslm", "keraslm_onnx", "keraslm.text", "keraslm.layers", "keraslm.commands"}
+FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
+WITHOUT_KERAS = [module for module in LEVEL_OF if LEVEL_OF[module] < LEVEL_OF["keraslm.losses"]]
+WITHOUT_KERAS += [module for module in LEVEL_OF if module.startswith(("keraslm.commands.", "keraslm.cli"))]
+
+
+def module_of(path, package, folder):
+    parts = (package, *path.relative_to(folder).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {
+    module_of(path, package, folder): path for package, folder in SOURCES.items() for path in folder.rglob("*.py")
+}
+
+
+def imports_of(path):
+    """Modules that a file imports anywhere; for a name of a package, the module that the name is, or the name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}:{node.lineno}: a relative import"
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from named if node.module in PACKAGES else [node.module]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_has_a_level(module):
+    assert module in LEVEL_OF or module in PACKAGES, f"{module} is new: give it a level in LEVELS"
+
+
+@pytest.mark.parametrize("module", sorted(LEVEL_OF))
+def test_every_level_names_modules_that_exist(module):
+    assert module in MODULES
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - PACKAGES))
+def test_a_module_imports_lower_levels_only(module):
+    ours = [name for name in imports_of(MODULES[module]) if name.split(".")[0] in SOURCES]
+    for name in ours:
+        if name == "keraslm.__version__":
+            continue
+        assert name in LEVEL_OF, f"{module} imports {name}, which is no module of a level"
+        assert LEVEL_OF[name] < LEVEL_OF[module], f"{module} imports {name}, which stands no lower"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.split(".")[0] == "keraslm"))
+def test_only_commands_import_the_export_package(module):
+    users = [name for name in imports_of(MODULES[module]) if name.split(".")[0] == "keraslm_onnx"]
+    assert not users or module.startswith("keraslm.commands.")
+
+
+@pytest.mark.parametrize("module", sorted(WITHOUT_KERAS))
+def test_the_light_half_names_no_framework(module):
+    assert not {name.split(".")[0] for name in imports_of(MODULES[module])} & FRAMEWORKS
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_packages_import_ours_for_type_checkers_only(package):
+    tree = ast.parse(MODULES[package].read_text(encoding="utf-8"))
+    guarded = [node for block in tree.body if isinstance(block, ast.If) for node in ast.walk(block)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in guarded:
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            assert not any(name.split(".")[0] in SOURCES or name in FRAMEWORKS for name in names)
