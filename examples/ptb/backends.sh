@@ -1,10 +1,14 @@
 #!/bin/sh
-# The first epochs of PTB small on each backend, from the same initial weights: ./backends.sh PTB_FOLDER [WORK_FOLDER]
+# The first windows of PTB small on each backend, from the same initial weights, without dropout:
+#   ./backends.sh PTB_FOLDER [WORK_FOLDER] [LEARNING_RATE]
 set -eu
 data=$1
 work=${2:-ptb-work}
+rate=${3:-0.1}
 mkdir -p "$work"
+gzip -dcf "$data"/*train* | head -n 6000 > "$work/first-6000-lines.txt"
 for backend in jax tensorflow torch; do
-  keraslm train --data "$data" --preset small --epochs 2 --log-every 1 --backend "$backend" --run "$work/two-$backend"
+  keraslm train --train "$work/first-6000-lines.txt" --preset small --epochs 2 --log-every 1 --learning-rate "$rate" \
+    --backend "$backend" --run "$work/first-$backend-$rate"
 done
-python "$(dirname "$0")/compare.py" "$work/two-jax" "$work/two-tensorflow" "$work/two-torch"
+python "$(dirname "$0")/compare.py" "$work/first-jax-$rate" "$work/first-tensorflow-$rate" "$work/first-torch-$rate"

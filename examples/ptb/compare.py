@@ -24,8 +24,7 @@ def main(first: str, *others: str) -> None:
         equal = sum(1 for _ in takewhile(lambda x: x < 1e-3, off))
         print(f"  below 1e-3 for the first {equal} windows")
         for a, b in zip(epochs, other_epochs, strict=False):
-            names = ("perplexity", "val_perplexity")
-            print(f"  epoch {a['epoch']}: " + ", ".join(f"{name} {a[name]:.3f} / {b[name]:.3f}" for name in names))
+            print(f"  epoch {a['epoch']}: perplexity {a['perplexity']:.4f} / {b['perplexity']:.4f}")
 
 
 if __name__ == "__main__":

@@ -142,6 +142,7 @@ def _to_onnx(model: Any) -> Any:
         lambda *inputs: dict(zip("abc", model(list(inputs)), strict=True)), input_signature=signature
     )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
+    _order(proto.graph)
     _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True)))
     state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
     ids = [contract.BATCH, contract.TIME]
@@ -154,10 +155,22 @@ def _to_onnx(model: Any) -> Any:
     return proto
 
 
+def _order(graph: Any) -> None:
+    """Put the nodes of a graph in topological order, ties broken by name, in place."""
+    known = {"", *(tensor.name for tensor in graph.initializer), *(value.name for value in graph.input)}
+    waiting = sorted((type(node).FromString(node.SerializeToString()) for node in graph.node), key=lambda n: n.name)
+    del graph.node[:]
+    while waiting:
+        node = next(node for node in waiting if known.issuperset(node.input))
+        waiting.remove(node)
+        known.update(node.output)
+        graph.node.append(node)
+
+
 def _rename(graph: Any, names: dict[str, str]) -> None:
     """Give every node and tensor a name by its place, and order the weights by their first use.
 
-    tf2onnx numbers them by the order of a set, so that two exports of one run would differ.
+    tf2onnx numbers constants by the order of a set, so that two exports of one run would differ.
 
     Args:
         graph: an `onnx.GraphProto`, changed in place; its inputs keep their names.

@@ -95,6 +95,8 @@ def generate(
     Yields:
         each token as text, `<eos>` at the end of a line.
     """
+    if max_tokens < 0:
+        raise UsageError(f"max_tokens is {max_tokens}, but must be 0 or more.")
     sampling = sampling or Sampling()
     rng = np.random.default_rng(sampling.seed)
     info = session.info

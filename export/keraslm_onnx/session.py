@@ -125,7 +125,7 @@ class ModelSession:
         ids = (self.tokenizer.unk_id, self.tokenizer.eos_id, self.tokenizer.eos_id)
         if ids != (info.unk_id, info.bos_id, info.eos_id):
             raise ModelFileError(
-                f"{self.path}: unk_id, bos_id and eos_id in the metadata are not the tokenizer's {ids}. Export it again."
+                f"{self.path}: unk_id, bos_id and eos_id in the metadata are not the tokenizer's {ids}; export again."
             )
         if hashlib.sha256(info.tokenizer.encode()).hexdigest() != info.tokenizer_sha256:
             raise ModelFileError(f"{self.path}: the tokenizer is not that of tokenizer_sha256; the file is damaged.")

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from keraslm.commands.flags import Integer, OptionalInteger
-from keraslm.errors import UsageError
 
 
 def generate(
@@ -52,8 +51,6 @@ def generate(
     from keraslm_onnx.sampler import Sampling, generate
     from keraslm_onnx.session import ModelSession
 
-    if max_tokens < 0:
-        raise UsageError(f"max_tokens is {max_tokens}, but must be 0 or more.")
     sampling = Sampling(temperature, top_k, top_p, seed)
     session = ModelSession(model, provider)
     before = prompt = prompt.rstrip()
