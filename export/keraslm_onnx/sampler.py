@@ -92,12 +92,20 @@ def generate(
         stop_at_eos: stop at the end of a line. `<eos>` itself is yielded too.
         allow_unk: let `<unk>` be drawn.
 
-    Yields:
-        each token as text, `<eos>` at the end of a line.
+    Returns:
+        an iterator over the tokens as text, `<eos>` at the end of a line.
+
+    Raises:
+        UsageError: at once, when `max_tokens` is negative.
     """
     if max_tokens < 0:
         raise UsageError(f"max_tokens is {max_tokens}, but must be 0 or more.")
-    sampling = sampling or Sampling()
+    return _draw(session, prompt, max_tokens, sampling or Sampling(), stop_at_eos, allow_unk)
+
+
+def _draw(
+    session: ModelSession, prompt: str, max_tokens: int, sampling: Sampling, stop_at_eos: bool, allow_unk: bool
+) -> Iterator[str]:
     rng = np.random.default_rng(sampling.seed)
     info = session.info
     ids = [info.bos_id, *session.tokenizer.encode_prompt(prompt)]

@@ -54,8 +54,9 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, seed)
     session = ModelSession(model, provider)
     before = prompt = prompt.rstrip()
+    tokens = generate(session, prompt, max_tokens, sampling, not through_lines, allow_unk)
     print(prompt, end="", flush=True)
-    for token in generate(session, prompt, max_tokens, sampling, not through_lines, allow_unk):
+    for token in tokens:
         text = "\n" if token == EOS else token if before in ("", "\n") else f" {token}"
         print(text, end="", flush=True)
         before = text
