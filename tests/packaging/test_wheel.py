@@ -50,7 +50,9 @@ def test_a_fresh_environment_without_a_backend_scores_a_text(wheel, tmp_path):
     assert [row.split("\t")[2] for row in rows[1:]] == ["the", "cat", "<eos>"]
     found = [float(row.split("\t")[3]) for row in rows[1:]]
     assert found == pytest.approx(fake_model.expected(fake_model.BY_ID, [fake_model.ids_of("the cat")])[0], abs=1e-6)
-    told = subprocess.run([keraslm, "train"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    told = subprocess.run(
+        [keraslm, "train", "--backend", "jax"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert told.returncode == 2
     assert 'pip install "keraslm[jax]"' in told.stderr
     assert "Traceback" not in told.stderr
