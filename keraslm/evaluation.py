@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keraslm.checkpoint import read_weights
 from keraslm.model import build_model, reset_states
+from keraslm.perplexity import perplexity
 from keraslm.run import Run
 from keraslm.text.corpus import Text
 from keraslm.text.stream import EveryToken, Window, Windows
@@ -101,7 +102,7 @@ def evaluate_run(run: Run, text: Text, tutorial: bool = False) -> Evaluation:
         predicted=windows.predicted,
         oovs=int((ids == run.tokenizer.unk_id).sum()),
         nats=nats,
-        perplexity=math.exp(nats / windows.predicted),
+        perplexity=perplexity(nats, windows.predicted),
     )
 
 

@@ -176,8 +176,9 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
         graph: an `onnx.GraphProto`, changed in place; its inputs keep their names.
         names: new names of its outputs.
     """
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {tensor.name for tensor in graph.initializer}
     used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in tensors))
+    graph.initializer.sort(key=lambda tensor: used.index(tensor.name))
     names = names | {name: f"weight_{number}" for number, name in enumerate(used)}
     for number, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{number}"
@@ -187,11 +188,7 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    old = {names[name]: name for name in used}
-    for name in used:
-        tensors[name].name = names[name]
-    graph.initializer.sort(key=lambda tensor: used.index(old[tensor.name]))
-    for value in graph.output:
+    for value in (*graph.initializer, *graph.output):
         value.name = names[value.name]
 
 

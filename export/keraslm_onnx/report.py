@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from keraslm.perplexity import bits, perplexity
 from keraslm.text.tokenizer import WordTokenizer
 from keraslm_onnx.scorer import LineScore
 
@@ -34,7 +35,7 @@ def sentence_rows(lines: Iterable[LineScore]) -> Iterator[str]:
         logprob, count = line.logprob, len(line.ids)
         yield (
             f"{number}\t{count}\t{int(line.oov.sum())}\t{logprob:.6f}\t{bits(logprob):.6f}"
-            f"\t{_perplexity(-logprob, count):.4f}"
+            f"\t{perplexity(-logprob, count):.4f}"
         )
 
 
@@ -96,23 +97,9 @@ def summarize(lines: Iterable[LineScore]) -> Summary:
     return Summary(
         words=words,
         nats=nats,
-        perplexity=_perplexity(nats, counts["tokens"]),
-        perplexity_excluding_oovs=_perplexity(nats - oov_nats, known),
+        perplexity=perplexity(nats, counts["tokens"]),
+        perplexity_excluding_oovs=perplexity(nats - oov_nats, known),
         bits_per_character=bits(-nats) / counts["characters"] if counts["characters"] else math.nan,
         bits_per_byte=bits(-nats) / counts["bytes"] if counts["bytes"] else math.nan,
         **counts,
     )
-
-
-def bits(logprob: float) -> float:
-    """Surprisal in bits of a log-probability in nats; 0.0 and not -0.0 for a certain event."""
-    return -logprob / math.log(2) + 0.0
-
-
-def _perplexity(nats: float, tokens: int) -> float:
-    if not tokens:
-        return math.nan
-    try:
-        return math.exp(nats / tokens)
-    except OverflowError:
-        return math.inf

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import KeraslmError, UsageError
+from keraslm.perplexity import perplexity
 from keraslm.text.tokenizer import Ids
-from keraslm_onnx.session import Floats, ModelSession
+from keraslm_onnx.session import ModelSession, State
 
 CONTEXTS = ("sentence", "document")
 
@@ -77,8 +78,7 @@ class Scorer:
     def perplexity(self, texts: Iterable[str], context: str = "sentence") -> float:
         """`exp(-sum of logprobs / tokens)` over all lines, each `<eos>` counted; NaN without a line."""
         scores = self.logprobs(texts, context)
-        tokens = sum(map(len, scores))
-        return math.exp(-math.fsum(map(math.fsum, scores)) / tokens) if tokens else math.nan
+        return perplexity(-math.fsum(map(math.fsum, scores)), sum(map(len, scores)))
 
     def score_lines(self, lines: Iterable[str], context: str = "sentence") -> Iterator[LineScore]:
         """Score lines as they come, one result a line, in order.
@@ -121,31 +121,31 @@ class Scorer:
             row[: len(ids)] = ids
         inputs = np.roll(targets, 1, axis=1)
         inputs[:, 0] = self.session.info.bos_id
-        state, parts = self.session.zero_state(len(rows)), []
-        for start in range(0, length, self._steps(len(rows))):
-            part = slice(start, start + self._steps(len(rows)))
-            log_probs, state = self.session.run(inputs[:, part], state)
-            parts.append(_of_targets(log_probs, targets[:, part]))
-        scored = np.concatenate(parts, axis=1)
+        scored, _ = self._feed(inputs, targets, self.session.zero_state(len(rows)))
         return [row[: len(ids)] for row, ids in zip(scored, rows, strict=True)]
 
     def _score_document(self, lines: Iterable[str]) -> Iterator[LineScore]:
         state, last = self.session.zero_state(1), self.session.info.bos_id
         for block in _blocks_of_lines(lines):
             ids = self.tokenizer.encode_lines(block)
-            targets = np.concatenate(ids)
-            inputs = np.concatenate([[last], targets[:-1]])
-            parts = []
-            for start in range(0, len(targets), self._steps(1)):
-                part = slice(start, start + self._steps(1))
-                log_probs, state = self.session.run(inputs[None, part], state)
-                parts.append(_of_targets(log_probs, targets[None, part])[0])
-            last = int(targets[-1])
+            stream = np.concatenate([[last], *ids]).astype(np.int64)[None]  # [1, tokens + 1]
+            scored, state = self._feed(stream[:, :-1], stream[:, 1:], state)
+            last = int(stream[0, -1])
             cuts = np.cumsum([len(line) for line in ids])[:-1]
-            yield from map(self._line_score, block, ids, np.split(np.concatenate(parts), cuts))
+            yield from map(self._line_score, block, ids, np.split(scored[0], cuts))
 
-    def _steps(self, rows: int) -> int:
-        return max(1, min(_STEPS, _CELLS // (rows * self.session.info.vocab_size)))
+    def _feed(
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State
+    ) -> tuple[NDArray[np.float64], State]:
+        """Log-probability of each target, `(N, T)`, in pieces that one call can hold, and the state after the last."""
+        rows, length = inputs.shape
+        steps = max(1, min(_STEPS, _CELLS // (rows * self.session.info.vocab_size)))
+        parts = []
+        for start in range(0, length, steps):
+            part = slice(start, start + steps)
+            log_probs, state = self.session.run(inputs[:, part], state)  # [N, T, V]
+            parts.append(np.take_along_axis(log_probs, targets[:, part, None], axis=2)[:, :, 0])
+        return np.concatenate(parts, axis=1).astype(np.float64), state
 
     def _line_score(self, line: str, ids: Ids, logprobs: NDArray[np.float64]) -> LineScore:
         size = len(line.encode("utf-8", "surrogatepass")) + 1
@@ -184,8 +184,3 @@ def _blocks_of_lines(lines: Iterable[str]) -> Iterator[list[str]]:
         raise
     if block:
         yield block
-
-
-def _of_targets(log_probs: Floats, targets: NDArray[np.signedinteger]) -> NDArray[np.float64]:
-    """The target's log-probability of each cell, `(N, T)`."""
-    return np.take_along_axis(log_probs, targets[:, :, None].astype(np.int64), axis=2)[:, :, 0].astype(np.float64)

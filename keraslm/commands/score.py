@@ -59,8 +59,9 @@ def score(
         print(json.dumps(summary.to_dict()) if as_json else "\n".join(summary.rows()))
     else:
         rows = report.token_rows(lines, scorer.tokenizer) if level == "token" else report.sentence_rows(lines)
+        at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
         for row in rows:
-            print(row, flush=STDIN in [text.path for text in texts])
+            print(row, flush=at_once)
     for text in texts:
         if text.replaced:
             print(f"keraslm: {text.name}: {text.replaced} lines held invalid UTF-8, read as U+FFFD", file=sys.stderr)

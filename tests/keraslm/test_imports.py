@@ -10,7 +10,7 @@ SOURCES = {"keraslm": ROOT / "keraslm", "keraslm_onnx": ROOT / "export" / "keras
 
 LEVELS = [
     # Plain Python.
-    {"keraslm.errors"},
+    {"keraslm.errors", "keraslm.perplexity"},
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend"},
     # Text: NumPy and tokenizers.
