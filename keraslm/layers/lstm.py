@@ -26,6 +26,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keraslm.layers.kernels.dispatch import lstm
+
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class StatefulLSTM(keras.layers.Layer):
@@ -49,8 +51,13 @@ class StatefulLSTM(keras.layers.Layer):
         kernel_initializer: for `kernel`.
         recurrent_initializer: for `recurrent_kernel`.
         seed: of the dropout masks.
+        product_dtype: "float32", or "bfloat16" for the operands of the matrix products; everything else, the state
+            included, stays float32.
 
-    Input shape: `(B, T, D)`; B must be known and never change, T may vary from call to call.
+    Args of a call:
+        inputs: `(B, T, D)`; B must be known and never change, T may vary from call to call.
+        resets: `(B, T)`, or None: True where a row starts a new text, so that its state is zero before that step.
+
     Output shape: `(B, T, H)`, h after each step.
 
     Raises:
@@ -74,6 +81,7 @@ class StatefulLSTM(keras.layers.Layer):
         kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         seed: int | None = None,
+        product_dtype: str = "float32",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -83,6 +91,7 @@ class StatefulLSTM(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.seed = seed
+        self.product_dtype = product_dtype
         # Made only where it is used: a seed generator is a variable, and an idle one makes runs differ for nothing.
         self.seed_generator = keras.random.SeedGenerator(seed) if recurrent_dropout > 0.0 else None
 
@@ -103,12 +112,15 @@ class StatefulLSTM(keras.layers.Layer):
         self.h = self.add_weight(name="h", shape=(batch_size, self.units), initializer="zeros", trainable=False)
         self.c = self.add_weight(name="c", shape=(batch_size, self.units), initializer="zeros", trainable=False)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, resets: Any = None, training: bool = False) -> Any:
         inputs = self._check_batch_size(inputs)
         # A copy, because torch's backward pass still needs the old value when the variable below is overwritten.
         h0, c0 = ops.stop_gradient(ops.copy(self.h)), ops.stop_gradient(ops.copy(self.c))  # [B, H]
         mask = self._recurrent_mask(h0) if training else None
-        outputs, h, c = lstm_sequence(inputs, h0, c0, self.kernel, self.recurrent_kernel, self.bias, mask)
+        keep = None if resets is None else 1.0 - ops.cast(resets, h0.dtype)
+        outputs, h, c = lstm(
+            inputs, h0, c0, self.kernel, self.recurrent_kernel, self.bias, mask, keep, self.product_dtype
+        )
         self.h.assign(ops.stop_gradient(h))
         self.c.assign(ops.stop_gradient(c))
         return outputs  # [B, T, H]
@@ -130,6 +142,7 @@ class StatefulLSTM(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
             "seed": self.seed,
+            "product_dtype": self.product_dtype,
         }
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
@@ -155,32 +168,3 @@ class StatefulLSTM(keras.layers.Layer):
         if self.seed_generator is None:
             return None
         return keras.random.dropout(ops.ones_like(h), self.recurrent_dropout, seed=self.seed_generator)
-
-
-def lstm_sequence(x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, mask: Any = None) -> Any:
-    """Run an LSTM over a window.
-
-    Args:
-        x: inputs, `(B, T, D)`.
-        h0, c0: state before the window, `(B, H)`.
-        kernel, recurrent_kernel, bias: `(D, 4H)`, `(H, 4H)`, `(4H,)`; gates i, f, g, o.
-        mask: factor on `h` wherever it enters the recurrence, `(B, H)`, or None.
-
-    Returns:
-        outputs `(B, T, H)`, and `h`, `c` after the last step, `(B, H)` each.
-    """
-    # The input's share of all steps in one product, outside the loop; time first, as the loop runs over it.
-    projected = ops.transpose(ops.matmul(x, kernel) + bias, (1, 0, 2))  # [T, B, 4H]
-
-    def step(state: Any, z: Any) -> Any:
-        h, c = state
-        if mask is not None:
-            h = h * mask
-        i, f, g, o = ops.split(z + ops.matmul(h, recurrent_kernel), 4, axis=-1)  # [B, H] each
-        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-        h = ops.sigmoid(o) * ops.tanh(c)
-        # c is an output too because TensorFlow's scan wants outputs and state of one structure (keras 3.15).
-        return (h, c), (h, c)
-
-    (h, c), (outputs, _) = ops.scan(step, (h0, c0), projected)
-    return ops.transpose(outputs, (1, 0, 2)), h, c

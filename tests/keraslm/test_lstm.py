@@ -1,60 +1,25 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from keraslm.layers.lstm import StatefulLSTM
 from tests.reference.lstm import numpy_lstm
-
-B, T, D, H = 3, 5, 4, 6
-RANDOM = np.random.default_rng(0)
-STREAM = RANDOM.normal(size=(B, 4 * T, D)).astype(np.float32)  # [B, 4T, D]
-WINDOWS = np.split(STREAM, 4, axis=1)
-ZERO = np.zeros((B, H))
-
-
-def to_numpy(value):
-    return ops.convert_to_numpy(value)
-
-
-def built(**arguments):
-    layer = StatefulLSTM(H, name="memory", seed=1, **arguments)
-    layer.build((B, None, D))
-    for weight in layer.trainable_weights:
-        weight.assign(np.random.default_rng(len(weight.shape)).normal(size=weight.shape, scale=0.5))
-    return layer
-
-
-def weights_of(layer):
-    return [to_numpy(w).astype(np.float64) for w in layer.trainable_weights]
-
-
-def model_of(layer, learning_rate=0.0):
-    inputs = keras.Input(batch_shape=(B, None, D))
-    model = keras.Model(inputs, layer(inputs))
-    model.compile(keras.optimizers.SGD(learning_rate), keras.losses.MeanSquaredError(reduction="sum"))
-    return model
-
-
-def assert_state(layer, h, c):
-    np.testing.assert_allclose(to_numpy(layer.h), h, atol=1e-5)
-    np.testing.assert_allclose(to_numpy(layer.c), c, atol=1e-5)
-
-
-class Chunks(keras.utils.PyDataset):
-    """The windows of the stream as batches, with targets for `fit`."""
-
-    def __init__(self, with_targets):
-        super().__init__()
-        self.with_targets = with_targets
-
-    def __len__(self):
-        return len(WINDOWS)
-
-    def __getitem__(self, index):
-        inputs = WINDOWS[index]
-        return (inputs, np.zeros((B, T, H), np.float32)) if self.with_targets else (inputs,)
-
+from tests.support.stateful import (
+    RANDOM,
+    STREAM,
+    WINDOWS,
+    ZERO,
+    B,
+    Chunks,
+    D,
+    H,
+    T,
+    assert_state,
+    built,
+    model_of,
+    to_numpy,
+    weights_of,
+)
 
 # Values
 
@@ -153,7 +118,7 @@ def test_state_is_part_of_the_models_weights():
 
 def loss_of(weights, h, c, inputs, targets):
     outputs, _, _ = numpy_lstm(inputs, h, c, *weights)
-    return ((outputs[:, -T:] - targets) ** 2).mean(axis=-1).sum()
+    return ((outputs[:, -targets.shape[1] :] - targets) ** 2).mean(axis=-1).sum()
 
 
 def gradient_of(weights, *arguments):
@@ -197,6 +162,41 @@ def test_gradient_of_a_window_takes_the_state_before_it_as_a_constant(train):
         assert np.abs(expected - other).max() > 1e-2
 
 
+# Resets
+
+RESETS = np.zeros((B, T), bool)
+RESETS[0, 0] = RESETS[1, 3] = RESETS[1, 4] = True
+
+
+def test_a_reset_starts_one_row_anew_and_leaves_the_others_alone():
+    layer = built()
+    layer(WINDOWS[0])
+    _, h, c = numpy_lstm(WINDOWS[0], ZERO, ZERO, *weights_of(layer))
+    found = to_numpy(layer(WINDOWS[1], resets=RESETS))
+    expected, h, c = numpy_lstm(WINDOWS[1], h, c, *weights_of(layer), keep=1.0 - RESETS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert_state(layer, h, c)
+    fresh, _, _ = numpy_lstm(WINDOWS[1][1:2, 4:], ZERO[:1], ZERO[:1], *weights_of(layer))
+    np.testing.assert_allclose(found[1:2, 4:], fresh, atol=1e-5)
+
+
+def test_resets_are_an_input_of_a_functional_model_that_trains_past_them():
+    """The gradient of the steps before a reset, by what comes after it, is zero: nothing leaks backward either."""
+    layer = built()
+    inputs, resets = keras.Input(batch_shape=(B, None, D)), keras.Input(batch_shape=(B, None), dtype="bool")
+    model = keras.Model([inputs, resets], layer(inputs, resets=resets))
+    model.compile(keras.optimizers.SGD(1.0), keras.losses.MeanSquaredError(reduction="sum"))
+    before = weights_of(layer)
+    late = np.zeros((B, T))
+    late[:, 3:] = 1.0  # only what comes after the resets is paid for
+    model.train_on_batch([WINDOWS[0], late.cumsum(axis=1) == 1], np.ones((B, T, H)), sample_weight=late)
+    moved = [old - new for old, new in zip(before, weights_of(layer), strict=True)]
+    alone = [w.copy() for w in before]
+    expected = gradient_of(alone, ZERO, ZERO, WINDOWS[0][:, 3:], np.ones((B, T - 3, H)))
+    for value, gradient in zip(moved, expected, strict=True):
+        np.testing.assert_allclose(value, gradient, atol=2e-5)
+
+
 # Shapes that are refused
 
 
@@ -227,62 +227,6 @@ def test_a_last_batch_with_fewer_rows_is_refused_by_a_model(call, rows, message)
 def test_unknown_batch_size_names_the_layer_and_the_remedy():
     with pytest.raises(ValueError, match=r"'memory' .* needs a fixed batch size.*batch_shape"):
         StatefulLSTM(H, name="memory")(keras.Input((None, D)))
-
-
-# Recurrent dropout
-
-
-def mask_revealing_layer(rate=0.25):
-    """A layer of 8 units whose output tells the factor on `h` of each step: h = tanh(tanh(factor * h + 0.3))."""
-    layer = StatefulLSTM(8, recurrent_dropout=rate, seed=4)
-    layer.build((B, None, D))
-    eye, none = np.eye(8), np.zeros((8, 8))
-    layer.kernel.assign(np.zeros((D, 32)))
-    layer.recurrent_kernel.assign(np.concatenate([none, none, eye, none], axis=1))
-    layer.bias.assign(np.repeat([40.0, -40.0, 0.3, 40.0], 8))  # i and o open, f shut
-    layer.h.assign(np.full((B, 8), 0.5))
-    return layer
-
-
-def factors(layer, training):
-    h = to_numpy(layer.h).astype(np.float64)[:, None]
-    outputs = to_numpy(layer(STREAM, training=training)).astype(np.float64)
-    before = np.concatenate([h, outputs[:, :-1]], axis=1)
-    return (np.arctanh(np.arctanh(outputs)) - 0.3) / before  # [B, 4T, 8]
-
-
-def test_recurrent_dropout_has_one_mask_a_row_for_all_steps():
-    found = factors(mask_revealing_layer(), training=True)
-    np.testing.assert_allclose(found, np.repeat(found[:, :1], 4 * T, axis=1), atol=1e-4)
-    assert not np.allclose(found[0], found[1], atol=1e-2) or not np.allclose(found[0], found[2], atol=1e-2)
-
-
-def test_recurrent_dropout_drops_or_scales():
-    found = factors(mask_revealing_layer(), training=True)
-    dropped, scaled = np.isclose(found, 0, atol=1e-4), np.isclose(found, 1 / 0.75, atol=1e-4)
-    assert dropped.any() and scaled.any() and (dropped | scaled).all()
-
-
-def test_recurrent_dropout_changes_from_call_to_call():
-    layer = mask_revealing_layer()
-    assert not np.allclose(factors(layer, training=True)[:, 0], factors(layer, training=True)[:, 0], atol=1e-2)
-
-
-def test_recurrent_dropout_changes_from_one_compiled_step_to_the_next():
-    layer = built(recurrent_dropout=0.5)
-    model, states = model_of(layer), []
-    for _ in range(2):
-        layer.reset_states()
-        model.train_on_batch(WINDOWS[0], np.zeros((B, T, H)))
-        states.append(to_numpy(layer.h).copy())
-    assert np.abs(states[0] - states[1]).max() > 1e-3
-
-
-def test_recurrent_dropout_is_off_at_inference():
-    np.testing.assert_allclose(factors(mask_revealing_layer(), training=False), 1, atol=1e-4)
-    layer = built(recurrent_dropout=0.5)
-    outputs, _, _ = numpy_lstm(STREAM, ZERO, ZERO, *weights_of(layer))
-    np.testing.assert_allclose(np.concatenate([model_of(layer).predict_on_batch(STREAM)]), outputs, atol=1e-5)
 
 
 # Configuration

@@ -1,0 +1,9 @@
+"""The operations that training spends its time in, with one implementation a backend.
+
+    operation       JAX                TensorFlow                torch
+    lstm            lstm_jax           lstm_tensorflow           lstm_torch
+    cross_entropy   cross_entropy_jax  cross_entropy_tensorflow  cross_entropy_torch
+
+All have the same arguments, batch first, and their own backward pass. `dispatch` chooses. Which is fast where, and why,
+is told in `benchmarks/README.md`.
+"""

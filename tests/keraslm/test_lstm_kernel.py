@@ -1,0 +1,263 @@
+import importlib
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keraslm.layers.kernels.dispatch import describe_lstm, lstm
+from tests.reference.lstm import numpy_lstm, numpy_lstm_gradients
+from tests.reference.plain import plain_lstm
+from tests.support.gradients import compiled, gradients, tensor, wide
+
+B, T, D, H = 3, 7, 4, 5
+SHAPES = [(B, T, D), (B, H), (B, H), (D, 4 * H), (H, 4 * H), (4 * H,)]
+NAMES = ["x", "h0", "c0", "kernel", "recurrent_kernel", "bias"]
+
+random = np.random.default_rng(5)
+ARRAYS = [random.normal(size=shape, scale=0.7) for shape in SHAPES]
+COTANGENTS = [random.normal(size=shape) for shape in [(B, T, H), (B, H), (B, H)]]
+MASK = random.choice([0.0, 1 / 0.7], size=(B, H), p=[0.3, 0.7])
+KEEP = np.ones((B, T))
+KEEP[0, 0] = KEEP[0, 3] = KEEP[1, 4] = KEEP[1, 5] = KEEP[2, 6] = 0.0  # first, middle, twice in a row, last
+
+FACTORS = {"plain": {}, "mask": {"mask": MASK}, "keep": {"keep": KEEP}, "both": {"mask": MASK, "keep": KEEP}}
+every_factor = pytest.mark.parametrize("factors", FACTORS.values(), ids=FACTORS.keys())
+
+
+def tensors(arrays, dtype):
+    return [tensor(a, dtype) for a in arrays]
+
+
+def loss_of(operation, cotangents, factors, **options):
+    """A scalar function of the six arguments whose gradients reach all three outputs of an LSTM."""
+
+    def loss(*arguments):
+        found = operation(*arguments, **factors, **options)
+        return sum(ops.sum(value * weight) for value, weight in zip(found, cotangents, strict=True))
+
+    return loss
+
+
+def gradients_of(operation, dtype, factors, arrays=ARRAYS, cotangents=COTANGENTS, **options):
+    factors = {name: tensor(a, dtype) for name, a in factors.items()}
+    loss = loss_of(operation, tensors(cotangents, dtype), factors, **options)
+    return dict(zip(NAMES, gradients(loss, tensors(arrays, dtype)), strict=True))
+
+
+def numpy_gradients(factors, arrays=ARRAYS, cotangents=COTANGENTS):
+    return dict(zip(NAMES, numpy_lstm_gradients(*arrays, *cotangents, **factors), strict=True))
+
+
+def assert_near(found, expected, tolerance):
+    """Each array within `tolerance` of the largest number in it."""
+    for name, value in expected.items():
+        assert found[name].shape == value.shape
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * np.abs(value).max(), err_msg=name)
+
+
+# The reference itself
+
+
+@every_factor
+def test_the_references_gradients_are_its_finite_differences(factors):
+    def loss(arrays):
+        return sum((v * w).sum() for v, w in zip(numpy_lstm(*arrays, **factors), COTANGENTS, strict=True))
+
+    for number, gradient in enumerate(numpy_lstm_gradients(*ARRAYS, *COTANGENTS, **factors)):
+        direction = np.random.default_rng(number).normal(size=gradient.shape)
+        around = []
+        for sign in (1, -1):
+            moved = list(ARRAYS)
+            moved[number] = ARRAYS[number] + sign * 1e-5 * direction
+            around.append(loss(moved))
+        assert (gradient * direction).sum() == pytest.approx((around[0] - around[1]) / 2e-5, rel=1e-7)
+
+
+# Values
+
+
+@every_factor
+def test_values_equal_numpy_in_float64(factors):
+    with wide():
+        found = lstm(*tensors(ARRAYS, np.float64), **{name: tensor(a) for name, a in factors.items()})
+        for value, expected in zip(found, numpy_lstm(*ARRAYS, **factors), strict=True):
+            np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=1e-13)
+
+
+@every_factor
+def test_values_equal_numpy_in_float32(factors):
+    found = lstm(*tensors(ARRAYS, np.float32), **{name: tensor(a, np.float32) for name, a in factors.items()})
+    for value, expected in zip(found, numpy_lstm(*ARRAYS, **factors), strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=2e-6)
+
+
+def test_a_reset_starts_a_row_as_if_nothing_had_been_before():
+    whole = ops.convert_to_numpy(lstm(*tensors(ARRAYS, np.float32), keep=tensor(KEEP, np.float32))[0])
+    x, h0, c0, *weights = ARRAYS
+    fresh = numpy_lstm(x[:1, 3:], 0 * h0[:1], 0 * c0[:1], *weights)[0]
+    np.testing.assert_allclose(whole[:1, 3:], fresh, atol=2e-6)
+
+
+# Gradients
+
+
+@every_factor
+def test_gradients_equal_numpy_in_float64(factors):
+    with wide():
+        assert_near(gradients_of(lstm, np.float64, factors), numpy_gradients(factors), 1e-12)
+
+
+@every_factor
+def test_gradients_equal_numpy_in_float32(factors):
+    assert_near(gradients_of(lstm, np.float32, factors), numpy_gradients(factors), 5e-6)
+
+
+@every_factor
+def test_gradients_equal_the_backends_own_of_the_plain_form(factors):
+    with wide():
+        assert_near(gradients_of(lstm, np.float64, factors), gradients_of(plain_lstm, np.float64, factors), 1e-12)
+
+
+@pytest.mark.parametrize("output", [0, 1, 2], ids=["outputs", "h", "c"])
+def test_gradients_of_a_single_output(output):
+    cotangents = [c if number == output else 0 * c for number, c in enumerate(COTANGENTS)]
+    with wide():
+        found = gradients_of(lstm, np.float64, {}, cotangents=cotangents)
+        assert_near(found, numpy_gradients({}, cotangents=cotangents), 1e-12)
+
+
+def test_outputs_alone_are_enough_for_a_gradient():
+    """As in training, where the state after a window is cut from the graph."""
+    zeros = [COTANGENTS[0], 0 * COTANGENTS[1], 0 * COTANGENTS[2]]
+    with wide():
+        loss = lambda *arguments: ops.sum(lstm(*arguments)[0] * tensor(COTANGENTS[0]))  # noqa: E731
+        found = dict(zip(NAMES, gradients(loss, tensors(ARRAYS, np.float64)), strict=True))
+        assert_near(found, numpy_gradients({}, cotangents=zeros), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("batch", "steps", "inputs", "units"), [(1, 1, 1, 1), (2, 1, 3, 4), (1, 9, 8, 2), (4, 3, 1, 6)]
+)
+def test_any_sizes(batch, steps, inputs, units):
+    rng = np.random.default_rng(batch)
+    shapes = [(batch, steps, inputs), (batch, units), (batch, units)]
+    shapes += [(inputs, 4 * units), (units, 4 * units), (4 * units,)]
+    arrays = [rng.normal(size=shape) for shape in shapes]
+    cotangents = [rng.normal(size=s) for s in [(batch, steps, units), (batch, units), (batch, units)]]
+    factors = {"mask": rng.choice([0.0, 2.0], size=(batch, units)), "keep": rng.choice([0.0, 1.0], (batch, steps))}
+    with wide():
+        found = gradients_of(lstm, np.float64, factors, arrays, cotangents)
+        expected = numpy_gradients(factors, arrays, cotangents)
+        for name in NAMES:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-12 * (1 + np.abs(expected[name]).max()))
+
+
+def test_the_arguments_are_left_as_they_were():
+    arguments = tensors(ARRAYS, np.float32)
+    lstm(*arguments, mask=tensor(MASK, np.float32), keep=tensor(KEEP, np.float32))
+    for argument, array in zip(arguments, ARRAYS, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(argument), array.astype(np.float32))
+
+
+# Compiled
+
+
+@every_factor
+def test_compiled_gradients_equal_numpy(factors):
+    factors32 = {name: tensor(a, np.float32) for name, a in factors.items()}
+    loss = compiled(loss_of(lstm, tensors(COTANGENTS, np.float32), factors32))
+    found = gradients(loss, tensors(ARRAYS, np.float32))
+    assert_near(dict(zip(NAMES, found, strict=True)), numpy_gradients(factors), 5e-6)
+
+
+def test_one_tensorflow_function_serves_windows_of_any_length(backend):
+    if backend != "tensorflow":
+        pytest.skip("only TensorFlow compiles for a length that it does not know")
+    import tensorflow as tf
+
+    free = tf.TensorSpec((B, None, D), tf.float32)
+    arguments = tensors(ARRAYS[1:], np.float32)
+
+    @tf.function(input_signature=[free])
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = tf.reduce_sum(lstm(x, *arguments)[0])
+        return tape.gradient(value, arguments)
+
+    x = ARRAYS[0].astype(np.float32)
+    for length in (1, 4, T):
+        cotangents = [np.ones((B, length, H)), np.zeros((B, H)), np.zeros((B, H))]
+        expected = numpy_lstm_gradients(x[:, :length], *ARRAYS[1:], *cotangents)[1:]
+        found = [g.numpy() for g in step(x[:, :length])]
+        assert_near(dict(zip(NAMES[1:], found, strict=True)), dict(zip(NAMES[1:], expected, strict=True)), 5e-6)
+
+
+# bfloat16
+
+
+@every_factor
+def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
+    """Eight bits of mantissa: each operand is wrong by at most 0.4 percent."""
+    found = gradients_of(lstm, np.float32, factors, product_dtype="bfloat16")
+    assert {g.dtype for g in found.values()} == {np.dtype("float32")}
+    assert_near(found, numpy_gradients(factors), 0.03)
+    values = lstm(
+        *tensors(ARRAYS, np.float32),
+        **{name: tensor(a, np.float32) for name, a in factors.items()},
+        product_dtype="bfloat16",
+    )
+    for value, expected in zip(values, numpy_lstm(*ARRAYS, **factors), strict=True):
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+        difference = np.abs(ops.convert_to_numpy(value) - expected).max()
+        assert 1e-5 < difference < 0.03  # the lower bound: bfloat16 was really used
+
+
+# torch's own kernels
+
+
+def test_gradcheck(backend):
+    if backend != "torch":
+        pytest.skip("torch.autograd.gradcheck is torch's")
+    import torch
+
+    arguments = [a.requires_grad_() for a in tensors(ARRAYS, np.float64)]
+    mask, keep = tensor(MASK), tensor(KEEP)
+    assert torch.autograd.gradcheck(lambda *a: lstm(*a, mask=mask, keep=keep), arguments)
+
+
+def test_native_kernel_of_torch_equals_numpy(backend):
+    if backend != "torch":
+        pytest.skip("torch's own LSTM is torch's")
+    native = importlib.import_module("keraslm.layers.kernels.lstm_torch").native
+
+    def batch_first(x, *arguments):
+        h, h_last, c_last = native(x.transpose(0, 1), *arguments)
+        return h.transpose(0, 1), h_last, c_last
+
+    assert_near(gradients_of(batch_first, np.float64, {}), numpy_gradients({}), 1e-12)
+
+
+def test_cudnn_is_used_only_where_it_can_do_what_is_asked(backend):
+    if backend != "torch":
+        pytest.skip("only torch has a choice of its own")
+    uses_cudnn = importlib.import_module("keraslm.layers.kernels.lstm_torch").uses_cudnn
+
+    class OnGpu:
+        is_cuda = True
+
+    assert uses_cudnn(OnGpu(), None, None, "float32")
+    assert not uses_cudnn(OnGpu(), MASK, None, "float32")
+    assert not uses_cudnn(OnGpu(), None, KEEP, "float32")
+    assert not uses_cudnn(OnGpu(), None, None, "bfloat16")
+    assert not uses_cudnn(tensor(ARRAYS[0]), None, None, "float32")
+
+
+def test_the_choice_is_told_in_words(backend, monkeypatch):
+    assert describe_lstm(0.0, "float32") == f"{backend}, our own passes, products in float32"
+    assert describe_lstm(0.0, "bfloat16").endswith("products in bfloat16")
+    if backend == "torch":
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        assert describe_lstm(0.0, "float32") == "torch, cuDNN, products in float32"
+        assert "cuDNN has no recurrent dropout" in describe_lstm(0.2, "float32")
