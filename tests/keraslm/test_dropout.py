@@ -1,0 +1,84 @@
+import keras
+import numpy as np
+import pytest
+
+from keraslm.layers.dropout import Dropout
+from tests.support.gradients import gradients, tensor
+
+ONES = np.ones((20, 30, 50), np.float32)
+
+
+def dropped(layer, x=ONES):
+    return keras.ops.convert_to_numpy(layer(tensor(x), training=True))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.65, 0.95])
+def test_each_element_is_dropped_or_scaled_and_the_mean_stays(rate):
+    found = dropped(Dropout(rate, seed=1))
+    kept = found != 0
+    np.testing.assert_allclose(found[kept], 1 / (1 - rate), rtol=1e-3)
+    deviation = np.sqrt(rate * (1 - rate) / ONES.size)
+    assert abs(kept.mean() - (1 - rate)) < 5 * deviation
+    assert len({kept[0].tobytes(), kept[1].tobytes(), kept[:, 0].tobytes(), kept[:, 1].tobytes()}) == 4
+
+
+def test_neighbours_are_dropped_independently():
+    kept = dropped(Dropout(0.3, seed=2)).ravel() != 0
+    for distance in (1, 2, 3, 4, 50, 1500):
+        both = (kept[distance:] & kept[:-distance]).mean()
+        assert abs(both - 0.49) < 5 * np.sqrt(0.49 * 0.51 / kept.size) * 1.5
+
+
+def test_masks_differ_from_call_to_call_and_from_seed_to_seed():
+    layer = Dropout(0.5, seed=1)
+    first, second = dropped(layer), dropped(layer)
+    assert 0.4 < (first == second).mean() < 0.6
+    assert 0.4 < (first == dropped(Dropout(0.5, seed=2))).mean() < 0.6
+
+
+def test_one_seed_gives_one_sequence_of_masks():
+    one, other = Dropout(0.5, seed=7), Dropout(0.5, seed=7)
+    for _ in range(3):
+        np.testing.assert_array_equal(dropped(one), dropped(other))
+
+
+def test_the_generators_variable_carries_the_sequence_on():
+    """What a checkpoint would hold is all that the next mask depends on."""
+    one, other = Dropout(0.5, seed=7), Dropout(0.5, seed=8)
+    dropped(one)
+    other.seed_generator.state.assign(one.seed_generator.state)
+    np.testing.assert_array_equal(dropped(one), dropped(other))
+
+
+def test_nothing_is_dropped_without_training_or_at_rate_zero():
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(Dropout(0.5)(ONES, training=False)), ONES)
+    np.testing.assert_array_equal(dropped(Dropout(0.0)), ONES)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5])
+def test_any_number_of_elements(size):
+    found = dropped(Dropout(0.5, seed=1), np.ones((1, size), np.float32))
+    assert found.shape == (1, size)
+    assert set(np.unique(found)) <= {0.0, 2.0}
+
+
+def test_the_gradient_is_the_mask():
+    x, layer = tensor(ONES[:2]), Dropout(0.5, seed=3)
+    (gradient,) = gradients(lambda x: keras.ops.sum(layer(x, training=True)), [x])
+    np.testing.assert_array_equal(gradient, dropped(Dropout(0.5, seed=3), ONES[:2]))
+
+
+def test_the_memory_layout_of_the_input_is_kept(backend):
+    if backend != "torch":
+        pytest.skip("only torch has tensors whose memory is in another order than their axes")
+    x = tensor(ONES).transpose(0, 1)
+    found = Dropout(0.5, seed=3)(x, training=True)
+    assert found.stride() == x.stride()
+    assert set(np.unique(found.numpy())) == {0.0, 2.0}
+
+
+def test_configuration_goes_round():
+    layer = Dropout(0.25, seed=7, name="drop")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is Dropout
+    assert again.get_config() == layer.get_config()
