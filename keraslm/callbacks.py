@@ -15,6 +15,7 @@ from keraslm.checkpoint import weight_shapes, write_weights
 from keraslm.config import TrainConfig
 from keraslm.errors import NonFiniteLossError
 from keraslm.model import reset_states, stateful_layers
+from keraslm.progress import TOKENS_PER_SECOND, Throughput
 from keraslm.run import Run
 
 Logs = dict[str, Any] | None
@@ -104,18 +105,21 @@ class MetricsLog(keras.callbacks.Callback):
     """Append a JSON row to `metrics.jsonl` for each epoch and, on request, every few windows.
 
     An epoch's row: `epoch` (from 1), `loss` (nats a window as the loss averages them), `perplexity`, `val_loss`,
-    `val_perplexity`, `learning_rate`, `tokens`, `seconds` (training and validation). A window row: `epoch`, `window`
-    (from 1), `loss` (mean over the windows since the row before).
+    `val_perplexity`, `learning_rate`, `tokens`, `seconds` (training and validation), `tokens_per_second` (training
+    alone, without the first window). A window row: `epoch`, `window` (from 1), `loss` (mean over the windows since the
+    row before), `tokens_per_second` (of the epoch so far).
 
     Args:
         run: the run folder.
         tokens: tokens that an epoch predicts.
+        throughput: the callback that counts tokens a second, earlier in the list.
     """
 
-    def __init__(self, run: Run, tokens: int):
+    def __init__(self, run: Run, tokens: int, throughput: Throughput):
         super().__init__()
         self.run = run
         self.tokens = tokens
+        self.throughput = throughput
         self.every = run.config.train.log_every
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -130,11 +134,16 @@ class MetricsLog(keras.callbacks.Callback):
             total = float((logs or {})["loss"]) * (batch + 1)  # Keras' logs hold the epoch's running mean
             mean = (total - self._sum) / (batch + 1 - self._seen)
             self._seen, self._sum = batch + 1, total
-            self._write({"epoch": self._epoch + 1, "window": batch + 1, "loss": mean})
+            row: dict[str, Any] = {"epoch": self._epoch + 1, "window": batch + 1, "loss": mean}
+            if self.throughput.rate:
+                row[TOKENS_PER_SECOND] = round(self.throughput.rate, 1)
+            self._write(row)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         row: dict[str, Any] = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in (logs or {}).items()}
+        if TOKENS_PER_SECOND in row:
+            row[TOKENS_PER_SECOND] = round(row[TOKENS_PER_SECOND], 1)
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
         self._write(row)
 

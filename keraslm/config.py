@@ -127,6 +127,11 @@ class TrainConfig:
     average_across_batch: bool = _field(
         True, "Average the loss over rows instead of summing. Source: PTB tutorial, sequence_loss."
     )
+    dtype: Literal["float32", "bfloat16"] = _field(
+        "float32",
+        "Type of the operands of matrix products; state, loss, weights and updates stay float32. bfloat16 needs torch "
+        "on a CPU with bfloat16 instructions, or a GPU.",
+    )
     seed: int = _field(0, "Seed of initial weights and dropout; initial weights are the same on every backend.")
     log_every: int = _field(0, "Windows between loss rows in metrics.jsonl; 0 means epochs only.")
 
@@ -138,6 +143,7 @@ class TrainConfig:
         _check(self, "lr_decay", 0.0 < self.lr_decay <= 1.0, "above 0 and at most 1")
         for name in ("lr_decay_from", "clip_norm", "log_every"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "dtype", self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
         _check(self, "seed", 0 <= self.seed < 2**32, "between 0 and 2**32 - 1")
 
     def learning_rate_of(self, epoch: int) -> float:

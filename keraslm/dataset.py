@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from keraslm.errors import UsageError
 from keraslm.text.stream import Window, Windows
@@ -29,8 +31,8 @@ class WindowDataset(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> Window:
-        """Inputs and targets of a window, int32 of shape `(B, T)` each.
+    def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
+        """A window for a model of `nats_model`: `((ids, targets), targets)`, int32 of shape `(B, T)` each.
 
         Raises:
             UsageError: when the window asked for is neither the next one nor the first.
@@ -41,4 +43,5 @@ class WindowDataset(keras.utils.PyDataset):
                 "The windows of a text must stay in order: call fit(..., shuffle=False)."
             )
         self._next = index + 1
-        return self.windows[index]
+        inputs, targets = self.windows[index]
+        return (inputs, targets), targets

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.checkpoint import read_weights
-from keraslm.model import build_model, reset_states
+from keraslm.model import build_model, nats_model, reset_states
 from keraslm.perplexity import perplexity
 from keraslm.run import Run
 from keraslm.text.corpus import Text
@@ -90,7 +90,7 @@ def evaluate_run(run: Run, text: Text, tutorial: bool = False) -> Evaluation:
         windows, batch_size = Windows(ids, train.batch_size, train.num_steps, text.name), train.batch_size
     else:
         windows, batch_size = EveryToken(ids, run.tokenizer.eos_id, NUM_STEPS, text.name), 1
-    model = token_nats_model(load_model(run, batch_size))
+    model = nats_model(load_model(run, batch_size))
     nats = math.fsum(float(block.sum(dtype=np.float64)) for block in _token_nats(model, iter(windows)))
     lines = int((ids == run.tokenizer.eos_id).sum())
     return Evaluation(
@@ -104,13 +104,6 @@ def evaluate_run(run: Run, text: Text, tutorial: bool = False) -> Evaluation:
         nats=nats,
         perplexity=perplexity(nats, windows.predicted),
     )
-
-
-def token_nats_model(model: keras.Model) -> keras.Model:
-    """A model from `(ids, targets)`, `(B, T)` each, to the nats of each target, `(B, T)`; its LSTMs are `model`'s."""
-    targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
-    nats = keras.ops.sparse_categorical_crossentropy(targets, model.outputs[0], from_logits=True)
-    return keras.Model([model.inputs[0], targets], nats)
 
 
 def _token_nats(model: keras.Model, windows: Iterator[Window]) -> Iterator[NDArray[np.float32]]:

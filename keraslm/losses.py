@@ -8,9 +8,20 @@ import keras
 from keras import ops
 
 
+def token_nats(targets: Any, predictions: Any) -> Any:
+    """Nats of each target, `(B, T)`, from logits `(B, T, V)`; from nats `(B, T)` themselves, what was given.
+
+    A model whose last layer is `ProjectionCrossEntropy` puts out nats and never shows logits. Losses and metrics take
+    either, so that both kinds of model compile alike.
+    """
+    if len(predictions.shape) == 2:
+        return ops.convert_to_tensor(predictions)
+    return keras.losses.sparse_categorical_crossentropy(targets, predictions, from_logits=True)
+
+
 def sequence_loss(
     targets: Any,
-    logits: Any,
+    predictions: Any,
     weights: Any = None,
     average_across_timesteps: bool = True,
     average_across_batch: bool = True,
@@ -19,7 +30,7 @@ def sequence_loss(
 
     Args:
         targets: token ids, `(B, T)`.
-        logits: unnormalised log-probabilities, `(B, T, V)`.
+        predictions: unnormalised log-probabilities, `(B, T, V)`, or nats of the targets, `(B, T)`.
         weights: weight of each token, `(B, T)`; None means 1 everywhere.
         average_across_timesteps: divide by the weights summed over steps.
         average_across_batch: divide by the weights summed over rows.
@@ -30,7 +41,7 @@ def sequence_loss(
     Example: with uniform logits over 100 words each token costs ln 100 = 4.605 nats; the PTB tutorial's loss of a
     window, averaged over rows and summed over 20 steps, is then 92.1.
     """
-    nats = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)  # [B, T]
+    nats = token_nats(targets, predictions)  # [B, T]
     weights = ops.ones_like(nats) if weights is None else ops.cast(weights, nats.dtype)
     nats = nats * weights
     axes = [axis for axis, average in ((1, average_across_timesteps), (0, average_across_batch)) if average]

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keraslm.losses import token_nats
+
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class Perplexity(keras.metrics.Metric):
@@ -16,7 +18,7 @@ class Perplexity(keras.metrics.Metric):
 
     Args of `update_state`:
         y_true: token ids, `(B, T)`.
-        y_pred: logits, `(B, T, V)`.
+        y_pred: logits, `(B, T, V)`, or nats of the targets, `(B, T)`.
         sample_weight: weight of each token, `(B, T)`, or None.
 
     Example: uniform logits over 100 words give 100.
@@ -28,7 +30,7 @@ class Perplexity(keras.metrics.Metric):
         self.tokens = self.add_weight(name="tokens", initializer="zeros")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        nats = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)  # [B, T]
+        nats = token_nats(y_true, y_pred)  # [B, T]
         weights = ops.ones_like(nats) if sample_weight is None else ops.cast(sample_weight, nats.dtype)
         self.nats.assign_add(ops.sum(nats * weights))
         self.tokens.assign_add(ops.sum(weights))

@@ -9,6 +9,9 @@ import keras
 import numpy as np
 
 from keraslm.config import ModelConfig
+from keraslm.layers.cross_entropy import ProjectionCrossEntropy
+from keraslm.layers.dropout import Dropout
+from keraslm.layers.embedding import Embedding
 from keraslm.layers.lstm import StatefulLSTM
 
 
@@ -38,7 +41,9 @@ class SeededUniform(keras.initializers.Initializer):
         return {"scale": self.scale, "seed": self.seed, "name": self.name}
 
 
-def build_model(config: ModelConfig, vocab_size: int, batch_size: int, seed: int = 0) -> keras.Model:
+def build_model(
+    config: ModelConfig, vocab_size: int, batch_size: int, seed: int = 0, product_dtype: str = "float32"
+) -> keras.Model:
     """Build the language model.
 
     Args:
@@ -46,10 +51,12 @@ def build_model(config: ModelConfig, vocab_size: int, batch_size: int, seed: int
         vocab_size: V, size of the vocabulary.
         batch_size: B, rows whose state the model carries.
         seed: of initial weights and dropout masks.
+        product_dtype: of the operands of the LSTMs' matrix products, "float32" or "bfloat16".
 
     Returns:
         a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free. Layers are named `embedding`,
-        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`.
+        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`; a dropout layer is there only where
+        its rate is above 0.
 
     Example:
         >>> model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
@@ -60,14 +67,14 @@ def build_model(config: ModelConfig, vocab_size: int, batch_size: int, seed: int
     def uniform(name: str) -> SeededUniform:
         return SeededUniform(config.init_scale, seed, name)
 
-    def dropout(rate: float, name: str) -> keras.layers.Dropout:
-        return keras.layers.Dropout(rate, seed=_seed_of(seed, name), name=name)
+    def dropout(x: Any, rate: float, name: str) -> Any:
+        return Dropout(rate, seed=_seed_of(seed, name), name=name)(x) if rate else x
 
     ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
-    x = keras.layers.Embedding(
+    x = Embedding(
         vocab_size, config.embedding_size, embeddings_initializer=uniform("embedding/embeddings"), name="embedding"
     )(ids)
-    x = dropout(config.embedding_dropout, "embedding_dropout")(x)  # [B, T, D]
+    x = dropout(x, config.embedding_dropout, "embedding_dropout")  # [B, T, D]
     for number in range(config.num_layers):
         name = f"lstm_{number}"
         x = StatefulLSTM(
@@ -77,11 +84,29 @@ def build_model(config: ModelConfig, vocab_size: int, batch_size: int, seed: int
             kernel_initializer=uniform(f"{name}/kernel"),
             recurrent_initializer=uniform(f"{name}/recurrent_kernel"),
             seed=_seed_of(seed, name),
+            product_dtype=product_dtype,
             name=name,
         )(x)
-        x = dropout(config.output_dropout, f"output_dropout_{number}")(x)  # [B, T, H]
+        x = dropout(x, config.output_dropout, f"output_dropout_{number}")  # [B, T, H]
     logits = keras.layers.Dense(vocab_size, kernel_initializer=uniform("logits/kernel"), name="logits")(x)
     return keras.Model(ids, logits, name="language_model")  # [B, T, V]
+
+
+def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Model:
+    """The model that training and evaluation run: the same layers and weights, without logits.
+
+    Args:
+        model: of `build_model`.
+        product_dtype: of the operands of the projection's products, "float32" or "bfloat16".
+
+    Returns:
+        a `keras.Model` from `(ids, targets)`, `(B, T)` each, to the nats of each target, `(B, T)`.
+    """
+    projection = model.get_layer("logits")
+    targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
+    cross_entropy = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")
+    nats = cross_entropy([projection.input, targets])
+    return keras.Model([model.inputs[0], targets], nats, name="language_model_nats")
 
 
 def stateful_layers(model: keras.Model) -> list[StatefulLSTM]:

@@ -15,9 +15,13 @@ import keras
 from keraslm import callbacks
 from keraslm.config import Config, TrainConfig
 from keraslm.dataset import WindowDataset
+from keraslm.layers.kernels.dispatch import describe_lstm
 from keraslm.losses import SequenceLoss
+from keraslm.machine import check_dtype, keep_freed_memory
 from keraslm.metrics import Perplexity
-from keraslm.model import build_model
+from keraslm.model import build_model, nats_model
+from keraslm.optimizer import ClippedSGD
+from keraslm.progress import Progress, Throughput, UnreadLogs
 from keraslm.run import RUNS, Run, check_free
 from keraslm.text.corpus import Text, open_texts
 from keraslm.text.stream import Windows
@@ -52,7 +56,10 @@ def train_run(
         TextError: a text is missing, not UTF-8, or too short for one window.
         RunError: the run folder is taken or cannot be written.
         NonFiniteLossError: the training diverged.
+        ConfigError: the dtype would only be slower on this backend and machine.
     """
+    check_dtype(config.train.dtype)
+    keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
     check_free(folder, overwrite)
     corpus = _read_corpus(config, say)
@@ -61,43 +68,61 @@ def train_run(
     say(f"run       {run.path} on {backend}")
     model = compiled_model(config, corpus.tokenizer.vocab_size)
     say(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
+    say(f"lstm      {describe_lstm(config.model.recurrent_dropout, config.train.dtype)}")
     model.fit(
         WindowDataset(corpus.train),
         validation_data=WindowDataset(corpus.valid) if corpus.valid else None,
         epochs=config.train.epochs,
         shuffle=False,
-        callbacks=run_callbacks(run, corpus.train.predicted, tensorboard),
-        verbose=_verbosity(verbose),
+        callbacks=UnreadLogs(
+            run_callbacks(run, corpus.train, tensorboard, _verbosity(verbose)),
+            add_history=True,
+            model=model,
+            verbose=_verbosity(verbose),
+            epochs=config.train.epochs,
+            steps=len(corpus.train),
+        ),
     )
     return run
 
 
 def compiled_model(config: Config, vocab_size: int) -> keras.Model:
-    """The model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric."""
-    model = build_model(config.model, vocab_size, config.train.batch_size, config.train.seed)
+    """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric."""
+    train = config.train
+    model = nats_model(build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype), train.dtype)
+    model.get_layer("embedding").sparse_gradient = True  # which this optimizer takes
     model.compile(
-        optimizer=keras.optimizers.SGD(config.train.learning_rate, global_clipnorm=config.train.clip_norm or None),
+        optimizer=ClippedSGD(train.learning_rate, train.clip_norm or None),
         loss=SequenceLoss(config.train.average_across_timesteps, config.train.average_across_batch),
         metrics=[Perplexity()],
+        # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
     return model
 
 
-def run_callbacks(run: Run, tokens: int, tensorboard: bool = False) -> list[keras.callbacks.Callback]:
+def run_callbacks(
+    run: Run, windows: Windows, tensorboard: bool = False, verbose: int = 0
+) -> list[keras.callbacks.Callback]:
     """The callbacks of a training, in the order in which they must act.
 
     Args:
         run: the run folder.
-        tokens: tokens that an epoch predicts.
+        windows: that an epoch trains on.
         tensorboard: write TensorBoard events too.
+        verbose: 0 shows no progress.
     """
+    throughput = Throughput(windows.predicted // len(windows))
     chosen: list[keras.callbacks.Callback] = [
+        throughput,
         callbacks.learning_rate_schedule(run.config.train),
         callbacks.ResetStates(),
         callbacks.StopOnNonFiniteLoss(),
         callbacks.SaveWeights(run),
-        callbacks.MetricsLog(run, tokens),
+        callbacks.MetricsLog(run, windows.predicted, throughput),
     ]
+    if verbose:
+        chosen.append(Progress(throughput))
     if importlib.util.find_spec("matplotlib"):
         chosen.append(callbacks.LearningCurve(run))
     if tensorboard:

@@ -67,6 +67,33 @@ def config(text_files):
 
 
 @pytest.fixture(scope="session")
+def corpus(config):
+    """Tokenizer, training windows and validation windows of the tiny configuration."""
+    from keraslm.text.corpus import TextFile
+    from keraslm.text.stream import Windows
+    from keraslm.text.tokenizer import WordTokenizer
+
+    train, valid = TextFile(config.data.train), TextFile(config.data.valid)
+    tokenizer = WordTokenizer.train(train)
+    sizes = config.train.batch_size, config.train.num_steps
+    return (tokenizer, *(Windows(tokenizer.encode_text(text), *sizes) for text in (train, valid)))
+
+
+@pytest.fixture
+def standing_model(config, corpus):
+    """A model without dropout whose weights `fit` leaves alone, so that NumPy can tell its states and losses."""
+    import keras
+
+    from keraslm.losses import SequenceLoss
+    from keraslm.model import build_model, nats_model
+
+    changed = config.replace(embedding_dropout=0, recurrent_dropout=0, output_dropout=0, init_scale=1.5)
+    model = nats_model(build_model(changed.model, corpus[0].vocab_size, 4))
+    model.compile(keras.optimizers.SGD(0.0), SequenceLoss())
+    return model
+
+
+@pytest.fixture(scope="session")
 def training(config, tmp_path_factory):
     """One trained run for all tests that only read, and what was said while it was trained."""
     from keraslm.training import train_run

@@ -46,13 +46,14 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     run = keraslm.load_run("runs/latest")
     assert os.path.realpath("runs/latest") == str((folder / "runs" / "mine").resolve())
     first_words = [line.split(maxsplit=1)[0] for line in outcome.out.strip().split("\n")]
-    assert first_words == ["words", "train", "valid", "run", "model", "done", "next"]
+    assert first_words == ["words", "train", "valid", "run", "model", "lstm", "done", "next"]
     lines = outcome.out.split("\n")
     assert f"{run.tokenizer.vocab_size:,} in the vocabulary of corpus/my.train.txt.gz" in lines[0]
     assert "windows of 4 x 6" in lines[1] and "windows of 4 x 6" in lines[2]
     assert f"on {os.environ['KERAS_BACKEND']}" in lines[3]
     last = run.epochs()[-1]
-    assert lines[5] == f"done      runs/mine: val_perplexity {last['val_perplexity']:.2f} after epoch 2"
+    assert lines[5] == f"lstm      {os.environ['KERAS_BACKEND']}, our own passes, products in float32"
+    assert lines[6] == f"done      runs/mine: val_perplexity {last['val_perplexity']:.2f} after epoch 2"
     assert [row["epoch"] for row in run.epochs()] == [1, 2]
     assert run.config.model.units == 4 and run.config.data.data == "corpus"
     names = {path.name for path in run.path.iterdir()}
@@ -120,6 +121,24 @@ def test_another_backend_than_that_of_the_process_is_refused(program, monkeypatc
     other = "torch" if os.environ["KERAS_BACKEND"] != "torch" else "jax"
     outcome = program("train", "--train", train_file, "--backend", other, *SMALL)
     assert_refused(outcome, f"Keras already runs on {os.environ['KERAS_BACKEND']}", f"but {other} was asked for")
+
+
+def test_bfloat16_trains_on_torch_where_the_processor_has_it_and_nowhere_else(program, folder, train_file):
+    outcome = program("train", "--train", train_file, "--run", "run", "--dtype", "bfloat16", *SMALL)
+    if outcome.code == 0:
+        assert os.environ["KERAS_BACKEND"] == "torch"
+        assert "lstm      torch, our own passes, products in bfloat16\n" in outcome.out
+        assert json.loads(Path("run/config.json").read_text())["train"]["dtype"] == "bfloat16"
+        assert program("evaluate", "run", train_file).code == 0
+    else:
+        assert_refused(outcome, "--dtype bfloat16 would only be slower on this machine", "Use --dtype float32")
+        assert_made_nothing(folder, "train.txt")
+
+
+def test_another_dtype_is_refused_with_the_choices(program, train_file):
+    outcome = program("train", "--train", train_file, "--dtype", "float16", *SMALL)
+    assert outcome.code == 2 and "float16" in outcome.err
+    assert "float32" in outcome.err and "bfloat16" in outcome.err and "Traceback" not in outcome.err
 
 
 def test_a_missing_tensorboard_is_answered_with_the_pip_line(program, monkeypatch, train_file):

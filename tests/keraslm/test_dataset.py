@@ -6,7 +6,7 @@ from keraslm.config import ModelConfig
 from keraslm.dataset import WindowDataset
 from keraslm.errors import UsageError
 from keraslm.losses import SequenceLoss
-from keraslm.model import build_model
+from keraslm.model import build_model, nats_model
 from keraslm.text.stream import Windows
 
 IDS = np.random.default_rng(0).integers(0, 10, 400).astype(np.int32)
@@ -17,7 +17,7 @@ def windows():
 
 
 def small_model():
-    model = build_model(ModelConfig(num_layers=1, units=4), vocab_size=10, batch_size=4)
+    model = nats_model(build_model(ModelConfig(num_layers=1, units=4), vocab_size=10, batch_size=4))
     model.compile("sgd", SequenceLoss())
     return model
 
@@ -28,14 +28,14 @@ def test_windows_come_in_order_as_often_as_asked():
     for _ in range(2):
         for number, (inputs, targets) in enumerate(windows()):
             found = dataset[number]
-            np.testing.assert_array_equal(found[0], inputs)
+            np.testing.assert_array_equal(found[0], [inputs, targets])  # the model's inputs
             np.testing.assert_array_equal(found[1], targets)
 
 
 def test_the_first_window_may_be_asked_for_at_any_time():
     dataset = WindowDataset(windows())
     for index in (0, 1, 0, 1, 2, 0):
-        np.testing.assert_array_equal(dataset[index][0], windows()[index][0])
+        np.testing.assert_array_equal(dataset[index][0], windows()[index])
 
 
 @pytest.mark.parametrize("index", [1, 3])

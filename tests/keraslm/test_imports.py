@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {"keraslm": ROOT / "keraslm", "keraslm_onnx": ROOT / "export" / "keraslm_onnx"}
 
+BACKENDS = ("jax", "tensorflow", "torch")
 LEVELS = [
     # Plain Python.
     {"keraslm.errors", "keraslm.perplexity"},
@@ -25,8 +26,11 @@ LEVELS = [
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
     # Keras.
-    {"keraslm.layers.lstm", "keraslm.losses", "keraslm.metrics", "keraslm.dataset"},
-    {"keraslm.model"},
+    {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
+    {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
+    {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
+    {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "dropout", "embedding")},
+    {"keraslm.model", "keraslm.optimizer"},
     {"keraslm.callbacks"},
     {"keraslm.training", "keraslm.evaluation"},
     {"keraslm.api"},
@@ -40,7 +44,7 @@ LEVELS = [
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
 # Public names, resolved lazily: these import from any level, and nothing but the version is imported from them.
-PACKAGES = {"keraslm", "keraslm_onnx", "keraslm.text", "keraslm.layers", "keraslm.commands"}
+PACKAGES = {"keraslm", "keraslm_onnx", "keraslm.text", "keraslm.layers", "keraslm.layers.kernels", "keraslm.commands"}
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
 WITHOUT_KERAS = [module for module in LEVEL_OF if LEVEL_OF[module] < LEVEL_OF["keraslm.losses"]]
 WITHOUT_KERAS += [module for module in LEVEL_OF if module.startswith(("keraslm.commands.", "keraslm.cli"))]

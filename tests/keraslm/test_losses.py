@@ -38,6 +38,13 @@ def test_sequence_loss_equals_its_definition(weights, over_steps, over_batch):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("over_steps", "over_batch"), SWITCHES)
+def test_nats_give_the_same_as_the_logits_they_come_from(over_steps, over_batch):
+    nats = token_nats(TARGETS, LOGITS).astype(np.float32)
+    found, expected = (SequenceLoss(over_steps, over_batch)(TARGETS, value, WEIGHTS) for value in (nats, LOGITS))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_sequence_loss_averages_over_both_by_default():
     np.testing.assert_allclose(to_numpy(sequence_loss(TARGETS, LOGITS)), token_nats(TARGETS, LOGITS).mean(), rtol=1e-5)
 

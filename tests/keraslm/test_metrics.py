@@ -26,6 +26,14 @@ def test_perplexity_counts_each_token_with_its_weight():
     assert float(metric.result()) == pytest.approx(np.exp((NATS * WEIGHTS).sum() / WEIGHTS.sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("weights", [None, WEIGHTS[0]], ids=["unweighted", "weighted"])
+def test_nats_give_the_same_as_the_logits_they_come_from(weights):
+    of_logits, of_nats = Perplexity(), Perplexity()
+    of_logits.update_state(TARGETS[0], LOGITS[0], weights)
+    of_nats.update_state(TARGETS[0], NATS[0].astype(np.float32), weights)
+    assert float(of_nats.result()) == pytest.approx(float(of_logits.result()), rel=1e-6)
+
+
 def test_reset_forgets_what_was_seen():
     metric = Perplexity()
     metric.update_state(TARGETS[0], LOGITS[0])

@@ -1,3 +1,4 @@
+import itertools
 import zlib
 
 import keras
@@ -5,8 +6,11 @@ import numpy as np
 import pytest
 
 from keraslm.config import ModelConfig
-from keraslm.model import SeededUniform, build_model, reset_states, stateful_layers
-from tests.reference.language_model import language_model
+from keraslm.losses import SequenceLoss
+from keraslm.losses import token_nats as token_nats_of
+from keraslm.metrics import Perplexity
+from keraslm.model import SeededUniform, build_model, nats_model, reset_states, stateful_layers
+from tests.reference.language_model import language_model, token_nats
 
 CONFIG = ModelConfig(
     num_layers=2,
@@ -69,6 +73,48 @@ def test_reset_states_zeroes_every_layer():
     assert all(np.abs(to_numpy(state)).max() == 0 for state in states)
 
 
+# The model that is trained
+
+IDS = np.random.default_rng(1).integers(0, V, (B, 9)).astype(np.int32)
+
+
+def test_nats_model_gives_the_cross_entropy_of_the_logits_and_carries_the_state():
+    model = build_model(CONFIG, V, B, seed=1)
+    trained = nats_model(model)
+    logits, _ = language_model(weights_of(model), IDS[:, :-1])
+    parts = [
+        trained.predict_on_batch([IDS[:, a:b], IDS[:, a + 1 : b + 1]]) for a, b in itertools.pairwise([0, 3, 4, 8])
+    ]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), token_nats(IDS[:, 1:], logits), rtol=1e-5, atol=1e-5)
+
+
+def test_nats_model_has_the_same_variables_and_shows_no_logits():
+    model = build_model(CONFIG, V, B)
+    trained = nats_model(model)
+    assert [v.path for v in trained.trainable_variables] == [v.path for v in model.trainable_variables]
+    assert {id(v) for v in trained.variables} == {id(v) for v in model.variables}
+    assert trained.output_shape == (B, None)
+
+
+def test_fit_on_nats_and_fit_on_logits_train_alike():
+    """One step each of the same model, by the same loss and the ordinary metrics of Keras."""
+    found = []
+    for wrap in (nats_model, lambda model: model):
+        model = build_model(ModelConfig(units=6, embedding_dim=5, init_scale=0.5), V, B, seed=2)
+        trained = wrap(model)
+        mean = keras.metrics.MeanMetricWrapper(lambda y, p: keras.ops.mean(token_nats_of(y, p), -1), name="mean")
+        trained.compile(keras.optimizers.SGD(1.0), SequenceLoss(), metrics=[Perplexity(), mean])
+        inputs = [IDS[:, :-1], IDS[:, 1:]] if trained is not model else IDS[:, :-1]
+        history = trained.fit(inputs, IDS[:, 1:], batch_size=B, epochs=2, shuffle=False, verbose=0).history
+        found.append((history, weights_of(model)))
+    (one, weights), (other, other_weights) = found
+    assert one.keys() == other.keys() == {"loss", "perplexity", "mean"}
+    for name in one:
+        assert one[name] == pytest.approx(other[name], rel=1e-5)
+    for name, value in weights.items():
+        np.testing.assert_allclose(value, other_weights[name], atol=1e-5)
+
+
 # Dropout
 
 
@@ -77,6 +123,11 @@ def test_each_dropout_rate_lands_in_its_place():
     assert model.get_layer("embedding_dropout").rate == 0.1
     assert [layer.recurrent_dropout for layer in stateful_layers(model)] == [0.2, 0.2]
     assert [model.get_layer(f"output_dropout_{number}").rate for number in (0, 1)] == [0.3, 0.3]
+
+
+def test_where_nothing_is_dropped_there_is_no_layer():
+    names = [layer.name for layer in build_model(ModelConfig(units=6), V, B).layers]
+    assert names == ["ids", "embedding", "lstm_0", "lstm_1", "logits"]
 
 
 def masks(model, name):

@@ -1,0 +1,105 @@
+"""What a training shows while it runs, without making the device wait for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+
+Logs = dict[str, Any] | None
+
+TOKENS_PER_SECOND = "tokens_per_second"
+
+
+class UnreadLogs(keras.callbacks.CallbackList):
+    """A callback list that hands out each window's logs unread, as numbers of the backend.
+
+    Keras turns loss and metrics into Python floats after every window, for whoever might look. On JAX and on a GPU that
+    makes the host wait for the step, and the device for the host. Here a callback that looks pays for it: `float(v)`.
+
+    Example:
+        >>> model.fit(dataset, callbacks=UnreadLogs([...], model=model, epochs=3, steps=len(dataset), verbose=0))
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        for callback in self.callbacks:
+            callback.on_test_batch_end(batch, logs)
+
+
+class Throughput(keras.callbacks.Callback):
+    """Add `tokens_per_second` to the logs of an epoch: predicted tokens over the time of training alone.
+
+    The clock starts after an epoch's first window, which compiles the step when it is the first of all, and stops
+    before the validation.
+
+    Args:
+        tokens: tokens that a window predicts.
+    """
+
+    def __init__(self, tokens: int):
+        super().__init__()
+        self.tokens = tokens
+        self._windows, self._start, self._seconds = 0, 0.0, 0.0
+        self._logs: Logs = None
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second of the epoch so far; of the windows that were handed to the device, done or not."""
+        counted = self._windows - 1
+        seconds = self._seconds or time.perf_counter() - self._start
+        return counted * self.tokens / seconds if counted > 0 and seconds > 0 else 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._windows, self._seconds = 0, 0.0
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self._windows, self._logs = batch + 1, logs
+        if batch == 0:
+            self._wait()
+            self._start = time.perf_counter()
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._stop()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._stop()
+        if logs is not None and self.rate:
+            logs[TOKENS_PER_SECOND] = self.rate
+
+    def _stop(self) -> None:
+        if self._windows and not self._seconds:
+            self._wait()
+            self._seconds = time.perf_counter() - self._start
+
+    def _wait(self) -> None:
+        for value in (self._logs or {}).values():
+            float(value)
+
+
+class Progress(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar with tokens a second, read twice a second instead of at every window.
+
+    Args:
+        throughput: the callback that counts, earlier in the list.
+        interval: seconds between two looks at the loss; each waits for the device once.
+    """
+
+    def __init__(self, throughput: Throughput, interval: float = 0.5):
+        super().__init__()
+        self.throughput, self.interval = throughput, interval
+        self._shown = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.seen = batch + 1
+        if self.verbose != 1 or time.perf_counter() - self._shown < self.interval:
+            return
+        values = [(name, float(value)) for name, value in sorted((logs or {}).items())]
+        if self.throughput.rate:
+            values.append((TOKENS_PER_SECOND, round(self.throughput.rate)))
+        self.progbar.update(batch + 1, values, finalize=False)
+        self._shown = time.perf_counter()
