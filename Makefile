@@ -1,6 +1,7 @@
 # make demo    a first model: train, export, score, generate
 # make test    the whole test suite, once a backend
 # make check   format, lint, types
+# make bench   training speed against PyTorch and stock Keras
 # make docs    docs/cli.md from the live help
 # make dist    wheel and sdist in dist/
 
@@ -9,7 +10,7 @@ BACKENDS ?= jax tensorflow torch
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format docs dist clean
+.PHONY: demo test check format bench docs dist clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that Python carries"
@@ -36,6 +37,9 @@ check: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/train_speed.py
 
 docs: .venv/dev
 	$(BIN)/python docs/write_cli.py
