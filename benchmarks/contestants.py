@@ -21,7 +21,7 @@ import numpy as np
 
 VOCAB_SIZE = 10_000
 WARM_UP = 3  # windows before the clock starts: compilation, caches, memory pools
-WINDOWS = {"small": 100, "medium": 24, "large": 10}
+WINDOWS = {"small": 200, "medium": 24, "large": 10}
 
 
 def windows(batch_size: int, num_steps: int, number: int) -> np.ndarray:
