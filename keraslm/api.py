@@ -5,14 +5,17 @@ Nothing here imports Keras at the top: a call first fixes the backend, then impo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keraslm.backend import require, select_backend
+from keraslm.errors import UsageError
 from keraslm.presets import preset as preset_config
 from keraslm.run import LATEST, Run, check_free
-from keraslm.text.corpus import TextFile
+from keraslm.text.documents import DOCUMENTS
+from keraslm.text.encoding import Encoder
+from keraslm.text.files import TextFiles
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +52,7 @@ def train(
     Example:
         >>> run = keraslm.train(train="train.txt", valid="valid.txt", preset="small", backend="jax")
     """
-    fields = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+    fields = {name: _plain(value) for name, value in fields.items()}
     config = preset_config(preset, **fields)
     if run is not None:
         check_free(Path(run), overwrite)
@@ -77,26 +80,44 @@ def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None =
 
 def evaluate(
     run: Run | str | Path,
-    text: str | Path,
+    text: str | Path | Sequence[str | Path],
     *,
     tutorial: bool = False,
+    documents: str | None = None,
     errors: str = "strict",
     backend: str | None = None,
+    cache: str | Path = "",
+    show: bool = False,
 ) -> Evaluation:
     """Perplexity of a text file under a run, over every token.
 
     Args:
         run: a run or its folder.
-        text: path of the text; `"-"` is standard input.
+        text: path of the text, a pattern, or several of them in a list; `"-"` is standard input.
         tutorial: count as the PTB tutorial does.
+        documents: `"none"`, `"line"` or `"blank-line"`: where the state is set to zero; None as in training.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         backend: as in `train`.
+        cache: folder for large texts as ids; empty takes the user's cache.
+        show: a progress bar while a large text is encoded.
 
     Returns:
-        an `Evaluation`: tokens, words, OOVs, nats, perplexity.
+        an `Evaluation`: the text's size in every unit, nats, perplexities and bits.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    if documents not in (None, *DOCUMENTS):
+        raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
+    paths = [text] if isinstance(text, str | Path) else text
+    opened = TextFiles([str(path) for path in paths], errors)
+    opened.spool(Encoder(cache).cache)
     select_backend(backend)
     from keraslm.evaluation import evaluate_run
 
-    return evaluate_run(run, TextFile(text, errors), tutorial)
+    return evaluate_run(run, opened, tutorial, documents, str(cache), show)
+
+
+def _plain(value: Any) -> Any:
+    """Paths as the strings that a configuration holds."""
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else value

@@ -15,8 +15,11 @@ from keraslm.checkpoint import weight_shapes, write_weights
 from keraslm.config import TrainConfig
 from keraslm.errors import NonFiniteLossError
 from keraslm.model import reset_states, stateful_layers
+from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.progress import TOKENS_PER_SECOND, Throughput
 from keraslm.run import Run
+from keraslm.text.counts import TextCounts
+from keraslm.text.stream import Windows
 
 Logs = dict[str, Any] | None
 
@@ -49,6 +52,21 @@ class ResetStates(keras.callbacks.Callback):
         for layer, (h, c) in zip(stateful_layers(self.model), self._kept, strict=True):
             layer.h.assign(h)
             layer.c.assign(c)
+
+
+class OrderDocuments(keras.callbacks.Callback):
+    """Put the documents of a training text in the order of each epoch, before its first window is cut.
+
+    Args:
+        windows: of the training text.
+    """
+
+    def __init__(self, windows: Windows):
+        super().__init__()
+        self.windows = windows
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.windows.set_epoch(epoch)
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
@@ -106,19 +124,22 @@ class MetricsLog(keras.callbacks.Callback):
 
     An epoch's row: `epoch` (from 1), `loss` (nats a window as the loss averages them), `perplexity`, `val_loss`,
     `val_perplexity`, `learning_rate`, `tokens`, `seconds` (training and validation), `tokens_per_second` (training
-    alone, without the first window). A window row: `epoch`, `window` (from 1), `loss` (mean over the windows since the
-    row before), `tokens_per_second` (of the epoch so far).
+    alone, without the first window); with a validation text also what `TextCost` makes of its perplexity:
+    `val_perplexity_per_word`, `val_bits_per_character`, `val_bits_per_byte`. A window row: `epoch`, `window` (from 1),
+    `loss` (mean over the windows since the row before), `tokens_per_second` (of the epoch so far).
 
     Args:
         run: the run folder.
         tokens: tokens that an epoch predicts.
         throughput: the callback that counts tokens a second, earlier in the list.
+        valid_counts: size of the validation text; None without one.
     """
 
-    def __init__(self, run: Run, tokens: int, throughput: Throughput):
+    def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
         super().__init__()
         self.run = run
         self.tokens = tokens
+        self.valid_counts = valid_counts
         self.throughput = throughput
         self.every = run.config.train.log_every
 
@@ -144,8 +165,18 @@ class MetricsLog(keras.callbacks.Callback):
         row |= {name: float(value) for name, value in (logs or {}).items()}
         if TOKENS_PER_SECOND in row:
             row[TOKENS_PER_SECOND] = round(row[TOKENS_PER_SECOND], 1)
+        row |= self._quotients(row.get("val_perplexity"))
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
         self._write(row)
+
+    def _quotients(self, perplexity: float | None) -> dict[str, float]:
+        counts = self.valid_counts
+        if perplexity is None or counts is None or not 0.0 < perplexity < math.inf:
+            return {}
+        cost = TextCost(
+            **vars(counts), predicted=counts.tokens, nats=counts.tokens * math.log(perplexity), oov_nats=0.0
+        )
+        return {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
 
     def _write(self, row: dict[str, Any]) -> None:
         strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

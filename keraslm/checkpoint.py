@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.atomic import atomic_path
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
-from keraslm.run import atomic_path
 
 Weights = dict[str, NDArray[np.float32]]
 

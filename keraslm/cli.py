@@ -19,6 +19,7 @@ from keraslm.commands.score import score
 from keraslm.commands.show import show
 from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
+from keraslm.text.files import STDIN
 
 DEBUG = "--debug"
 
@@ -44,7 +45,13 @@ def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code."""
     debug = DEBUG in arguments
     try:
-        app([a for a in arguments if a != DEBUG], exit_on_error=False, print_error=False, result_action="return_value")
+        arguments = _bound([a for a in arguments if a != DEBUG])
+        app(
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
         sys.stdout.flush()
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -59,6 +66,17 @@ def run(arguments: list[str]) -> int:
             raise
         return _explain(error)
     return 0
+
+
+def _bound(arguments: list[str]) -> list[str]:
+    """`--train -` as `--train=-`: where several values may follow, cyclopts takes a lone hyphen for an option."""
+    bound: list[str] = []
+    for argument in arguments:
+        if argument == STDIN and bound and bound[-1] in ("--train", "--valid"):
+            bound[-1] += f"={STDIN}"
+        else:
+            bound.append(argument)
+    return bound
 
 
 def _abandon_output() -> None:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from keraslm.errors import ConfigError
 
 BACKENDS = ("jax", "tensorflow", "torch")
+TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
 
 
 def _field(default: Any, text: str) -> Any:
@@ -82,30 +83,69 @@ class ModelConfig:
 class DataConfig:
     """The texts and how they become token ids. Without any path, the corpus embedded in Python is used."""
 
-    train: str = _field("", "Text to train on, one sentence a line, plain or gzip.")
-    valid: str = _field("", "Text to validate on after each epoch.")
+    train: tuple[str, ...] = _field(
+        (), "Texts to train on, in this order: files, patterns such as 'shards/*.gz', or - for standard input."
+    )
+    valid: tuple[str, ...] = _field((), "Texts to validate on after each epoch.")
     data: str = _field(
         "", "Folder with train, valid and test files in the usual names, instead of --train and --valid."
     )
     errors: Literal["strict", "replace"] = _field(
         "strict", "Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD and counts."
     )
-    vocab_size: int = _field(
-        10000, "Largest number of words in the vocabulary, <eos> and <unk> included. Source: PTB tutorial."
+    tokenizer: str = _field(
+        "word",
+        "Kind to train on the training text: word, char, byte, bpe, unigram; or a file whose ids are kept: "
+        "tokenizer.json, tokens.txt (a line 'symbol id' each) or a sentencepiece .model.",
     )
-    min_count: int = _field(1, "A word seen fewer times in the training text becomes <unk>.")
-    lowercase: bool = _field(False, "Lowercase the text.")
-    split_punctuation: bool = _field(False, "Make every punctuation character a word of its own.")
+    vocab_size: int = _field(
+        10000, "Largest vocabulary of a trained tokenizer, special tokens included. Source: PTB tutorial."
+    )
+    min_count: int = _field(
+        1, "A word or character seen fewer times in the training text becomes <unk>; bpe does not merge rarer pairs."
+    )
+    lowercase: bool = _field(False, "Lowercase the text; not with a tokenizer from a file.")
+    split_punctuation: bool = _field(
+        False, "Make every punctuation character a word of its own; --tokenizer word only."
+    )
+    eos_token: str = _field("", "End symbol of a tokenizer from a file. Default: the first it has of <eos>, </s>, ...")
+    unk_token: str = _field("", "Unknown symbol of a tokens.txt. Default: the first it has of <unk>, <UNK>, ...")
+    documents: Literal["none", "line", "blank-line"] = _field(
+        "none",
+        "What a document is: a line, or what stands between blank lines. The state starts from zeros in each; none "
+        "carries it through the whole text.",
+    )
+    shuffle_documents: bool = _field(False, "Read the documents in another order each epoch, given by --seed.")
+    cache: str = _field(
+        "", "Folder for large texts as ids. Default: $KERASLM_CACHE, or keraslm in the user's cache folder."
+    )
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check(self, "errors", self.errors in ("strict", "replace"), "strict or replace")
         _check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
         _check(self, "min_count", self.min_count >= 1, "at least 1")
+        _check(self, "tokenizer", bool(self.tokenizer), "word, char, byte, bpe, unigram or a file")
+        if self.tokenizer == "bpe":
+            _check(self, "vocab_size", self.vocab_size >= 256, "at least 256 for bpe: one token for every byte")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
         if self.data and (self.train or self.valid):
             raise ConfigError("--data names a folder with all texts; give either --data, or --train and --valid.")
         if self.valid and not self.train:
-            raise ConfigError(f"--valid {self.valid} was given without --train; give both, or --data DIR.")
+            raise ConfigError(f"--valid {self.valid[0]} was given without --train; give both, or --data DIR.")
+        _check(self, "documents", self.documents in ("none", "line", "blank-line"), "none, line or blank-line")
+        if self.shuffle_documents and self.documents == "none":
+            raise ConfigError("--shuffle-documents needs to know what a document is: add --documents line|blank-line.")
+        if self.split_punctuation and self.tokenizer != "word":
+            raise ConfigError(f"--split-punctuation makes words; it has no meaning for --tokenizer {self.tokenizer}.")
+        if self.tokenizer not in TOKENIZERS:
+            if self.lowercase or self.min_count > 1:
+                flag = "--lowercase" if self.lowercase else "--min-count"
+                raise ConfigError(f"{flag} belongs to training a tokenizer; {self.tokenizer} brings one of its own.")
+        elif self.eos_token or self.unk_token:
+            raise ConfigError("--eos-token and --unk-token name symbols of a tokenizer from a file.")
 
 
 @dataclass(frozen=True)
@@ -187,7 +227,10 @@ class Config:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Nested plain values, as `config.json` holds them."""
-        return dataclasses.asdict(self)
+        parts = dataclasses.asdict(self)
+        for part in parts.values():
+            part |= {name: list(value) for name, value in part.items() if isinstance(value, tuple)}
+        return parts
 
     @classmethod
     def from_dict(cls, values: Any) -> Config:
@@ -218,7 +261,14 @@ def _check_types(part: Any) -> None:
     for f in dataclasses.fields(part):
         value: Any = getattr(part, f.name)
         kind: type = type(f.default)
+        if kind is tuple and isinstance(value, str | list):  # one path, or JSON's list of them
+            value = (value,) if isinstance(value, str) and value else tuple(value)
+            object.__setattr__(part, f.name, value)
         if kind is float and type(value) is int:
             object.__setattr__(part, f.name, float(value))
-        elif type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        elif (
+            type(value) is not kind
+            or (isinstance(value, tuple) and not all(isinstance(item, str) for item in value))
+            or (isinstance(value, float) and not math.isfinite(value))
+        ):
             raise ConfigError(f"{f.name} is {value!r}, but must be of type {kind.__name__} and finite.")

@@ -34,6 +34,8 @@ class WindowDataset(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
         """A window for a model of `nats_model`: `((ids, targets), targets)`, int32 of shape `(B, T)` each.
 
+        Where the stream has documents, `((ids, targets, resets), targets)`.
+
         Raises:
             UsageError: when the window asked for is neither the next one nor the first.
         """
@@ -43,5 +45,5 @@ class WindowDataset(keras.utils.PyDataset):
                 "The windows of a text must stay in order: call fit(..., shuffle=False)."
             )
         self._next = index + 1
-        inputs, targets = self.windows[index]
-        return (inputs, targets), targets
+        window = self.windows[index]
+        return window, window[1]

@@ -42,7 +42,12 @@ class SeededUniform(keras.initializers.Initializer):
 
 
 def build_model(
-    config: ModelConfig, vocab_size: int, batch_size: int, seed: int = 0, product_dtype: str = "float32"
+    config: ModelConfig,
+    vocab_size: int,
+    batch_size: int,
+    seed: int = 0,
+    product_dtype: str = "float32",
+    resets: bool = False,
 ) -> keras.Model:
     """Build the language model.
 
@@ -52,6 +57,7 @@ def build_model(
         batch_size: B, rows whose state the model carries.
         seed: of initial weights and dropout masks.
         product_dtype: of the operands of the LSTMs' matrix products, "float32" or "bfloat16".
+        resets: whether the model takes a second input, bool `(B, T)`: True where a row's state starts from zeros.
 
     Returns:
         a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free. Layers are named `embedding`,
@@ -71,6 +77,7 @@ def build_model(
         return Dropout(rate, seed=_seed_of(seed, name), name=name)(x) if rate else x
 
     ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
+    starts = keras.Input(batch_shape=(batch_size, None), dtype="bool", name="resets") if resets else None
     x = Embedding(
         vocab_size, config.embedding_size, embeddings_initializer=uniform("embedding/embeddings"), name="embedding"
     )(ids)
@@ -86,10 +93,10 @@ def build_model(
             seed=_seed_of(seed, name),
             product_dtype=product_dtype,
             name=name,
-        )(x)
+        )(x, resets=starts)
         x = dropout(x, config.output_dropout, f"output_dropout_{number}")  # [B, T, H]
     logits = keras.layers.Dense(vocab_size, kernel_initializer=uniform("logits/kernel"), name="logits")(x)
-    return keras.Model(ids, logits, name="language_model")  # [B, T, V]
+    return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
 
 
 def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Model:
@@ -100,13 +107,14 @@ def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Mode
         product_dtype: of the operands of the projection's products, "float32" or "bfloat16".
 
     Returns:
-        a `keras.Model` from `(ids, targets)`, `(B, T)` each, to the nats of each target, `(B, T)`.
+        a `keras.Model` from `(ids, targets)`, `(B, T)` each, to the nats of each target, `(B, T)`; from `(ids, targets,
+        resets)` where the model takes resets.
     """
     projection = model.get_layer("logits")
     targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
     cross_entropy = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")
     nats = cross_entropy([projection.input, targets])
-    return keras.Model([model.inputs[0], targets], nats, name="language_model_nats")
+    return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 
 
 def stateful_layers(model: keras.Model) -> list[StatefulLSTM]:

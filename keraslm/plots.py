@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from keraslm.run import atomic_path
+from keraslm.atomic import atomic_path
 
 
 def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:

@@ -47,6 +47,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# What a preset says of its own tokenizer; another one that is asked for starts from the defaults.
+_OF_THE_TOKENIZER = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation")
+
+
 def preset(name: str, **changes: Any) -> Config:
     """The configuration of a preset, with some fields changed.
 
@@ -59,4 +63,8 @@ def preset(name: str, **changes: Any) -> Config:
     """
     if name not in PRESETS:
         raise ConfigError(f"Unknown preset {name!r}. Known are: {', '.join(PRESETS)}.")
-    return Config().replace(**{**PRESETS[name], **changes})
+    fields = PRESETS[name]
+    kind = changes.get("tokenizer", fields.get("tokenizer", "word"))
+    if kind != fields.get("tokenizer", "word"):
+        fields = {field: value for field, value in fields.items() if field not in _OF_THE_TOKENIZER}
+    return Config().replace(**{**fields, **changes})

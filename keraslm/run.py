@@ -17,53 +17,19 @@ import json
 import os
 import platform
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from keraslm.atomic import atomic_path
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError
-from keraslm.text.tokenizer import WordTokenizer
+from keraslm.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
-
-
-@contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path that replaces `target` when the block ends well, and is removed when it does not.
-
-    Example:
-        >>> with atomic_path(Path("model.onnx")) as path:
-        ...     path.write_bytes(data)
-    """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -78,7 +44,7 @@ class Run:
 
     path: Path
     config: Config
-    tokenizer: WordTokenizer
+    tokenizer: Tokenizer
 
     @property
     def weights_path(self) -> Path:
@@ -89,7 +55,7 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def create(cls, path: Path, config: Config, tokenizer: WordTokenizer, backend: str, overwrite: bool) -> Run:
+    def create(cls, path: Path, config: Config, tokenizer: Tokenizer, backend: str, overwrite: bool) -> Run:
         """Start a run folder, and let `runs/latest` point at it.
 
         Raises:
@@ -128,7 +94,7 @@ class Run:
             config = Config.from_dict(header)
         except ConfigError as error:
             raise RunError(f"{root / 'config.json'}: {error}") from error
-        tokenizer = WordTokenizer.from_json(_read_text(root / "tokenizer.json"), str(root / "tokenizer.json"))
+        tokenizer = Tokenizer.from_json(_read_text(root / "tokenizer.json"), str(root / "tokenizer.json"))
         if tokenizer.vocab_size != header.get("vocab_size"):
             raise RunError(
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 
 from keraslm import callbacks
-from keraslm.config import Config, TrainConfig
+from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.dataset import WindowDataset
 from keraslm.layers.kernels.dispatch import describe_lstm
 from keraslm.losses import SequenceLoss
@@ -24,8 +24,12 @@ from keraslm.optimizer import ClippedSGD
 from keraslm.progress import Progress, Throughput, UnreadLogs
 from keraslm.run import RUNS, Run, check_free
 from keraslm.text.corpus import Text, open_texts
+from keraslm.text.counts import TextCounts
+from keraslm.text.encoding import Encoder
+from keraslm.text.files import TextFiles
+from keraslm.text.store import EncodedText
 from keraslm.text.stream import Windows
-from keraslm.text.tokenizer import WordTokenizer
+from keraslm.text.tokenizer import Tokenizer
 
 Say = Callable[[str], None]
 
@@ -62,7 +66,7 @@ def train_run(
     keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
     check_free(folder, overwrite)
-    corpus = _read_corpus(config, say)
+    corpus = _read_corpus(config, say, show=bool(_verbosity(verbose)))
     backend = keras.backend.backend()
     run = Run.create(folder, config, corpus.tokenizer, backend, overwrite)
     say(f"run       {run.path} on {backend}")
@@ -75,7 +79,7 @@ def train_run(
         epochs=config.train.epochs,
         shuffle=False,
         callbacks=UnreadLogs(
-            run_callbacks(run, corpus.train, tensorboard, _verbosity(verbose)),
+            run_callbacks(run, corpus.train, tensorboard, _verbosity(verbose), corpus.valid_counts),
             add_history=True,
             model=model,
             verbose=_verbosity(verbose),
@@ -89,7 +93,9 @@ def train_run(
 def compiled_model(config: Config, vocab_size: int) -> keras.Model:
     """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric."""
     train = config.train
-    model = nats_model(build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype), train.dtype)
+    resets = config.data.documents != "none"
+    network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
+    model = nats_model(network, train.dtype)
     model.get_layer("embedding").sparse_gradient = True  # which this optimizer takes
     model.compile(
         optimizer=ClippedSGD(train.learning_rate, train.clip_norm or None),
@@ -102,7 +108,11 @@ def compiled_model(config: Config, vocab_size: int) -> keras.Model:
 
 
 def run_callbacks(
-    run: Run, windows: Windows, tensorboard: bool = False, verbose: int = 0
+    run: Run,
+    windows: Windows,
+    tensorboard: bool = False,
+    verbose: int = 0,
+    valid_counts: TextCounts | None = None,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a training, in the order in which they must act.
 
@@ -111,15 +121,17 @@ def run_callbacks(
         windows: that an epoch trains on.
         tensorboard: write TensorBoard events too.
         verbose: 0 shows no progress.
+        valid_counts: size of the validation text.
     """
     throughput = Throughput(windows.predicted // len(windows))
     chosen: list[keras.callbacks.Callback] = [
         throughput,
         callbacks.learning_rate_schedule(run.config.train),
         callbacks.ResetStates(),
+        callbacks.OrderDocuments(windows),
         callbacks.StopOnNonFiniteLoss(),
         callbacks.SaveWeights(run),
-        callbacks.MetricsLog(run, windows.predicted, throughput),
+        callbacks.MetricsLog(run, windows.predicted, throughput, valid_counts),
     ]
     if verbose:
         chosen.append(Progress(throughput))
@@ -132,31 +144,56 @@ def run_callbacks(
 
 @dataclass(frozen=True)
 class _Corpus:
-    tokenizer: WordTokenizer
+    tokenizer: Tokenizer
     train: Windows
     valid: Windows | None
+    valid_counts: TextCounts | None
 
 
-def _read_corpus(config: Config, say: Say) -> _Corpus:
+def _read_corpus(config: Config, say: Say, show: bool) -> _Corpus:
     data = config.data
+    encoder = Encoder(data.cache, show)
     train, valid = open_texts(data)
-    tokenizer = WordTokenizer.train(train, data.vocab_size, data.min_count, data.lowercase, data.split_punctuation)
-    say(f"words     {tokenizer.vocab_size:,} in the vocabulary of {train.name}")
-    return _Corpus(
-        tokenizer,
-        _windows("train", train, tokenizer, config.train, say),
-        _windows("valid", valid, tokenizer, config.train, say) if valid else None,
+    for text in (train, valid):
+        if isinstance(text, TextFiles):
+            text.spool(encoder.cache)
+    tokenizer = encoder.tokenizer(train, data)
+    say(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {_origin(data, train)}")
+    encoded = encoder.encode(train, tokenizer)
+    windows = _windows("train", encoded, tokenizer, config, say)
+    if valid is None:
+        return _Corpus(tokenizer, windows, None, None)
+    held_out = encoder.encode(valid, tokenizer)
+    return _Corpus(tokenizer, windows, _windows("valid", held_out, tokenizer, config, say), held_out.counts)
+
+
+def _origin(data: DataConfig, train: Text) -> str:
+    if data.tokenizer in TOKENIZERS:
+        return f"{data.tokenizer}, trained on {train.name}"
+    return f"of {data.tokenizer}"
+
+
+def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config, say: Say) -> Windows:
+    data, train, counts = config.data, config.train, text.counts
+    shuffled = title == "train" and data.shuffle_documents
+    windows = Windows(
+        text.ids,
+        train.batch_size,
+        train.num_steps,
+        text.name,
+        documents=data.documents,
+        eos_id=tokenizer.eos_id,
+        shuffle_seed=train.seed if shuffled else None,
     )
-
-
-def _windows(title: str, text: Text, tokenizer: WordTokenizer, config: TrainConfig, say: Say) -> Windows:
-    ids = tokenizer.encode_text(text)
-    windows = Windows(ids, config.batch_size, config.num_steps, text.name)
-    unknown = int((ids == tokenizer.unk_id).sum())
     replaced = f"; {text.replaced:,} lines were not UTF-8" if text.replaced else ""
+    unknown = f", {counts.oovs:,} of them <unk>" if tokenizer.unk_id >= 0 else ""
     say(
-        f"{title:<9} {len(ids):,} tokens, {unknown:,} of them <unk>: {len(windows):,} windows of {config.batch_size} x "
-        f"{config.num_steps} predict {windows.predicted:,}, {windows.left_over:,} are left over{replaced}"
+        f"{title:<9} {counts.tokens:,} tokens{unknown}, of {counts.lines:,} lines, {counts.words:,} words, "
+        f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
+    )
+    say(
+        f"          {len(windows):,} windows of {train.batch_size} x {train.num_steps} predict {windows.predicted:,}, "
+        f"{windows.left_over:,} are left over"
     )
     return windows
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ from hypothesis import settings
 from keraslm.backend import select_backend
 
 BACKEND = select_backend()
+
+# No test reads or fills the user's cache.
+_cache = tempfile.TemporaryDirectory()
+os.environ["KERASLM_CACHE"] = _cache.name
 
 # No deadline: the suite measures nothing. No database: a failing example is printed, and nothing is left on the disk.
 settings.register_profile("keraslm", deadline=None, database=None, derandomize=True, max_examples=60)
@@ -69,12 +75,12 @@ def config(text_files):
 @pytest.fixture(scope="session")
 def corpus(config):
     """Tokenizer, training windows and validation windows of the tiny configuration."""
-    from keraslm.text.corpus import TextFile
+    from keraslm.text.files import TextFile
     from keraslm.text.stream import Windows
-    from keraslm.text.tokenizer import WordTokenizer
+    from tests.support.words import train_words
 
-    train, valid = TextFile(config.data.train), TextFile(config.data.valid)
-    tokenizer = WordTokenizer.train(train)
+    train, valid = TextFile(config.data.train[0]), TextFile(config.data.valid[0])
+    tokenizer = train_words(train)
     sizes = config.train.batch_size, config.train.num_steps
     return (tokenizer, *(Windows(tokenizer.encode_text(text), *sizes) for text in (train, valid)))
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from keraslm import __version__
+from keraslm.atomic import atomic_path
 from keraslm.backend import require
 from keraslm.checkpoint import read_weights
 from keraslm.errors import ExportError, KeraslmError, UsageError
-from keraslm.run import LATEST, Run, atomic_path
+from keraslm.run import LATEST, Run
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import UsageError
+from keraslm.text.encoders import Ids
 from keraslm_onnx.session import ModelSession
 
 
@@ -89,33 +90,73 @@ def generate(
         prompt: begin of a line; empty starts a text.
         max_tokens: stop after so many tokens.
         sampling: temperature, top-k, top-p and seed; None draws from the model's own distribution.
-        stop_at_eos: stop at the end of a line. `<eos>` itself is yielded too.
+        stop_at_eos: stop at the end of a line. The end symbol itself is yielded too.
         allow_unk: let `<unk>` be drawn.
 
     Returns:
-        an iterator over the tokens as text, `<eos>` at the end of a line.
+        an iterator over the names of the tokens, `<eos>` at the end of a line.
 
     Raises:
         UsageError: at once, when `max_tokens` is negative.
     """
+    ids = session.tokenizer.encode_prompt(prompt)
+    drawn = _draw(session, ids, _checked(max_tokens), sampling or Sampling(), stop_at_eos, allow_unk)
+    return (session.tokenizer.tokens([token])[0] for token in drawn)
+
+
+def generate_text(
+    session: ModelSession,
+    prompt: str = "",
+    max_tokens: int = 100,
+    sampling: Sampling | None = None,
+    stop_at_eos: bool = True,
+    allow_unk: bool = False,
+) -> Iterator[str]:
+    """The text that follows a prompt, piece by piece as it is drawn; LF at the end of a line.
+
+    Arguments and errors are those of `generate`. A character whose bytes are not all drawn yet waits for them.
+    """
+    ids = session.tokenizer.encode_prompt(prompt)
+    drawn = _draw(session, ids, _checked(max_tokens), sampling or Sampling(), stop_at_eos, allow_unk)
+    return _as_text(session, [int(i) for i in ids], drawn)
+
+
+def _checked(max_tokens: int) -> int:
     if max_tokens < 0:
         raise UsageError(f"max_tokens is {max_tokens}, but must be 0 or more.")
-    return _draw(session, prompt, max_tokens, sampling or Sampling(), stop_at_eos, allow_unk)
+    return max_tokens
+
+
+def _as_text(session: ModelSession, line: list[int], drawn: Iterator[int]) -> Iterator[str]:
+    tokenizer, eos_id = session.tokenizer, session.info.eos_id
+    shown = tokenizer.decode(line)
+    text = shown
+    for token in drawn:
+        if token == eos_id:
+            yield text[len(shown) :] + "\n"
+            line, shown, text = [], "", ""
+            continue
+        line.append(token)
+        text = tokenizer.decode(line)
+        if not text.endswith("\ufffd"):
+            yield text[len(shown) :]
+            shown = text
+    if len(text) > len(shown):
+        yield text[len(shown) :]
 
 
 def _draw(
-    session: ModelSession, prompt: str, max_tokens: int, sampling: Sampling, stop_at_eos: bool, allow_unk: bool
-) -> Iterator[str]:
+    session: ModelSession, prompt: Ids, max_tokens: int, sampling: Sampling, stop_at_eos: bool, allow_unk: bool
+) -> Iterator[int]:
     rng = np.random.default_rng(sampling.seed)
     info = session.info
-    ids = [info.bos_id, *session.tokenizer.encode_prompt(prompt)]
-    log_probs, state = session.run([ids], session.zero_state(1))
+    log_probs, state = session.run([[info.bos_id, *prompt]], session.zero_state(1))
     for _ in range(max_tokens):
         scores = log_probs[0, -1].copy()
-        if not allow_unk:
+        if not allow_unk and info.unk_id >= 0:
             scores[info.unk_id] = -np.inf
         token = int(rng.choice(len(scores), p=probabilities(scores, sampling)))
-        yield session.tokenizer.tokens([token])[0]
+        yield token
         if stop_at_eos and token == info.eos_id:
             return
         log_probs, state = session.run([[token]], state)

@@ -1,7 +1,9 @@
 """Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary.
 
-Every token is scored, the first of a text from `<eos>` and a zero state, and `<eos>` at the end of each line. With
-`context="sentence"` each line is a text of its own; with `"document"` the state runs on from line to line.
+Every token is scored, the first of a text from the end symbol and a zero state, and the end symbol of each line. With
+`context="sentence"` each line is a text of its own; with `"paragraph"` the state runs on to the next line without
+tokens, and with `"document"` through all lines. A model trained with `--documents line`, `blank-line` or `none` was
+trained for the first, second or third of them.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from numpy.typing import NDArray
 
 from keraslm.errors import KeraslmError, UsageError
 from keraslm.perplexity import perplexity
-from keraslm.text.tokenizer import Ids
+from keraslm.text.encoders import Ids
+from keraslm.text.pieces import split_words
 from keraslm_onnx.session import ModelSession, State
 
-CONTEXTS = ("sentence", "document")
+CONTEXTS = ("sentence", "paragraph", "document")
 
 _CELLS = 1 << 24  # largest rows x steps x vocabulary of one call: 64 MiB of log-probabilities
 _STEPS = 256  # tokens of a row in one call
@@ -31,14 +34,16 @@ class LineScore:
     """The scores of one line.
 
     Attributes:
-        ids: of its tokens, `<eos>` last; int32 `(tokens,)`.
+        ids: of its tokens, the end symbol last; int32 `(tokens,)`.
         logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
+        words: of the line, as white space parts them.
         characters, bytes: of the line with its line end counted as one; bytes in UTF-8.
         oov: which tokens are `<unk>`; bool `(tokens,)`.
     """
 
     ids: Ids
     logprobs: NDArray[np.float64]
+    words: int
     characters: int
     bytes: int
     oov: NDArray[np.bool_]
@@ -85,11 +90,13 @@ class Scorer:
 
         Args:
             lines: without line ends; a blank line is scored as `<eos>` alone.
-            context: `"sentence"` or `"document"`.
+            context: `"sentence"`, `"paragraph"` or `"document"`.
         """
         if context not in CONTEXTS:
             raise UsageError(f"Unknown context {context!r}. Known are: {', '.join(CONTEXTS)}.")
-        return self._score_document(lines) if context == "document" else self._score_sentences(lines)
+        if context == "sentence":
+            return self._score_sentences(lines)
+        return self._score_on(lines, to_the_end=context == "document")
 
     def _score_sentences(self, lines: Iterable[str]) -> Iterator[LineScore]:
         for block in _blocks_of_lines(lines):
@@ -124,15 +131,22 @@ class Scorer:
         scored, _ = self._feed(inputs, targets, self.session.zero_state(len(rows)))
         return [row[: len(ids)] for row, ids in zip(scored, rows, strict=True)]
 
-    def _score_document(self, lines: Iterable[str]) -> Iterator[LineScore]:
-        state, last = self.session.zero_state(1), self.session.info.bos_id
+    def _score_on(self, lines: Iterable[str], to_the_end: bool) -> Iterator[LineScore]:
+        """Score lines with the state carried on, to the end of the text or to the next line without tokens."""
+        start = self.session.zero_state(1)
+        state, last = start, self.session.info.bos_id
         for block in _blocks_of_lines(lines):
             ids = self.tokenizer.encode_lines(block)
-            stream = np.concatenate([[last], *ids]).astype(np.int64)[None]  # [1, tokens + 1]
-            scored, state = self._feed(stream[:, :-1], stream[:, 1:], state)
-            last = int(stream[0, -1])
-            cuts = np.cumsum([len(line) for line in ids])[:-1]
-            yield from map(self._line_score, block, ids, np.split(scored[0], cuts))
+            paragraphs = [ids] if to_the_end else _paragraphs(ids)
+            scored: list[NDArray[np.float64]] = []
+            for paragraph in paragraphs:
+                stream = np.concatenate([[last], *paragraph]).astype(np.int64)[None]  # [1, tokens + 1]
+                logprobs, state = self._feed(stream[:, :-1], stream[:, 1:], state)
+                last = int(stream[0, -1])
+                scored += np.split(logprobs[0], np.cumsum([len(line) for line in paragraph])[:-1])
+                if not to_the_end and len(paragraph[-1]) == 1:
+                    state = start
+            yield from map(self._line_score, block, ids, scored)
 
     def _feed(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State
@@ -149,7 +163,7 @@ class Scorer:
 
     def _line_score(self, line: str, ids: Ids, logprobs: NDArray[np.float64]) -> LineScore:
         size = len(line.encode("utf-8", "surrogatepass")) + 1
-        return LineScore(ids, logprobs, len(line) + 1, size, ids == self.session.info.unk_id)
+        return LineScore(ids, logprobs, len(split_words(line)), len(line) + 1, size, ids == self.session.info.unk_id)
 
 
 def load(path: str | Path, provider: str = "auto") -> Scorer:
@@ -163,6 +177,18 @@ def load(path: str | Path, provider: str = "auto") -> Scorer:
         ModelFileError: the file is not a keraslm model.
     """
     return Scorer(ModelSession(path, provider))
+
+
+def _paragraphs(ids: Sequence[Ids]) -> Iterator[list[Ids]]:
+    """Lines up to each one that has no token but its end symbol."""
+    paragraph: list[Ids] = []
+    for line in ids:
+        paragraph.append(line)
+        if len(line) == 1:
+            yield paragraph
+            paragraph = []
+    if paragraph:
+        yield paragraph
 
 
 def _blocks_of_lines(lines: Iterable[str]) -> Iterator[list[str]]:

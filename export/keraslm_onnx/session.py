@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from keraslm.errors import InputError, ModelFileError, UsageError
-from keraslm.text.tokenizer import WordTokenizer
+from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 from keraslm_onnx.sniff import looks_like
@@ -61,7 +61,7 @@ class ModelSession:
         data = _read_model(self.path)
         self._session, self.provider = _open(self.path, data, provider)
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(self.path))
-        self.tokenizer = WordTokenizer.from_json(self.info.tokenizer, f"{self.path}: metadata tokenizer")
+        self.tokenizer = Tokenizer.from_json(self.info.tokenizer, f"{self.path}: metadata tokenizer")
         self.digest = hashlib.sha256(data).hexdigest()
         self._check_contract()
 

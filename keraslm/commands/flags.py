@@ -41,7 +41,7 @@ def _flags(config: type[Any], title: str, order: int) -> Any:
             f.name,
             Annotated[
                 Optional[hints[f.name]],  # noqa: UP045
-                Parameter(help=_help(f), converter=_whole_number if hints[f.name] is int else None),
+                _parameter(f, hints[f.name]),
             ],
             dataclasses.field(default=None),
         )
@@ -50,6 +50,12 @@ def _flags(config: type[Any], title: str, order: int) -> Any:
     made = dataclasses.make_dataclass(f"{config.__name__}Flags", fields, frozen=True)
     group = Group(f"{title} (default: the preset's)", sort_key=order)
     return Annotated[made, Parameter(name="*", group=group, accepts_keys=True)], made()
+
+
+def _parameter(f: dataclasses.Field[Any], hint: Any) -> Parameter:
+    if type(f.default) is tuple:
+        return Parameter(help=_help(f), negative="", consume_multiple=True)
+    return Parameter(help=_help(f), converter=_whole_number if hint is int else None)
 
 
 def _help(f: dataclasses.Field[Any]) -> str:

@@ -22,7 +22,7 @@ def generate(
     allow_unk: Annotated[bool, Parameter(negative="")] = False,
     provider: Literal["cpu", "cuda", "auto"] = "auto",
 ) -> None:
-    """Continue a prompt with words drawn from a model file.
+    """Continue a prompt with text drawn from a model file.
 
     Parameters
     ----------
@@ -31,34 +31,34 @@ def generate(
     prompt
         Begin of a line.
     max_tokens
-        Stop after so many words.
+        Stop after so many tokens.
     temperature
-        Below 1 sharper, above 1 flatter, 0 always the most likely word.
+        Below 1 sharper, above 1 flatter, 0 always the most likely token.
     top_k
-        Draw from the k most likely words only; 0 means all.
+        Draw from the k most likely tokens only; 0 means all.
     top_p
-        Draw from the most likely words that together have this probability; 1 means all.
+        Draw from the most likely tokens that together have this probability; 1 means all.
     seed
         The same seed gives the same text. Default: another text each time.
     through_lines
         Go on after the end of a line instead of stopping there.
     allow_unk
-        Let the unknown word <unk> be drawn.
+        Let the unknown token <unk> be drawn.
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     """
-    from keraslm.text.tokenizer import EOS
-    from keraslm_onnx.sampler import Sampling, generate
+    from keraslm_onnx.sampler import Sampling, generate_text
     from keraslm_onnx.session import ModelSession
 
     sampling = Sampling(temperature, top_k, top_p, seed)
     session = ModelSession(model, provider)
-    before = prompt = prompt.rstrip()
-    tokens = generate(session, prompt, max_tokens, sampling, not through_lines, allow_unk)
+    if session.tokenizer.joins_words:
+        prompt = prompt.rstrip()
+    pieces = generate_text(session, prompt, max_tokens, sampling, not through_lines, allow_unk)
+    last = prompt
     print(prompt, end="", flush=True)
-    for token in tokens:
-        text = "\n" if token == EOS else token if before in ("", "\n") else f" {token}"
-        print(text, end="", flush=True)
-        before = text
-    if before != "\n":
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        last = piece or last
+    if not last.endswith("\n"):
         print()

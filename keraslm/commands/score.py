@@ -18,7 +18,7 @@ def score(
     /,
     *files: TextName,
     level: Literal["token", "sentence", "summary"] = "token",
-    context: Literal["sentence", "document"] = "sentence",
+    context: Literal["sentence", "paragraph", "document"] = "sentence",
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -26,18 +26,19 @@ def score(
     """Score text with a model file: log-probability and surprisal of each token.
 
     Prints tab-separated rows with a header: logprob in nats, surprisal in bits, ids counted from 1 over all files.
-    Every line has its rows, blank ones too (<eos> alone).
+    Every line has its rows, blank ones too (its end symbol alone).
 
     Parameters
     ----------
     model
         Model file, as keraslm export writes it.
     files
-        Texts, one sentence a line, plain or gzip; - or none reads standard input.
+        Texts, one sentence a line, plain or compressed (gz, bz2, xz, zst); - or none reads standard input.
     level
         A row a token, a row a line, or one summary of everything.
     context
-        sentence starts each line from nothing; document carries the state from line to line, through each file.
+        sentence starts each line from nothing; document carries the state from line to line, through each file;
+        paragraph does so up to the next blank line.
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     errors
@@ -45,7 +46,7 @@ def score(
     as_json
         Print the summary as one JSON object.
     """
-    from keraslm.text.corpus import STDIN, TextFile
+    from keraslm.text.files import STDIN, TextFile
     from keraslm_onnx import report
     from keraslm_onnx.scorer import LineScore, load
 

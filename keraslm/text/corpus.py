@@ -1,30 +1,17 @@
-"""Lines of text: from a file, standard input, a folder of splits, or the corpus that every CPython carries.
-
-A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and the like stay
-characters of the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped, and
-the last line counts whether or not LF follows it.
-"""
+"""The texts that a configuration names: files, a folder of splits, or the corpus that every CPython carries."""
 
 from __future__ import annotations
 
-import gzip
-import io
+import hashlib
 import re
-import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
 
 from keraslm.config import DataConfig
 from keraslm.errors import TextError
+from keraslm.text.files import STDIN, Block, TextFile, TextFiles
 
-STDIN = "-"
-
-_GZIP = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
 _SPLIT_NAMES = {
     "train": "train",
     "valid": "valid",
@@ -33,73 +20,6 @@ _SPLIT_NAMES = {
     "dev": "valid",
     "test": "test",
 }
-
-
-class TextFile:
-    """The lines of one UTF-8 text, plain or gzip (told by its first bytes), read as a stream.
-
-    Args:
-        path: a file, or `"-"` for standard input.
-        errors: `"strict"` raises at the first invalid byte; `"replace"` puts U+FFFD and counts the lines.
-
-    Attributes:
-        replaced: lines in which a byte was replaced, in the pass that ran last.
-
-    Example:
-        >>> for line in TextFile("text.txt"):
-        ...     print(line)
-    """
-
-    def __init__(self, path: str | Path, errors: str = "strict"):
-        self.path = str(path)
-        self.errors = errors
-        self.replaced = 0
-
-    @property
-    def name(self) -> str:
-        """What messages call this text."""
-        return "standard input" if self.path == STDIN else self.path
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield each line, without its line end.
-
-        Raises:
-            TextError: no such file, a byte that is not UTF-8, or damaged compression.
-        """
-        offset, self.replaced = 0, 0
-        try:
-            with ExitStack() as opened:
-                for number, raw in enumerate(self._open(opened), 1):
-                    yield self._decode(raw, number, offset)
-                    offset += len(raw)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise TextError(f"{self.name}: the gzip data are damaged or cut short ({error}).") from error
-        except OSError as error:
-            raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
-
-    def _open(self, opened: ExitStack) -> IO[bytes]:
-        # Standard input as it is: a second buffer around it would wait until it is full.
-        source = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
-        raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(cast(Any, source)))
-        packed = raw.peek(len(_GZIP)).startswith(_GZIP)
-        return cast(IO[bytes], opened.enter_context(gzip.GzipFile(fileobj=raw))) if packed else raw
-
-    def _decode(self, raw: bytes, number: int, offset: int) -> str:
-        line = raw.removesuffix(b"\n").removesuffix(b"\r") if raw.endswith(b"\n") else raw
-        skipped = 0
-        if number == 1 and line.startswith(_BOM):
-            line, skipped = line[len(_BOM) :], len(_BOM)
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            if self.errors == "replace":
-                self.replaced += 1
-                return line.decode("utf-8", "replace")
-            raise TextError(
-                f"{self.name}:{number}:{error.start + skipped + 1}: byte 0x{line[error.start]:02x} is not valid UTF-8 "
-                f"(byte {offset + error.start + skipped} of the text). "
-                "Convert the text to UTF-8, or pass --errors replace to read it with U+FFFD there."
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -145,6 +65,7 @@ class EmbeddedText:
     """
 
     replaced = 0
+    errors = "strict"
 
     def __init__(self, split: str):
         self.split = split
@@ -158,19 +79,34 @@ class EmbeddedText:
             cut = len(lines) - len(lines) // 10
             yield from lines[:cut] if self.split == "train" else lines[cut:]
 
+    def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
+        yield Block(self._data(), self.name, 1, 0)
 
-Text = TextFile | EmbeddedText
+    def size(self) -> int:
+        return len(self._data())
+
+    def digest(self) -> str:
+        return hashlib.sha256(self._data()).hexdigest()
+
+    def _data(self) -> bytes:
+        return "".join(f"{line}\n" for line in self).encode()
+
+
+Text = TextFile | TextFiles | EmbeddedText
 
 
 def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
     """The training and the validation text that a configuration names.
 
     Raises:
-        TextError: a folder without a training text, or standard input, which cannot be read twice.
+        TextError: a folder without a training text, a pattern that nothing fits, or standard input asked for twice.
     """
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")
-    splits = find_splits(config.data) if config.data else Splits(config.train, config.valid or None)
-    if STDIN in (splits.train, splits.valid):
-        raise TextError("Training reads its text more than once, so it cannot come from standard input. Give a file.")
-    return TextFile(splits.train, config.errors), TextFile(splits.valid, config.errors) if splits.valid else None
+    train, valid = config.train, config.valid
+    if config.data:
+        splits = find_splits(config.data)
+        train, valid = (splits.train,), (splits.valid,) if splits.valid else ()
+    if (*train, *valid).count(STDIN) > 1:
+        raise TextError("Standard input (-) can be read only once; it was given more than once.")
+    return TextFiles(train, config.errors), TextFiles(valid, config.errors) if valid else None

@@ -25,28 +25,36 @@ start window 1 with. Read down a column: step t of a window is the vector of eve
 `b h n t`, which the network computes at once. What is lost: g is never predicted from f (the cut between rows), the
 gradient does not flow from window 1 back into window 0 (truncated backpropagation through time), and `f l r x`, `y z`
 and each row's first token are never targets: there are (26 // 4 - 1) // 2 = 2 windows, 16 of 26 tokens are predicted.
+
+Where the stream is made of documents that must not see each other, a window has a third part: which inputs start from
+a state of zeros (`keraslm.text.documents`). Documents follow each other without padding, wherever windows are cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.text.tokenizer import Ids
+from keraslm.text.documents import ShuffledDocuments, closes_document
 
-Window = tuple[Ids, Ids]
+Window = tuple[NDArray[Any], ...]  # inputs, targets; with documents, resets too
 
 
 class Windows:
     """The windows of a stream, in order.
 
     Args:
-        ids: int array of shape `(tokens,)`.
+        ids: integers of shape `(tokens,)`; may be a mapped file.
         batch_size: B, rows side by side.
         num_steps: T, tokens of a row in a window.
         name: what messages call the text.
+        documents: `"none"`, `"line"` or `"blank-line"`: what a document is.
+        eos_id: the end symbol, needed for documents.
+        shuffle_seed: order of the documents, another one each epoch; None leaves them in the text's order.
 
     Attributes:
         predicted: tokens that are a target of some window.
@@ -58,15 +66,28 @@ class Windows:
         (2, 16, 10)
         >>> inputs, targets = windows[1]
         >>> inputs[0], targets[0]
-        (array([2, 3]), array([3, 4]))
+        (array([2, 3], dtype=int32), array([3, 4], dtype=int32))
     """
 
-    def __init__(self, ids: Ids, batch_size: int, num_steps: int, name: str = "text"):
+    def __init__(
+        self,
+        ids: NDArray[Any],
+        batch_size: int,
+        num_steps: int,
+        name: str = "text",
+        documents: str = "none",
+        eos_id: int = 0,
+        shuffle_seed: int | None = None,
+    ):
         row_length = len(ids) // batch_size
         self._count = max(row_length - 1, 0) // num_steps
         if self._count == 0:
             raise TextError(_too_short(name, len(ids), batch_size, num_steps))
         self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
+        self._shuffled = None
+        if shuffle_seed is not None:
+            self._shuffled = ShuffledDocuments(ids, eos_id, documents, shuffle_seed)
+        self.documents, self._eos_id = documents, eos_id
         self.num_steps = num_steps
         self.predicted = self._count * batch_size * num_steps
         self.left_over = len(ids) - self.predicted
@@ -75,26 +96,44 @@ class Windows:
         return self._count
 
     def __getitem__(self, index: int) -> Window:
-        """Inputs and targets of one window, each of shape `(batch_size, num_steps)`."""
+        """Inputs and targets of one window, int32 of shape `(B, T)` each; with documents also resets, bool `(B, T)`."""
         if not 0 <= index < self._count:
             raise IndexError(f"window {index} of {self._count}")
         start = index * self.num_steps
-        rows = self._rows[:, start : start + self.num_steps + 1]  # [B, T + 1]
-        return rows[:, :-1], rows[:, 1:]
+        rows = self._columns(start, start + self.num_steps + 1)  # [B, T + 1]
+        inputs, targets = rows[:, :-1], rows[:, 1:]
+        if self.documents == "none":
+            return inputs, targets
+        first = self._columns(start - 1, start) if start else np.full((len(rows), 1), self._eos_id)
+        before = np.concatenate([first, inputs[:, :-1]], axis=1)
+        return inputs, targets, closes_document(inputs, before, self._eos_id, self.documents)
 
     def __iter__(self) -> Iterator[Window]:
         return (self[index] for index in range(len(self)))
 
+    def set_epoch(self, epoch: int) -> None:
+        """Put the documents in the order of an epoch, counted from 0; nothing where they are not shuffled."""
+        if self._shuffled:
+            self._shuffled.set_epoch(epoch)
+
+    def _columns(self, start: int, stop: int) -> NDArray[np.int32]:
+        if self._shuffled is None:
+            return self._rows[:, start:stop].astype(np.int32)
+        first = np.arange(len(self._rows))[:, None] * self._rows.shape[1]
+        return self._shuffled.take(first + np.arange(start, stop))
+
 
 class EveryToken:
-    """A stream as one row in which every token is a target: the first is predicted from `<eos>`.
+    """A stream as one row in which every token is a target: the first is predicted from the end symbol.
 
     The last window may be shorter than `num_steps`.
 
     Args:
-        ids: int array of shape `(tokens,)`, at least one token.
+        ids: integers of shape `(tokens,)`, at least one token; may be a mapped file.
         eos_id: id that stands before the first token.
         num_steps: T, tokens of a window; any value gives the same result.
+        name: what messages call the text.
+        documents: as for `Windows`.
 
     Example:
         >>> for inputs, targets in EveryToken(np.array([5, 6, 7]), eos_id=0, num_steps=2):
@@ -103,10 +142,10 @@ class EveryToken:
         [[6]] [[7]]
     """
 
-    def __init__(self, ids: Ids, eos_id: int, num_steps: int, name: str = "text"):
+    def __init__(self, ids: NDArray[Any], eos_id: int, num_steps: int, name: str = "text", documents: str = "none"):
         if len(ids) == 0:
             raise TextError(f"{name}: 0 tokens; there is nothing to evaluate.")
-        self._ids = np.concatenate([np.array([eos_id], ids.dtype), ids])[None]  # [1, tokens + 1]
+        self._ids, self._eos_id, self.documents = ids, eos_id, documents
         self.num_steps = num_steps
         self.predicted = len(ids)
         self.left_over = 0
@@ -115,9 +154,15 @@ class EveryToken:
         return -(-self.predicted // self.num_steps)
 
     def __iter__(self) -> Iterator[Window]:
+        edge = np.full(2, self._eos_id, np.int32)
         for start in range(0, self.predicted, self.num_steps):
-            row = self._ids[:, start : start + self.num_steps + 1]  # [1, T + 1]
-            yield row[:, :-1], row[:, 1:]
+            row = self._ids[max(start - 2, 0) : start + self.num_steps]
+            row = np.concatenate([edge[min(start, 2) :], row]).astype(np.int32)[None]  # [1, T + 2]
+            before, inputs, targets = row[:, :-2], row[:, 1:-1], row[:, 2:]
+            if self.documents == "none":
+                yield inputs, targets
+            else:
+                yield inputs, targets, closes_document(inputs, before, self._eos_id, self.documents)
 
 
 def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:

@@ -1,50 +1,56 @@
-"""Words to ids and back, in one `tokenizer.json` of the `tokenizers` library.
+"""Text to ids and back, in one `tokenizer.json` of the `tokenizers` library.
 
-The rules, the same in training and in scoring:
+The rules, the same in training and in scoring, whatever the tokenizer:
 
-- A line is cut into words at Unicode white space; optionally it is lowercased first, and every punctuation character
-  becomes a word.
-- `<eos>` follows each line. There is no other begin or end symbol: the first word of a text is predicted from `<eos>`.
-- A word that is not in the vocabulary becomes `<unk>`. A literal `<unk>` in the text is that same word, as in the PTB
-  files, and counts as out of vocabulary; a literal `<eos>` is the end symbol.
-- Ids follow the order (-count, word) over the training text, `<eos>` once a line, as in the PTB tutorial's reader.
+- An end symbol follows each line: `<eos>` after words, the line end itself after characters, bytes and subwords.
+  There is no other begin or end symbol: the first token of a text is predicted from it.
+- What the vocabulary cannot say becomes `<unk>` and counts as out of vocabulary (OOV). Byte and BPE tokenizers can say
+  everything and have no `<unk>`.
+- A word tokenizer takes a literal `<unk>` or `<eos>` in the text for that very token, as the PTB files have them; for
+  characters, bytes and subwords they are five characters like others. An imported tokenizer keeps its own rule.
+- A line longer than 64 KiB goes through the tokenizer in pieces (`keraslm.text.pieces`).
+
+The file itself says which token is which: the end symbol is the one that the post-processor adds, `<unk>` the model's
+`unk_token`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import tokenizers
-from numpy.typing import NDArray
-from tokenizers import models, normalizers, pre_tokenizers, processors
+from tokenizers import processors
 
 from keraslm.errors import TokenizerError
+from keraslm.text.encoders import BlockEncoder, Ids, block_encoder, byte_names
+from keraslm.text.pieces import PIECE, pieces
 
 EOS = "<eos>"
 UNK = "<unk>"
+NO_ID = -1  # the unk_id of a vocabulary that can say everything
 
-# Every punctuation character of Unicode and of ASCII, but the special words stay whole.
-_MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
-
-Ids = NDArray[np.int32]
+_LINE_ENDS = ("\n", byte_names()[ord("\n")])
+_SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-class WordTokenizer:
-    """A fixed vocabulary of words.
+class Tokenizer:
+    """A fixed vocabulary of words, characters, bytes or subwords.
 
     Args:
-        backend: the `tokenizers.Tokenizer` that does the work; it must know `<eos>` and `<unk>`.
+        backend: the `tokenizers.Tokenizer` that does the work; its post-processor must add one end symbol.
 
     Attributes:
-        vocab_size: number of words, `<eos>` and `<unk>` included.
-        eos_id, unk_id: their ids.
+        vocab_size: number of tokens, the special ones included.
+        eos_id: id of the end symbol.
+        unk_id: id of `<unk>`, or -1 where every text can be said without it.
 
     Example:
-        >>> tokenizer = WordTokenizer.train(["the cat sat", "the dog sat"])
+        >>> from keraslm.text.vocabulary import train_tokenizer
+        >>> tokenizer = train_tokenizer(["the cat sat", "the dog sat"])
         >>> tokenizer.encode_lines(["the bird sat"])
         [array([2, 5, 1, 0], dtype=int32)]
     """
@@ -52,123 +58,131 @@ class WordTokenizer:
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
         self.vocab_size: int = backend.get_vocab_size()
-        self.eos_id = self._special(EOS)
-        self.unk_id = self._special(UNK)
+        self.eos_id = _end_symbol(backend)
+        self.unk_id = _unknown(backend)
         ids = sorted(backend.get_vocab().values())
         if ids != list(range(len(ids))):
             raise TokenizerError(f"The tokenizer's {len(ids)} ids are not 0 to {len(ids) - 1} without gaps.")
 
     @classmethod
-    def train(
-        cls,
-        lines: Iterable[str],
-        vocab_size: int = 10000,
-        min_count: int = 1,
-        lowercase: bool = False,
-        split_punctuation: bool = False,
-    ) -> WordTokenizer:
-        """Build the vocabulary of a text.
-
-        Args:
-            lines: the training text.
-            vocab_size: keep at most so many words; the rarest become `<unk>`.
-            min_count: words seen fewer times become `<unk>`.
-            lowercase: lowercase the text before anything else.
-            split_punctuation: make every punctuation character a word.
-        """
-        backend = tokenizers.Tokenizer(models.WordLevel({EOS: 0, UNK: 1}, unk_token=UNK))
-        if lowercase:
-            backend.normalizer = normalizers.Lowercase()
-        cut: list[Any] = [pre_tokenizers.WhitespaceSplit()]
-        if split_punctuation:
-            cut.append(pre_tokenizers.Split(tokenizers.Regex(_MARKS), "isolated"))
-        backend.pre_tokenizer = pre_tokenizers.Sequence(cut)
-        vocabulary = _ordered_vocabulary(_count_words(backend, lines), vocab_size, min_count)
-        backend.model = models.WordLevel(vocabulary, unk_token=UNK)
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"$A {EOS}", special_tokens=[(EOS, vocabulary[EOS])]
-        )
-        return cls(backend)
-
-    @classmethod
-    def from_json(cls, text: str, where: str = "tokenizer") -> WordTokenizer:
+    def from_json(cls, text: str, where: str = "tokenizer") -> Tokenizer:
         """Read a tokenizer back.
 
         Raises:
-            TokenizerError: when the JSON is not a tokenizer with `<eos>` and `<unk>`.
+            TokenizerError: when the JSON is not a tokenizer with an end symbol.
         """
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except BaseException as error:  # the Rust side raises Exception, and PanicException past it
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            raise TokenizerError(f"{where}: not a tokenizer.json of the tokenizers library ({error}).") from error
+        backend = read_backend(text, where)
         try:
             return cls(backend)
         except TokenizerError as error:
             raise TokenizerError(f"{where}: {error}") from error
 
+    @property
+    def joins_words(self) -> bool:
+        """Whether the text of tokens is their names, one blank apart."""
+        return self._backend.decoder is None
+
     def to_json(self) -> str:
         """The whole tokenizer as the text of a `tokenizer.json`."""
         return self._backend.to_str(pretty=True)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the JSON, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    @cached_property
+    def encode_block(self) -> BlockEncoder:
+        """A function from a block of text, lines ended by LF, to its ids, `(tokens,)`; see `keraslm.text.encoders`."""
+        return block_encoder(self._backend, self.eos_id, self.unk_id)
+
     def encode_lines(self, lines: Sequence[str]) -> list[Ids]:
-        """Ids of each line, `<eos>` at its end.
+        """Ids of each line, the end symbol at its end.
 
         Returns:
-            one int32 array a line, shape `(words + 1,)`.
+            one int32 array a line, shape `(tokens + 1,)`.
         """
-        return [np.array(e.ids, np.int32) for e in self._backend.encode_batch_fast(list(lines))]
+        if any(len(line) > PIECE // 16 for line in lines):
+            return [np.append(self.encode_prompt(line), np.int32(self.eos_id)) for line in lines]
+        return [np.array(e.ids, np.int32) for e in self._encode(list(lines), True)]
 
-    def encode_text(self, lines: Iterable[str], block: int = 4096) -> Ids:
-        """Ids of a whole text as one stream, `<eos>` after each line.
+    def encode_text(self, lines: Iterable[str]) -> Ids:
+        """Ids of a whole text as one stream, the end symbol after each line.
 
         Returns:
             int32 array of shape `(tokens,)`.
         """
-        parts: list[Ids] = []
-        pending: list[str] = []
-        for line in lines:
-            pending.append(line)
-            if len(pending) == block:
-                parts += self.encode_lines(pending)
-                pending.clear()
-        parts += self.encode_lines(pending)
-        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+        return self.encode_block("".join(f"{line}\n" for line in lines))
 
     def encode_prompt(self, text: str) -> Ids:
-        """Ids of an unfinished line: no `<eos>` at the end. Shape `(words,)`."""
-        return np.array(self._backend.encode(text, add_special_tokens=False).ids, np.int32)
+        """Ids of an unfinished line: nothing at its end. Shape `(tokens,)`."""
+        return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(text)), False)])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens of one line; words stand one blank apart, an unfinished character is U+FFFD.
+
+        Example:
+            >>> tokenizer.decode([2, 5])
+            'the cat'
+        """
+        return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The word of each id."""
-        return [str(self._backend.id_to_token(int(i))) for i in ids]
+        """The name of each id as reports show it: in the vocabulary's own writing, but tab, LF and CR as `\\t`, `\\n`
+        and `\\r`, and a line end that is the end symbol as `<eos>`.
+        """
+        return [self._shown(int(i)) for i in ids]
 
-    def _special(self, token: str) -> int:
-        number = self._backend.token_to_id(token)
-        if number is None:
-            raise TokenizerError(f"The tokenizer has no token {token!r}, which keraslm needs.")
-        return int(number)
+    def _encode(self, lines: list[str], end: bool) -> list[tokenizers.Encoding]:
+        try:
+            return list(self._backend.encode_batch_fast(lines, add_special_tokens=end))
+        except TypeError:  # half of a surrogate pair, which no UTF-8 text can hold: U+FFFD, as decoders put it
+            lines = [line.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for line in lines]
+            return list(self._backend.encode_batch_fast(lines, add_special_tokens=end))
+
+    def _shown(self, number: int) -> str:
+        name = str(self._backend.id_to_token(number))
+        if number == self.eos_id and name in _LINE_ENDS:
+            return EOS
+        return "".join(_SHOWN.get(c, c) for c in name) if set(name) & _SHOWN.keys() else name
 
 
-def _count_words(backend: tokenizers.Tokenizer, lines: Iterable[str]) -> Counter[str]:
-    counts: Counter[str] = Counter({EOS: 0})
-    for line in lines:
-        normal = backend.normalizer.normalize_str(line) if backend.normalizer else line
-        counts.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
-        counts[EOS] += 1
-    return counts
+def read_backend(text: str, where: str) -> tokenizers.Tokenizer:
+    """The `tokenizers.Tokenizer` of a JSON text.
+
+    Raises:
+        TokenizerError: when the library does not take it.
+    """
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:  # the Rust side raises Exception, and PanicException past it
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise TokenizerError(f"{where}: not a tokenizer.json of the tokenizers library ({error}).") from error
 
 
-def _ordered_vocabulary(counts: Counter[str], vocab_size: int, min_count: int) -> dict[str, int]:
-    """Ids by (-count, word); words that are dropped count as `<unk>`."""
-    words = sorted((w for w in counts if w not in (EOS, UNK)), key=lambda w: (-counts[w], w))
-    kept = [w for w in words if counts[w] >= min_count][: vocab_size - 2]
-    dropped = sum(counts[w] for w in words) - sum(counts[w] for w in kept)
-    order = {w: counts[w] for w in kept} | {EOS: counts[EOS], UNK: counts[UNK] + dropped}
-    return {w: i for i, w in enumerate(sorted(order, key=lambda w: (-order[w], w)))}
+def end_lines_with(backend: tokenizers.Tokenizer, token: str) -> None:
+    """Let a tokenizer put a token of its vocabulary, and nothing else, after each line."""
+    number = backend.token_to_id(token)
+    backend.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=[(token, number)])
+
+
+def _end_symbol(backend: tokenizers.Tokenizer) -> int:
+    state = {} if backend.post_processor is None else json.loads(backend.post_processor.__getstate__())
+    special = state.get("special_tokens", {})
+    single = [part.get("SpecialToken", {}).get("id") for part in state.get("single", [])]
+    name = single[-1] if len(single) == 2 and single[0] is None else None
+    if name is None or list(special) != [name] or special[name]["ids"] != [backend.token_to_id(name)]:
+        raise TokenizerError(
+            f"The tokenizer's post-processor does not end each line with one token such as {EOS!r}, which keraslm "
+            "needs. A tokenizer from elsewhere is adapted by keraslm train --tokenizer FILE."
+        )
+    return int(special[name]["ids"][0])
+
+
+def _unknown(backend: tokenizers.Tokenizer) -> int:
+    named = getattr(backend.model, "unk_token", UNK)  # a unigram model does not tell; the name is a convention
+    number = None if named is None else backend.token_to_id(named)
+    if number is None and type(backend.model).__name__ == "WordLevel":
+        raise TokenizerError(f"The tokenizer has no token {named!r} for unknown words, which keraslm needs.")
+    return NO_ID if number is None else int(number)

@@ -25,17 +25,14 @@ def test_evaluation_as_a_table(program, tiny_run, tiny_folder):
     outcome = program("evaluate", tiny_run.path, text)
     expected = keraslm.evaluate(tiny_run, text)
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == (
-        f"text        {text}\n"
-        "counting    every token\n"
-        "lines       7\n"
-        "words       16\n"
-        "tokens      23\n"
-        "predicted   23\n"
-        f"oovs        {expected.oovs}\n"
-        f"nats        {expected.nats:,.3f}\n"
-        f"perplexity  {expected.perplexity:,.4f}\n"
-    )
+    shown = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+    assert outcome.out == "".join(f"{row}\n" for row in expected.rows())
+    assert [shown[name] for name in ("lines", "words", "tokens", "predicted")] == ["7", "16", "23", "23"]
+    characters = sum(len(line) + 1 for line in HELD_OUT)
+    assert (shown["characters"], shown["bytes"]) == (str(characters), str(text.stat().st_size))
+    assert (shown["text"], shown["counting"], shown["documents"]) == (str(text), "every token", "none")
+    assert shown["perplexity"] == f"{expected.perplexity:,.4f}"
+    assert shown["bits_per_character"] == f"{expected.nats / math.log(2) / characters:,.4f}"
 
 
 def test_the_held_out_text_is_counted_by_hand_too():

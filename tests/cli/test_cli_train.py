@@ -45,15 +45,15 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     assert (outcome.code, outcome.err) == (0, "")
     run = keraslm.load_run("runs/latest")
     assert os.path.realpath("runs/latest") == str((folder / "runs" / "mine").resolve())
-    first_words = [line.split(maxsplit=1)[0] for line in outcome.out.strip().split("\n")]
-    assert first_words == ["words", "train", "valid", "run", "model", "lstm", "done", "next"]
+    titles = [line[:9].strip() for line in outcome.out.strip().split("\n")]
+    assert titles == ["tokens", "train", "", "valid", "", "run", "model", "lstm", "done", "next"]
     lines = outcome.out.split("\n")
-    assert f"{run.tokenizer.vocab_size:,} in the vocabulary of corpus/my.train.txt.gz" in lines[0]
-    assert "windows of 4 x 6" in lines[1] and "windows of 4 x 6" in lines[2]
-    assert f"on {os.environ['KERAS_BACKEND']}" in lines[3]
+    assert f"{run.tokenizer.vocab_size:,} in the vocabulary: word, trained on corpus/my.train.txt.gz" in lines[0]
+    assert "windows of 4 x 6" in lines[2] and "windows of 4 x 6" in lines[4]
+    assert f"on {os.environ['KERAS_BACKEND']}" in lines[5]
     last = run.epochs()[-1]
-    assert lines[5] == f"lstm      {os.environ['KERAS_BACKEND']}, our own passes, products in float32"
-    assert lines[6] == f"done      runs/mine: val_perplexity {last['val_perplexity']:.2f} after epoch 2"
+    assert lines[7] == f"lstm      {os.environ['KERAS_BACKEND']}, our own passes, products in float32"
+    assert lines[8] == f"done      runs/mine: val_perplexity {last['val_perplexity']:.2f} after epoch 2"
     assert [row["epoch"] for row in run.epochs()] == [1, 2]
     assert run.config.model.units == 4 and run.config.data.data == "corpus"
     names = {path.name for path in run.path.iterdir()}
@@ -79,8 +79,18 @@ def test_an_invalid_byte_is_refused_with_its_place(program, folder, text):
     assert_made_nothing(folder, "text.txt")
 
 
-def test_standard_input_is_refused(program):
-    assert_refused(program("train", "--train=-", *SMALL), "cannot come from standard input")
+@pytest.mark.parametrize("sign", [["--train=-"], ["--train", "-"]])
+def test_standard_input_is_read_once_and_used_as_a_file_would_be(program, folder, train_file, sign):
+    text = Path(train_file).read_bytes()
+    assert program("train", *sign, "--run", "piped", *SMALL, stdin=text).code == 0
+    assert program("train", "--train", train_file, "--run", "read", *SMALL).code == 0
+    piped, read = (keraslm.load_run(name) for name in ("piped", "read"))
+    assert piped.tokenizer.to_json() == read.tokenizer.to_json()
+    assert [row["loss"] for row in piped.epochs()] == [row["loss"] for row in read.epochs()]
+
+
+def test_standard_input_twice_is_refused(program):
+    assert_refused(program("train", "--train", "-", "--valid", "-", *SMALL), "can be read only once")
 
 
 def test_a_missing_text_is_refused(program, folder):

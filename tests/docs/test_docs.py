@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keraslm.text.tokenizer import WordTokenizer
 from keraslm_onnx import load
 from tests.support import fake_model
+from tests.support.words import train_words
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +41,7 @@ def test_every_file_that_the_readme_names_is_there():
 @pytest.mark.parametrize("split_punctuation", [False, True])
 def test_the_example_client_gives_the_scores_of_keraslm(tmp_path, lowercase, split_punctuation):
     words = ["the The cat , sat"]
-    tokenizer = WordTokenizer.train(words, lowercase=lowercase, split_punctuation=split_punctuation)
+    tokenizer = train_words(words, lowercase=lowercase, split_punctuation=split_punctuation)
     info = fake_model.model_info(
         tokenizer=tokenizer.to_json(),
         tokenizer_sha256=tokenizer.digest,

@@ -9,7 +9,8 @@ import pytest
 
 from keraslm.config import DataConfig
 from keraslm.errors import TextError
-from keraslm.text.corpus import EmbeddedText, Splits, TextFile, find_splits, open_texts
+from keraslm.text.corpus import EmbeddedText, Splits, find_splits, open_texts
+from keraslm.text.files import TextFile
 
 ODD = "a\u2028b\x0cc\x0bd\x85e\x00f\u2029g\x1ch\rand more\nsecond\n\n\nfifth\n"
 
@@ -200,7 +201,7 @@ def test_files_of_a_configuration_are_opened(tmp_path):
     by_folder = open_texts(DataConfig(data=str(tmp_path), errors="replace"))
     by_name = open_texts(DataConfig(train=f"{tmp_path}/train.txt", valid=f"{tmp_path}/valid.txt", errors="replace"))
     for texts in (by_folder, by_name):
-        assert [t.path for t in texts] == [str(tmp_path / "train.txt"), str(tmp_path / "valid.txt")]
+        assert [t.name for t in texts] == [str(tmp_path / "train.txt"), str(tmp_path / "valid.txt")]
         assert [t.errors for t in texts] == ["replace", "replace"]
 
 
@@ -210,10 +211,9 @@ def test_a_validation_text_is_not_needed(tmp_path):
     assert open_texts(DataConfig(train=str(tmp_path / "train.txt")))[1] is None
 
 
-@pytest.mark.parametrize("paths", [{"train": "-"}, {"train": "a.txt", "valid": "-"}])
-def test_standard_input_is_refused_for_training(paths):
-    with pytest.raises(TextError, match="cannot come from standard input"):
-        open_texts(DataConfig(**paths))
+def test_standard_input_twice_is_refused():
+    with pytest.raises(TextError, match=r"Standard input \(-\) can be read only once"):
+        open_texts(DataConfig(train=("-",), valid=("-",)))
 
 
 def test_embedded_splits_share_no_line_and_leave_none_out():

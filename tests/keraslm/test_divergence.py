@@ -11,7 +11,7 @@ from keraslm.checkpoint import read_weights
 from keraslm.dataset import WindowDataset
 from keraslm.errors import NonFiniteLossError
 from keraslm.run import Run
-from keraslm.text.corpus import TextFile
+from keraslm.text.files import TextFile
 from keraslm.text.stream import Windows
 from keraslm.training import compiled_model, run_callbacks, train_run
 
@@ -70,7 +70,7 @@ def test_divergence_leaves_the_weights_of_the_good_epoch(config, corpus):
 
 def test_divergence_in_an_epochs_last_step_leaves_good_weights_too(config, corpus):
     """The loss of a window is known before its update: one window an epoch diverges with a good loss in the logs."""
-    one_window = Windows(corpus[0].encode_text(TextFile(config.data.valid))[:24], 4, 5)
+    one_window = Windows(corpus[0].encode_text(TextFile(config.data.valid[0]))[:24], 4, 5)
     steep = config.replace(clip_norm=0, average_across_batch=False)
     run, kept = fit_until_it_diverges(steep, corpus, one_window)
     assert run.weights_path.read_bytes() == kept[0]

@@ -8,13 +8,13 @@ from keraslm.checkpoint import read_weights
 from keraslm.errors import RunError, TextError
 from keraslm.evaluation import evaluate_run, load_model
 from keraslm.run import Run
-from keraslm.text.corpus import TextFile
+from keraslm.text.files import TextFile
 from tests.reference.language_model import language_model, token_nats
 
 
 @pytest.fixture
 def valid(config):
-    return TextFile(config.data.valid)
+    return TextFile(config.data.valid[0])
 
 
 def weights_of(run):

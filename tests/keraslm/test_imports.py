@@ -11,12 +11,17 @@ SOURCES = {"keraslm": ROOT / "keraslm", "keraslm_onnx": ROOT / "export" / "keras
 BACKENDS = ("jax", "tensorflow", "torch")
 LEVELS = [
     # Plain Python.
-    {"keraslm.errors", "keraslm.perplexity"},
+    {"keraslm.errors", "keraslm.perplexity", "keraslm.atomic"},
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend"},
     # Text: NumPy and tokenizers.
-    {"keraslm.text.corpus", "keraslm.text.tokenizer"},
-    {"keraslm.text.stream"},
+    {"keraslm.text.pieces", "keraslm.text.compression", "keraslm.text.counts", "keraslm.text.meter"},
+    {"keraslm.text.files", "keraslm.text.encoders"},
+    {"keraslm.text.corpus", "keraslm.text.tokenizer", "keraslm.text.documents", "keraslm.text.store"},
+    {"keraslm.text.vocabulary", "keraslm.text.importing", "keraslm.text.stream"},
+    {"keraslm.text.jobs"},
+    {"keraslm.text.workers"},
+    {"keraslm.text.encoding"},
     # Scoring: NumPy, onnxruntime and tokenizers.
     {"keraslm_onnx.contract", "keraslm_onnx.sniff"},
     {"keraslm_onnx.session"},

@@ -7,9 +7,9 @@ import pytest
 from keraslm.config import Config
 from keraslm.errors import RunError, TokenizerError
 from keraslm.run import LATEST, Run, atomic_path, check_free
-from keraslm.text.tokenizer import WordTokenizer
+from tests.support.words import train_words
 
-TOKENIZER = WordTokenizer.train(["a b c"])
+TOKENIZER = train_words(["a b c"])
 
 
 # Writing

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keraslm.errors import TokenizerError
-from keraslm.text.corpus import TextFile
-from keraslm.text.tokenizer import WordTokenizer
+from keraslm.text.files import TextFile
+from keraslm.text.tokenizer import Tokenizer
+from tests.support.words import train_words
 
 LINES = ["the cat sat on the mat", "", "the dog <unk> on a N mat", "the end"]
 
@@ -32,7 +33,7 @@ def words_of(tokenizer):
 
 def test_ids_are_those_of_the_tutorials_reader():
     ids, stream = tutorial_ids("".join(line + "\n" for line in LINES))
-    tokenizer = WordTokenizer.train(LINES)
+    tokenizer = train_words(LINES)
     assert words_of(tokenizer) == list(ids)
     assert tokenizer.encode_text(LINES).tolist() == stream
 
@@ -40,7 +41,7 @@ def test_ids_are_those_of_the_tutorials_reader():
 def test_ptb_is_read_id_for_id_as_the_tutorial_does(data_folder):
     path = data_folder / "ptb" / "ptb.train.txt.gz"
     ids, stream = tutorial_ids(gzip.decompress(path.read_bytes()).decode())
-    tokenizer = WordTokenizer.train(TextFile(path))
+    tokenizer = train_words(TextFile(path))
     assert tokenizer.vocab_size == 10_000 and words_of(tokenizer) == list(ids)
     np.testing.assert_array_equal(tokenizer.encode_text(TextFile(path)), stream)
 
@@ -48,60 +49,60 @@ def test_ptb_is_read_id_for_id_as_the_tutorial_does(data_folder):
 @given(st.lists(st.text(alphabet="ab \t<>eosunk", max_size=30), max_size=8))
 def test_any_text_is_read_as_the_tutorial_does(lines):
     ids, stream = tutorial_ids("".join(line + "\n" for line in lines))
-    tokenizer = WordTokenizer.train(lines)
+    tokenizer = train_words(lines)
     unseen = [word for word in ("<eos>", "<unk>") if word not in ids]
     assert words_of(tokenizer) == [*ids, *unseen]
     assert tokenizer.encode_text(lines).tolist() == stream
 
 
 def test_rare_words_become_unk_and_are_counted_as_such():
-    tokenizer = WordTokenizer.train(["a a a a b b c d e", "a b"], min_count=2)
+    tokenizer = train_words(["a a a a b b c d e", "a b"], min_count=2)
     assert words_of(tokenizer) == ["a", "<unk>", "b", "<eos>"]  # counts 5, 3, 3, 2; <unk> stands before b
     assert tokenizer.tokens(tokenizer.encode_text(["b c a"])) == ["b", "<unk>", "a", "<eos>"]
 
 
 def test_vocabulary_keeps_the_most_frequent_words_and_is_never_larger_than_asked():
     lines = ["a a a b b c c d"]
-    assert set(words_of(WordTokenizer.train(lines, vocab_size=4))) == {"a", "b", "<eos>", "<unk>"}
-    assert [WordTokenizer.train(lines, vocab_size=size).vocab_size for size in (3, 5, 6, 100)] == [3, 5, 6, 6]
+    assert set(words_of(train_words(lines, vocab_size=4))) == {"a", "b", "<eos>", "<unk>"}
+    assert [train_words(lines, vocab_size=size).vocab_size for size in (3, 5, 6, 100)] == [3, 5, 6, 6]
 
 
 def test_lowercase_is_applied_in_training_and_in_encoding():
-    tokenizer = WordTokenizer.train(["The cat", "THE ÄRA"], lowercase=True)
+    tokenizer = train_words(["The cat", "THE ÄRA"], lowercase=True)
     assert set(words_of(tokenizer)) == {"the", "cat", "ära", "<eos>", "<unk>"}
     assert tokenizer.tokens(tokenizer.encode_prompt("tHe Ära")) == ["the", "ära"]
-    assert "The" in words_of(WordTokenizer.train(["The cat"]))
+    assert "The" in words_of(train_words(["The cat"]))
 
 
 def test_punctuation_can_be_split_off():
-    tokenizer = WordTokenizer.train(["wait, what?!"], split_punctuation=True)
+    tokenizer = train_words(["wait, what?!"], split_punctuation=True)
     assert tokenizer.tokens(tokenizer.encode_prompt("what, wait!")) == ["what", ",", "wait", "!"]
-    assert "wait," in words_of(WordTokenizer.train(["wait, what?!"]))
+    assert "wait," in words_of(train_words(["wait, what?!"]))
 
 
 @pytest.mark.parametrize("split_punctuation", [False, True])
 def test_literal_unk_and_eos_are_the_special_words(split_punctuation):
-    tokenizer = WordTokenizer.train(["a <unk> <eos> b"], split_punctuation=split_punctuation)
+    tokenizer = train_words(["a <unk> <eos> b"], split_punctuation=split_punctuation)
     a, b = (tokenizer.encode_prompt(word)[0] for word in "ab")
     found = tokenizer.encode_lines(["a <unk> <eos> b"])[0].tolist()
     assert found == [a, tokenizer.unk_id, tokenizer.eos_id, b, tokenizer.eos_id]
 
 
 def test_words_are_cut_at_unicode_white_space_only():
-    tokenizer = WordTokenizer.train(["a\u2028b\u00a0c\td\x0ce f\u200bg h\x00i"])
+    tokenizer = train_words(["a\u2028b\u00a0c\td\x0ce f\u200bg h\x00i"])
     assert set(words_of(tokenizer)) == {"a", "b", "c", "d", "e", "f\u200bg", "h\x00i", "<eos>", "<unk>"}
 
 
 def test_a_text_without_words_has_the_special_ones():
-    assert words_of(WordTokenizer.train([""])) == ["<eos>", "<unk>"]
-    assert words_of(WordTokenizer.train([])) == ["<eos>", "<unk>"]
+    assert words_of(train_words([""])) == ["<eos>", "<unk>"]
+    assert words_of(train_words([])) == ["<eos>", "<unk>"]
 
 
 # Encoding
 
 
 def test_each_line_ends_with_eos_and_a_prompt_does_not():
-    tokenizer = WordTokenizer.train(LINES)
+    tokenizer = train_words(LINES)
     assert [len(ids) for ids in tokenizer.encode_lines(LINES)] == [7, 1, 8, 3]
     assert all(ids[-1] == tokenizer.eos_id and ids.dtype == np.int32 for ids in tokenizer.encode_lines(LINES))
     assert tokenizer.eos_id not in tokenizer.encode_prompt("the cat")
@@ -109,19 +110,18 @@ def test_each_line_ends_with_eos_and_a_prompt_does_not():
 
 
 def test_unknown_words_become_unk():
-    tokenizer = WordTokenizer.train(LINES)
+    tokenizer = train_words(LINES)
     assert tokenizer.tokens(tokenizer.encode_prompt("the bird sat")) == ["the", "<unk>", "sat"]
 
 
-@pytest.mark.parametrize("block", [1, 2, 4, 5])
-def test_the_stream_is_the_same_whatever_the_block(block):
-    tokenizer = WordTokenizer.train(LINES)
+def test_the_stream_is_that_of_its_lines():
+    tokenizer = train_words(LINES)
     expected = np.concatenate(tokenizer.encode_lines(LINES))
-    np.testing.assert_array_equal(tokenizer.encode_text(iter(LINES), block), expected)
+    np.testing.assert_array_equal(tokenizer.encode_text(iter(LINES)), expected)
 
 
 def test_an_empty_text_is_an_empty_stream():
-    ids = WordTokenizer.train(LINES).encode_text([])
+    ids = train_words(LINES).encode_text([])
     assert ids.shape == (0,) and ids.dtype == np.int32
 
 
@@ -130,8 +130,8 @@ def test_an_empty_text_is_an_empty_stream():
 
 @pytest.mark.parametrize("options", [{}, {"lowercase": True}, {"split_punctuation": True}, {"min_count": 2}])
 def test_json_goes_round(options):
-    tokenizer = WordTokenizer.train(LINES, **options)
-    again = WordTokenizer.from_json(tokenizer.to_json())
+    tokenizer = train_words(LINES, **options)
+    again = Tokenizer.from_json(tokenizer.to_json())
     assert words_of(again) == words_of(tokenizer)
     assert (again.eos_id, again.unk_id) == (tokenizer.eos_id, tokenizer.unk_id)
     text = ["The cat, the DOG!", "<unk> mat"]
@@ -140,13 +140,13 @@ def test_json_goes_round(options):
 
 
 def test_digest_tells_vocabularies_apart():
-    one, other = WordTokenizer.train(LINES), WordTokenizer.train(LINES[:1])
+    one, other = train_words(LINES), train_words(LINES[:1])
     assert one.digest == hashlib.sha256(one.to_json().encode()).hexdigest() != other.digest
 
 
 def damaged(change):
     """The JSON of a tokenizer after a change to its parsed values."""
-    values = json.loads(WordTokenizer.train(LINES).to_json())
+    values = json.loads(train_words(LINES).to_json())
     change(values)
     return json.dumps(values)
 
@@ -154,7 +154,6 @@ def damaged(change):
 def without(word):
     def change(values):
         del values["model"]["vocab"][word]
-        values["post_processor"] = None
 
     return change
 
@@ -166,7 +165,7 @@ def without(word):
         ("{", "not a tokenizer.json"),
         ("[1, 2]", "not a tokenizer.json"),
         ('{"model": 3}', "not a tokenizer.json"),
-        (damaged(without("<eos>")), "no token '<eos>'"),
+        (damaged(without("<eos>")), "post-processor does not end each line"),
         (damaged(without("<unk>")), "<unk>"),
         (damaged(without("the")), "without gaps"),
         (damaged(lambda values: values["model"]["vocab"].update(the=99)), "without gaps"),
@@ -174,10 +173,10 @@ def without(word):
 )
 def test_malformed_json_names_the_file_and_the_fault(text, message):
     with pytest.raises(TokenizerError, match=rf"^run/tokenizer\.json: .*{message}"):
-        WordTokenizer.from_json(text, "run/tokenizer.json")
+        Tokenizer.from_json(text, "run/tokenizer.json")
 
 
-GOOD = WordTokenizer.train(LINES, lowercase=True, split_punctuation=True).to_json()
+GOOD = train_words(LINES, lowercase=True, split_punctuation=True).to_json()
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 2**40) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -212,7 +211,7 @@ def test_json_with_another_text_somewhere_loads_or_is_a_tokenizer_error(start, l
 
 def load_or_refuse(text):
     try:
-        tokenizer = WordTokenizer.from_json(text)
+        tokenizer = Tokenizer.from_json(text)
     except TokenizerError:
         return
     assert len(set(words_of(tokenizer))) == tokenizer.vocab_size and {"<eos>", "<unk>"} <= set(words_of(tokenizer))

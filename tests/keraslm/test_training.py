@@ -91,7 +91,7 @@ def test_loss_goes_down(config):
 
 def test_progress_is_said_with_its_numbers(training, config, corpus):
     text = "\n".join(training[1])
-    assert f"words     {corpus[0].vocab_size} in the vocabulary of {config.data.train}" in text
+    assert f"tokens    {corpus[0].vocab_size} in the vocabulary: word, trained on {config.data.train[0]}" in text
     for title, windows in (("train", corpus[1]), ("valid", corpus[2])):
         assert f"{len(windows)} windows of 4 x 5 predict {windows.predicted}, {windows.left_over} are left over" in text
         assert any(line.startswith(title) for line in training[1])
@@ -99,7 +99,7 @@ def test_progress_is_said_with_its_numbers(training, config, corpus):
 
 def test_without_a_name_a_validation_text_or_clean_utf8(config, tmp_path):
     text, lines = tmp_path / "broken.txt", []
-    text.write_bytes(Path(config.data.train).read_bytes() + b"\xff\n\xff\n")
+    text.write_bytes(Path(config.data.train[0]).read_bytes() + b"\xff\n\xff\n")
     changes = {"train": str(text), "valid": "", "errors": "replace", "epochs": 1, "num_layers": 1, "log_every": 0}
     run = train_run(config.replace(**changes), verbose=0, say=lines.append)
     assert run.path.parent == Path("runs") and Path("runs/latest").resolve() == (tmp_path / run.path).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -94,12 +95,15 @@ def test_summary_as_rows(scores):
         "lines                     3",
         "words                     4",
         "tokens                    7",
-        "oovs                      1",
         "characters                18",
         "bytes                     19",
+        "oovs                      1",
+        "predicted                 7",
         "nats                      16.3418",
+        "oov_nats                  1.2528",
         "perplexity                10.3248",
         "perplexity_excluding_oovs 12.3647",
+        "perplexity_per_word       10.3248",
         "bits_per_character        1.3098",
         "bits_per_byte             1.2409",
     ]
@@ -111,7 +115,13 @@ def test_summary_of_an_empty_text_is_not_a_number():
     assert "perplexity                nan" in summary.rows()
     assert not any(row.startswith("note") for row in summary.rows())
     values = strict(json.dumps(summary.to_dict()))
-    undefined = ("perplexity", "perplexity_excluding_oovs", "bits_per_character", "bits_per_byte")
+    undefined = (
+        "perplexity",
+        "perplexity_excluding_oovs",
+        "perplexity_per_word",
+        "bits_per_character",
+        "bits_per_byte",
+    )
     assert {name for name, value in values.items() if value is None} == set(undefined)
 
 
@@ -133,7 +143,9 @@ def test_summary_of_blank_lines_has_no_unknown_words(by_id):
 
 def test_json_holds_every_number_of_the_summary(scores):
     summary = summarize(scores)
-    assert Summary(**strict(json.dumps(summary.to_dict()))) == summary
+    values = strict(json.dumps(summary.to_dict()))
+    assert {name: getattr(summary, name) for name in values} == values
+    assert Summary(**{field.name: values[field.name] for field in dataclasses.fields(Summary)}) == summary
 
 
 def test_a_perplexity_beyond_all_floats_is_infinite(tmp_path):

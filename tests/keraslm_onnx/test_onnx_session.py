@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from keraslm.errors import InputError, ModelFileError, TokenizerError, UsageError
-from keraslm.text.tokenizer import WordTokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.session import ModelSession, State
 from tests.support import fake_model
 from tests.support.fake_model import BY_HISTORY, TOKENIZER, V, model_info
+from tests.support.words import train_words
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_state_of_a_wrong_shape_or_type_is_refused(session, change):
 
 
 def test_a_tokenizer_of_another_size_is_refused_with_both_numbers(tmp_path):
-    smaller = WordTokenizer.train(["the cat"])
+    smaller = train_words(["the cat"])
     info = model_info(tokenizer=smaller.to_json(), tokenizer_sha256=smaller.digest)
     with pytest.raises(ModelFileError, match=r"model\.onnx: the tokenizer has 4 tokens, the model 6 \(metadata: 6\)"):
         opened(tmp_path, fake_model.build(info=info))
@@ -120,7 +120,7 @@ def test_a_vocabulary_size_that_is_not_the_graphs_is_refused(tmp_path):
 
 def test_a_tokenizer_that_is_not_the_one_of_its_digest_is_refused(tmp_path):
     # Of the same size and with the same special ids: only the digest tells.
-    other = WordTokenizer.train(["the cow sat", "the dog sat"])
+    other = train_words(["the cow sat", "the dog sat"])
     assert (other.vocab_size, other.unk_id, other.eos_id) == (V, TOKENIZER.unk_id, TOKENIZER.eos_id)
     with pytest.raises(ModelFileError, match="tokenizer_sha256"):
         opened(tmp_path, fake_model.build(info=model_info(tokenizer=other.to_json())))

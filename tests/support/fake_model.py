@@ -19,12 +19,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from keraslm.config import Config
-from keraslm.text.tokenizer import WordTokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
+from tests.support.words import train_words
 
 # Ids by (-count, word): <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5.
-TOKENIZER = WordTokenizer.train(["the cat sat", "the dog sat"])
+TOKENIZER = train_words(["the cat sat", "the dog sat"])
 V = TOKENIZER.vocab_size
 
 BY_ID = np.log(np.tile(np.arange(1, V + 1) / 21, (V, 1)))  # token i has probability (i + 1) / 21, always

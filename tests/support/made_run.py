@@ -10,7 +10,7 @@ import numpy as np
 from keraslm.checkpoint import weight_shapes, write_weights
 from keraslm.config import Config
 from keraslm.run import Run
-from keraslm.text.tokenizer import WordTokenizer
+from tests.support.words import train_words
 
 
 def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
@@ -22,7 +22,7 @@ def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -
 def make_run(folder: Path, **fields) -> Run:
     """A run of random weights whose `run/config.json` says that it was trained with `fields`."""
     config = Config().replace(**fields)
-    tokenizer = WordTokenizer.train(["the cat sat on the mat", "a dog ran"])
+    tokenizer = train_words(["the cat sat on the mat", "a dog ran"])
     with contextlib.chdir(folder):  # runs/latest is made there
         run = Run.create(folder / "run", config, tokenizer, "jax", overwrite=False)
     write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))

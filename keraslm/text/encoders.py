@@ -1,0 +1,140 @@
+"""Blocks of text to ids, many times faster than line by line where the tokenizer is simple enough.
+
+A block is a string of whole lines, each ended by LF; only its last line may go on in the next block. The ids are those
+of the `tokenizers` library with the end symbol after each line. Words, characters and bytes have an encoder of their
+own, a dictionary or a table of NumPy; everything else goes through the library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from keraslm.text.pieces import PIECE, pieces, split_words
+
+Ids = NDArray[np.int32]
+BlockEncoder = Callable[[str], Ids]
+
+CHARACTERS = r"[\s\S]"  # the pattern that makes every character a token
+_CODE_POINTS = 0x110000
+
+
+def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
+    """The fastest encoder that gives a tokenizer's ids.
+
+    Args:
+        backend: the tokenizer.
+        eos_id: put where a line ends.
+        unk_id: of a word or character that is not in the vocabulary.
+
+    Returns:
+        a function from a block of text to int32 ids, `(tokens,)`.
+    """
+    kind = tokenizer_kind(backend)
+    if kind == "word":
+        encoder = _words(backend, eos_id, unk_id)
+    elif kind == "char":
+        encoder = _characters(backend.get_vocab(), eos_id, unk_id)
+    elif kind == "byte":
+        encoder = _bytes(backend, eos_id)
+    else:
+        return _lines(backend, eos_id)
+    return _lowercased(backend, encoder) if backend.normalizer is not None else encoder
+
+
+def tokenizer_kind(backend: tokenizers.Tokenizer) -> str:
+    """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them, `"other"` for the rest."""
+    cuts = [_state(part) for part in _parts(backend.pre_tokenizer)]
+    special = backend.get_added_tokens_decoder()
+    if special or (backend.normalizer is not None and _state(backend.normalizer) != {"type": "Lowercase"}):
+        return "other"
+    model = type(backend.model).__name__
+    if model == "WordLevel" and cuts == [{"type": "WhitespaceSplit"}]:
+        return "word"
+    if model == "WordLevel" and len(cuts) == 1 and cuts[0].get("pattern") == {"Regex": CHARACTERS}:
+        return "char"
+    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel" and backend.get_vocab_size() == 256:
+        return "byte" if not (cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]) else "other"
+    return "other"
+
+
+def _words(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
+    vocabulary, by_lines = backend.get_vocab(), _lines(backend, eos_id)
+    # The end symbol has a name that a text may contain as a word; both are the same token.
+    mark = f" {backend.id_to_token(eos_id)} "
+
+    def encode(text: str) -> Ids:
+        words = split_words(text.replace("\n", mark))
+        if max(map(len, words), default=0) > PIECE // 16:  # may be cut
+            return by_lines(text)
+        return np.fromiter(map(vocabulary.get, words, repeat(unk_id)), np.int32, len(words))
+
+    return encode
+
+
+def _characters(vocabulary: dict[str, int], eos_id: int, unk_id: int) -> BlockEncoder:
+    table = np.full(_CODE_POINTS, unk_id, np.int32)
+    for symbol, number in vocabulary.items():
+        if len(symbol) == 1:
+            table[ord(symbol)] = number
+    table[ord("\n")] = eos_id
+    return lambda text: table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+
+
+def _bytes(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
+    table = np.array([backend.token_to_id(name) for name in byte_names()], np.int32)
+    table[ord("\n")] = eos_id
+    return lambda text: table[np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)]
+
+
+def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
+    def encode(text: str) -> Ids:
+        lines = text.split("\n")
+        parts = [list(pieces(line)) for line in lines]
+        batch = backend.encode_batch_fast([*chain.from_iterable(parts)], add_special_tokens=False)
+        found = iter(batch)
+        ids: list[int] = []
+        for line in parts:
+            for _ in line:
+                ids += next(found).ids
+            ids.append(eos_id)
+        return np.array(ids[:-1], np.int32)  # nothing ends the last one
+
+    return encode
+
+
+def _lowercased(backend: tokenizers.Tokenizer, encode: BlockEncoder) -> BlockEncoder:
+    # The library lowercases character by character, Python with regard to a word's end (sigma).
+    return lambda text: encode(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
+
+
+def byte_names() -> list[str]:
+    """The character that stands for each byte in a byte-level vocabulary, as GPT-2 defined it.
+
+    Printable bytes stand for themselves, the others for the characters from U+0100 on.
+
+    Example:
+        >>> byte_names()[ord("a")], byte_names()[ord(" ")]
+        ('a', 'Ġ')
+    """
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+def _parts(pre_tokenizer: Any) -> list[Any]:
+    if pre_tokenizer is None:
+        return []
+    if type(pre_tokenizer).__name__ == "Sequence":
+        return list(pre_tokenizer)
+    return [pre_tokenizer]
+
+
+def _state(part: Any) -> dict[str, Any]:
+    return dict(json.loads(part.__getstate__()))

@@ -1,0 +1,258 @@
+"""The lines of text files, as a stream of strings or of large blocks of bytes.
+
+A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and the like stay
+characters of the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped, and
+the last line counts whether or not LF follows it.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from keraslm.errors import TextError
+from keraslm.text.compression import DAMAGED, unpacked
+from keraslm.text.pieces import PIECE, cut
+
+STDIN = "-"
+BLOCK = 1 << 20  # bytes
+LONGEST = 1 << 28  # bytes of a line that is handed out whole
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF.
+
+    Attributes:
+        data: UTF-8, if the text is.
+        name: of the file.
+        line: number of its first line, from 1.
+        offset: bytes of the file's text before it.
+    """
+
+    data: bytes
+    name: str
+    line: int
+    offset: int
+
+
+class TextFile:
+    """One UTF-8 text, plain or compressed with gzip, bzip2, xz or zstandard (told by its first bytes), as a stream.
+
+    Args:
+        path: a file, or `"-"` for standard input.
+        errors: `"strict"` raises at the first invalid byte; `"replace"` puts U+FFFD and counts the lines.
+        name: what messages call it; None takes the path.
+
+    Attributes:
+        replaced: lines in which a byte was replaced, in the pass over the lines that ran last.
+
+    Example:
+        >>> for line in TextFile("text.txt"):
+        ...     print(line)
+    """
+
+    def __init__(self, path: str | Path, errors: str = "strict", name: str | None = None):
+        self.path = str(path)
+        self.errors = errors
+        self.name = name or ("standard input" if self.path == STDIN else self.path)
+        self.replaced = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each line, without its line end.
+
+        Raises:
+            TextError: no such file, a byte that is not UTF-8, damaged compression, or a line beyond `LONGEST`.
+        """
+        offset, self.replaced = 0, 0
+        with self._reading() as (_, file):
+            for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
+                if len(raw) > LONGEST:
+                    raise TextError(
+                        f"{self.name}:{number}: a line of more than {LONGEST >> 20} MiB. A text has line ends."
+                    )
+                yield self._decode(raw, number, offset)
+                offset += len(raw)
+
+    def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
+        """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on its lines.
+
+        Args:
+            advance: is told how many bytes of the file, compressed as it is, each step has taken.
+        """
+        line, offset, rest, taken, long = 1, 0, b"", 0, False
+
+        def block(data: bytes, ended: bytes = b"") -> Block:
+            nonlocal line, offset
+            made = Block(data + ended, self.name, line, offset)
+            line, offset = line + made.data.count(b"\n"), offset + len(data)
+            return made
+
+        with self._reading() as (raw, file):
+            while data := file.read(BLOCK):
+                if not offset and not rest and data.startswith(_BOM):
+                    data, offset = data[len(_BOM) :], len(_BOM)
+                rest += data
+                end = rest.rfind(b"\n") + 1
+                if end:
+                    yield block(rest[:end])
+                    rest, long = rest[end:], False
+                long = long or len(rest) > BLOCK
+                while long and len(rest) > PIECE:
+                    at = cut(rest[: PIECE + 1])
+                    yield block(rest[:at])
+                    rest = rest[at:]
+                if raw.seekable():
+                    taken, before = raw.tell(), taken
+                    advance(taken - before)
+            if rest:
+                yield block(rest, b"\n")
+
+    def size(self) -> int:
+        """Bytes of the file as it lies on the disk.
+
+        Raises:
+            TextError: when it cannot be read.
+        """
+        try:
+            return Path(self.path).stat().st_size
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def digest(self) -> str:
+        """SHA-256 of the file as it lies on the disk, hexadecimal."""
+        try:
+            with open(self.path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
+        kind = None
+        try:
+            with ExitStack() as opened:
+                # Standard input as it is: a second buffer around it would wait until it is full.
+                source = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+                raw = cast(
+                    io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(cast(Any, source))
+                )
+                file, kind = unpacked(raw)
+                yield raw, opened.enter_context(file) if kind else file
+        except DAMAGED as error:
+            raise self._damaged(kind, error) from error
+        except OSError as error:
+            if kind and error.errno is None:  # bzip2 has no class of its own
+                raise self._damaged(kind, error) from error
+            raise self._unreadable(error) from error
+
+    def _damaged(self, kind: str | None, error: Exception) -> TextError:
+        return TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).")
+
+    def _unreadable(self, error: OSError) -> TextError:
+        return TextError(f"{self.name}: cannot be read ({error.strerror or error}).")
+
+    def _decode(self, raw: bytes, number: int, offset: int) -> str:
+        line = raw.removesuffix(b"\n").removesuffix(b"\r")
+        skipped = 0
+        if number == 1 and line.startswith(_BOM):
+            line, skipped = line[len(_BOM) :], len(_BOM)
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if self.errors == "replace":
+                self.replaced += 1
+                return line.decode("utf-8", "replace")
+            raise invalid_byte(Block(line, self.name, number, offset + skipped), error.start, skipped) from error
+
+
+class TextFiles:
+    """Several files as one text, in the order in which they are given; a file always ends a line.
+
+    Args:
+        paths: files, patterns, or `"-"`.
+        errors: as for `TextFile`.
+
+    Raises:
+        TextError: a pattern that no file fits.
+
+    Example:
+        >>> text = TextFiles(["shards/*.txt.gz"])
+    """
+
+    def __init__(self, paths: Sequence[str], errors: str = "strict"):
+        self.files = [TextFile(path, errors) for pattern in paths for path in _expand(pattern)]
+        self.errors = errors
+
+    @property
+    def name(self) -> str:
+        first, more = self.files[0].name, len(self.files) - 1
+        return f"{first} and {more} more" if more else first
+
+    @property
+    def replaced(self) -> int:
+        return sum(file.replaced for file in self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        for file in self.files:
+            yield from file
+
+    def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
+        for file in self.files:
+            yield from file.blocks(advance)
+
+    def size(self) -> int:
+        return sum(file.size() for file in self.files)
+
+    def digest(self) -> str:
+        return hashlib.sha256(" ".join(file.digest() for file in self.files).encode()).hexdigest()
+
+    def spool(self, folder: Path) -> None:
+        """Copy standard input, where it is one of the files, to a file that can be read again and vanishes in the end.
+
+        Args:
+            folder: with room for it.
+        """
+        for number, file in enumerate(self.files):
+            if file.path == STDIN:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._spooled = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.")
+                shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
+                self._spooled.flush()
+                self.files[number] = TextFile(self._spooled.name, file.errors, file.name)
+
+
+def invalid_byte(block: Block, place: int, skipped: int = 0) -> TextError:
+    """The error for a byte that is not UTF-8.
+
+    Args:
+        block: where it stands.
+        place: its index in the block.
+        skipped: bytes of the block's first line that stand before the block.
+    """
+    start = block.data.rfind(b"\n", 0, place) + 1
+    line, column = block.line + block.data.count(b"\n", 0, place), place - start + (skipped if start == 0 else 0) + 1
+    return TextError(
+        f"{block.name}:{line}:{column}: byte 0x{block.data[place]:02x} is not valid UTF-8 (byte {block.offset + place} "
+        "of the text). Convert the text to UTF-8, or pass --errors replace to read it with U+FFFD there."
+    )
+
+
+def _expand(pattern: str) -> list[str]:
+    if pattern == STDIN or Path(pattern).exists() or not glob.has_magic(pattern):
+        return [pattern]
+    found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
+    if not found:
+        raise TextError(f"{pattern}: no file fits this pattern.")
+    return found

@@ -1,0 +1,63 @@
+"""White space, words, and the cut of endless lines: rules that every way through a text shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+PIECE = 1 << 16  # bytes of a line that a tokenizer sees at once
+
+# Unicode's White_Space, as the `tokenizers` library has it; Python's own `split` also cuts at U+001C to U+001F.
+_SEPARATORS = "\x1c\x1d\x1e\x1f"
+_SPACES = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+
+_LAST_SPACE = re.compile(rb".*[^\t-\r ](?=[\t-\r ])", re.DOTALL)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text: what stands between white space.
+
+    Example:
+        >>> split_words("the  cat\\nsat ")
+        ['the', 'cat', 'sat']
+    """
+    if not any(character in text for character in _SEPARATORS):
+        return text.split()
+    return [word for word in _SPACES.split(text) if word]
+
+
+def cut(data: bytes, limit: int = PIECE) -> int:
+    """Where to cut a line that is longer than `limit` bytes: where its last white space before the limit begins.
+
+    No token of a word or subword tokenizer reaches across that place, so that the cut changes nothing. Where half the
+    limit passes without white space, the line is cut at the limit, between two characters.
+
+    Args:
+        data: UTF-8, more than `limit` bytes, no line end among the first `limit`.
+    """
+    last = _LAST_SPACE.match(data, limit // 2, limit)
+    if last:
+        return last.end()
+    at = limit
+    while at > limit - 4 and data[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+def pieces(line: str, limit: int = PIECE) -> Iterator[str]:
+    """A line in pieces of at most `limit` bytes; nearly every line is one piece.
+
+    Example:
+        >>> list(pieces("one two three", limit=10))
+        ['one two', ' three']
+    """
+    if len(line) <= limit // 4:  # a character is 4 bytes at most
+        yield line
+        return
+    data = line.encode("utf-8", "surrogatepass")
+    start = 0
+    while len(data) - start > limit:
+        end = start + cut(data[start : start + limit + 1], limit)
+        yield data[start:end].decode("utf-8", "surrogatepass")
+        start = end
+    yield data[start:].decode("utf-8", "surrogatepass")

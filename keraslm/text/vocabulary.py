@@ -1,0 +1,172 @@
+"""Training a tokenizer on a text: words, characters, bytes, BPE or unigram.
+
+Ids follow the order (-count, token) for words and characters, as in the PTB tutorial's reader; the end symbol counts
+once a line. The vocabulary of bytes is always the same, and subwords have the ids that the `tokenizers` library gives.
+
+The end symbol of words is `<eos>`. Of all others it is the line end itself: LF as a character, a byte or a piece.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from keraslm.config import DataConfig
+from keraslm.errors import TokenizerError
+from keraslm.text.encoders import CHARACTERS, byte_names
+from keraslm.text.pieces import pieces, split_words
+from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with
+
+LINE_END = "\n"
+
+# Every punctuation character of Unicode and of ASCII, but the special words stay whole.
+_MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
+
+
+def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
+    """Build a tokenizer from a text.
+
+    Args:
+        blocks: the training text, strings of one or more lines; a line end between two of them is implied.
+        config: `tokenizer` (a kind), `vocab_size`, `min_count`, `lowercase` and `split_punctuation`.
+
+    Example:
+        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char")).vocab_size
+        9
+    """
+    config = config or DataConfig()
+    if config.tokenizer in ("word", "char"):
+        counter = TokenCounter(config)
+        for block in blocks:
+            counter.add(block)
+        return tokenizer_of_counts(counter.counts, config)
+    return _subwords(blocks, config)
+
+
+class TokenCounter:
+    """Counts the words or characters of a text, block by block, and the end symbol once a line.
+
+    Args:
+        config: of the tokenizer to train.
+
+    Attributes:
+        counts: of each token so far.
+    """
+
+    def __init__(self, config: DataConfig):
+        self._end = LINE_END if config.tokenizer == "char" else EOS
+        self.counts: Counter[str] = Counter({self._end: 0})
+        self._config = config
+        self._backend = _skeleton(config)
+
+    def add(self, block: str, ends_line: bool = True) -> None:
+        """Count a block of lines.
+
+        Args:
+            block: one or more lines, an LF between them.
+            ends_line: whether the last one ends here.
+        """
+        unended = ends_line and not block.endswith("\n")
+        self.counts[self._end] += unended if self._end == LINE_END else block.count("\n") + unended
+        if self._backend.normalizer is not None:
+            block = block.lower() if block.isascii() else self._backend.normalizer.normalize_str(block)
+        if self._config.tokenizer == "char":
+            self.counts.update(block)
+        elif self._config.split_punctuation:
+            for line in block.split("\n"):
+                self.counts.update(word for word, _ in self._backend.pre_tokenizer.pre_tokenize_str(line))
+        else:
+            self.counts.update(split_words(block))
+
+
+def tokenizer_of_counts(counts: Counter[str], config: DataConfig) -> Tokenizer:
+    """The tokenizer of words or characters that were counted."""
+    backend = _skeleton(config)
+    end = LINE_END if config.tokenizer == "char" else EOS
+    vocabulary = _ordered_vocabulary(counts, end, config.vocab_size, config.min_count)
+    backend.model = models.WordLevel(vocabulary, unk_token=UNK)
+    end_lines_with(backend, end)
+    return Tokenizer(backend)
+
+
+def _ordered_vocabulary(counts: Counter[str], end: str, vocab_size: int, min_count: int) -> dict[str, int]:
+    """Ids by (-count, token); tokens that are dropped count as `<unk>`."""
+    words = sorted((w for w in counts if w not in (end, UNK)), key=lambda w: (-counts[w], w))
+    kept = [w for w in words if counts[w] >= min_count][: vocab_size - 2]
+    dropped = sum(counts[w] for w in words) - sum(counts[w] for w in kept)
+    order = {w: counts[w] for w in kept} | {end: counts[end], UNK: counts[UNK] + dropped}
+    return {w: i for i, w in enumerate(sorted(order, key=lambda w: (-order[w], w)))}
+
+
+def _skeleton(config: DataConfig) -> tokenizers.Tokenizer:
+    """A tokenizer that cuts as it should and has no vocabulary yet."""
+    kind = config.tokenizer
+    if kind in ("word", "char"):
+        backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
+    else:
+        backend = tokenizers.Tokenizer(models.Unigram() if kind == "unigram" else models.BPE())
+    if config.lowercase:
+        backend.normalizer = normalizers.Lowercase()
+    if kind == "word":
+        cuts: list[Any] = [pre_tokenizers.WhitespaceSplit()]
+        if config.split_punctuation:
+            cuts.append(pre_tokenizers.Split(tokenizers.Regex(_MARKS), "isolated"))
+        backend.pre_tokenizer = pre_tokenizers.Sequence(cuts)
+    elif kind == "char":
+        backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(CHARACTERS), "isolated")
+        backend.decoder = decoders.Fuse()
+    elif kind == "unigram":
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    else:
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "bpe")
+        backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _subwords(blocks: Iterable[str], config: DataConfig) -> Tokenizer:
+    backend, kind = _skeleton(config), config.tokenizer
+    end = byte_names()[ord(LINE_END)]
+    if kind == "byte":
+        backend.model = models.BPE({name: number for number, name in enumerate(byte_names())}, [])
+    elif kind == "bpe":
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            min_frequency=config.min_count,
+            initial_alphabet=byte_names(),
+            show_progress=False,
+        )
+        backend.train_from_iterator(_lines(blocks), trainer)
+    else:
+        end = LINE_END
+        _train_unigram(backend, blocks, config.vocab_size)
+    end_lines_with(backend, end)
+    return Tokenizer(backend)
+
+
+def _train_unigram(backend: tokenizers.Tokenizer, blocks: Iterable[str], vocab_size: int) -> None:
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size - 1, unk_token=UNK, special_tokens=[UNK], show_progress=False
+    )
+    try:
+        backend.train_from_iterator(_lines(blocks), trainer)
+    except Exception as error:  # the library has no class of its own for it
+        raise TokenizerError(
+            f"The text cannot train a unigram tokenizer of {vocab_size} tokens ({error}). "
+            "Use another --vocab-size, or more text."
+        ) from error
+    scored = [(name, score) for name, score in json.loads(backend.to_str())["model"]["vocab"] if name != UNK]
+    lowest = min((score for _, score in scored), default=0.0)
+    # A new tokenizer, because the trained one also looks for a literal <unk> in the text.
+    backend.model = models.Unigram([(UNK, 0.0), (LINE_END, lowest), *scored], 0)
+
+
+def _lines(blocks: Iterable[str]) -> Iterator[str]:
+    for block in blocks:
+        for line in block.removesuffix("\n").split("\n"):
+            yield from pieces(line)

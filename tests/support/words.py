@@ -1,0 +1,14 @@
+"""Word tokenizers in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from keraslm.config import DataConfig
+from keraslm.text.tokenizer import Tokenizer
+from keraslm.text.vocabulary import train_tokenizer
+
+
+def train_words(lines: Iterable[str], **fields: Any) -> Tokenizer:
+    return train_tokenizer(lines, DataConfig(**fields))
