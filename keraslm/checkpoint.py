@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.atomic import atomic_path
+from keraslm.clusters import tail_size
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
 
@@ -29,8 +31,21 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
         shapes[f"lstm_{number}/recurrent_kernel"] = (config.units, 4 * config.units)
         shapes[f"lstm_{number}/bias"] = (4 * config.units,)
         inputs = config.units
-    shapes["logits/kernel"] = (config.units, vocab_size)
-    shapes["logits/bias"] = (vocab_size,)
+    return shapes | _softmax_shapes(config, vocab_size)
+
+
+def _softmax_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    units, ends = config.units, (*config.cluster_ends, vocab_size)
+    if config.softmax == "sampled":
+        return {"logits/kernel": (vocab_size, units), "logits/bias": (vocab_size,)}
+    if config.softmax == "full":
+        return {"logits/kernel": (units, vocab_size), "logits/bias": (vocab_size,)}
+    head = ends[0] + len(ends) - 1
+    shapes: dict[str, tuple[int, ...]] = {"logits/head_kernel": (units, head), "logits/head_bias": (head,)}
+    for cluster, (start, end) in enumerate(pairwise(ends)):
+        name, size = f"logits/tail_{cluster}", tail_size(units, cluster)
+        shapes |= {f"{name}_projection": (units, size), f"{name}_kernel": (size, end - start)}
+        shapes[f"{name}_bias"] = (end - start,)
     return shapes
 
 

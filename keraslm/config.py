@@ -58,6 +58,17 @@ class ModelConfig:
     forget_bias: float = _field(
         0.0, "Start value of the forget gate's bias. Source: PTB tutorial, 0; Keras' default is 1 (Jozefowicz 2015)."
     )
+    softmax: Literal["full", "adaptive", "sampled"] = _field(
+        "full",
+        "Projection to the vocabulary: full; adaptive computes rare words in narrower clusters; sampled trains against "
+        "a sample. Source: Grave et al. 2017, Jean et al. 2015.",
+    )
+    cutoffs: str = _field(
+        "",
+        "Words after which the head and each cluster but the last of the adaptive softmax end, e.g. 2000,20000. "
+        "Default: chosen from the counts of the training text. Source: Grave et al. 2017, section 4.2.",
+    )
+    num_sampled: int = _field(8192, "Negatives a window of the sampled softmax. Source: Jozefowicz et al. 2016.")
     init_scale: float = _field(
         0.1,
         "All weights but biases start uniform in [-init_scale, init_scale]. "
@@ -72,6 +83,25 @@ class ModelConfig:
         for name in ("embedding_dropout", "recurrent_dropout", "output_dropout"):
             _check(self, name, 0.0 <= getattr(self, name) < 1.0, "a rate of at least 0 and below 1")
         _check(self, "init_scale", self.init_scale > 0.0, "above 0")
+        _check(self, "softmax", self.softmax in ("full", "adaptive", "sampled"), "full, adaptive or sampled")
+        _check(self, "num_sampled", self.num_sampled >= 1, "at least 1")
+        ends = self.cutoffs.split(",") if self.cutoffs else []
+        numbers = [int(end) for end in ends if end.strip().isascii() and end.strip().isdigit()]
+        increasing = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
+        expected = "whole numbers above 0, each larger than the one before, e.g. 2000,20000"
+        _check(self, "cutoffs", len(numbers) == len(ends) and increasing, expected)
+        if self.cutoffs and self.softmax != "adaptive":
+            raise ConfigError("--cutoffs belongs to --softmax adaptive.")
+
+    @property
+    def cluster_ends(self) -> tuple[int, ...]:
+        """`cutoffs` as numbers; empty where they are still to be chosen.
+
+        Example:
+            >>> ModelConfig(softmax="adaptive", cutoffs="2000,20000").cluster_ends
+            (2000, 20000)
+        """
+        return tuple(int(end) for end in self.cutoffs.split(",")) if self.cutoffs else ()
 
     @property
     def embedding_size(self) -> int:

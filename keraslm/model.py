@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from keraslm.config import ModelConfig
-from keraslm.layers.cross_entropy import ProjectionCrossEntropy
+from keraslm.layers.adaptive import AdaptiveSoftmax
+from keraslm.layers.cross_entropy import AdaptiveCrossEntropy, ProjectionCrossEntropy, SampledCrossEntropy
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.embedding import Embedding
 from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.sampled import SampledSoftmax
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -95,8 +98,25 @@ def build_model(
             name=name,
         )(x, resets=starts)
         x = dropout(x, config.output_dropout, f"output_dropout_{number}")  # [B, T, H]
-    logits = keras.layers.Dense(vocab_size, kernel_initializer=uniform("logits/kernel"), name="logits")(x)
+    logits = _projection(config, vocab_size, uniform, seed)(x)
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
+
+
+def _projection(
+    config: ModelConfig, vocab_size: int, uniform: Callable[[str], SeededUniform], seed: int
+) -> keras.layers.Layer:
+    """The layer `logits`: its weights are those of `keraslm.checkpoint.weight_shapes`."""
+    if config.softmax == "adaptive":
+        names = ["head_kernel"]
+        for cluster in range(len(config.cluster_ends)):
+            names += [f"tail_{cluster}_projection", f"tail_{cluster}_kernel"]
+        initializers = {name: uniform(f"logits/{name}") for name in names}
+        return AdaptiveSoftmax(vocab_size, config.cluster_ends, initializers, name="logits")
+    if config.softmax == "sampled":
+        return SampledSoftmax(
+            vocab_size, config.num_sampled, uniform("logits/kernel"), seed=_seed_of(seed, "logits"), name="logits"
+        )
+    return keras.layers.Dense(vocab_size, kernel_initializer=uniform("logits/kernel"), name="logits")
 
 
 def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Model:
@@ -112,7 +132,9 @@ def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Mode
     """
     projection = model.get_layer("logits")
     targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
-    cross_entropy = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")
+    kinds = {AdaptiveSoftmax: AdaptiveCrossEntropy, SampledSoftmax: SampledCrossEntropy}
+    kind: Any = kinds.get(type(projection), ProjectionCrossEntropy)
+    cross_entropy = kind(projection, product_dtype, name="cross_entropy")
     nats = cross_entropy([projection.input, targets])
     return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 

@@ -9,12 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import keras
+from numpy.typing import NDArray
 
 from keraslm import callbacks
+from keraslm.clusters import choose_cutoffs, describe_clusters
 from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.dataset import WindowDataset
+from keraslm.errors import ConfigError
 from keraslm.layers.kernels.dispatch import describe_lstm
 from keraslm.losses import SequenceLoss
 from keraslm.machine import check_dtype, keep_freed_memory
@@ -27,7 +31,7 @@ from keraslm.text.corpus import Text, open_texts
 from keraslm.text.counts import TextCounts
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
-from keraslm.text.store import EncodedText
+from keraslm.text.store import EncodedText, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 
@@ -67,6 +71,7 @@ def train_run(
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
     check_free(folder, overwrite)
     corpus = _read_corpus(config, say, show=bool(_verbosity(verbose)))
+    config = _with_clusters(config, corpus, say)
     backend = keras.backend.backend()
     run = Run.create(folder, config, corpus.tokenizer, backend, overwrite)
     say(f"run       {run.path} on {backend}")
@@ -96,7 +101,8 @@ def compiled_model(config: Config, vocab_size: int) -> keras.Model:
     resets = config.data.documents != "none"
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
     model = nats_model(network, train.dtype)
-    model.get_layer("embedding").sparse_gradient = True  # which this optimizer takes
+    for layer in (network.get_layer("embedding"), network.get_layer("logits")):
+        layer.sparse_gradient = True  # which this optimizer takes
     model.compile(
         optimizer=ClippedSGD(train.learning_rate, train.clip_norm or None),
         loss=SequenceLoss(config.train.average_across_timesteps, config.train.average_across_batch),
@@ -142,9 +148,22 @@ def run_callbacks(
     return chosen
 
 
+def _with_clusters(config: Config, corpus: _Corpus, say: Say) -> Config:
+    """The configuration with the clusters of an adaptive softmax chosen, where they are not given."""
+    if config.model.softmax != "adaptive":
+        return config
+    counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
+    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.units)
+    if ends[-1] >= len(counts):
+        raise ConfigError(f"--cutoffs {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
+    say(f"softmax   adaptive: {describe_clusters(counts, ends)}")
+    return config.replace(cutoffs=",".join(map(str, ends)))
+
+
 @dataclass(frozen=True)
 class _Corpus:
     tokenizer: Tokenizer
+    ids: NDArray[Any]
     train: Windows
     valid: Windows | None
     valid_counts: TextCounts | None
@@ -162,9 +181,10 @@ def _read_corpus(config: Config, say: Say, show: bool) -> _Corpus:
     encoded = encoder.encode(train, tokenizer)
     windows = _windows("train", encoded, tokenizer, config, say)
     if valid is None:
-        return _Corpus(tokenizer, windows, None, None)
+        return _Corpus(tokenizer, encoded.ids, windows, None, None)
     held_out = encoder.encode(valid, tokenizer)
-    return _Corpus(tokenizer, windows, _windows("valid", held_out, tokenizer, config, say), held_out.counts)
+    valid_windows = _windows("valid", held_out, tokenizer, config, say)
+    return _Corpus(tokenizer, encoded.ids, windows, valid_windows, held_out.counts)
 
 
 def _origin(data: DataConfig, train: Text) -> str:

@@ -8,6 +8,11 @@ Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
               next_h0     float32  [L, N, H]   state after the last step: the next call's h0
               next_c0     float32  [L, N, H]
 
+A file with an adaptive softmax has one more of each, so that scoring computes only the clusters that it needs:
+
+    input     targets            int64    [N, T]      the token after each input
+    output    target_log_probs   float32  [N, T]      its log-probability
+
 Every metadata value is a string, as ONNX wants it.
 """
 
@@ -29,14 +34,24 @@ C0 = "c0"
 LOG_PROBS = "log_probs"
 NEXT_H0 = "next_h0"
 NEXT_C0 = "next_c0"
-INPUTS = (INPUT_IDS, H0, C0)
-OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0)
+TARGETS = "targets"
+TARGET_LOG_PROBS = "target_log_probs"
 
 BATCH = "batch"
 TIME = "time"
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = {"full": "1", "sampled": "1", "adaptive": "2"}  # by softmax
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
+
+
+def inputs(softmax: str) -> tuple[str, ...]:
+    """Names of a file's inputs, in order."""
+    return (INPUT_IDS, H0, C0, *((TARGETS,) if softmax == "adaptive" else ()))
+
+
+def outputs(softmax: str) -> tuple[str, ...]:
+    """Names of a file's outputs, in order."""
+    return (LOG_PROBS, NEXT_H0, NEXT_C0, *((TARGET_LOG_PROBS,) if softmax == "adaptive" else ()))
 
 
 @dataclass(frozen=True)
@@ -48,12 +63,13 @@ class ModelInfo:
         tokenizer: the whole `tokenizer.json`.
         tokenizer_sha256: of that text in UTF-8, hexadecimal.
         vocab_size: V.
-        unk_id: id of `<unk>`; a token with this id is out of vocabulary.
+        unk_id: id of `<unk>`; a token with this id is out of vocabulary. -1 where every text can be said without it.
         bos_id: id that a text starts from; the same as `eos_id`.
-        eos_id: id of `<eos>`, which ends each line.
+        eos_id: id of the symbol that ends each line.
         num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
         valid_perplexity: of the run's last epoch, counted in the training's windows; NaN without a validation text.
         config: the run's configuration, JSON.
+        softmax: `"full"`, `"sampled"` (the same graph) or `"adaptive"`; files from before this key are full.
     """
 
     keraslm_version: str
@@ -68,10 +84,13 @@ class ModelInfo:
     embedding_dim: int
     valid_perplexity: float = math.nan
     config: str = "{}"
+    softmax: str = "full"
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and string values for the file."""
-        return {"format_version": str(FORMAT_VERSION)} | {k: str(v) for k, v in dataclasses.asdict(self).items()}
+        return {"format_version": FORMAT_VERSIONS[self.softmax]} | {
+            k: str(v) for k, v in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
@@ -85,10 +104,14 @@ class ModelInfo:
                 f"{where}: an ONNX model, but not one of keraslm's (its metadata have no keraslm_version). "
                 "Make one with: keraslm export model.onnx"
             )
-        if metadata["format_version"] != str(FORMAT_VERSION):
+        softmax = metadata.get("softmax", "full")
+        if metadata["format_version"] != FORMAT_VERSIONS.get(softmax):
+            known = " and ".join(sorted(set(FORMAT_VERSIONS.values())))
             raise ModelFileError(
-                f"{where}: format version {metadata['format_version']}, but this keraslm reads {FORMAT_VERSION}."
+                f"{where}: format version {metadata['format_version']} with a softmax {softmax!r}, but this keraslm "
+                f"reads {known}."
             )
+        metadata = {**metadata, "softmax": softmax}
         values: dict[str, Any] = {}
         kinds = {"int": int, "float": float, "str": str}
         for field in dataclasses.fields(cls):

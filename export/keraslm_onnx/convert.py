@@ -101,12 +101,13 @@ def convert(run: Run, output: Path) -> dict[str, Any]:
     from keraslm_onnx.verify import check_structure, compare
 
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    proto = _to_onnx(build_graph(run.config.model, run.tokenizer.vocab_size, weights))
+    config = run.config.model
+    proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights), config.softmax)
     onnx.helper.set_model_props(proto, model_info(run).to_metadata())
     onnx.checker.check_model(proto, full_check=True)
-    check_structure(proto, run.config.model.num_layers)
+    check_structure(proto, config.num_layers, config.softmax)
     data = proto.SerializeToString()
-    report = compare(run, data) | {"lstm_nodes": run.config.model.num_layers}
+    report = compare(run, data) | {"lstm_nodes": config.num_layers}
     output.write_bytes(data)
     return report
 
@@ -128,10 +129,11 @@ def model_info(run: Run) -> ModelInfo:
         embedding_dim=model.embedding_size,
         valid_perplexity=float(epochs[-1].get("val_perplexity", "nan")) if epochs else float("nan"),
         config=json.dumps(run.config.to_dict()),
+        softmax=model.softmax,
     )
 
 
-def _to_onnx(model: Any) -> Any:
+def _to_onnx(model: Any, softmax: str) -> Any:
     """Trace a twin and name its inputs, outputs and free axes as the contract does."""
     import tensorflow as tf
     import tf2onnx
@@ -140,14 +142,17 @@ def _to_onnx(model: Any) -> Any:
     signature = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in model.inputs]
     # Keys in sorted order, because tf2onnx gives back a function's outputs in the order of its structured names.
     function = tf.function(
-        lambda *inputs: dict(zip("abc", model(list(inputs)), strict=True)), input_signature=signature
+        lambda *inputs: dict(zip("abcd", model(list(inputs)), strict=False)), input_signature=signature
     )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
     _order(proto.graph)
-    _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True)))
+    inputs, outputs = contract.inputs(softmax), contract.outputs(softmax)
+    _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), outputs, strict=True)))
     state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
     ids = [contract.BATCH, contract.TIME]
-    shapes = dict(zip(contract.INPUTS + contract.OUTPUTS, _shapes(ids, state, model.outputs[0].shape[-1]), strict=True))
+    shapes = dict.fromkeys((*inputs, *outputs), state)
+    shapes |= dict.fromkeys((contract.INPUT_IDS, contract.TARGETS, contract.TARGET_LOG_PROBS), ids)
+    shapes[contract.LOG_PROBS] = [*ids, model.outputs[0].shape[-1]]
     for value in (*proto.graph.input, *proto.graph.output):
         value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shapes[value.name]))
     del proto.graph.value_info[:]
@@ -191,10 +196,6 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
     for value in (*graph.initializer, *graph.output):
         value.name = names[value.name]
-
-
-def _shapes(ids: list[Any], state: list[Any], vocab_size: int) -> list[list[Any]]:
-    return [ids, state, state, [*ids, vocab_size], state, state]
 
 
 def _main(run: str, output: str) -> None:

@@ -113,7 +113,7 @@ class Scorer:
         group: list[int] = []
         for i in order:
             steps = min(len(ids[i]), _STEPS)
-            if group and (len(group) + 1) * steps * self.session.info.vocab_size > _CELLS:
+            if group and (len(group) + 1) * steps * self.session.cells > _CELLS:
                 yield group
                 group = []
             group.append(i)
@@ -153,12 +153,12 @@ class Scorer:
     ) -> tuple[NDArray[np.float64], State]:
         """Log-probability of each target, `(N, T)`, in pieces that one call can hold, and the state after the last."""
         rows, length = inputs.shape
-        steps = max(1, min(_STEPS, _CELLS // (rows * self.session.info.vocab_size)))
+        steps = max(1, min(_STEPS, _CELLS // (rows * self.session.cells)))
         parts = []
         for start in range(0, length, steps):
             part = slice(start, start + steps)
-            log_probs, state = self.session.run(inputs[:, part], state)  # [N, T, V]
-            parts.append(np.take_along_axis(log_probs, targets[:, part, None], axis=2)[:, :, 0])
+            logprobs, state = self.session.target_logprobs(inputs[:, part], targets[:, part], state)  # [N, T]
+            parts.append(logprobs)
         return np.concatenate(parts, axis=1).astype(np.float64), state
 
     def _line_score(self, line: str, ids: Ids, logprobs: NDArray[np.float64]) -> LineScore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,56 @@ class ModelSession:
         """
         ids = np.asarray(ids)
         self._check_input(ids, state)
-        feed = dict(zip(contract.INPUTS, (ids.astype(np.int64), state.h, state.c), strict=True))
-        log_probs, h, c = self._session.run(list(contract.OUTPUTS), feed)
+        log_probs, h, c = self._call(contract.LOG_PROBS, ids, ids, state)
         return log_probs, State(h, c)
 
-    def _check_input(self, ids: NDArray[Any], state: State) -> None:
+    def target_logprobs(self, ids: Any, targets: Any, state: State) -> tuple[Floats, State]:
+        """Feed tokens and get the log-probability of one token after each.
+
+        With an adaptive softmax only the clusters that the targets lie in are computed.
+
+        Args:
+            ids: integers of shape `(N, T)`, at least one row and one step.
+            targets: of the same shape.
+            state: of N rows, from `zero_state` or an earlier call.
+
+        Returns:
+            log-probabilities (natural logarithm), float32 `(N, T)`, and the state after the last step.
+
+        Raises:
+            InputError: a wrong shape, no tokens, or an id outside the vocabulary.
+        """
+        ids, targets = np.asarray(ids), np.asarray(targets)
+        self._check_input(ids, state)
+        self._check_ids(targets)
+        if targets.shape != ids.shape:
+            raise InputError(
+                f"Targets of shape {targets.shape} for token ids of shape {ids.shape}; they must be equal."
+            )
+        if self.info.softmax == "adaptive":
+            found, h, c = self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
+        else:
+            log_probs, h, c = self._call(contract.LOG_PROBS, ids, targets, state)
+            found = np.take_along_axis(log_probs, targets[..., None], axis=2)[..., 0]
+        return found, State(h, c)
+
+    @cached_property
+    def cells(self) -> int:
+        """Numbers that a token of a call is reckoned to take in memory: a row of logits, by far the most."""
+        if self.info.softmax != "adaptive":
+            return self.info.vocab_size
+        ends = self.info.configuration(str(self.path))[1].model.cluster_ends
+        return min(self.info.vocab_size, 4 * ends[0])  # the head for each, and the clusters for the few
+
+    def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> list[Floats]:
+        names = contract.inputs(self.info.softmax)
+        values = (ids.astype(np.int64), state.h, state.c, targets.astype(np.int64))
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = len(names) > 3
+        feed = dict(zip(names, values, strict=False))
+        return list(self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed, options))
+
+    def _check_ids(self, ids: NDArray[Any]) -> None:
         # onnxruntime aborts the process on an empty batch, and reads id -1 as the vocabulary's last word.
         if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
             raise InputError(
@@ -100,6 +146,9 @@ class ModelSession:
         if low < 0 or high >= self.info.vocab_size:
             bad = low if low < 0 else high
             raise InputError(f"Token id {bad} is outside the vocabulary of 0 to {self.info.vocab_size - 1}.")
+
+    def _check_input(self, ids: NDArray[Any], state: State) -> None:
+        self._check_ids(ids)
         expected = (self.info.num_layers, len(ids), self.info.hidden_size)
         for name, value in ((contract.H0, state.h), (contract.C0, state.c)):
             if value.shape != expected or value.dtype != np.float32:
@@ -112,7 +161,7 @@ class ModelSession:
         info, shapes = self.info, {}
         for value in (*self._session.get_inputs(), *self._session.get_outputs()):
             shapes[value.name] = value.shape
-        if tuple(shapes) != contract.INPUTS + contract.OUTPUTS:
+        if tuple(shapes) != contract.inputs(info.softmax) + contract.outputs(info.softmax):
             raise ModelFileError(
                 f"{self.path}: inputs and outputs {', '.join(shapes)} are not those of a keraslm model."
             )

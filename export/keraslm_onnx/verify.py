@@ -16,12 +16,12 @@ TOLERANCE = 1e-4  # nats, on a log-probability; float32 differences of these gra
 SHAPES = ((1, 1), (1, 40), (3, 7), (8, 20))  # rows x steps
 
 
-def check_structure(proto: Any, num_layers: int) -> None:
+def check_structure(proto: Any, num_layers: int, softmax: str = "full") -> None:
     """One `LSTM` node a layer, no control flow, the contract's names, every weight finite.
 
     Args:
         proto: an `onnx.ModelProto`.
-        num_layers: of the trained network.
+        num_layers, softmax: of the trained network.
 
     Raises:
         ExportError: naming what was found.
@@ -36,7 +36,7 @@ def check_structure(proto: Any, num_layers: int) -> None:
             f"{num_layers} LSTM nodes and no control flow. Not published."
         )
     found = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
-    if found != (contract.INPUTS, contract.OUTPUTS):
+    if found != (contract.inputs(softmax), contract.outputs(softmax)):
         raise ExportError(f"The converted graph has inputs and outputs {found}, not those of the contract.")
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -63,10 +63,13 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> dict[str, An
     largest = chunked = 0.0
     for batch, steps in SHAPES:
         ids = rng.integers(0, run.tokenizer.vocab_size, (batch, 2 * steps))
-        whole, first, second = _onnx_answers(session, run, ids, steps)
+        whole, first, second, of_targets = _onnx_answers(session, run, ids, steps)
         expected = _keras_answers(run, ids, steps)
         largest = _worst(largest, _difference(np.concatenate([first, second], axis=1), expected))
         chunked = _worst(chunked, _difference(whole[:, steps:], second))
+        if of_targets is not None:
+            picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
+            largest = _worst(largest, _difference(of_targets[:, :-1], picked))
     if not _worst(largest, chunked) <= tolerance:
         raise ExportError(
             f"The exported graph differs from Keras: largest difference {largest:.3g} nats, state carried in chunks "
@@ -98,18 +101,24 @@ def _keras_answers(run: Run, ids: NDArray[Any], steps: int) -> NDArray[Any]:
     )
 
 
-def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], ...]:
-    """One pass over all `(N, 2T, V)`, and the two halves: the first in one call, the second a step a call."""
+def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[Any, ...]:
+    """One pass over all `(N, 2T, V)`, and the two halves: the first in one call, the second a step a call.
+
+    For an adaptive softmax also the log-probability of each next id in the one pass, `(N, 2T)`; else None.
+    """
     model = run.config.model
     zero = np.zeros((model.num_layers, len(ids), model.units), np.float32)
+    inputs, outputs = contract.inputs(model.softmax), contract.outputs(model.softmax)
 
     def call(part: NDArray[Any], h: NDArray[Any], c: NDArray[Any]) -> list[NDArray[Any]]:
-        return list(session.run(list(contract.OUTPUTS), dict(zip(contract.INPUTS, (part, h, c), strict=True))))
+        return list(
+            session.run(list(outputs), dict(zip(inputs, (part, h, c, np.roll(part, -1, axis=1)), strict=False)))
+        )
 
-    whole, _, _ = call(ids, zero, zero)
-    first, h, c = call(ids[:, :steps], zero, zero)
+    whole, _, _, *of_targets = call(ids, zero, zero)
+    first, h, c, *_ = call(ids[:, :steps], zero, zero)
     second = []
     for t in range(steps, 2 * steps):
-        log_probs, h, c = call(ids[:, t : t + 1], h, c)
+        log_probs, h, c, *_ = call(ids[:, t : t + 1], h, c)
         second.append(log_probs)
-    return whole, first, np.concatenate(second, axis=1)
+    return whole, first, np.concatenate(second, axis=1), of_targets[0] if of_targets else None

@@ -50,3 +50,19 @@ class ProjectionCrossEntropy(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProjectionCrossEntropy:
         return cls(keras.saving.deserialize_keras_object(config.pop("projection")), **config)
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class AdaptiveCrossEntropy(ProjectionCrossEntropy):
+    """The same for an `AdaptiveSoftmax`: each cluster is computed for the tokens whose targets lie in it."""
+
+    def call(self, inputs: Any) -> Any:
+        return self.projection.nats(*inputs, self.product_dtype)
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class SampledCrossEntropy(ProjectionCrossEntropy):
+    """The same for a `SampledSoftmax`: an estimate in training, exact elsewhere."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.projection.nats(*inputs, self.product_dtype, training)

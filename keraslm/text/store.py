@@ -27,6 +27,7 @@ from keraslm.text.encoders import Ids
 
 FORMAT_VERSION = 1
 _BUFFER = 1 << 20  # bytes
+_CHUNK = 1 << 22  # tokens
 
 Part = tuple[Ids, TextCounts, int]
 
@@ -99,6 +100,14 @@ def open_encoded(folder: Path, name: str) -> EncodedText:
         return EncodedText(name, ids, counts, int(header["replaced"]), folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TextError(f"{folder}: a damaged entry of the cache ({error}). Remove this folder.") from error
+
+
+def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
+    """How often each id stands in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
+    counts = np.zeros(vocab_size, np.int64)
+    for start in range(0, len(ids), _CHUNK):
+        counts += np.bincount(ids[start : start + _CHUNK], minlength=vocab_size)
+    return counts
 
 
 def default_cache() -> Path:

@@ -12,6 +12,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 LEVELS = [
     # Plain Python.
     {"keraslm.errors", "keraslm.perplexity", "keraslm.atomic"},
+    {"keraslm.clusters"},
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend"},
     # Text: NumPy and tokenizers.
@@ -33,8 +34,9 @@ LEVELS = [
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
     {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
+    {f"keraslm.layers.kernels.adaptive_{backend}" for backend in BACKENDS},
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
-    {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "dropout", "embedding")},
+    {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
     {"keraslm.model", "keraslm.optimizer"},
     {"keraslm.callbacks"},
     {"keraslm.training", "keraslm.evaluation"},

@@ -129,6 +129,7 @@ def test_metadata_describe_the_run(proto, tiny_run):
         "num_layers": "1",
         "hidden_size": "8",
         "embedding_dim": "6",
+        "softmax": "full",
     }
 
 

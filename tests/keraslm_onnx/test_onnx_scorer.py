@@ -106,10 +106,15 @@ def test_the_limits_of_these_tests_are_those_of_the_module():
     assert min(scorer._CELLS, scorer._STEPS, scorer._LINES) >= 256
 
 
+def watch(session, monkeypatch, shapes):
+    """Note the shape of every call."""
+    call = session.target_logprobs
+    monkeypatch.setattr(session, "target_logprobs", lambda ids, *rest: shapes.append(ids.shape) or call(ids, *rest))
+
+
 def test_a_line_of_thousands_of_words_is_scored_in_chunks(by_history, context, monkeypatch):
     longest = []
-    run = by_history.session.run
-    monkeypatch.setattr(by_history.session, "run", lambda ids, state: longest.append(ids.shape) or run(ids, state))
+    watch(by_history.session, monkeypatch, longest)
     line = "the cat sat dog " * 700
     (found,) = by_history.logprobs([line], context)
     np.testing.assert_allclose(found, expected(BY_HISTORY, [ids_of(line)])[0], rtol=1e-5)
@@ -118,8 +123,7 @@ def test_a_line_of_thousands_of_words_is_scored_in_chunks(by_history, context, m
 
 def test_a_call_never_holds_more_cells_than_allowed(by_history, monkeypatch):
     shapes = []
-    run = by_history.session.run
-    monkeypatch.setattr(by_history.session, "run", lambda ids, state: shapes.append(ids.shape) or run(ids, state))
+    watch(by_history.session, monkeypatch, shapes)
     monkeypatch.setattr(scorer, "_CELLS", 300)
     by_history.logprobs(["the cat sat"] * 100 + ["the " * 200])
     assert max(rows * steps * 6 for rows, steps in shapes) <= 300

@@ -161,7 +161,7 @@ def test_a_graph_without_the_vocabulary_axis_is_refused(tmp_path):
     ]
     nodes = [
         helper.make_node("Identity", [source], [target])
-        for source, target in zip(contract.INPUTS, contract.OUTPUTS, strict=True)
+        for source, target in zip(contract.inputs("full"), contract.outputs("full"), strict=True)
     ]
     graph = helper.make_graph(nodes, "flat", [x, h, c], outputs)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", contract.OPSET)], ir_version=8)

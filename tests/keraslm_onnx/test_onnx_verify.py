@@ -16,7 +16,7 @@ from keraslm_onnx import contract
 from keraslm_onnx.verify import check_structure, compare
 
 
-def model(nodes, inputs=contract.INPUTS, outputs=contract.OUTPUTS, initializers=()) -> onnx.ModelProto:
+def model(nodes, inputs=contract.inputs("full"), outputs=contract.outputs("full"), initializers=()) -> onnx.ModelProto:
     """A graph that need not compute anything: the structure alone is looked at."""
     values = [
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names] for names in (inputs, outputs)
@@ -51,11 +51,11 @@ def test_control_flow_is_refused(kind):
 @pytest.mark.parametrize(
     ("inputs", "outputs"),
     [
-        (("ids", "h0", "c0"), contract.OUTPUTS),
-        (("input_ids", "c0", "h0"), contract.OUTPUTS),
-        (contract.INPUTS, ("Identity:0", "next_h0", "next_c0")),
-        (contract.INPUTS, ("log_probs", "next_c0", "next_h0")),
-        (contract.INPUTS[:1], contract.OUTPUTS),
+        (("ids", "h0", "c0"), contract.outputs("full")),
+        (("input_ids", "c0", "h0"), contract.outputs("full")),
+        (contract.inputs("full"), ("Identity:0", "next_h0", "next_c0")),
+        (contract.inputs("full"), ("log_probs", "next_c0", "next_h0")),
+        (contract.inputs("full")[:1], contract.outputs("full")),
     ],
 )
 def test_names_or_an_order_that_are_not_the_contracts_are_refused(inputs, outputs):

@@ -14,11 +14,21 @@ from keraslm.layers.kernels.pieces import rows_of_a_piece
 Tensor = Any
 
 
-def cross_entropy(hidden: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor, product_dtype: str = "float32") -> Any:
-    """`dispatch.cross_entropy` for tensors of TensorFlow."""
+def cross_entropy(
+    hidden: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    product_dtype: str = "float32",
+    largest: int | None = None,
+) -> Any:
+    """`dispatch.cross_entropy` for tensors of TensorFlow.
+
+    `largest` is the greatest number of tokens that there can be, for a graph that does not know how many there are.
+    """
     low = tf.bfloat16 if product_dtype == "bfloat16" else hidden.dtype
     ids = tf.reshape(tf.cast(targets, tf.int32), (-1,))
-    size = hidden.shape[:2].num_elements()
+    size: Any = hidden.shape[:2].num_elements() or largest
     rows = rows_of_a_piece(size, bias.shape[0]) if size else None  # None: unknown, all at once
 
     @tf.custom_gradient

@@ -52,6 +52,28 @@ def cross_entropy(hidden: Any, kernel: Any, bias: Any, targets: Any, product_dty
     return _of_backend("cross_entropy")(hidden, *_tensors(kernel, bias), targets, product_dtype)
 
 
+def adaptive_cross_entropy(
+    hidden: Any, head: Any, tails: Any, targets: Any, ends: tuple[int, ...], product_dtype: str = "float32"
+) -> Any:
+    """Negative log-likelihood of each target under an adaptive softmax; a cluster is computed for its own tokens only.
+
+    Args:
+        hidden: `(B, T, H)`.
+        head: kernel `(H, ends[0] + clusters)` and bias; the last entries stand for the clusters.
+        tails: of each cluster its projection `(H, d)`, kernel `(d, words)` and bias `(words,)`.
+        targets: token ids, `(B, T)`.
+        ends: id after the head, and after each cluster.
+        product_dtype: as in `lstm`; the softmax is float32.
+
+    Returns:
+        nats, `(B, T)`.
+    """
+    parts = [tuple(_tensors(*tail)) for tail in tails]
+    return _of_backend("adaptive_cross_entropy", "adaptive")(
+        hidden, tuple(_tensors(*head)), parts, targets, ends, product_dtype
+    )
+
+
 def describe_lstm(recurrent_dropout: float, product_dtype: str) -> str:
     """Which implementation of `lstm` a training will run, in words; why not cuDNN, where a GPU has it."""
     ours = f"{keras.backend.backend()}, our own passes"
@@ -67,6 +89,6 @@ def _tensors(*weights: Any) -> list[Any]:
     return [keras.ops.convert_to_tensor(w) for w in weights]
 
 
-def _of_backend(operation: str) -> Any:
-    module = importlib.import_module(f"{__package__}.{operation}_{keras.backend.backend()}")
+def _of_backend(operation: str, file: str = "") -> Any:
+    module = importlib.import_module(f"{__package__}.{file or operation}_{keras.backend.backend()}")
     return getattr(module, operation)

@@ -1,0 +1,83 @@
+"""Adaptive and sampled softmax from training to scores: every path gives the same numbers."""
+
+import contextlib
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+
+import keraslm
+import keraslm_onnx
+from keraslm.errors import InputError
+from keraslm_onnx.sampler import Sampling, generate
+from tests.support.tiny import FIELDS
+
+KINDS = {"adaptive": {"cutoffs": "6,14"}, "sampled": {"num_sampled": 40}}
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def exported(request, tmp_path_factory, tiny_folder):
+    """A run with another softmax, its model file, and what the export reported."""
+    folder = tmp_path_factory.mktemp(request.param)
+    fields = FIELDS | {"softmax": request.param, "num_layers": 2, **KINDS[request.param]}
+    texts = {"train": tiny_folder / "train.txt", "valid": tiny_folder / "valid.txt"}
+    with contextlib.chdir(folder):
+        run = keraslm.train(preset="small", run=folder / "run", verbose=0, say=lambda _: None, **texts, **fields)
+    return run, folder / "model.onnx", keraslm_onnx.export(run, folder / "model.onnx")
+
+
+def test_the_export_agrees_with_keras(exported):
+    _, _, report = exported
+    assert report["largest_difference"] < 1e-5 and report["chunked_difference"] < 1e-5
+    assert report["lstm_nodes"] == 2
+
+
+def test_the_graph_has_no_control_flow(exported):
+    nodes = Counter(node.op_type for node in onnx.load(exported[1]).graph.node)
+    assert nodes["LSTM"] == 2 and not {"Loop", "If", "Scan"} & nodes.keys()
+
+
+def test_scores_are_those_of_the_evaluation(exported, tiny_folder):
+    run, path, _ = exported
+    text = tiny_folder / "held-out.txt"
+    expected = keraslm.evaluate(run, text)
+    lines = text.read_text(encoding="utf-8").splitlines()
+    found = keraslm_onnx.summarize(keraslm_onnx.load(path).score_lines(lines, "document"))
+    assert found.nats == pytest.approx(expected.nats, rel=1e-5)
+    assert found.oov_nats == pytest.approx(expected.oov_nats, rel=1e-5)
+    assert (found.tokens, found.words, found.oovs) == (expected.tokens, expected.words, expected.oovs)
+
+
+def test_the_distribution_sums_to_one_and_holds_the_scores(exported):
+    session = keraslm_onnx.ModelSession(exported[1])
+    size = session.info.vocab_size
+    ids = np.random.default_rng(0).integers(0, size, (3, 9))
+    for targets in (np.roll(ids, -1, axis=1), np.zeros_like(ids), np.full_like(ids, size - 1)):  # clusters empty, too
+        log_probs, after = session.run(ids, session.zero_state(3))
+        np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
+        found, state = session.target_logprobs(ids, targets, session.zero_state(3))
+        np.testing.assert_allclose(found, np.take_along_axis(log_probs, targets[..., None], 2)[..., 0], atol=1e-5)
+        np.testing.assert_array_equal(state.h, after.h)
+
+
+def test_text_is_generated(exported):
+    tokens = list(generate(keraslm_onnx.ModelSession(exported[1]), "the", 5, Sampling(seed=1), stop_at_eos=False))
+    assert len(tokens) == 5
+
+
+def test_targets_are_checked(exported):
+    session = keraslm_onnx.ModelSession(exported[1])
+    with pytest.raises(InputError, match="outside the vocabulary"):
+        session.target_logprobs([[0]], [[session.info.vocab_size]], session.zero_state(1))
+    with pytest.raises(InputError, match="they must be equal"):
+        session.target_logprobs([[0]], [[0, 1]], session.zero_state(1))
+
+
+def test_show_lists_the_weights(exported):
+    from keraslm.checkpoint import read_weights, weight_shapes
+
+    run = exported[0]
+    shapes = weight_shapes(run.config.model, run.tokenizer.vocab_size)
+    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    assert {name: value.shape for name, value in weights.items()} == shapes
