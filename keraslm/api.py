@@ -37,7 +37,7 @@ def train(
     """Train a language model.
 
     Args:
-        preset: `"tiny"`, `"small"`, `"medium"` or `"large"`.
+        preset: `"tiny"`, `"small"`, `"medium"`, `"large"`, `"char"` or `"byte"`.
         backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND` or the first one installed.
         run: folder to make; None makes `runs/<date>-<time>`.
         overwrite: replace a run that is already there.

@@ -17,6 +17,7 @@ from keraslm.commands.export import export
 from keraslm.commands.generate import generate
 from keraslm.commands.score import score
 from keraslm.commands.show import show
+from keraslm.commands.tokenize import tokenize
 from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
 from keraslm.text.files import STDIN
@@ -31,7 +32,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
 )
-VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, generate, show)
+VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, generate, tokenize, show)
 for _order, _verb in enumerate(VERBS):
     app.command(_verb, sort_key=_order)
 

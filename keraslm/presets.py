@@ -7,6 +7,18 @@ from typing import Any
 from keraslm.config import Config
 from keraslm.errors import ConfigError
 
+_SPELLING: dict[str, Any] = {
+    "units": 512,
+    "embedding_dim": 64,
+    "output_dropout": 0.4,
+    "batch_size": 32,
+    "num_steps": 64,
+    "epochs": 20,
+    "lr_decay": 0.7,
+    "lr_decay_from": 12,
+    "init_scale": 0.05,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # A first model in about a minute on two cores. Sizes and schedule are ours, found on the embedded corpus.
     "tiny": {
@@ -19,6 +31,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lowercase": True,
         "split_punctuation": True,
     },
+    # Characters and bytes: sizes and schedule are ours, found on tiny Shakespeare; see examples/shakespeare.
+    "char": {"tokenizer": "char", "vocab_size": 1000, **_SPELLING},
+    "byte": {"tokenizer": "byte", **_SPELLING},
     # Zaremba et al. 2014, section 4.1, with the numbers of the PTB tutorial: 37.99 / 121.39 / 115.91.
     "small": {},
     # The same, "medium": 48.45 / 86.16 / 82.07.

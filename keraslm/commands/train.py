@@ -12,7 +12,7 @@ PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0
 
 def train(
     *,
-    preset: Literal["tiny", "small", "medium", "large"] = "tiny",
+    preset: Literal["tiny", "small", "medium", "large", "char", "byte"] = "tiny",
     backend: Literal["jax", "tensorflow", "torch"] | None = None,
     run: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -30,7 +30,7 @@ def train(
     ----------
     preset
         Configuration to start from: tiny is a first model in a minute or two; small, medium and large are those of
-        Zaremba et al. 2014.
+        Zaremba et al. 2014; char and byte spell their text.
     backend
         Keras backend. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
     run

@@ -78,6 +78,10 @@ class Encoder:
             write_encoded(folder, self._parts(text, tokenizer, self._workers), tokenizer.vocab_size)
         return open_encoded(folder, text.name)
 
+    def jobs(self, text: Text, tokenizer: Tokenizer) -> Iterator[Part]:
+        """A text's parts as they are encoded, for whoever needs no stream: ids, size, and lines that were not UTF-8."""
+        return self._parts(text, tokenizer, workers=0 if text.size() < self._large else self._workers)
+
     def _train(self, text: Text, config: DataConfig, workers: int) -> Tokenizer:
         with meter("counting", text.size(), self._show) as advance:
             blocks = text.blocks(advance)

@@ -118,6 +118,16 @@ class Tokenizer:
         """Ids of an unfinished line: nothing at its end. Shape `(tokens,)`."""
         return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(text)), False)])
 
+    def split(self, line: str) -> list[tuple[int, str]]:
+        """The tokens of a line without its end: id, and the part of the line that it stands for.
+
+        Example:
+            >>> tokenizer.split("the bird")
+            [(2, 'the'), (5, 'bird')]
+        """
+        encoded = self._backend.encode(line, add_special_tokens=False)
+        return [(number, line[start:end]) for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens of one line; words stand one blank apart, an unfinished character is U+FFFD.
 

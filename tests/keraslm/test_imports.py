@@ -46,7 +46,7 @@ LEVELS = [
     {"keraslm_onnx.convert"},
     # The command line.
     {"keraslm.commands.flags"},
-    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "generate", "show")},
+    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "generate", "tokenize", "show")},
     {"keraslm.cli"},
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}

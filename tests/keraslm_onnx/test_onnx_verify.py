@@ -15,8 +15,10 @@ from keraslm.errors import ExportError
 from keraslm_onnx import contract
 from keraslm_onnx.verify import check_structure, compare
 
+INPUTS, OUTPUTS = contract.inputs("full"), contract.outputs("full")
 
-def model(nodes, inputs=contract.inputs("full"), outputs=contract.outputs("full"), initializers=()) -> onnx.ModelProto:
+
+def model(nodes, inputs=INPUTS, outputs=OUTPUTS, initializers=()) -> onnx.ModelProto:
     """A graph that need not compute anything: the structure alone is looked at."""
     values = [
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names] for names in (inputs, outputs)

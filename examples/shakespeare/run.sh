@@ -1,0 +1,20 @@
+#!/bin/sh
+# Train a character or a byte model on tiny Shakespeare and measure it on the text's last tenth.
+#     sh examples/shakespeare/run.sh char|byte INPUT.txt[.gz]
+set -eu
+preset=$1
+work=runs/shakespeare
+mkdir -p $work
+python3 - "$2" $work <<'EOF'
+import gzip, pathlib, sys
+data = pathlib.Path(sys.argv[1]).read_bytes()
+text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+cut = text.index(b"\n", len(text) * 9 // 10) + 1  # at nine tenths, at the end of a line
+for name, part in (("train", text[:cut]), ("valid", text[cut:])):
+    pathlib.Path(sys.argv[2], name + ".txt").write_bytes(part)
+EOF
+keraslm train --preset "$preset" --data $work --backend torch --dtype bfloat16 --run $work/"$preset" --progress line
+keraslm evaluate $work/"$preset" $work/valid.txt --backend torch
+keraslm export $work/"$preset".onnx --run $work/"$preset"
+keraslm score $work/"$preset".onnx $work/valid.txt --level summary --context document
+keraslm generate $work/"$preset".onnx "ROMEO:" --temperature 0.8 --seed 1 --max-tokens 300 --through-lines

@@ -1,0 +1,162 @@
+"""`keraslm tokenize`"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from keraslm.commands.flags import NO_DATA, DataFlags, TextName, given
+from keraslm.errors import UsageError
+
+
+def tokenize(
+    *files: TextName,
+    using: Annotated[Path | None, Parameter(name="--with")] = None,
+    output: Path | None = None,
+    level: Literal["line", "token", "summary", "oovs"] = "line",
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    data_flags: DataFlags = NO_DATA,
+) -> None:
+    """Train a tokenizer, and show how it splits a text.
+
+    keraslm tokenize --train train.txt --tokenizer bpe --vocab-size 5000 --output tokenizer.json text.txt
+
+    keraslm tokenize --with runs/latest text.txt
+
+    Without --train the tokenizer is the one of --with, or the file that --tokenizer names.
+
+    Parameters
+    ----------
+    files
+        Texts to split, plain or compressed; - reads standard input. Not needed with --output.
+    using
+        Take the tokenizer of a run folder, of a model file, or of a file as --tokenizer takes it.
+    output
+        Write the tokenizer as a tokenizer.json.
+    level
+        line prints a row a line, its tokens one blank apart; token a row a token; summary the size of the text in every
+        unit; oovs each unknown part of the text with its count, most frequent first.
+    as_json
+        Print the summary as one JSON object.
+    """
+    from keraslm.text.encoding import Encoder
+    from keraslm.text.files import STDIN, TextFiles
+
+    if as_json and level != "summary":
+        raise UsageError("--json prints the summary: add --level summary.")
+    fields = given(data_flags)
+    tokenizer = _tokenizer(using, fields)
+    if output is not None:
+        _write(output, tokenizer.to_json())
+        if not files:
+            print(f"done      {output}: {tokenizer.vocab_size:,} tokens")
+            return
+    text = TextFiles(files or (STDIN,), fields.get("errors", "strict"))
+    if level == "summary":
+        encoder = Encoder(fields.get("cache", ""), show=True)
+        text.spool(encoder.cache)
+        facts = _summary(tokenizer, encoder.jobs(text, tokenizer))
+        lines: Any = [json.dumps(facts)] if as_json else _as_rows(facts)
+    else:
+        lines = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
+    for line in lines:
+        print(line)
+
+
+def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Any:
+    from keraslm.config import TOKENIZERS, DataConfig
+    from keraslm.text.corpus import open_texts
+    from keraslm.text.encoding import Encoder
+    from keraslm.text.files import TextFiles
+    from keraslm.text.importing import import_tokenizer
+
+    config = DataConfig(**fields)
+    to_train = bool(config.train or config.data)
+    if using is not None:
+        if to_train or "tokenizer" in fields:
+            raise UsageError("--with takes a tokenizer that is there; leave --train, --data and --tokenizer out.")
+        return _existing(using, fields)
+    if config.tokenizer not in TOKENIZERS:
+        return import_tokenizer(config)
+    if not to_train:
+        raise UsageError("Which tokenizer? Give --with RUN_OR_FILE, or --train TEXT to train one.")
+    train, _ = open_texts(config)
+    encoder = Encoder(config.cache, show=True)
+    if isinstance(train, TextFiles):
+        train.spool(encoder.cache)
+    return encoder.tokenizer(train, config)
+
+
+def _existing(path: Path, fields: dict[str, Any]) -> Any:
+    if path.is_dir():
+        from keraslm.run import Run
+
+        return Run.open(path).tokenizer
+    if path.suffix == ".onnx":
+        from keraslm_onnx.session import ModelSession
+
+        return ModelSession(path, "cpu").tokenizer
+    from keraslm.config import DataConfig
+    from keraslm.text.importing import import_tokenizer
+
+    return import_tokenizer(DataConfig(**fields | {"tokenizer": str(path)}))
+
+
+def _write(path: Path, text: str) -> None:
+    from keraslm.atomic import atomic_path
+
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def _line_rows(tokenizer: Any, text: Any) -> Iterator[str]:
+    yield "sentence_id\ttokens\toovs\ttext"
+    for number, line in enumerate(text, 1):
+        ids = tokenizer.encode_lines([line])[0]
+        oovs = int((ids == tokenizer.unk_id).sum())
+        yield f"{number}\t{len(ids)}\t{oovs}\t{' '.join(tokenizer.tokens(ids))}"
+
+
+def _token_rows(tokenizer: Any, text: Any) -> Iterator[str]:
+    yield "sentence_id\ttoken_id\ttoken\tid"
+    for number, line in enumerate(text, 1):
+        ids = tokenizer.encode_lines([line])[0]
+        for place, (token, number_of_token) in enumerate(zip(tokenizer.tokens(ids), ids, strict=True), 1):
+            yield f"{number}\t{place}\t{token}\t{number_of_token}"
+
+
+def _oov_rows(tokenizer: Any, text: Any) -> Iterator[str]:
+    counts: Counter[str] = Counter()
+    for line in text:
+        counts.update(part for number, part in tokenizer.split(line) if number == tokenizer.unk_id)
+    yield "count\toov"
+    for part, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        yield f"{count}\t{part.encode('unicode_escape').decode() if not part.isprintable() else part}"
+
+
+def _summary(tokenizer: Any, parts: Any) -> dict[str, Any]:
+    from keraslm.text.counts import TextCounts
+
+    counts = TextCounts()
+    for _, size, _ in parts:
+        counts = counts + size
+    inner = counts.tokens - counts.lines
+    return {
+        "vocabulary": tokenizer.vocab_size,
+        **vars(counts),
+        "oovs_per_token": counts.oovs / inner if inner else None,
+        "tokens_per_word": inner / counts.words if counts.words else None,
+        "bytes_per_token": counts.bytes / counts.tokens if counts.tokens else None,
+    }
+
+
+def _as_rows(facts: dict[str, Any]) -> Iterator[str]:
+    shapes = {int: ",", float: ",.4f"}
+    for name, value in facts.items():
+        yield f"{name:<15} {'nan' if value is None else format(value, shapes[type(value)])}"

@@ -1,0 +1,183 @@
+"""What every kind of tokenizer must do: say every text, by lines and by blocks alike, and survive its JSON."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from keraslm.config import DataConfig
+from keraslm.errors import ConfigError, TokenizerError
+from keraslm.text import encoders, pieces
+from keraslm.text.pieces import cut, split_words
+from keraslm.text.tokenizer import Tokenizer
+from keraslm.text.vocabulary import train_tokenizer
+
+TEXT = ["the cat sat on the mat", "", "The Dog: naïve 日本\tran <unk> <eos> ", "a\u2028b\x1cc\x00d  e"] * 3
+KINDS = {
+    "word": {},
+    "word-lowercase": {"tokenizer": "word", "lowercase": True},
+    "word-marks": {"tokenizer": "word", "split_punctuation": True, "lowercase": True},
+    "char": {"tokenizer": "char"},
+    "char-lowercase": {"tokenizer": "char", "lowercase": True},
+    "byte": {"tokenizer": "byte"},
+    "byte-lowercase": {"tokenizer": "byte", "lowercase": True},
+    "bpe": {"tokenizer": "bpe", "vocab_size": 300},
+    "unigram": {"tokenizer": "unigram", "vocab_size": 60},
+}
+TOKENIZERS = {name: train_tokenizer(TEXT, DataConfig(**fields)) for name, fields in KINDS.items()}
+# All of Unicode but the halves of surrogate pairs, which no UTF-8 text holds; often what is in the vocabulary.
+characters = st.characters(exclude_categories=["Cs"]) | st.sampled_from(sorted(set("".join(TEXT)) | set("\r\n\x85ΣŞ")))
+any_text = st.text(characters, max_size=40)
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def backend_ids(tokenizer, text):
+    """The stream of a text by the library itself, a line at a time."""
+    lines = text.removesuffix("\n").split("\n") if text else []
+    ids = [np.array(tokenizer._backend.encode(line).ids, np.int32) for line in lines]
+    return np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+
+@kinds
+@given(text=any_text)
+@example(text="ΑΣ ΑΣ\n\nthe Σ.")
+@example(text="\x1c\x1dthe\x1f cat\n")
+@example(text="<eos> <unk>\n \n")
+def test_blocks_have_the_ids_of_the_library(kind, text):
+    tokenizer, block = TOKENIZERS[kind], text if text.endswith("\n") or not text else text + "\n"
+    np.testing.assert_array_equal(tokenizer.encode_block(block), backend_ids(tokenizer, block))
+
+
+@kinds
+@given(text=any_text)
+def test_lines_and_their_stream_are_the_same(kind, text):
+    tokenizer, lines = TOKENIZERS[kind], text.split("\n")
+    by_lines = np.concatenate(tokenizer.encode_lines(lines))
+    np.testing.assert_array_equal(tokenizer.encode_text(lines), by_lines)
+    assert (by_lines[-1] == tokenizer.eos_id) and len(by_lines) >= len(lines)
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+@example(text="".join(map(chr, [0, 9, 10, 13, 0x85, 0xA0, 0xAD, 0x2028, 0xFEFF, 0xFFFD, 0xFFFF, 0x10FFFF])))
+@example(text="<eos>Ċ<unk> \n\n  ")
+def test_every_string_goes_round(kind, text):
+    tokenizer = TOKENIZERS[kind]
+    ids = tokenizer.encode_prompt(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.unk_id == -1 and (ids >= 0).all() and (ids < tokenizer.vocab_size).all()
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_every_character_of_unicode_goes_round(kind):
+    tokenizer = TOKENIZERS[kind]
+    for plane in range(0, 0x110000, 0x4000):
+        text = "".join(chr(c) for c in range(plane, plane + 0x4000) if not 0xD800 <= c < 0xE000)
+        assert tokenizer.decode(tokenizer.encode_prompt(text)) == text
+
+
+def test_known_characters_go_round():
+    tokenizer = TOKENIZERS["char"]
+    for line in TEXT:
+        assert tokenizer.decode(tokenizer.encode_prompt(line)) == line
+
+
+@kinds
+def test_json_tells_everything(kind):
+    tokenizer = TOKENIZERS[kind]
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert (again.eos_id, again.unk_id, again.vocab_size) == (tokenizer.eos_id, tokenizer.unk_id, tokenizer.vocab_size)
+    np.testing.assert_array_equal(again.encode_text(TEXT), tokenizer.encode_text(TEXT))
+    assert again.digest == tokenizer.digest
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe", "unigram"])
+def test_special_names_in_a_text_are_ordinary_characters(kind):
+    tokenizer = TOKENIZERS[kind]
+    ids = tokenizer.encode_prompt("<eos> <unk>")
+    assert tokenizer.eos_id not in ids
+    assert kind == "unigram" or tokenizer.unk_id not in ids  # it drops rare characters
+
+
+def test_characters_are_numbered_by_count():
+    tokenizer = train_tokenizer(["aab", "ab"], DataConfig(tokenizer="char"))
+    assert tokenizer.tokens(range(4)) == ["a", "<eos>", "b", "<unk>"]
+    rare = train_tokenizer(["aab", "ac"], DataConfig(tokenizer="char", min_count=2))
+    assert rare.tokens(rare.encode_prompt("abc")) == ["a", "<unk>", "<unk>"]
+
+
+def test_bytes_are_their_own_ids():
+    tokenizer = TOKENIZERS["byte"]
+    assert tokenizer.vocab_size == 256 and tokenizer.eos_id == 10
+    assert tokenizer.encode_prompt("aé").tolist() == list("aé".encode())
+
+
+def test_no_name_breaks_a_table():
+    for tokenizer in TOKENIZERS.values():
+        assert not set("".join(tokenizer.tokens(range(tokenizer.vocab_size)))) & set("\t\n\r")
+    assert TOKENIZERS["char"].tokens(TOKENIZERS["char"].encode_prompt("\t")) == ["\\t"]
+
+
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character():
+    tokenizer = TOKENIZERS["byte"]
+    assert tokenizer.decode(tokenizer.encode_prompt("a\ud800b")) == "a\ufffdb"
+    assert len(tokenizer.encode_lines(["a\ud800"])[0]) == 5
+
+
+def test_bpe_merges_what_is_frequent():
+    tokens = TOKENIZERS["bpe"].tokens(TOKENIZERS["bpe"].encode_prompt("the cat"))
+    assert len(tokens) < 6 and "".join(tokens) == "theĠcat"
+
+
+def test_a_unigram_vocabulary_without_room_for_the_characters_is_an_error_of_ours():
+    with pytest.raises(TokenizerError, match=r"cannot train a unigram tokenizer of 4 tokens .*another --vocab-size"):
+        train_tokenizer(["abc def ghi"] * 5, DataConfig(tokenizer="unigram", vocab_size=4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tokenizer": "bpe", "vocab_size": 255}, "at least 256 for bpe"),
+        ({"tokenizer": "char", "split_punctuation": True}, "--split-punctuation makes words"),
+        ({"tokenizer": "some.json", "lowercase": True}, "--lowercase belongs to training a tokenizer; some.json"),
+        ({"tokenizer": "some.json", "min_count": 2}, "--min-count belongs to training"),
+        ({"tokenizer": "char", "eos_token": "</s>"}, "name symbols of a tokenizer from a file"),
+        ({"shuffle_documents": True}, r"add --documents line\|blank-line"),
+    ],
+)
+def test_contradictions_are_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        DataConfig(**fields)
+
+
+# Long lines
+
+
+def test_a_line_is_cut_where_white_space_begins():
+    assert list(pieces.pieces("one two  three", limit=10)) == ["one two", "  three"]
+    assert list(pieces.pieces("abcdefghijkl", limit=5)) == ["abcde", "fghij", "kl"]
+    assert "".join(pieces.pieces("日本語" * 9, limit=10)) == "日本語" * 9
+    assert cut(b"aaaa bbbbbbb", 10) == 10  # the first half is not looked at
+
+
+@kinds
+def test_a_long_line_has_the_ids_of_its_pieces(kind, monkeypatch):
+    tokenizer = TOKENIZERS[kind]
+    line = "the cat sat, on the  mat " * 9 + "x" * 50 + " dog"
+    whole = tokenizer._backend.encode(line, add_special_tokens=False).ids
+    for module in (pieces, encoders):
+        monkeypatch.setattr(module, "PIECE", 64)
+    monkeypatch.setattr(pieces.pieces, "__defaults__", (64,))
+    monkeypatch.setattr("keraslm.text.tokenizer.PIECE", 64)
+    by_line, by_block = tokenizer.encode_lines([line])[0], tokenizer.encode_block(line + "\n")
+    np.testing.assert_array_equal(by_line, by_block)
+    if kind != "unigram":  # which puts a blank before each piece of a word that is cut
+        assert abs(len(by_line) - 1 - len(whole)) <= 4
+    assert tokenizer.encode_lines(["the cat"])[0].tolist() == tokenizer.encode_text(["the cat"]).tolist()
+
+
+@given(st.text(st.sampled_from("ab \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u2028\u3000\u200b"), max_size=30))
+def test_words_are_cut_as_the_library_cuts_them(text):
+    from tokenizers import pre_tokenizers
+
+    assert split_words(text) == [word for word, _ in pre_tokenizers.WhitespaceSplit().pre_tokenize_str(text)]
