@@ -46,11 +46,21 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
         backend.no_truncation()
     else:
         backend = _symbol_table(path, _text(path, data), config.unk_token)
-    end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "--eos-token"))
+    if config.eos_token or not _ends_lines(backend):
+        end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "--eos-token"))
     try:
         return Tokenizer(backend)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
+
+
+def _ends_lines(backend: tokenizers.Tokenizer) -> bool:
+    """Whether it is a tokenizer of ours already."""
+    try:
+        Tokenizer(backend)
+    except TokenizerError:
+        return False
+    return True
 
 
 def _text(path: Path, data: bytes) -> str:
@@ -128,7 +138,7 @@ def _sentencepiece(path: Path, data: bytes) -> tokenizers.Tokenizer:
         proto.ParseFromString(data)
     except Exception as error:  # google.protobuf.message.DecodeError
         raise TokenizerError(f"{path}: not a sentencepiece model ({error}).") from error
-    kind, scored = proto.trainer_spec.model_type, [(piece.piece, piece.score) for piece in proto.pieces]
+    kind, scored = proto.trainer_spec.model_type, [(piece.piece, float(f"{piece.score:.9g}")) for piece in proto.pieces]
     if kind not in (1, 2) or not scored:
         raise TokenizerError(f"{path}: a sentencepiece model of type {kind}; unigram (1) and bpe (2) can be imported.")
     unknown = next((i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN), None)

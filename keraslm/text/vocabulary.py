@@ -160,7 +160,9 @@ def _train_unigram(backend: tokenizers.Tokenizer, blocks: Iterable[str], vocab_s
             f"The text cannot train a unigram tokenizer of {vocab_size} tokens ({error}). "
             "Use another --vocab-size, or more text."
         ) from error
-    scored = [(name, score) for name, score in json.loads(backend.to_str())["model"]["vocab"] if name != UNK]
+    # Nine digits: the library does not read back all that it writes, and a tokenizer's digest must not change by that.
+    trained = json.loads(backend.to_str())["model"]["vocab"]
+    scored = [(name, float(f"{score:.9g}")) for name, score in trained if name != UNK]
     lowest = min((score for _, score in scored), default=0.0)
     # A new tokenizer, because the trained one also looks for a literal <unk> in the text.
     backend.model = models.Unigram([(UNK, 0.0), (LINE_END, lowest), *scored], 0)

@@ -8,6 +8,7 @@ from keraslm.config import DataConfig
 from keraslm.errors import TokenizerError
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.tokenizer import Tokenizer
+from keraslm.text.vocabulary import train_tokenizer
 from tests.support.tiny import text_lines
 
 
@@ -159,3 +160,13 @@ def test_a_damaged_sentencepiece_model_is_refused(file):
         imported(file("sp.model", b"\x0a\xff\xff\xff\xff no model"))
     with pytest.raises(TokenizerError, match="sentencepiece model of type"):
         imported(file("sp.model", b""))
+
+
+# Our own
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe", "unigram"])
+def test_a_tokenizer_that_was_trained_here_comes_back_as_it_was(file, kind):
+    trained = train_tokenizer(LINES, DataConfig(tokenizer=kind, vocab_size=300))
+    tokenizer = imported(file("own.json", trained.to_json()))
+    assert tokenizer.to_json() == trained.to_json() and tokenizer.eos_id == trained.eos_id
