@@ -137,7 +137,7 @@ def test_a_file_always_ends_a_line(tmp_path):
 
 @pytest.mark.parametrize("kind", PACKED[1:])
 def test_a_truncated_file_gives_its_good_lines_and_then_an_error(tmp_path, kind):
-    lines = [f"{number} {number * 7919 % 10007}" for number in range(20_000)]
+    lines = [f"{number} {number * 2654435761 % 2**32}" for number in range(30_000)]
     whole = pack(kind, "\n".join(lines).encode())
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
     read = []
