@@ -92,9 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "text.txt"
         write_text(path, int(arguments.gigabytes * 1e9))
-        print(
-            "| tokenizer | text, MB | million tokens | training, s | encoding, s | tokens/s, both | encoding | peak MB |"
-        )
+        print("| tokenizer | text, MB | million tokens | training, s | encoding, s | tokens/s, both | encoding | MB |")
         print("|---|---|---|---|---|---|---|---|")
         for kind in arguments.tokenizers:
             for start in ("", ", from the cache"):
