@@ -68,6 +68,7 @@ class TextFile:
         self.errors = errors
         self.name = name or ("standard input" if self.path == STDIN else self.path)
         self.replaced = 0
+        self._digest = ((-1, -1), "")  # size, time of change, and the digest of that file
 
     def __iter__(self) -> Iterator[str]:
         """Yield each line, without its line end.
@@ -133,8 +134,12 @@ class TextFile:
     def digest(self) -> str:
         """SHA-256 of the file as it lies on the disk, hexadecimal."""
         try:
-            with open(self.path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            status = Path(self.path).stat()
+            seen = (status.st_size, status.st_mtime_ns)
+            if self._digest[0] != seen:
+                with open(self.path, "rb") as file:
+                    self._digest = seen, hashlib.file_digest(file, "sha256").hexdigest()
+            return self._digest[1]
         except OSError as error:
             raise self._unreadable(error) from error
 
