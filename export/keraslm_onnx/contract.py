@@ -8,7 +8,7 @@ Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
               next_h0     float32  [L, N, H]   state after the last step: the next call's h0
               next_c0     float32  [L, N, H]
 
-A file with an adaptive softmax has one more of each, so that scoring computes only the clusters that it needs:
+A file with an adaptive softmax has one more of each, for scores that take only the clusters they need:
 
     input     targets            int64    [N, T]      the token after each input
     output    target_log_probs   float32  [N, T]      its log-probability

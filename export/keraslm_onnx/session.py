@@ -92,8 +92,6 @@ class ModelSession:
     def target_logprobs(self, ids: Any, targets: Any, state: State) -> tuple[Floats, State]:
         """Feed tokens and get the log-probability of one token after each.
 
-        With an adaptive softmax only the clusters that the targets lie in are computed.
-
         Args:
             ids: integers of shape `(N, T)`, at least one row and one step.
             targets: of the same shape.
