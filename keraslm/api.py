@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keraslm.backend import require, select_backend
+from keraslm.config import DOCUMENTS
 from keraslm.errors import UsageError
 from keraslm.presets import preset as preset_config
 from keraslm.run import LATEST, Run, check_free
-from keraslm.text.documents import DOCUMENTS
-from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
 
 if TYPE_CHECKING:
@@ -109,7 +108,6 @@ def evaluate(
         raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
     paths = [text] if isinstance(text, str | Path) else text
     opened = TextFiles([str(path) for path in paths], errors)
-    opened.spool(Encoder(cache).cache)
     select_backend(backend)
     from keraslm.evaluation import evaluate_run
 

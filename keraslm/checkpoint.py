@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.atomic import atomic_path
-from keraslm.clusters import tail_size
+from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
 
@@ -35,18 +34,11 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
 
 
 def _softmax_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    units, ends = config.units, (*config.cluster_ends, vocab_size)
-    if config.softmax == "sampled":
-        return {"logits/kernel": (vocab_size, units), "logits/bias": (vocab_size,)}
-    if config.softmax == "full":
-        return {"logits/kernel": (units, vocab_size), "logits/bias": (vocab_size,)}
-    head = ends[0] + len(ends) - 1
-    shapes: dict[str, tuple[int, ...]] = {"logits/head_kernel": (units, head), "logits/head_bias": (head,)}
-    for cluster, (start, end) in enumerate(pairwise(ends)):
-        name, size = f"logits/tail_{cluster}", tail_size(units, cluster)
-        shapes |= {f"{name}_projection": (units, size), f"{name}_kernel": (size, end - start)}
-        shapes[f"{name}_bias"] = (end - start,)
-    return shapes
+    if config.softmax == "adaptive":
+        shapes = adaptive_shapes(config.units, config.cluster_ends, vocab_size)
+        return {f"logits/{name}": shape for name, shape in shapes.items()}
+    kernel = (config.units, vocab_size)
+    return {"logits/kernel": kernel[::-1] if config.softmax == "sampled" else kernel, "logits/bias": (vocab_size,)}
 
 
 def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:

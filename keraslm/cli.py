@@ -47,12 +47,7 @@ def run(arguments: list[str]) -> int:
     debug = DEBUG in arguments
     try:
         arguments = _bound([a for a in arguments if a != DEBUG])
-        app(
-            arguments,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except SystemExit as stop:
         return int(stop.code or 0)

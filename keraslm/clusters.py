@@ -8,6 +8,7 @@ Reference: Grave, Joulin, Cissé, Grangier and Jégou 2017, "Efficient softmax a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -29,6 +30,24 @@ def tail_size(units: int, cluster: int) -> int:
         [50, 16, 16]
     """
     return min(units, max(SMALLEST_TAIL, units // FACTOR ** (cluster + 1)))
+
+
+def adaptive_shapes(units: int, cutoffs: Sequence[int], vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of an adaptive softmax, the head's first.
+
+    Example:
+        >>> adaptive_shapes(200, (2000,), 10000)["tail_0_kernel"]
+        (50, 8000)
+    """
+    ends = (*cutoffs, vocab_size)
+    head = ends[0] + len(cutoffs)
+    shapes: dict[str, tuple[int, ...]] = {"head_kernel": (units, head), "head_bias": (head,)}
+    for cluster, (start, end) in enumerate(pairwise(ends)):
+        size = tail_size(units, cluster)
+        shapes[f"tail_{cluster}_projection"] = (units, size)
+        shapes[f"tail_{cluster}_kernel"] = (size, end - start)
+        shapes[f"tail_{cluster}_bias"] = (end - start,)
+    return shapes
 
 
 def choose_cutoffs(counts: NDArray[np.integer], units: int) -> tuple[int, ...]:

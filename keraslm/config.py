@@ -22,6 +22,7 @@ from keraslm.errors import ConfigError
 
 BACKENDS = ("jax", "tensorflow", "torch")
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
+DOCUMENTS = ("none", "line", "blank-line")
 
 
 def _field(default: Any, text: str) -> Any:
@@ -165,7 +166,7 @@ class DataConfig:
             raise ConfigError("--data names a folder with all texts; give either --data, or --train and --valid.")
         if self.valid and not self.train:
             raise ConfigError(f"--valid {self.valid[0]} was given without --train; give both, or --data DIR.")
-        _check(self, "documents", self.documents in ("none", "line", "blank-line"), "none, line or blank-line")
+        _check(self, "documents", self.documents in DOCUMENTS, "none, line or blank-line")
         if self.shuffle_documents and self.documents == "none":
             raise ConfigError("--shuffle-documents needs to know what a document is: add --documents line|blank-line.")
         if self.split_punctuation and self.tokenizer != "word":

@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
 from keraslm.layers.adaptive import AdaptiveSoftmax
-from keraslm.layers.cross_entropy import AdaptiveCrossEntropy, ProjectionCrossEntropy, SampledCrossEntropy
+from keraslm.layers.cross_entropy import ProjectionCrossEntropy
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.embedding import Embedding
 from keraslm.layers.lstm import StatefulLSTM
@@ -107,10 +108,8 @@ def _projection(
 ) -> keras.layers.Layer:
     """The layer `logits`: its weights are those of `keraslm.checkpoint.weight_shapes`."""
     if config.softmax == "adaptive":
-        names = ["head_kernel"]
-        for cluster in range(len(config.cluster_ends)):
-            names += [f"tail_{cluster}_projection", f"tail_{cluster}_kernel"]
-        initializers = {name: uniform(f"logits/{name}") for name in names}
+        shapes = adaptive_shapes(config.units, config.cluster_ends, vocab_size)
+        initializers = {name: uniform(f"logits/{name}") for name, shape in shapes.items() if len(shape) > 1}
         return AdaptiveSoftmax(vocab_size, config.cluster_ends, initializers, name="logits")
     if config.softmax == "sampled":
         return SampledSoftmax(
@@ -132,9 +131,7 @@ def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Mode
     """
     projection = model.get_layer("logits")
     targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
-    kinds = {AdaptiveSoftmax: AdaptiveCrossEntropy, SampledSoftmax: SampledCrossEntropy}
-    kind: Any = kinds.get(type(projection), ProjectionCrossEntropy)
-    cross_entropy = kind(projection, product_dtype, name="cross_entropy")
+    cross_entropy = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")
     nats = cross_entropy([projection.input, targets])
     return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 

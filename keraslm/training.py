@@ -30,7 +30,6 @@ from keraslm.run import RUNS, Run, check_free
 from keraslm.text.corpus import Text, open_texts
 from keraslm.text.counts import TextCounts
 from keraslm.text.encoding import Encoder
-from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
@@ -173,9 +172,6 @@ def _read_corpus(config: Config, say: Say, show: bool) -> _Corpus:
     data = config.data
     encoder = Encoder(data.cache, show)
     train, valid = open_texts(data)
-    for text in (train, valid):
-        if isinstance(text, TextFiles):
-            text.spool(encoder.cache)
     tokenizer = encoder.tokenizer(train, data)
     say(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {_origin(data, train)}")
     encoded = encoder.encode(train, tokenizer)

@@ -128,10 +128,8 @@ class ModelSession:
     def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> list[Floats]:
         names = contract.inputs(self.info.softmax)
         values = (ids.astype(np.int64), state.h, state.c, targets.astype(np.int64))
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = len(names) > 3
         feed = dict(zip(names, values, strict=False))
-        return list(self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed, options))
+        return list(self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed))
 
     def _check_ids(self, ids: NDArray[Any]) -> None:
         # onnxruntime aborts the process on an empty batch, and reads id -1 as the vocabulary's last word.

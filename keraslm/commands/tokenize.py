@@ -56,9 +56,7 @@ def tokenize(
             return
     text = TextFiles(files or (STDIN,), fields.get("errors", "strict"))
     if level == "summary":
-        encoder = Encoder(fields.get("cache", ""), show=True)
-        text.spool(encoder.cache)
-        facts = _summary(tokenizer, encoder.jobs(text, tokenizer))
+        facts = _summary(tokenizer, Encoder(fields.get("cache", ""), show=True).counts(text, tokenizer))
         lines: Any = [json.dumps(facts)] if as_json else _as_rows(facts)
     else:
         lines = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
@@ -70,7 +68,6 @@ def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Any:
     from keraslm.config import TOKENIZERS, DataConfig
     from keraslm.text.corpus import open_texts
     from keraslm.text.encoding import Encoder
-    from keraslm.text.files import TextFiles
     from keraslm.text.importing import import_tokenizer
 
     config = DataConfig(**fields)
@@ -84,10 +81,7 @@ def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Any:
     if not to_train:
         raise UsageError("Which tokenizer? Give --with RUN_OR_FILE, or --train TEXT to train one.")
     train, _ = open_texts(config)
-    encoder = Encoder(config.cache, show=True)
-    if isinstance(train, TextFiles):
-        train.spool(encoder.cache)
-    return encoder.tokenizer(train, config)
+    return Encoder(config.cache, show=True).tokenizer(train, config)
 
 
 def _existing(path: Path, fields: dict[str, Any]) -> Any:
@@ -140,12 +134,7 @@ def _oov_rows(tokenizer: Any, text: Any) -> Iterator[str]:
         yield f"{count}\t{part.encode('unicode_escape').decode() if not part.isprintable() else part}"
 
 
-def _summary(tokenizer: Any, parts: Any) -> dict[str, Any]:
-    from keraslm.text.counts import TextCounts
-
-    counts = TextCounts()
-    for _, size, _ in parts:
-        counts = counts + size
+def _summary(tokenizer: Any, counts: Any) -> dict[str, Any]:
     inner = counts.tokens - counts.lines
     return {
         "vocabulary": tokenizer.vocab_size,

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keraslm.clusters import tail_size
+from keraslm.clusters import adaptive_shapes
 from keraslm.layers.kernels.dispatch import adaptive_cross_entropy
 
 
@@ -56,19 +56,15 @@ class AdaptiveSoftmax(keras.layers.Layer):
         }
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        units = int(input_shape[-1] or 0)
-
-        def weight(name: str, *shape: int) -> Any:
-            matrix = self.kernel_initializers.get(name, "glorot_uniform")
-            return self.add_weight(name=name, shape=shape, initializer=matrix if len(shape) > 1 else "zeros")
-
-        head = self.ends[0] + len(self.cutoffs)
-        self.head = weight("head_kernel", units, head), weight("head_bias", head)
-        self.tails = []
-        for cluster, (start, end) in enumerate(zip(self.ends, self.ends[1:], strict=False)):
-            size, name = tail_size(units, cluster), f"tail_{cluster}"
-            shapes = {"projection": (units, size), "kernel": (size, end - start), "bias": (end - start,)}
-            self.tails.append(tuple(weight(f"{name}_{part}", *shape) for part, shape in shapes.items()))
+        made = {}
+        for name, shape in adaptive_shapes(int(input_shape[-1] or 0), self.cutoffs, self.vocab_size).items():
+            initializer = self.kernel_initializers.get(name, "glorot_uniform") if len(shape) > 1 else "zeros"
+            made[name] = self.add_weight(name=name, shape=shape, initializer=initializer)
+        self.head = made["head_kernel"], made["head_bias"]
+        self.tails = [
+            tuple(made[f"tail_{cluster}_{part}"] for part in ("projection", "kernel", "bias"))
+            for cluster in range(len(self.cutoffs))
+        ]
 
     def call(self, inputs: Any) -> Any:
         head = ops.log_softmax(ops.matmul(inputs, self.head[0]) + self.head[1])
@@ -79,8 +75,8 @@ class AdaptiveSoftmax(keras.layers.Layer):
             parts.append(head[..., first + cluster : first + cluster + 1] + inner)
         return ops.concatenate(parts, axis=-1)
 
-    def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32") -> Any:
-        """Cost of each target, `(B, T)`, without the distribution over all words."""
+    def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
+        """Cost of each target, `(B, T)`, without the distribution over all words; in training as elsewhere."""
         return adaptive_cross_entropy(hidden, self.head, self.tails, targets, self.ends, product_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

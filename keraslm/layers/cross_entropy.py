@@ -18,7 +18,9 @@ class ProjectionCrossEntropy(keras.layers.Layer):
     logits, and beyond a budget of memory they are worked through in pieces.
 
     Args:
-        projection: the built `Dense` layer without activation whose weights are used, and shared.
+        projection: the built layer whose weights are used, and shared: a `Dense` layer without activation, or one that
+            knows the cost of targets itself, `nats(hidden, targets, product_dtype, training)`: `AdaptiveSoftmax`,
+            `SampledSoftmax`.
         product_dtype: "float32" or "bfloat16"; see `keraslm.layers.kernels.dispatch.lstm`.
 
     Input shapes: hidden states `(B, T, H)` and integer targets `(B, T)`, as a list.
@@ -33,8 +35,10 @@ class ProjectionCrossEntropy(keras.layers.Layer):
         self.projection = projection
         self.product_dtype = product_dtype
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
         hidden, targets = inputs
+        if not isinstance(self.projection, keras.layers.Dense):
+            return self.projection.nats(hidden, targets, self.product_dtype, training)
         return cross_entropy(hidden, self.projection.kernel, self.projection.bias, targets, self.product_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
@@ -50,19 +54,3 @@ class ProjectionCrossEntropy(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProjectionCrossEntropy:
         return cls(keras.saving.deserialize_keras_object(config.pop("projection")), **config)
-
-
-@keras.saving.register_keras_serializable(package="keraslm")
-class AdaptiveCrossEntropy(ProjectionCrossEntropy):
-    """The same for an `AdaptiveSoftmax`: each cluster is computed for the tokens whose targets lie in it."""
-
-    def call(self, inputs: Any) -> Any:
-        return self.projection.nats(*inputs, self.product_dtype)
-
-
-@keras.saving.register_keras_serializable(package="keraslm")
-class SampledCrossEntropy(ProjectionCrossEntropy):
-    """The same for a `SampledSoftmax`: an estimate in training, exact elsewhere."""
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        return self.projection.nats(*inputs, self.product_dtype, training)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from keraslm.text.encoders import Ids
 
-DOCUMENTS = ("none", "line", "blank-line")
 _CHUNK = 1 << 22  # tokens looked at at once
 
 

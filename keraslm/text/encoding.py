@@ -8,12 +8,13 @@ from pathlib import Path
 
 from keraslm.atomic import atomic_path
 from keraslm.config import TOKENIZERS, DataConfig
-from keraslm.errors import TextError
 from keraslm.text.corpus import Text
+from keraslm.text.counts import TextCounts
+from keraslm.text.files import TextFiles
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.jobs import decoded
 from keraslm.text.meter import meter
-from keraslm.text.store import EncodedText, Part, default_cache, in_memory, key, open_encoded, write_encoded
+from keraslm.text.store import EncodedText, Part, default_cache, in_memory, keeping, key, open_encoded, write_encoded
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import tokenizer_of_counts, train_tokenizer
 from keraslm.text.workers import available_cores, run_blocks
@@ -46,6 +47,7 @@ class Encoder:
         """The tokenizer that a configuration asks for: from its file, or trained on a text."""
         if config.tokenizer not in TOKENIZERS:
             return import_tokenizer(config)
+        self._spool(text)
         if text.size() < self._large:
             return self._train(text, config, workers=0)
         names = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "errors")
@@ -54,15 +56,10 @@ class Encoder:
         if kept.is_file():
             return Tokenizer.from_json(kept.read_text(encoding="utf-8"), str(kept))
         tokenizer = self._train(text, config, self._workers)
-        try:
+        with keeping("tokenizer", kept.parent):
             kept.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(kept) as temporary:
                 temporary.write_text(tokenizer.to_json(), encoding="utf-8")
-        except OSError as error:
-            raise TextError(
-                f"{kept.parent}: the tokenizer cannot be kept there ({error.strerror or error}). "
-                "Choose another folder with --cache."
-            ) from error
         return tokenizer
 
     def encode(self, text: Text, tokenizer: Tokenizer) -> EncodedText:
@@ -71,6 +68,7 @@ class Encoder:
         Raises:
             TextError: the text cannot be read, or the cache cannot be written.
         """
+        self._spool(text)
         if text.size() < self._large:
             return in_memory(text.name, self._parts(text, tokenizer, workers=0))
         folder = self.cache / "ids" / key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
@@ -78,9 +76,17 @@ class Encoder:
             write_encoded(folder, self._parts(text, tokenizer, self._workers), tokenizer.vocab_size)
         return open_encoded(folder, text.name)
 
-    def jobs(self, text: Text, tokenizer: Tokenizer) -> Iterator[Part]:
-        """A text's parts as they are encoded, for whoever needs no stream: ids, size, and lines that were not UTF-8."""
-        return self._parts(text, tokenizer, workers=0 if text.size() < self._large else self._workers)
+    def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
+        """The size of a text in every unit; nothing is kept, in memory or in the cache."""
+        self._spool(text)
+        total = TextCounts()
+        for _, size, _ in self._parts(text, tokenizer, workers=0 if text.size() < self._large else self._workers):
+            total = total + size
+        return total
+
+    def _spool(self, text: Text) -> None:
+        if isinstance(text, TextFiles):
+            text.spool(self.cache)
 
     def _train(self, text: Text, config: DataConfig, workers: int) -> Tokenizer:
         with meter("counting", text.size(), self._show) as advance:

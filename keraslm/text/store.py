@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
     """
     dtype = "<u2" if vocab_size <= 1 << 16 else "<i4"
     counts, replaced = TextCounts(), 0
-    try:
+    with keeping("encoded text", folder.parent):
         remove_abandoned(folder.parent)
         with atomic_folder(folder) as temporary:
             with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
@@ -77,9 +78,16 @@ def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
                     counts, replaced = counts + size, replaced + bad
             header = {"format_version": FORMAT_VERSION, "dtype": dtype, "replaced": replaced, "counts": vars(counts)}
             (temporary / "text.json").write_text(json.dumps(header), encoding="utf-8")
+
+
+@contextmanager
+def keeping(what: str, folder: Path) -> Iterator[None]:
+    """Make an error of the disk, while something is written to the cache, one of the user's."""
+    try:
+        yield
     except OSError as error:
         raise TextError(
-            f"{folder.parent}: the encoded text cannot be kept there ({error.strerror or error}). "
+            f"{folder}: the {what} cannot be kept there ({error.strerror or error}). "
             "Choose another folder with --cache."
         ) from error
 
