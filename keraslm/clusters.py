@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import ConfigError
-
 FACTOR = 4  # by which each cluster is narrower than the one before: Grave et al., section 4.3
 SMALLEST_TAIL = 16  # numbers that a word still gets; without a floor the third cluster of 200 units would have 3
-SMALLEST_HEAD = 1000  # words; below, what a token costs outside the softmax decides
-LARGEST_COUNT = 4  # clusters beside the head
+HEAD_SHARE = 0.8  # of the tokens: they keep the full width, so that the narrow products cost little perplexity
+LARGEST_COUNT = 3  # clusters beside the head: Grave et al., section 4.3, find no gain beyond about five in all
 
 
 def tail_size(units: int, cluster: int) -> int:
@@ -50,38 +49,41 @@ def adaptive_shapes(units: int, cutoffs: Sequence[int], vocab_size: int) -> dict
     return shapes
 
 
-def choose_cutoffs(counts: NDArray[np.integer], units: int) -> tuple[int, ...]:
-    """The ends of the head and of all clusters but the last that make a token cheapest.
+def choose_cutoffs(counts: NDArray[Any], units: int) -> tuple[int, ...]:
+    """The ends of the head and of all clusters but the last that make a token cheapest, within two limits.
 
     The cost of a token is the number of multiplications that it is expected to take (Grave et al., section 4.2, without
     their constant for small matrices): the head's `H * (head + clusters)`, and for each cluster its share of the
-    tokens times `d * (H + words of the cluster)`. Ends are sought on a grid with two steps an octave.
+    tokens times `d * (H + words of the cluster)`. The backward pass takes twice that wherever the ends lie.
+
+    By that count alone the head would be a few dozen words, for a narrow product is cheap; but it also predicts worse.
+    So the head holds `HEAD_SHARE` of the tokens, and each end is at least `FACTOR` times the one before. Ends are
+    sought among 40 round numbers in geometric steps.
 
     Args:
-        counts: of each id in the training text, `(V,)`.
+        counts: of each id in the training text, `(V,)`, V at least 2.
         units: H.
 
-    Raises:
-        ConfigError: for a vocabulary that is too small to be parted.
-
     Example:
-        >>> choose_cutoffs((1e7 / np.arange(1, 200001)).astype(int), units=200)
-        (4419, 25000)
+        >>> choose_cutoffs((1e9 / np.arange(1, 200_001) ** 1.2).astype(int), units=200)
+        (500, 5000, 51000)
     """
-    size = len(counts)
-    if size < 2 * SMALLEST_HEAD:
-        raise ConfigError(
-            f"A vocabulary of {size:,} is too small for --softmax adaptive, which gains nothing below "
-            f"{2 * SMALLEST_HEAD:,}. Use --softmax full, or name --cutoffs yourself."
-        )
-    share = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)]) / max(1, int(counts.sum()))
-    grid = sorted({round(size / 2 ** (step / 2)) for step in range(1, 40)})
-    grid = [end for end in grid if end >= SMALLEST_HEAD]
-    best: tuple[float, tuple[int, ...]] = (np.inf, ())
-    for clusters in range(1, LARGEST_COUNT + 1):
-        for ends in combinations(grid, clusters):
-            best = min(best, (_cost(share, (*ends, size), units), ends))
-    return best[1]
+    share = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
+    share /= max(1.0, share[-1])
+    grid = _grid(len(counts))
+    head = next((end for end in grid if share[end] >= HEAD_SHARE), grid[-1])
+    later = [end for end in grid if end >= FACTOR * head]
+    choices = [(head, *rest) for number in range(LARGEST_COUNT) for rest in combinations(later, number)]
+    apart = [ends for ends in choices if all(end >= FACTOR * start for start, end in pairwise(ends))]
+    return min(apart, key=lambda ends: _cost(share, (*ends, len(counts)), units))
+
+
+def _grid(vocab_size: int) -> list[int]:
+    """Candidates for an end: about 40 numbers below V, two digits and zeros, evenly spread on a logarithmic axis."""
+    points = np.geomspace(max(1, vocab_size / 4096), vocab_size / 1.1, 40)
+    scales = 10 ** np.maximum(0, np.floor(np.log10(points)).astype(int) - 1)
+    ends = (np.round(points / scales) * scales).astype(int)
+    return sorted({end for end in ends.tolist() if 1 <= end < vocab_size})
 
 
 def _cost(share: NDArray[np.float64], ends: tuple[int, ...], units: int) -> float:
