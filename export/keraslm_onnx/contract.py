@@ -8,10 +8,12 @@ Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
               next_h0     float32  [L, N, H]   state after the last step: the next call's h0
               next_c0     float32  [L, N, H]
 
-A file with an adaptive softmax has one more of each, for scores that take only the clusters they need:
+A file with an adaptive softmax has one more of each, for scores that take only the clusters they need. onnxruntime
+computes every output of a graph, whichever are asked for; so the shapes say what is wanted:
 
-    input     targets            int64    [N, T]      the token after each input
-    output    target_log_probs   float32  [N, T]      its log-probability
+    input     targets            int64    [N, K]        the tokens after the first K inputs, 0 <= K <= T
+    outputs   log_probs          float32  [N, T - K, V] distributions after the inputs from K on
+              target_log_probs   float32  [N, K]        log-probabilities of the targets, and of no other word
 
 Every metadata value is a string, as ONNX wants it.
 """
@@ -39,6 +41,8 @@ TARGET_LOG_PROBS = "target_log_probs"
 
 BATCH = "batch"
 TIME = "time"
+KNOWN = "known"  # K
+UNKNOWN = "unknown"  # T - K
 
 FORMAT_VERSIONS = {"full": "1", "sampled": "1", "adaptive": "2"}  # by softmax
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads

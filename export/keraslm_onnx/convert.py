@@ -149,10 +149,11 @@ def _to_onnx(model: Any, softmax: str) -> Any:
     inputs, outputs = contract.inputs(softmax), contract.outputs(softmax)
     _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), outputs, strict=True)))
     state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
-    ids = [contract.BATCH, contract.TIME]
     shapes = dict.fromkeys((*inputs, *outputs), state)
-    shapes |= dict.fromkeys((contract.INPUT_IDS, contract.TARGETS, contract.TARGET_LOG_PROBS), ids)
-    shapes[contract.LOG_PROBS] = [*ids, model.outputs[0].shape[-1]]
+    shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
+    shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
+    steps = contract.UNKNOWN if softmax == "adaptive" else contract.TIME
+    shapes[contract.LOG_PROBS] = [contract.BATCH, steps, model.outputs[0].shape[-1]]
     for value in (*proto.graph.input, *proto.graph.output):
         value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shapes[value.name]))
     del proto.graph.value_info[:]
@@ -162,15 +163,23 @@ def _to_onnx(model: Any, softmax: str) -> Any:
 
 
 def _order(graph: Any) -> None:
-    """Put the nodes of a graph in topological order, ties broken by name, in place."""
-    known = {"", *(tensor.name for tensor in graph.initializer), *(value.name for value in graph.input)}
-    waiting = sorted((type(node).FromString(node.SerializeToString()) for node in graph.node), key=lambda n: n.name)
-    del graph.node[:]
+    """Put the nodes of a graph in the order in which its outputs, one after the other, come to need them, in place.
+
+    That order hangs on the connections alone. The names that tf2onnx gives to like nodes change from export to export.
+    """
+    source = {name: node for node in graph.node for name in node.output}
+    ordered: dict[str, Any] = {}  # by the node's first output
+    waiting = [source[value.name] for value in reversed(graph.output)]
     while waiting:
-        node = next(node for node in waiting if known.issuperset(node.input))
-        waiting.remove(node)
-        known.update(node.output)
-        graph.node.append(node)
+        node = waiting[-1]
+        missing = [source[name] for name in node.input if name in source and source[name].output[0] not in ordered]
+        if missing:
+            waiting.extend(reversed(missing))
+        else:
+            ordered.setdefault(waiting.pop().output[0], node)
+    nodes = [type(node).FromString(node.SerializeToString()) for node in ordered.values()]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:

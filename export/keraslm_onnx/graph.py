@@ -45,8 +45,8 @@ def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras
     if config.softmax == "adaptive":
         targets = keras.Input(batch_shape=(None, None), dtype="int64", name=contract.TARGETS)
         softmax = AdaptiveSoftmax(vocab_size, config.cluster_ends, name="logits")
-        log_probs = softmax(x)
-        of_targets = TargetLogProbs(softmax, name="of_targets")([x, targets])
+        softmax.build(x.shape)
+        log_probs, of_targets = AdaptiveOutputs(softmax, name="outputs")([x, targets])
         model = keras.Model([ids, h0, c0, targets], [log_probs, next_h0, next_c0, of_targets])
     else:
         logits = keras.layers.Dense(vocab_size, name="logits")(x)
@@ -54,15 +54,24 @@ def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras
     if config.softmax == "sampled":
         weights = weights | {"logits/kernel": weights["logits/kernel"].T}  # a row a word, in training
     for layer in model.layers:
-        if layer.weights and not isinstance(layer, TargetLogProbs):
+        layer = layer.softmax if isinstance(layer, AdaptiveOutputs) else layer
+        if layer.weights:
             layer.set_weights([weights[f"{layer.name}/{variable.name}"] for variable in layer.weights])
     return model
 
 
-class TargetLogProbs(keras.layers.Layer):
-    """Log-probability of each target `(N, T)` under an adaptive softmax, each cluster for its own tokens only.
+class AdaptiveOutputs(keras.layers.Layer):
+    """Both outputs of an adaptive softmax: targets of the first K steps, distributions after the others.
 
-    Written so that tf2onnx makes plain nodes of it: tokens are gathered and scattered, nothing is conditional.
+    Written so that tf2onnx makes plain nodes of it: tokens are gathered and scattered, nothing is conditional. What is
+    not wanted has no rows, and every operation here works on none. (A `Reshape` would not, for a 0 in its shape means
+    "as in the input"; and `AdaptiveSoftmax` brings some along.)
+
+    Args:
+        softmax: the layer whose weights are used.
+
+    Input shapes: hidden states `(N, T, H)` and targets `(N, K)`, int64. Output shapes: `(N, T - K, V)` and `(N, K)`,
+    natural logarithms.
     """
 
     def __init__(self, softmax: AdaptiveSoftmax, **kwargs: Any):
@@ -73,27 +82,51 @@ class TargetLogProbs(keras.layers.Layer):
         import tensorflow as tf
 
         hidden, targets = inputs
-        ends = self.softmax.ends
-        flat, ids = tf.reshape(hidden, (-1, hidden.shape[-1])), tf.reshape(targets, (-1,))
-        in_head = ids
+        known = tf.shape(targets)[1]
+        return self._distributions(hidden[:, known:]), self._of_targets(hidden[:, :known], targets)
+
+    def _distributions(self, hidden: Any) -> Any:
+        import tensorflow as tf
+
+        first = self.softmax.ends[0]
+        head = _log_softmax(hidden, *self.softmax.head)
+        parts = [head[..., :first]]
+        for cluster, (projection, kernel, bias) in enumerate(self.softmax.tails):
+            inner = _log_softmax(tf.matmul(hidden, projection), kernel, bias)
+            parts.append(head[..., first + cluster : first + cluster + 1] + inner)
+        return tf.concat(parts, -1)
+
+    def _of_targets(self, hidden: Any, targets: Any) -> Any:
+        import tensorflow as tf
+
+        ends, in_head, parts = self.softmax.ends, targets, []
         for cluster, (start, end) in enumerate(pairwise(ends)):
-            inside = tf.logical_and(ids >= start, ids < end)
-            in_head = tf.where(inside, tf.fill(tf.shape(ids), tf.constant(ends[0] + cluster, tf.int64)), in_head)
-        kernel, bias = self.softmax.head
-        found = _picked(tf.matmul(flat, kernel) + bias, in_head)
-        for (projection, kernel, bias), (start, end) in zip(self.softmax.tails, pairwise(ends), strict=True):
-            member = tf.where(tf.logical_and(ids >= start, ids < end))  # [n, 1]
-            own, number = tf.gather_nd(flat, member), tf.gather_nd(ids, member) - start
-            inner = _picked(tf.matmul(tf.matmul(own, projection), kernel) + bias, number)
-            found += tf.scatter_nd(member, inner, tf.shape(ids, out_type=tf.int64))
-        return tf.reshape(found, tf.shape(targets))
+            inside = tf.logical_and(targets >= start, targets < end)
+            projection, kernel, bias = self.softmax.tails[cluster]
+            places = tf.where(inside)  # [n, 2]
+            inner = _log_softmax(tf.matmul(tf.gather_nd(hidden, places), projection), kernel, bias)
+            parts.append(_scattered(inner, tf.gather_nd(targets, places) - start, places, targets))
+            in_head = tf.where(inside, tf.constant(ends[0] + cluster, targets.dtype), in_head)
+        places = tf.where(targets >= 0)  # all of them
+        head = _log_softmax(tf.gather_nd(hidden, places), *self.softmax.head)
+        parts.append(_scattered(head, tf.gather_nd(in_head, places), places, targets))
+        return tf.add_n(parts)
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        return tuple(input_shape[1])
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
+        hidden, targets = input_shape
+        return [(hidden[0], None, self.softmax.vocab_size), tuple(targets)]
 
 
-def _picked(logits: Any, ids: Any) -> Any:
-    """Log-probability of one id a row, `(n,)`."""
+def _log_softmax(hidden: Any, kernel: Any, bias: Any) -> Any:
     import tensorflow as tf
 
-    return tf.gather(tf.nn.log_softmax(logits), ids[:, None], batch_dims=1)[:, 0]
+    return tf.nn.log_softmax(tf.matmul(hidden, kernel) + bias)
+
+
+def _scattered(log_probs: Any, ids: Any, places: Any, like: Any) -> Any:
+    """Log-probability of one id a row of `(n, words)`, each at its place among zeros in the shape of `like`."""
+    import tensorflow as tf
+
+    rows = tf.range(tf.shape(ids, out_type=tf.int64)[0], dtype=tf.int64)
+    found = tf.gather_nd(log_probs, tf.stack([rows, ids], 1))
+    return tf.scatter_nd(places, found, tf.shape(like, out_type=tf.int64))

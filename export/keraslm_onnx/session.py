@@ -86,7 +86,7 @@ class ModelSession:
         """
         ids = np.asarray(ids)
         self._check_input(ids, state)
-        log_probs, h, c = self._call(contract.LOG_PROBS, ids, ids, state)
+        log_probs, h, c = self._call(contract.LOG_PROBS, ids, np.zeros((len(ids), 0)), state)
         return log_probs, State(h, c)
 
     def target_logprobs(self, ids: Any, targets: Any, state: State) -> tuple[Floats, State]:

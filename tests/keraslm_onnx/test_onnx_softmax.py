@@ -9,8 +9,10 @@ import pytest
 
 import keraslm
 import keraslm_onnx
-from keraslm.errors import InputError
+from keraslm.errors import ExportError, InputError
+from keraslm_onnx import contract, scorer
 from keraslm_onnx.sampler import Sampling, generate
+from keraslm_onnx.verify import compare
 from tests.support.tiny import FIELDS
 
 KINDS = {"adaptive": {"cutoffs": "6,14"}, "sampled": {"num_sampled": 40}}
@@ -27,6 +29,13 @@ def exported(request, tmp_path_factory, tiny_folder):
     return run, folder / "model.onnx", keraslm_onnx.export(run, folder / "model.onnx")
 
 
+@pytest.fixture
+def adaptive(exported):
+    if exported[0].config.model.softmax != "adaptive":
+        pytest.skip("of a file with an adaptive softmax alone")
+    return exported
+
+
 def test_the_export_agrees_with_keras(exported):
     _, _, report = exported
     assert report["largest_difference"] < 1e-5 and report["chunked_difference"] < 1e-5
@@ -38,7 +47,9 @@ def test_the_graph_has_no_control_flow(exported):
     assert nodes["LSTM"] == 2 and not {"Loop", "If", "Scan"} & nodes.keys()
 
 
-def test_scores_are_those_of_the_evaluation(exported, tiny_folder):
+@pytest.mark.parametrize("cells", [scorer._CELLS, 30])
+def test_scores_are_those_of_the_evaluation(exported, tiny_folder, monkeypatch, cells):
+    monkeypatch.setattr(scorer, "_CELLS", cells)
     run, path, _ = exported
     text = tiny_folder / "held-out.txt"
     expected = keraslm.evaluate(run, text)
@@ -59,6 +70,50 @@ def test_the_distribution_sums_to_one_and_holds_the_scores(exported):
         found, state = session.target_logprobs(ids, targets, session.zero_state(3))
         np.testing.assert_allclose(found, np.take_along_axis(log_probs, targets[..., None], 2)[..., 0], atol=1e-5)
         np.testing.assert_array_equal(state.h, after.h)
+
+
+def test_each_word_alone_has_its_score(exported):
+    session = keraslm_onnx.ModelSession(exported[1])
+    ids = np.array([[0, 3, 1]])
+    log_probs, _ = session.run(ids, session.zero_state(1))
+    for target in range(session.info.vocab_size):
+        found, _ = session.target_logprobs(ids, np.full_like(ids, target), session.zero_state(1))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, log_probs[:, :, target], atol=1e-5)
+
+
+def test_the_distribution_is_computed_after_the_steps_that_have_a_target(adaptive):
+    import onnxruntime
+
+    found = keraslm_onnx.ModelSession(adaptive[1])
+    ids, targets = np.array([[0, 3, 1, 2], [5, 4, 9, 7]]), np.array([[3, 1, 20, 4], [0, 0, 0, 0]])
+    whole, state = found.run(ids, found.zero_state(2))
+    expected = np.take_along_axis(whole, targets[..., None], -1)[..., 0]
+    session = onnxruntime.InferenceSession(adaptive[1].read_bytes(), providers=["CPUExecutionProvider"])
+    for known in range(5):
+        feed = {"input_ids": ids, "h0": np.zeros_like(state.h), "c0": np.zeros_like(state.c)}
+        names = ["target_log_probs", "log_probs", "next_h0"]
+        of_targets, log_probs, h = session.run(names, feed | {"targets": targets[:, :known]})
+        assert (of_targets.shape, log_probs.shape) == ((2, known), (2, 4 - known, whole.shape[-1]))
+        np.testing.assert_allclose(of_targets, expected[:, :known], atol=1e-5)
+        np.testing.assert_allclose(log_probs, whole[:, known:], atol=1e-5)
+        np.testing.assert_allclose(h, state.h, atol=1e-6)
+
+
+def test_a_graph_with_wrong_scores_of_targets_is_not_published(adaptive):
+    run, path, _ = adaptive
+    proto = onnx.load(path)
+    for node in proto.graph.node:
+        node.output[:] = ["right" if name == contract.TARGET_LOG_PROBS else name for name in node.output]
+    proto.graph.node.append(onnx.helper.make_node("Neg", ["right"], [contract.TARGET_LOG_PROBS]))
+    with pytest.raises(ExportError, match="Not published"):
+        compare(run, proto.SerializeToString())
+
+
+def test_a_second_export_gives_the_same_bytes(exported, tmp_path):
+    run, path, _ = exported
+    keraslm_onnx.export(run, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
 
 
 def test_text_is_generated(exported):
