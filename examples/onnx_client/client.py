@@ -35,8 +35,8 @@ def main(path: str) -> None:
     for line in sys.stdin:
         targets = [vocabulary.get(word, unk) for word in split(line, tokenizer)] + [eos]
         inputs = np.array([[bos, *targets[:-1]]], np.int64)
-        log_probs = session.run(["log_probs"], {"input_ids": inputs, "h0": zeros, "c0": zeros})[0][0]
-        print(f"{log_probs[np.arange(len(targets)), targets].sum(dtype=float):.6f}\t{len(targets)}")
+        feed = {"input_ids": inputs, "h0": zeros, "c0": zeros, "targets": np.array([targets], np.int64)}
+        print(f"{session.run(['target_log_probs'], feed)[0].sum(dtype=float):.6f}\t{len(targets)}")
 
 
 if __name__ == "__main__":

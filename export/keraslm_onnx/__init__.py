@@ -20,7 +20,7 @@ _HOMES = {
     "ModelSession": "keraslm_onnx.session",
     "Sampling": "keraslm_onnx.sampler",
     "Scorer": "keraslm_onnx.scorer",
-    "State": "keraslm_onnx.session",
+    "State": "keraslm_onnx.state",
     "Summary": "keraslm_onnx.report",
     "export": "keraslm_onnx.convert",
     "generate": "keraslm_onnx.sampler",
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from keraslm_onnx.scorer import Scorer as Scorer
     from keraslm_onnx.scorer import load as load
     from keraslm_onnx.session import ModelSession as ModelSession
-    from keraslm_onnx.session import State as State
+    from keraslm_onnx.state import State as State
 
 
 def __getattr__(name: str) -> Any:

@@ -2,18 +2,16 @@
 
 Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
 
-    inputs    input_ids   int64    [N, T]      N and T free, at least 1
-              h0, c0      float32  [L, N, H]   state before the first step; zeros at the start of a text
-    outputs   log_probs   float32  [N, T, V]   natural logarithm; row t is the distribution of the token after input t
-              next_h0     float32  [L, N, H]   state after the last step: the next call's h0
-              next_c0     float32  [L, N, H]
+    inputs    input_ids          int64    [N, T]          N and T free, at least 1
+              h0, c0             float32  [L, N, H]       state before the first step; zeros at the start of a text
+              targets            int64    [N, K]          the tokens after the first K inputs, 0 <= K <= T
+    outputs   log_probs          float32  [N, T - K, V]   distributions after the inputs from K on, natural logarithm
+              next_h0, next_c0   float32  [L, N, H]       state after the last step: the next call's h0 and c0
+              target_log_probs   float32  [N, K]          log-probabilities of the targets
 
-A file with an adaptive softmax has one more of each, for scores that take only the clusters they need. onnxruntime
-computes every output of a graph, whichever are asked for; so the shapes say what is wanted:
-
-    input     targets            int64    [N, K]        the tokens after the first K inputs, 0 <= K <= T
-    outputs   log_probs          float32  [N, T - K, V] distributions after the inputs from K on
-              target_log_probs   float32  [N, K]        log-probabilities of the targets, and of no other word
+onnxruntime computes every output of a graph, whichever are asked for; so the shapes say what is wanted. Whoever scores
+a text gives every target (K = T), and `V` numbers a token never leave the graph; of an adaptive softmax only the
+clusters that the targets need are computed. Whoever wants distributions gives no target (K = 0).
 
 Every metadata value is a string, as ONNX wants it.
 """
@@ -44,18 +42,13 @@ TIME = "time"
 KNOWN = "known"  # K
 UNKNOWN = "unknown"  # T - K
 
-FORMAT_VERSIONS = {"full": "1", "sampled": "1", "adaptive": "2"}  # by softmax
+FORMAT_VERSION = "3"
+SOFTMAXES = ("full", "sampled", "adaptive")
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
 
 
-def inputs(softmax: str) -> tuple[str, ...]:
-    """Names of a file's inputs, in order."""
-    return (INPUT_IDS, H0, C0, *((TARGETS,) if softmax == "adaptive" else ()))
-
-
-def outputs(softmax: str) -> tuple[str, ...]:
-    """Names of a file's outputs, in order."""
-    return (LOG_PROBS, NEXT_H0, NEXT_C0, *((TARGET_LOG_PROBS,) if softmax == "adaptive" else ()))
+INPUTS = (INPUT_IDS, H0, C0, TARGETS)
+OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0, TARGET_LOG_PROBS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ class ModelInfo:
         num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
         valid_perplexity: of the run's last epoch, counted in the training's windows; NaN without a validation text.
         config: the run's configuration, JSON.
-        softmax: `"full"`, `"sampled"` (the same graph) or `"adaptive"`; files from before this key are full.
+        softmax: `"full"`, `"sampled"` (the same graph) or `"adaptive"`.
     """
 
     keraslm_version: str
@@ -92,9 +85,7 @@ class ModelInfo:
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and string values for the file."""
-        return {"format_version": FORMAT_VERSIONS[self.softmax]} | {
-            k: str(v) for k, v in dataclasses.asdict(self).items()
-        }
+        return {"format_version": FORMAT_VERSION} | {k: str(v) for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
@@ -108,14 +99,11 @@ class ModelInfo:
                 f"{where}: an ONNX model, but not one of keraslm's (its metadata have no keraslm_version). "
                 "Make one with: keraslm export model.onnx"
             )
-        softmax = metadata.get("softmax", "full")
-        if metadata["format_version"] != FORMAT_VERSIONS.get(softmax):
-            known = " and ".join(sorted(set(FORMAT_VERSIONS.values())))
+        if metadata["format_version"] != FORMAT_VERSION:
             raise ModelFileError(
-                f"{where}: format version {metadata['format_version']} with a softmax {softmax!r}, but this keraslm "
-                f"reads {known}."
+                f"{where}: format version {metadata['format_version']}, but this keraslm reads {FORMAT_VERSION}. "
+                "Export the run again: keraslm export"
             )
-        metadata = {**metadata, "softmax": softmax}
         values: dict[str, Any] = {}
         kinds = {"int": int, "float": float, "str": str}
         for field in dataclasses.fields(cls):
@@ -125,6 +113,8 @@ class ModelInfo:
                 raise ModelFileError(f"{where}: the metadata have no {field.name!r}; the file is damaged.") from error
             except ValueError as error:
                 raise ModelFileError(f"{where}: metadata {field.name!r} is not a {field.type} ({error}).") from error
+        if values["softmax"] not in SOFTMAXES:
+            raise ModelFileError(f"{where}: metadata softmax is {values['softmax']!r}, none of {', '.join(SOFTMAXES)}.")
         return cls(**values)
 
     def configuration(self, where: str) -> tuple[dict[str, Any], Config]:

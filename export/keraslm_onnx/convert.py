@@ -102,10 +102,10 @@ def convert(run: Run, output: Path) -> dict[str, Any]:
 
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     config = run.config.model
-    proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights), config.softmax)
+    proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights))
     onnx.helper.set_model_props(proto, model_info(run).to_metadata())
     onnx.checker.check_model(proto, full_check=True)
-    check_structure(proto, config.num_layers, config.softmax)
+    check_structure(proto, config.num_layers)
     data = proto.SerializeToString()
     report = compare(run, data) | {"lstm_nodes": config.num_layers}
     output.write_bytes(data)
@@ -133,7 +133,7 @@ def model_info(run: Run) -> ModelInfo:
     )
 
 
-def _to_onnx(model: Any, softmax: str) -> Any:
+def _to_onnx(model: Any) -> Any:
     """Trace a twin and name its inputs, outputs and free axes as the contract does."""
     import tensorflow as tf
     import tf2onnx
@@ -146,14 +146,12 @@ def _to_onnx(model: Any, softmax: str) -> Any:
     )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
     _order(proto.graph)
-    inputs, outputs = contract.inputs(softmax), contract.outputs(softmax)
-    _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), outputs, strict=True)))
+    _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True)))
     state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
-    shapes = dict.fromkeys((*inputs, *outputs), state)
+    shapes = dict.fromkeys((*contract.INPUTS, *contract.OUTPUTS), state)
     shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
     shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
-    steps = contract.UNKNOWN if softmax == "adaptive" else contract.TIME
-    shapes[contract.LOG_PROBS] = [contract.BATCH, steps, model.outputs[0].shape[-1]]
+    shapes[contract.LOG_PROBS] = [contract.BATCH, contract.UNKNOWN, model.outputs[0].shape[-1]]
     for value in (*proto.graph.input, *proto.graph.output):
         value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shapes[value.name]))
     del proto.graph.value_info[:]

@@ -42,22 +42,51 @@ def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras
         x, h, c = lstm(x, initial_state=[h0[number], c0[number]])  # [N, T, H], [N, H], [N, H]
         state.append((h, c))
     next_h0, next_c0 = (ops.stack(parts) for parts in zip(*state, strict=True))
+    targets = keras.Input(batch_shape=(None, None), dtype="int64", name=contract.TARGETS)
+    outputs: FullOutputs | AdaptiveOutputs
     if config.softmax == "adaptive":
-        targets = keras.Input(batch_shape=(None, None), dtype="int64", name=contract.TARGETS)
-        softmax = AdaptiveSoftmax(vocab_size, config.cluster_ends, name="logits")
-        softmax.build(x.shape)
-        log_probs, of_targets = AdaptiveOutputs(softmax, name="outputs")([x, targets])
-        model = keras.Model([ids, h0, c0, targets], [log_probs, next_h0, next_c0, of_targets])
+        outputs = AdaptiveOutputs(AdaptiveSoftmax(vocab_size, config.cluster_ends, name="logits"), name="outputs")
     else:
-        logits = keras.layers.Dense(vocab_size, name="logits")(x)
-        model = keras.Model([ids, h0, c0], [ops.log_softmax(logits), next_h0, next_c0])
+        outputs = FullOutputs(keras.layers.Dense(vocab_size, name="logits"), name="outputs")
+    outputs.softmax.build(x.shape)
+    log_probs, of_targets = outputs([x, targets])
+    model = keras.Model([ids, h0, c0, targets], [log_probs, next_h0, next_c0, of_targets])
     if config.softmax == "sampled":
         weights = weights | {"logits/kernel": weights["logits/kernel"].T}  # a row a word, in training
     for layer in model.layers:
-        layer = layer.softmax if isinstance(layer, AdaptiveOutputs) else layer
+        layer = layer.softmax if isinstance(layer, FullOutputs | AdaptiveOutputs) else layer
         if layer.weights:
             layer.set_weights([weights[f"{layer.name}/{variable.name}"] for variable in layer.weights])
     return model
+
+
+class FullOutputs(keras.layers.Layer):
+    """Both outputs of a full softmax: targets of the first K steps, distributions after the others.
+
+    Args:
+        softmax: the `Dense` layer whose weights are used.
+
+    Input shapes: hidden states `(N, T, H)` and targets `(N, K)`, int64. Output shapes: `(N, T - K, V)` and `(N, K)`,
+    natural logarithms.
+    """
+
+    def __init__(self, softmax: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.softmax = softmax
+
+    def call(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        hidden, targets = inputs
+        log_probs = _log_softmax(hidden, self.softmax.kernel, self.softmax.bias)  # [N, T, V]
+        shape = tf.shape(targets, out_type=tf.int64)
+        rows = tf.broadcast_to(tf.range(shape[0], dtype=tf.int64)[:, None], shape)
+        steps = tf.broadcast_to(tf.range(shape[1], dtype=tf.int64)[None], shape)
+        return log_probs[:, tf.shape(targets)[1] :], tf.gather_nd(log_probs, tf.stack([rows, steps, targets], 2))
+
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
+        hidden, targets = input_shape
+        return [(hidden[0], None, self.softmax.units), tuple(targets)]
 
 
 class AdaptiveOutputs(keras.layers.Layer):

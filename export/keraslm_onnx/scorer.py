@@ -1,32 +1,52 @@
-"""Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary.
+"""Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token.
 
 Every token is scored, the first of a text from the end symbol and a zero state, and the end symbol of each line. With
 `context="sentence"` each line is a text of its own; with `"paragraph"` the state runs on to the next line without
-tokens, and with `"document"` through all lines. A model trained with `--documents line`, `blank-line` or `none` was
-trained for the first, second or third of them.
+tokens, and with `"document"` through all lines of a file. A model trained with `--documents line`, `blank-line` or
+`none` was trained for the first, second or third of them.
+
+The numbers depend on a text and the model, and not on what is scored beside it, in which order, or in how many pieces:
+but for rounding, for which the network's products are summed in another order.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import KeraslmError, UsageError
+from keraslm.errors import UsageError
 from keraslm.perplexity import perplexity
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import split_words
-from keraslm_onnx.session import ModelSession, State
+from keraslm_onnx.batching import CONTEXTS, WINDOW, Line, Row, cut, groups, windows
+from keraslm_onnx.session import ModelSession
+from keraslm_onnx.state import State
 
-CONTEXTS = ("sentence", "paragraph", "document")
+_CELLS = 1 << 23  # largest rows x steps x vocabulary of one call: 32 MiB of log-probabilities
+_STEPS = 1024  # tokens of a row in one call
+_ROWS = 64  # that go through the network side by side
 
-_CELLS = 1 << 24  # largest rows x steps x vocabulary of one call: 64 MiB of log-probabilities
-_STEPS = 256  # tokens of a row in one call
-_LINES = 256  # largest block of lines that is scored together
+Measures = NDArray[np.float64]  # [M, ...]: logprob alone, or logprob, rank, entropy
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a text stands: what the network has read, and the token that it reads next. A value.
+
+    Attributes:
+        state: of one row, after every token before `last`.
+        last: the token that was said last; the end symbol where a text begins.
+        entropy: of the distribution that `last` was drawn from, nats; NaN where it was not asked for.
+    """
+
+    state: State
+    last: int
+    entropy: float = field(default=math.nan, compare=False)
 
 
 @dataclass(frozen=True)
@@ -34,24 +54,44 @@ class LineScore:
     """The scores of one line.
 
     Attributes:
+        text: the line, without its end.
         ids: of its tokens, the end symbol last; int32 `(tokens,)`.
         logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
-        words: of the line, as white space parts them.
-        characters, bytes: of the line with its line end counted as one; bytes in UTF-8.
         oov: which tokens are `<unk>`; bool `(tokens,)`.
+        ranks: of each token among the vocabulary, 1 the most probable; int64 `(tokens,)`. With `distributions` only.
+        entropies: of the distribution that each token was drawn from, nats; float64 `(tokens,)`. With `distributions`
+            only.
+        entropy_reductions: by how much that entropy is lower than the one of the token before, nats, and 0 where it is
+            not or where a text begins (Hale 2006); float64 `(tokens,)`. With `distributions` only.
     """
 
+    text: str
     ids: Ids
     logprobs: NDArray[np.float64]
-    words: int
-    characters: int
-    bytes: int
     oov: NDArray[np.bool_]
+    ranks: NDArray[np.int64] | None = None
+    entropies: NDArray[np.float64] | None = None
+    entropy_reductions: NDArray[np.float64] | None = None
 
     @property
     def logprob(self) -> float:
         """Sum over the line, nats."""
         return math.fsum(self.logprobs)
+
+    @property
+    def words(self) -> int:
+        """Of the line, as white space parts them."""
+        return len(split_words(self.text))
+
+    @property
+    def characters(self) -> int:
+        """Of the line, its end counted as one."""
+        return len(self.text) + 1
+
+    @property
+    def bytes(self) -> int:
+        """Of the line in UTF-8, its end counted as one."""
+        return len(self.text.encode("utf-8", "surrogatepass")) + 1
 
 
 class Scorer:
@@ -66,6 +106,10 @@ class Scorer:
         -21.7
         >>> scorer.perplexity(["the cat sat", "on the mat"])
         213.9
+        >>> context = scorer.begin()             # a value: keep it, copy it, compare it
+        >>> logprob, context = scorer.advance(context, scorer.tokenizer.encode_prompt("the")[0])
+        >>> scorer.next_logprobs(context).shape
+        (10000,)
     """
 
     def __init__(self, session: ModelSession):
@@ -85,128 +129,172 @@ class Scorer:
         scores = self.logprobs(texts, context)
         return perplexity(-math.fsum(map(math.fsum, scores)), sum(map(len, scores)))
 
-    def score_lines(self, lines: Iterable[str], context: str = "sentence") -> Iterator[LineScore]:
+    def begin(self) -> Context:
+        """Where every text begins: a state of zeros, and the end symbol about to be read."""
+        return Context(self.session.zero_state(1), self.session.info.bos_id)
+
+    def advance(self, context: Context, token: int) -> tuple[float, Context]:
+        """Say one token.
+
+        Args:
+            context: where the text stands; it stays as it is.
+            token: id of the next token.
+
+        Returns:
+            the token's log-probability, natural logarithm, and where the text stands after it.
+
+        Raises:
+            InputError: an id outside the vocabulary.
+        """
+        found, state = self.session.target_logprobs([[context.last]], [[token]], context.state)
+        return float(found[0, 0]), Context(state, int(token))
+
+    def next_logprobs(self, context: Context) -> NDArray[np.float32]:
+        """The distribution of the next token: natural logarithms, float32 `(V,)`."""
+        return self.session.run([[context.last]], context.state)[0][0, 0]
+
+    def score_lines(
+        self, lines: Iterable[Line], context: str = "sentence", distributions: bool = False, window: int = WINDOW
+    ) -> Iterator[LineScore]:
         """Score lines as they come, one result a line, in order.
 
         Args:
-            lines: without line ends; a blank line is scored as `<eos>` alone.
+            lines: without line ends; a blank line is scored as `<eos>` alone. None says that a file ends, and with it
+                every text.
             context: `"sentence"`, `"paragraph"` or `"document"`.
+            distributions: find ranks and entropies too, which takes the whole distribution at each token.
+            window: lines that are read ahead and scored side by side; 1 answers each before the next is read.
+
+        Raises:
+            UsageError: an unknown context, or a window of no lines.
         """
         if context not in CONTEXTS:
             raise UsageError(f"Unknown context {context!r}. Known are: {', '.join(CONTEXTS)}.")
-        if context == "sentence":
-            return self._score_sentences(lines)
-        return self._score_on(lines, to_the_end=context == "document")
+        if window < 1:
+            raise UsageError(f"window is {window}, but must be at least 1 line.")
+        return self._score(lines, context, distributions, window)
 
-    def _score_sentences(self, lines: Iterable[str]) -> Iterator[LineScore]:
-        for block in _blocks_of_lines(lines):
-            ids = self.tokenizer.encode_lines(block)
-            order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-            scores: list[NDArray[np.float64]] = [np.zeros(0)] * len(ids)
-            for group in self._groups(order, ids):
-                for i, score in zip(group, self._score_rows([ids[i] for i in group]), strict=True):
-                    scores[i] = score
-            yield from map(self._line_score, block, ids, scores)
+    def _score(self, lines: Iterable[Line], context: str, distributions: bool, window: int) -> Iterator[LineScore]:
+        carried: Context | None = None
+        for block in windows(lines, window):
+            texts = [line for line in block if line is not None]
+            ids = self.tokenizer.encode_lines(texts) if texts else []
+            found = iter(ids)
+            rows, inside = cut([None if line is None else next(found) for line in block], context, carried is not None)
+            scores: dict[int, Measures] = {}
+            for row in rows:
+                if row.continues or row.open:
+                    start = carried if carried and row.continues else self.begin()
+                    scores[id(row)], carried = self._score_alone(row, start, distributions)
+            whole = [row for row in rows if not (row.continues or row.open)]
+            for group in groups(whole, _ROWS):
+                measures = self._score_group([np.concatenate(row.lines) for row in group], distributions)
+                scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
+            if not inside:
+                carried = None
+            yield from self._line_scores(texts, rows, scores)
 
-    def _groups(self, order: list[int], ids: Sequence[Ids]) -> Iterator[list[int]]:
-        """Cut lines sorted by length into groups that one call can hold."""
-        group: list[int] = []
-        for i in order:
-            steps = min(len(ids[i]), _STEPS)
-            if group and (len(group) + 1) * steps * self.session.cells > _CELLS:
-                yield group
-                group = []
-            group.append(i)
-        if group:
-            yield group
+    def _score_alone(self, row: Row, context: Context, distributions: bool) -> tuple[Measures, Context]:
+        """Score one row from where its text stands; `(M, tokens)`, and where the text stands after it."""
+        ids = np.concatenate(row.lines).astype(np.int64)
+        inputs = np.concatenate([[context.last], ids[:-1]])
+        measures, state = self._feed(inputs[None], ids[None], context.state, distributions)
+        found = _with_reductions(measures[:, 0], context.entropy)
+        return found, Context(state, int(ids[-1]), float(found[2, -1]) if distributions else math.nan)
 
-    def _score_rows(self, rows: Sequence[Ids]) -> list[NDArray[np.float64]]:
-        """Score texts side by side, each from a zero state; padding is computed but never read."""
-        length = max(map(len, rows))
+    def _score_group(self, rows: Sequence[Ids], distributions: bool) -> list[Measures]:
+        """Score texts side by side, each from a zero state, the longest first; `(M, tokens)` each.
+
+        A row that has ended leaves the group with the next call; until then it is padded, and the padding never read.
+        """
+        length = len(rows[0])
         targets = np.full((len(rows), length), self.session.info.eos_id, np.int64)  # [N, T]
         for row, ids in zip(targets, rows, strict=True):
             row[: len(ids)] = ids
         inputs = np.roll(targets, 1, axis=1)
         inputs[:, 0] = self.session.info.bos_id
-        scored, _ = self._feed(inputs, targets, self.session.zero_state(len(rows)))
-        return [row[: len(ids)] for row, ids in zip(scored, rows, strict=True)]
-
-    def _score_on(self, lines: Iterable[str], to_the_end: bool) -> Iterator[LineScore]:
-        """Score lines with the state carried on, to the end of the text or to the next line without tokens."""
-        start = self.session.zero_state(1)
-        state, last = start, self.session.info.bos_id
-        for block in _blocks_of_lines(lines):
-            ids = self.tokenizer.encode_lines(block)
-            paragraphs = [ids] if to_the_end else _paragraphs(ids)
-            scored: list[NDArray[np.float64]] = []
-            for paragraph in paragraphs:
-                stream = np.concatenate([[last], *paragraph]).astype(np.int64)[None]  # [1, tokens + 1]
-                logprobs, state = self._feed(stream[:, :-1], stream[:, 1:], state)
-                last = int(stream[0, -1])
-                scored += np.split(logprobs[0], np.cumsum([len(line) for line in paragraph])[:-1])
-                if not to_the_end and len(paragraph[-1]) == 1:
-                    state = start
-            yield from map(self._line_score, block, ids, scored)
+        state, parts, start = self.session.zero_state(len(rows)), [], 0
+        while start < length:
+            alive = sum(len(ids) > start for ids in rows)
+            part = slice(start, start + self._steps(alive))
+            found, state = self._call(
+                inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), distributions
+            )
+            parts.append(found)
+            start = part.stop
+        joined = [
+            np.concatenate([part[:, row] for part in parts if row < part.shape[1]], 1) for row in range(len(rows))
+        ]
+        return [_with_reductions(found[:, : len(ids)], math.nan) for found, ids in zip(joined, rows, strict=True)]
 
     def _feed(
-        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State
-    ) -> tuple[NDArray[np.float64], State]:
-        """Log-probability of each target, `(N, T)`, in pieces that one call can hold, and the state after the last."""
-        rows, length = inputs.shape
-        steps = max(1, min(_STEPS, _CELLS // (rows * self.session.cells)))
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, distributions: bool
+    ) -> tuple[Measures, State]:
+        """Measures of each target, `(M, N, T)`, in pieces that one call can hold, and the state after the last."""
+        steps = self._steps(len(inputs))
         parts = []
-        for start in range(0, length, steps):
+        for start in range(0, inputs.shape[1], steps):
             part = slice(start, start + steps)
-            logprobs, state = self.session.target_logprobs(inputs[:, part], targets[:, part], state)  # [N, T]
-            parts.append(logprobs)
-        return np.concatenate(parts, axis=1).astype(np.float64), state
+            found, state = self._call(inputs[:, part], targets[:, part], state, distributions)
+            parts.append(found)
+        return np.concatenate(parts, axis=2), state
 
-    def _line_score(self, line: str, ids: Ids, logprobs: NDArray[np.float64]) -> LineScore:
-        size = len(line.encode("utf-8", "surrogatepass")) + 1
-        return LineScore(ids, logprobs, len(split_words(line)), len(line) + 1, size, ids == self.session.info.unk_id)
+    def _steps(self, rows: int) -> int:
+        return max(1, min(_STEPS, _CELLS // (rows * self.session.cells)))
+
+    def _call(
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, distributions: bool
+    ) -> tuple[Measures, State]:
+        if not distributions:
+            found, state = self.session.target_logprobs(inputs, targets, state)  # [N, T]
+            return found[None].astype(np.float64), state
+        log_probs, state = self.session.run(inputs, state)  # [N, T, V]
+        return _measures(log_probs, targets), state
+
+    def _line_scores(
+        self, texts: Sequence[str], rows: Sequence[Row], scores: dict[int, Measures]
+    ) -> Iterator[LineScore]:
+        lines = iter(texts)
+        unk_id = self.session.info.unk_id
+        for row in rows:
+            measures, start = scores[id(row)], 0
+            for ids in row.lines:
+                part = measures[:, start : start + len(ids)]
+                more = (part[1].astype(np.int64), part[2], part[3]) if len(part) > 1 else ()
+                yield LineScore(next(lines), ids, part[0], ids == unk_id, *more)
+                start += len(ids)
 
 
-def load(path: str | Path, provider: str = "auto") -> Scorer:
+def load(path: str | Path, provider: str = "auto", threads: int = 0) -> Scorer:
     """Open a model file for scoring.
 
     Args:
         path: of the file.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
+        threads: that compute one operation; 0 takes one a core.
 
     Raises:
         ModelFileError: the file is not a keraslm model.
     """
-    return Scorer(ModelSession(path, provider))
+    return Scorer(ModelSession(path, provider, threads))
 
 
-def _paragraphs(ids: Sequence[Ids]) -> Iterator[list[Ids]]:
-    """Lines up to each one that has no token but its end symbol."""
-    paragraph: list[Ids] = []
-    for line in ids:
-        paragraph.append(line)
-        if len(line) == 1:
-            yield paragraph
-            paragraph = []
-    if paragraph:
-        yield paragraph
+def _measures(log_probs: NDArray[np.float32], targets: NDArray[np.int64]) -> Measures:
+    """Log-probability, rank and entropy of each target under its distribution; `(3, N, T)`."""
+    own = np.take_along_axis(log_probs, targets[..., None], axis=2)  # [N, T, 1]
+    ranks = 1 + np.count_nonzero(log_probs > own, axis=2)
+    entropies = -np.einsum("ntv,ntv->nt", np.exp(log_probs), log_probs, dtype=np.float64)
+    return np.stack([own[..., 0].astype(np.float64), ranks.astype(np.float64), entropies])
 
 
-def _blocks_of_lines(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Lines in blocks: small ones at first, so that a slow stream shows its first rows at once.
+def _with_reductions(measures: Measures, before: float) -> Measures:
+    """Add entropy reductions below logprob, rank and entropy; a lone logprob stays alone.
 
-    When the source of the lines fails, the lines before are given out first, and then its error.
+    Args:
+        measures: of the tokens of one row, `(M, tokens)`.
+        before: entropy of the token in front of the row; NaN where a text begins.
     """
-    block: list[str] = []
-    size = 1
-    try:
-        for line in lines:
-            block.append(line)
-            if len(block) == size:
-                yield block
-                block, size = [], min(2 * size, _LINES)
-    except KeraslmError:
-        if block:
-            yield block
-        raise
-    if block:
-        yield block
+    if len(measures) == 1:
+        return measures
+    earlier = np.concatenate([[before], measures[2, :-1]])
+    return np.concatenate([measures, np.fmax(earlier - measures[2], 0.0)[None]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,9 @@ from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 from keraslm_onnx.sniff import looks_like
-
-Floats = NDArray[np.float32]
+from keraslm_onnx.state import Floats, State
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-@dataclass(frozen=True)
-class State:
-    """What the network remembers of each row; a value, never changed in place.
-
-    Attributes:
-        h, c: float32 arrays of shape `(L, N, H)`.
-    """
-
-    h: Floats
-    c: Floats
 
 
 class ModelSession:
@@ -42,8 +28,10 @@ class ModelSession:
     Args:
         path: of the file.
         provider: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where onnxruntime has it, the CPU elsewhere.
+        threads: that compute one operation; 0 takes one a core.
 
     Attributes:
+        digest: SHA-256 of the file, hexadecimal.
         info: the file's metadata.
         tokenizer: the tokenizer inside the file.
         provider: what onnxruntime really runs on, `"cpu"` or `"cuda"`.
@@ -57,10 +45,10 @@ class ModelSession:
         >>> log_probs, state = session.run([[0]], session.zero_state(1))     # (1, 1, V), the first word of a text
     """
 
-    def __init__(self, path: str | Path, provider: str = "auto"):
+    def __init__(self, path: str | Path, provider: str = "auto", threads: int = 0):
         self.path = Path(path)
         data = _read_model(self.path)
-        self._session, self.provider = _open(self.path, data, provider)
+        self._session, self.provider = _open(self.path, data, provider, threads)
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(self.path))
         self.tokenizer = Tokenizer.from_json(self.info.tokenizer, f"{self.path}: metadata tokenizer")
         self.digest = hashlib.sha256(data).hexdigest()
@@ -110,11 +98,7 @@ class ModelSession:
             raise InputError(
                 f"Targets of shape {targets.shape} for token ids of shape {ids.shape}; they must be equal."
             )
-        if self.info.softmax == "adaptive":
-            found, h, c = self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
-        else:
-            log_probs, h, c = self._call(contract.LOG_PROBS, ids, targets, state)
-            found = np.take_along_axis(log_probs, targets[..., None], axis=2)[..., 0]
+        found, h, c = self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
         return found, State(h, c)
 
     @cached_property
@@ -126,9 +110,8 @@ class ModelSession:
         return min(self.info.vocab_size, 4 * ends[0])  # the head for each, and the clusters for the few
 
     def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> list[Floats]:
-        names = contract.inputs(self.info.softmax)
         values = (ids.astype(np.int64), state.h, state.c, targets.astype(np.int64))
-        feed = dict(zip(names, values, strict=False))
+        feed = dict(zip(contract.INPUTS, values, strict=True))
         return list(self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed))
 
     def _check_ids(self, ids: NDArray[Any]) -> None:
@@ -157,7 +140,7 @@ class ModelSession:
         info, shapes = self.info, {}
         for value in (*self._session.get_inputs(), *self._session.get_outputs()):
             shapes[value.name] = value.shape
-        if tuple(shapes) != contract.inputs(info.softmax) + contract.outputs(info.softmax):
+        if tuple(shapes) != contract.INPUTS + contract.OUTPUTS:
             raise ModelFileError(
                 f"{self.path}: inputs and outputs {', '.join(shapes)} are not those of a keraslm model."
             )
@@ -193,7 +176,7 @@ def _read_model(path: Path) -> bytes:
     return data
 
 
-def _open(path: Path, data: bytes, provider: str) -> tuple[Any, str]:
+def _open(path: Path, data: bytes, provider: str, threads: int) -> tuple[Any, str]:
     if provider not in ("auto", *_PROVIDERS):
         raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
     cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
@@ -205,6 +188,7 @@ def _open(path: Path, data: bytes, provider: str) -> tuple[Any, str]:
     wanted = "cuda" if cuda and provider in ("cuda", "auto") else "cpu"
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
     # Sessions that share cores must not spin on them while they wait.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))

@@ -16,12 +16,12 @@ TOLERANCE = 1e-4  # nats, on a log-probability; float32 differences of these gra
 SHAPES = ((1, 1), (1, 40), (3, 7), (8, 20))  # rows x steps
 
 
-def check_structure(proto: Any, num_layers: int, softmax: str = "full") -> None:
+def check_structure(proto: Any, num_layers: int) -> None:
     """One `LSTM` node a layer, no control flow, the contract's names, every weight finite.
 
     Args:
         proto: an `onnx.ModelProto`.
-        num_layers, softmax: of the trained network.
+        num_layers: of the trained network.
 
     Raises:
         ExportError: naming what was found.
@@ -36,7 +36,7 @@ def check_structure(proto: Any, num_layers: int, softmax: str = "full") -> None:
             f"{num_layers} LSTM nodes and no control flow. Not published."
         )
     found = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
-    if found != (contract.inputs(softmax), contract.outputs(softmax)):
+    if found != (contract.INPUTS, contract.OUTPUTS):
         raise ExportError(f"The converted graph has inputs and outputs {found}, not those of the contract.")
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -67,9 +67,8 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> dict[str, An
         expected = _keras_answers(run, ids, steps)
         largest = _worst(largest, _difference(np.concatenate([first, second], axis=1), expected))
         chunked = _worst(chunked, _difference(whole[:, steps:], second))
-        if of_targets is not None:
-            picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
-            largest = _worst(largest, _difference(of_targets, picked))
+        picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
+        largest = _worst(largest, _difference(of_targets, picked))
     if not _worst(largest, chunked) <= tolerance:
         raise ExportError(
             f"The exported graph differs from Keras: largest difference {largest:.3g} nats, state carried in chunks "
@@ -102,20 +101,18 @@ def _keras_answers(run: Run, ids: NDArray[Any], steps: int) -> NDArray[Any]:
 
 
 def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[Any, ...]:
-    """One pass over all `(N, 2T, V)`, and the two halves: the first in one call, the second a step a call.
-
-    For an adaptive softmax also the log-probability of each next id, `(N, 2T - 1)`, in one pass; else None.
+    """One pass over all `(N, 2T, V)`, the two halves: the first in one call, the second a step a call; and the
+    log-probability of each next id, `(N, 2T - 1)`, in one pass.
     """
     model = run.config.model
     zero = np.zeros((model.num_layers, len(ids), model.units), np.float32)
-    inputs, outputs = contract.inputs(model.softmax), contract.outputs(model.softmax)
 
     def call(part: NDArray[Any], h: NDArray[Any], c: NDArray[Any], known: int = 0) -> list[NDArray[Any]]:
-        feed = dict(zip(inputs, (part, h, c, part[:, 1 : known + 1]), strict=False))
-        return list(session.run(list(outputs), feed))
+        feed = dict(zip(contract.INPUTS, (part, h, c, part[:, 1 : known + 1]), strict=True))
+        return list(session.run(list(contract.OUTPUTS), feed))
 
     whole, *_ = call(ids, zero, zero)
-    of_targets = call(ids, zero, zero, known=2 * steps - 1)[3] if model.softmax == "adaptive" else None
+    of_targets = call(ids, zero, zero, known=2 * steps - 1)[3]
     first, h, c, *_ = call(ids[:, :steps], zero, zero)
     second = []
     for t in range(steps, 2 * steps):

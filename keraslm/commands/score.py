@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,13 +47,13 @@ def score(
     """
     from keraslm.text.files import STDIN, TextFile
     from keraslm_onnx import report
-    from keraslm_onnx.scorer import LineScore, load
+    from keraslm_onnx.scorer import load
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary.")
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
     scorer = load(model, provider)
-    lines: Iterator[LineScore] = chain.from_iterable(scorer.score_lines(text, context) for text in texts)
+    lines = scorer.score_lines(chain.from_iterable(chain(text, [None]) for text in texts), context)
     if level == "summary":
         summary = report.summarize(lines)
         print(json.dumps(summary.to_dict()) if as_json else "\n".join(summary.rows()))

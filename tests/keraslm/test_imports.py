@@ -24,7 +24,7 @@ LEVELS = [
     {"keraslm.text.workers"},
     {"keraslm.text.encoding"},
     # Scoring: NumPy, onnxruntime and tokenizers.
-    {"keraslm_onnx.contract", "keraslm_onnx.sniff"},
+    {"keraslm_onnx.contract", "keraslm_onnx.sniff", "keraslm_onnx.state", "keraslm_onnx.batching"},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.report"},

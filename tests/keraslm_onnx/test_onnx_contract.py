@@ -28,19 +28,20 @@ KEYS = {
     "embedding_dim",
     "valid_perplexity",
     "config",
+    "softmax",
 }
 
 
 def test_names_of_inputs_and_outputs_are_fixed():
-    assert contract.inputs("full") == ("input_ids", "h0", "c0")
-    assert contract.outputs("full") == ("log_probs", "next_h0", "next_c0")
+    assert contract.INPUTS == ("input_ids", "h0", "c0", "targets")
+    assert contract.OUTPUTS == ("log_probs", "next_h0", "next_c0", "target_log_probs")
 
 
 def test_metadata_are_strings_under_the_published_keys():
     metadata = model_info(valid_perplexity=12.5).to_metadata()
-    assert metadata.keys() == KEYS | {"softmax"}
+    assert metadata.keys() == KEYS
     assert all(type(value) is str for value in metadata.values())
-    assert (metadata["format_version"], metadata["vocab_size"], metadata["valid_perplexity"]) == ("1", "6", "12.5")
+    assert (metadata["format_version"], metadata["vocab_size"], metadata["valid_perplexity"]) == ("3", "6", "12.5")
 
 
 def test_metadata_survive_a_round_trip():
@@ -70,24 +71,17 @@ def test_a_missing_key_is_refused(key):
         ModelInfo.from_metadata(metadata, "m.onnx")
 
 
-@pytest.mark.parametrize(("version", "softmax"), [("2", "full"), ("1", "adaptive"), ("3", "full"), ("1", "other")])
-def test_another_format_version_is_refused_with_its_numbers(version, softmax):
-    metadata = model_info().to_metadata() | {"format_version": version, "softmax": softmax}
-    message = rf"^m\.onnx: format version {version} with a softmax '{softmax}', but this keraslm reads 1 and 2\.$"
+@pytest.mark.parametrize("version", ["1", "2", "4", ""])
+def test_another_format_version_is_refused_with_its_number(version):
+    metadata = model_info().to_metadata() | {"format_version": version}
+    message = rf"^m\.onnx: format version {version}, but this keraslm reads 3\. Export the run again: keraslm export$"
     with pytest.raises(ModelFileError, match=message):
         ModelInfo.from_metadata(metadata, "m.onnx")
 
 
-def test_a_file_from_before_the_softmax_had_a_name_has_a_full_one():
-    metadata = model_info().to_metadata()
-    del metadata["softmax"]
-    assert ModelInfo.from_metadata(metadata, "m.onnx").softmax == "full"
-
-
-def test_an_adaptive_softmax_has_an_input_and_an_output_more():
-    assert contract.inputs("adaptive") == (*contract.inputs("full"), "targets")
-    assert contract.outputs("adaptive") == (*contract.outputs("full"), "target_log_probs")
-    assert model_info(softmax="adaptive").to_metadata()["format_version"] == "2"
+def test_an_unknown_softmax_is_refused():
+    with pytest.raises(ModelFileError, match=r"softmax is 'hard', none of full, sampled, adaptive\.$"):
+        ModelInfo.from_metadata(model_info().to_metadata() | {"softmax": "hard"}, "m.onnx")
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(ModelInfo) if f.type in ("int", "float")])

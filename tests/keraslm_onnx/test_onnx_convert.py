@@ -88,14 +88,16 @@ def test_inputs_and_outputs_are_those_of_the_contract(proto, tiny_run):
     layers, units, vocabulary = 1, FIELDS["units"], tiny_run.tokenizer.vocab_size
     state = [layers, "batch", units]
     found = {v.name: (shape_of(v), v.type.tensor_type.elem_type) for v in (*proto.graph.input, *proto.graph.output)}
-    assert list(found) == ["input_ids", "h0", "c0", "log_probs", "next_h0", "next_c0"]
+    assert tuple(found) == contract.INPUTS + contract.OUTPUTS
     assert found == {
         "input_ids": (["batch", "time"], TensorProto.INT64),
         "h0": (state, TensorProto.FLOAT),
         "c0": (state, TensorProto.FLOAT),
-        "log_probs": (["batch", "time", vocabulary], TensorProto.FLOAT),
+        "targets": (["batch", "known"], TensorProto.INT64),
+        "log_probs": (["batch", "unknown", vocabulary], TensorProto.FLOAT),
         "next_h0": (state, TensorProto.FLOAT),
         "next_c0": (state, TensorProto.FLOAT),
+        "target_log_probs": (["batch", "known"], TensorProto.FLOAT),
     }
 
 
@@ -118,7 +120,7 @@ def test_metadata_describe_the_run(proto, tiny_run):
     assert metadata.pop("config") == json.dumps(tiny_run.config.to_dict())
     assert float(metadata.pop("valid_perplexity")) == tiny_run.epochs()[-1]["val_perplexity"]
     assert metadata == {
-        "format_version": "1",
+        "format_version": "3",
         "keraslm_version": keraslm.__version__,
         "tokenizer": tokenizer.to_json(),
         "tokenizer_sha256": tokenizer.digest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from keraslm.errors import ModelFileError, TextError, UsageError
 from keraslm_onnx import load, scorer
-from tests.support.fake_model import BY_HISTORY, expected, ids_of
+from keraslm_onnx.batching import CONTEXTS, WINDOW
+from tests.support.fake_model import BY_HISTORY, TOKENIZER, V, expected, ids_of
 
 # Known and unknown words, odd white space, blank lines, and lines that are longer than the small windows below.
 lines_of_words = st.lists(
@@ -21,12 +23,15 @@ lines_of_words = st.lists(
     min_size=1,
     max_size=12,
 )
-limits = st.fixed_dictionaries(
-    {"_CELLS": st.integers(1, 200), "_STEPS": st.integers(1, 6), "_LINES": st.integers(1, 8)}
+limits = st.fixed_dictionaries({"_CELLS": st.integers(1, 200), "_STEPS": st.integers(1, 6), "_ROWS": st.integers(1, 4)})
+windows = st.integers(1, 8)
+contexts = st.sampled_from(CONTEXTS)
+lines_of_files = st.lists(lines_of_words.map(lambda lines: [*lines, None]), max_size=3).map(
+    lambda files: [*itertools.chain.from_iterable(files)]
 )
 
 
-@pytest.fixture(params=["sentence", "document"])
+@pytest.fixture(params=CONTEXTS)
 def context(request):
     return request.param
 
@@ -42,6 +47,18 @@ def with_limits(values):
 
 def ids_of_text(lines):
     return [i for line in lines for i in ids_of(line)]
+
+
+def texts_of(lines, context):
+    """The ids of each text that lines make; None ends a file."""
+    texts, text = [], []
+    for line in [*lines, None]:
+        text += [] if line is None else ids_of(line)
+        blank = line is not None and not line.split()
+        if text and (line is None or context == "sentence" or (context == "paragraph" and blank)):
+            texts.append(text)
+            text = []
+    return texts
 
 
 def test_logprobs_are_those_of_the_table(by_id):
@@ -85,25 +102,92 @@ def test_a_document_is_one_pass_over_all_lines(by_history):
     assert not np.allclose(found[0], found[3])
 
 
-@given(lines=lines_of_words, values=limits)
-def test_sentence_scores_depend_on_no_neighbour_no_order_and_no_limit(by_history, lines, values):
+@given(lines=lines_of_files, context=contexts, values=limits, window=windows, distributions=st.booleans())
+def test_scores_depend_on_no_neighbour_no_order_no_window_and_no_limit(
+    by_history, context, lines, values, window, distributions
+):
     with with_limits(values):
-        found = by_history.logprobs(lines)
-    for score, wanted in zip(found, expected(BY_HISTORY, [ids_of(line) for line in lines]), strict=True):
-        np.testing.assert_allclose(score, wanted, atol=1e-5)
+        found = list(by_history.score_lines(lines, context, distributions, window))
+    assert [line.text for line in found] == [line for line in lines if line is not None]
+    assert [len(line.logprobs) for line in found] == [len(ids_of(line)) for line in lines if line is not None]
+    wanted = expected(BY_HISTORY, texts_of(lines, context))
+    np.testing.assert_allclose([p for line in found for p in line.logprobs], np.concatenate(wanted or [[]]), atol=1e-5)
 
 
-@given(lines=lines_of_words, values=limits)
-def test_document_scores_depend_on_no_limit(by_history, lines, values):
+@given(lines=lines_of_files, context=contexts, values=limits, window=windows)
+def test_ranks_and_entropies_are_those_of_the_table(by_history, context, lines, values, window):
     with with_limits(values):
-        found = by_history.logprobs(lines, "document")
-    assert [len(score) for score in found] == [len(ids_of(line)) for line in lines]
-    whole = expected(BY_HISTORY, [ids_of_text(lines)])[0]
-    np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-5)
+        found = list(by_history.score_lines(lines, context, True, window))
+    ranks, entropies, reductions = [], [], []
+    for ids in texts_of(lines, context):
+        states = np.cumsum(np.array([TOKENIZER.eos_id, *ids[:-1]]) + 1) % V
+        rows = BY_HISTORY[states]  # [tokens, V]
+        ranks += [int((row > row[token]).sum()) + 1 for row, token in zip(rows, ids, strict=True)]
+        own = [-float((np.exp(row) * row).sum()) for row in rows]
+        entropies += own
+        reductions += [0.0, *(max(0.0, before - after) for before, after in itertools.pairwise(own))]
+    np.testing.assert_array_equal([x for line in found for x in line.ranks], ranks)
+    np.testing.assert_allclose([x for line in found for x in line.entropies], entropies, atol=1e-5)
+    np.testing.assert_allclose([x for line in found for x in line.entropy_reductions], reductions, atol=1e-5)
+
+
+def test_without_distributions_there_are_no_ranks(by_id):
+    (line,) = by_id.score_lines(["the cat"])
+    assert line.ranks is None and line.entropies is None and line.entropy_reductions is None
+
+
+def test_paragraphs_and_files_are_scored_side_by_side(by_history, monkeypatch):
+    shapes = []
+    watch(by_history.session, monkeypatch, shapes)
+    lines = ["the cat", "sat", "", "dog sat the", "", "the", ""]
+    list(by_history.score_lines(["warm up", None, "the", "two", None, *lines], "paragraph"))
+    shapes.clear()
+    blocks = [*itertools.chain.from_iterable(["the cat sat", "dog", None] for _ in range(60))]
+    list(by_history.score_lines(blocks, "document"))
+    assert max(rows for rows, _ in shapes) > 10
+
+
+def test_rows_that_have_ended_leave_the_group(by_history, monkeypatch):
+    shapes = []
+    watch(by_history.session, monkeypatch, shapes)
+    monkeypatch.setattr(scorer, "_STEPS", 4)
+    found = by_history.score_lines(["the"] * 15 + ["the cat sat dog " * 5], window=16)
+    assert len(list(found)) == 16
+    assert [rows for rows, _ in shapes][-5:] == [1] * 5  # 21 tokens, four at a time, after the short ones have ended
+
+
+def test_a_window_of_one_line_answers_each_before_the_next_is_read(by_history, context):
+    read = []
+
+    def lines():
+        for number in range(20):
+            read.append(number)
+            yield "the cat"
+
+    for number, _ in enumerate(by_history.score_lines(lines(), context, window=1)):
+        assert read[-1] == number
+
+
+def test_a_window_without_lines_is_refused(by_id):
+    with pytest.raises(UsageError, match=r"^window is 0, but must be at least 1 line\.$"):
+        by_id.score_lines([], window=0)
+
+
+def test_the_state_is_a_value(by_history):
+    begin = by_history.begin()
+    ids, context, found = ids_of("the cat sat"), begin, []
+    for token in ids:
+        logprob, context = by_history.advance(context, token)
+        found.append(logprob)
+    np.testing.assert_allclose(found, expected(BY_HISTORY, [ids])[0], rtol=1e-5)
+    again, _ = by_history.advance(begin, ids[0])
+    assert again == found[0] and begin == by_history.begin() and begin != context
+    assert len({begin, by_history.begin(), copy.deepcopy(begin), context}) == 2
+    np.testing.assert_allclose(by_history.next_logprobs(begin), BY_HISTORY[1], rtol=1e-6)
 
 
 def test_the_limits_of_these_tests_are_those_of_the_module():
-    assert min(scorer._CELLS, scorer._STEPS, scorer._LINES) >= 256
+    assert min(scorer._CELLS, scorer._STEPS, WINDOW) >= 256
 
 
 def watch(session, monkeypatch, shapes):

@@ -153,17 +153,18 @@ def test_other_input_names_are_refused(tmp_path):
 
 
 def test_a_graph_without_the_vocabulary_axis_is_refused(tmp_path):
-    x, h, c = fake_model.build().graph.input
+    x, h, c, targets = fake_model.build().graph.input
     outputs = [
         helper.make_tensor_value_info(contract.LOG_PROBS, TensorProto.INT64, [contract.BATCH, contract.TIME]),
         helper.make_tensor_value_info(contract.NEXT_H0, TensorProto.FLOAT, [1, contract.BATCH, 1]),
         helper.make_tensor_value_info(contract.NEXT_C0, TensorProto.FLOAT, [1, contract.BATCH, 1]),
+        helper.make_tensor_value_info(contract.TARGET_LOG_PROBS, TensorProto.INT64, [contract.BATCH, contract.KNOWN]),
     ]
     nodes = [
         helper.make_node("Identity", [source], [target])
-        for source, target in zip(contract.inputs("full"), contract.outputs("full"), strict=True)
+        for source, target in zip(contract.INPUTS, contract.OUTPUTS, strict=True)
     ]
-    graph = helper.make_graph(nodes, "flat", [x, h, c], outputs)
+    graph = helper.make_graph(nodes, "flat", [x, h, c, targets], outputs)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", contract.OPSET)], ir_version=8)
     helper.set_model_props(proto, model_info().to_metadata())
     with pytest.raises(ModelFileError, match=r"model\.onnx: "):

@@ -29,13 +29,6 @@ def exported(request, tmp_path_factory, tiny_folder):
     return run, folder / "model.onnx", keraslm_onnx.export(run, folder / "model.onnx")
 
 
-@pytest.fixture
-def adaptive(exported):
-    if exported[0].config.model.softmax != "adaptive":
-        pytest.skip("of a file with an adaptive softmax alone")
-    return exported
-
-
 def test_the_export_agrees_with_keras(exported):
     _, _, report = exported
     assert report["largest_difference"] < 1e-5 and report["chunked_difference"] < 1e-5
@@ -82,14 +75,14 @@ def test_each_word_alone_has_its_score(exported):
         np.testing.assert_allclose(found, log_probs[:, :, target], atol=1e-5)
 
 
-def test_the_distribution_is_computed_after_the_steps_that_have_a_target(adaptive):
+def test_the_distribution_is_computed_after_the_steps_that_have_a_target(exported):
     import onnxruntime
 
-    found = keraslm_onnx.ModelSession(adaptive[1])
+    found = keraslm_onnx.ModelSession(exported[1])
     ids, targets = np.array([[0, 3, 1, 2], [5, 4, 9, 7]]), np.array([[3, 1, 20, 4], [0, 0, 0, 0]])
     whole, state = found.run(ids, found.zero_state(2))
     expected = np.take_along_axis(whole, targets[..., None], -1)[..., 0]
-    session = onnxruntime.InferenceSession(adaptive[1].read_bytes(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exported[1].read_bytes(), providers=["CPUExecutionProvider"])
     for known in range(5):
         feed = {"input_ids": ids, "h0": np.zeros_like(state.h), "c0": np.zeros_like(state.c)}
         names = ["target_log_probs", "log_probs", "next_h0"]
@@ -100,8 +93,8 @@ def test_the_distribution_is_computed_after_the_steps_that_have_a_target(adaptiv
         np.testing.assert_allclose(h, state.h, atol=1e-6)
 
 
-def test_a_graph_with_wrong_scores_of_targets_is_not_published(adaptive):
-    run, path, _ = adaptive
+def test_a_graph_with_wrong_scores_of_targets_is_not_published(exported):
+    run, path, _ = exported
     proto = onnx.load(path)
     for node in proto.graph.node:
         node.output[:] = ["right" if name == contract.TARGET_LOG_PROBS else name for name in node.output]

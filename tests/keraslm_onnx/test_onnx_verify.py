@@ -15,10 +15,8 @@ from keraslm.errors import ExportError
 from keraslm_onnx import contract
 from keraslm_onnx.verify import check_structure, compare
 
-INPUTS, OUTPUTS = contract.inputs("full"), contract.outputs("full")
 
-
-def model(nodes, inputs=INPUTS, outputs=OUTPUTS, initializers=()) -> onnx.ModelProto:
+def model(nodes, inputs=contract.INPUTS, outputs=contract.OUTPUTS, initializers=()) -> onnx.ModelProto:
     """A graph that need not compute anything: the structure alone is looked at."""
     values = [
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names] for names in (inputs, outputs)
@@ -53,11 +51,11 @@ def test_control_flow_is_refused(kind):
 @pytest.mark.parametrize(
     ("inputs", "outputs"),
     [
-        (("ids", "h0", "c0"), contract.outputs("full")),
-        (("input_ids", "c0", "h0"), contract.outputs("full")),
-        (contract.inputs("full"), ("Identity:0", "next_h0", "next_c0")),
-        (contract.inputs("full"), ("log_probs", "next_c0", "next_h0")),
-        (contract.inputs("full")[:1], contract.outputs("full")),
+        (("ids", "h0", "c0", "targets"), contract.OUTPUTS),
+        (("input_ids", "c0", "h0", "targets"), contract.OUTPUTS),
+        (contract.INPUTS, ("Identity:0", "next_h0", "next_c0", "target_log_probs")),
+        (contract.INPUTS, ("log_probs", "next_c0", "next_h0", "target_log_probs")),
+        (contract.INPUTS[:1], contract.OUTPUTS),
     ],
 )
 def test_names_or_an_order_that_are_not_the_contracts_are_refused(inputs, outputs):

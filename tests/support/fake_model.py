@@ -60,6 +60,10 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         "first": np.array(0, np.int64),
         "last": np.array(-1, np.int64),
         "outer_axes": np.array([0, 2], np.int64),
+        "zero_axis": np.array([0], np.int64),
+        "one_axis": np.array([1], np.int64),
+        "two_axis": np.array([2], np.int64),
+        "far": np.array([np.iinfo(np.int64).max], np.int64),
     }
     nodes = [
         helper.make_node("Cast", [contract.INPUT_IDS], ["ids"], to=TensorProto.FLOAT),
@@ -69,7 +73,15 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         helper.make_node("Add", ["sums", "start"], ["totals"]),  # [N, T]
         helper.make_node("Mod", ["totals", "size"], ["states"], fmod=1),
         helper.make_node("Cast", ["states"], ["rows"], to=TensorProto.INT64),
-        helper.make_node("Gather", ["table", "rows"], [contract.LOG_PROBS], axis=0),
+        helper.make_node("Gather", ["table", "rows"], ["distributions"], axis=0),  # [N, T, V]
+        helper.make_node("Shape", [contract.TARGETS], ["targets_shape"]),
+        helper.make_node("Slice", ["targets_shape", "one_axis", "two_axis"], ["known"]),  # [K], as a vector of one
+        helper.make_node("Slice", ["distributions", "known", "far", "one_axis"], [contract.LOG_PROBS]),
+        helper.make_node("Slice", ["rows", "zero_axis", "known", "one_axis"], ["known_rows"]),
+        helper.make_node("Unsqueeze", ["known_rows", "two_axis"], ["row_index"]),
+        helper.make_node("Unsqueeze", [contract.TARGETS, "two_axis"], ["target_index"]),
+        helper.make_node("Concat", ["row_index", "target_index"], ["index"], axis=2),  # [N, K, 2]
+        helper.make_node("GatherND", ["table", "index"], [contract.TARGET_LOG_PROBS]),
         helper.make_node("Gather", ["states", "last"], ["end"], axis=1),  # [N]
         helper.make_node("Unsqueeze", ["end", "outer_axes"], [contract.NEXT_H0]),
         helper.make_node("Shape", [contract.INPUT_IDS], ["shape"]),
@@ -77,16 +89,18 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         helper.make_node("Cast", ["length"], ["count"], to=TensorProto.FLOAT),
         helper.make_node("Add", [contract.C0, "count"], [contract.NEXT_C0]),
     ]
-    state = [1, contract.BATCH, 1]
+    state, known = [1, contract.BATCH, 1], [contract.BATCH, contract.KNOWN]
     inputs = [
         helper.make_tensor_value_info(contract.INPUT_IDS, TensorProto.INT64, [contract.BATCH, contract.TIME]),
         helper.make_tensor_value_info(contract.H0, TensorProto.FLOAT, state),
         helper.make_tensor_value_info(contract.C0, TensorProto.FLOAT, state),
+        helper.make_tensor_value_info(contract.TARGETS, TensorProto.INT64, known),
     ]
     outputs = [
-        helper.make_tensor_value_info(contract.LOG_PROBS, TensorProto.FLOAT, [contract.BATCH, contract.TIME, size]),
+        helper.make_tensor_value_info(contract.LOG_PROBS, TensorProto.FLOAT, [contract.BATCH, contract.UNKNOWN, size]),
         helper.make_tensor_value_info(contract.NEXT_H0, TensorProto.FLOAT, state),
         helper.make_tensor_value_info(contract.NEXT_C0, TensorProto.FLOAT, state),
+        helper.make_tensor_value_info(contract.TARGET_LOG_PROBS, TensorProto.FLOAT, known),
     ]
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "fake", inputs, outputs, initializers)
