@@ -97,6 +97,22 @@ class Tokenizer:
         """A function from a block of text, lines ended by LF, to its ids, `(tokens,)`; see `keraslm.text.encoders`."""
         return block_encoder(self._backend, self.eos_id, self.unk_id)
 
+    @cached_property
+    def space_marks(self) -> NDArray[np.bool_] | None:
+        """Which tokens begin with white space, bool `(vocab_size,)`; None where no token does, as between words."""
+        names = [str(self._backend.id_to_token(number)) for number in range(self.vocab_size)]
+        kind = type(self._backend.decoder).__name__
+        if kind == "Metaspace":
+            marked = [name.startswith("\u2581") for name in names]
+        elif kind == "ByteLevel":
+            spaces = tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
+            marked = [name.startswith(spaces) for name in names]
+        else:
+            marked = [name[:1].isspace() for name in names]
+        marks = np.array(marked, np.bool_)
+        marks[self.eos_id] = False
+        return marks if marks.any() else None
+
     def encode_lines(self, lines: Sequence[str]) -> list[Ids]:
         """Ids of each line, the end symbol at its end.
 

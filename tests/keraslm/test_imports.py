@@ -24,10 +24,13 @@ LEVELS = [
     {"keraslm.text.workers"},
     {"keraslm.text.encoding"},
     # Scoring: NumPy, onnxruntime and tokenizers.
-    {"keraslm_onnx.contract", "keraslm_onnx.sniff", "keraslm_onnx.state", "keraslm_onnx.batching"},
+    {f"keraslm_onnx.{name}" for name in ("contract", "sniff", "state", "batching", "measures")},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
-    {"keraslm_onnx.report"},
+    {"keraslm_onnx.words", "keraslm_onnx.report.options", "keraslm_onnx.report.numbers", "keraslm_onnx.report.output"},
+    {"keraslm_onnx.report.summary", "keraslm_onnx.report.tables", "keraslm_onnx.report.signature"},
+    {"keraslm_onnx.report.kenlm_format", "keraslm_onnx.report.srilm_format"},
+    {"keraslm_onnx.report.writer"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -51,7 +54,15 @@ LEVELS = [
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
 # Public names, resolved lazily: these import from any level, and nothing but the version is imported from them.
-PACKAGES = {"keraslm", "keraslm_onnx", "keraslm.text", "keraslm.layers", "keraslm.layers.kernels", "keraslm.commands"}
+PACKAGES = {
+    "keraslm",
+    "keraslm_onnx",
+    "keraslm_onnx.report",
+    "keraslm.text",
+    "keraslm.layers",
+    "keraslm.layers.kernels",
+    "keraslm.commands",
+}
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
 WITHOUT_KERAS = [module for module in LEVEL_OF if LEVEL_OF[module] < LEVEL_OF["keraslm.losses"]]
 WITHOUT_KERAS += [module for module in LEVEL_OF if module.startswith(("keraslm.commands.", "keraslm.cli"))]
