@@ -103,6 +103,20 @@ class Scorer:
         found, state = self.session.target_logprobs([[context.last]], [[token]], context.state)
         return float(found[0, 0]), Context(state, int(token))
 
+    def advance_all(self, context: Context, tokens: Sequence[int]) -> tuple[NDArray[np.float64], Context]:
+        """Say several tokens, or none: the log-probability of each, natural logarithm, float64 `(tokens,)`, and where
+        the text stands after them."""
+        if len(tokens) == 0:
+            return np.zeros(0), context
+        targets = np.asarray(tokens, np.int64)
+        inputs = np.concatenate([[context.last], targets[:-1]])
+        parts, state, steps = [], context.state, self._steps(1)
+        for start in range(0, len(targets), steps):
+            part = slice(start, start + steps)
+            found, state = self.session.target_logprobs(inputs[None, part], targets[None, part], state)
+            parts.append(found[0])
+        return np.concatenate(parts).astype(np.float64), Context(state, int(targets[-1]))
+
     def next_logprobs(self, context: Context) -> NDArray[np.float32]:
         """The distribution of the next token: natural logarithms, float32 `(V,)`."""
         return self.session.run([[context.last]], context.state)[0][0, 0]

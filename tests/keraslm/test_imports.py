@@ -27,6 +27,7 @@ LEVELS = [
     {f"keraslm_onnx.{name}" for name in ("contract", "sniff", "state", "batching", "measures")},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
+    {"keraslm_onnx.kenlm"},
     {"keraslm_onnx.words", "keraslm_onnx.report.options", "keraslm_onnx.report.numbers", "keraslm_onnx.report.output"},
     {"keraslm_onnx.report.summary", "keraslm_onnx.report.tables", "keraslm_onnx.report.signature"},
     {"keraslm_onnx.report.kenlm_format", "keraslm_onnx.report.srilm_format"},

@@ -186,6 +186,19 @@ def test_the_state_is_a_value(by_history):
     np.testing.assert_allclose(by_history.next_logprobs(begin), BY_HISTORY[1], rtol=1e-6)
 
 
+@given(st.lists(st.integers(0, V - 1), max_size=9), st.integers(0, 9), limits)
+def test_several_tokens_are_said_as_one_by_one(by_history, tokens, cut, values):
+    single, context = [], by_history.begin()
+    for token in tokens:
+        logprob, context = by_history.advance(context, token)
+        single.append(logprob)
+    with with_limits(values):
+        first, between = by_history.advance_all(by_history.begin(), tokens[:cut])
+        second, end = by_history.advance_all(between, tokens[cut:])
+    assert [*first, *second] == single
+    assert end == context
+
+
 def test_the_limits_of_these_tests_are_those_of_the_module():
     assert min(scorer._CELLS, scorer._STEPS, WINDOW) >= 256
 
