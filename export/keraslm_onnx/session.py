@@ -16,6 +16,7 @@ from keraslm.errors import InputError, ModelFileError, UsageError
 from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
+from keraslm_onnx.device import run_bound
 from keraslm_onnx.sniff import looks_like
 from keraslm_onnx.state import Floats, State
 
@@ -74,8 +75,7 @@ class ModelSession:
         """
         ids = np.asarray(ids)
         self._check_input(ids, state)
-        log_probs, h, c = self._call(contract.LOG_PROBS, ids, np.zeros((len(ids), 0)), state)
-        return log_probs, State(h, c)
+        return self._call(contract.LOG_PROBS, ids, np.zeros((len(ids), 0)), state)
 
     def target_logprobs(self, ids: Any, targets: Any, state: State) -> tuple[Floats, State]:
         """Feed tokens and get the log-probability of one token after each.
@@ -98,8 +98,7 @@ class ModelSession:
             raise InputError(
                 f"Targets of shape {targets.shape} for token ids of shape {ids.shape}; they must be equal."
             )
-        found, h, c = self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
-        return found, State(h, c)
+        return self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
 
     @cached_property
     def cells(self) -> int:
@@ -109,10 +108,13 @@ class ModelSession:
         ends = self.info.configuration(str(self.path))[1].model.cluster_ends
         return min(self.info.vocab_size, 4 * ends[0])  # the head for each, and the clusters for the few
 
-    def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> list[Floats]:
-        values = (ids.astype(np.int64), state.h, state.c, targets.astype(np.int64))
-        feed = dict(zip(contract.INPUTS, values, strict=True))
-        return list(self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed))
+    def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> tuple[Floats, State]:
+        ids, targets = ids.astype(np.int64), targets.astype(np.int64)
+        if self.provider == "cuda":
+            return run_bound(self._session, self.provider, wanted, ids, targets, state)
+        feed = dict(zip(contract.INPUTS, (ids, state.h, state.c, targets), strict=True))
+        found, h, c = self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed)
+        return found, State(h, c)
 
     def _check_ids(self, ids: NDArray[Any]) -> None:
         # onnxruntime aborts the process on an empty batch, and reads id -1 as the vocabulary's last word.
@@ -129,11 +131,11 @@ class ModelSession:
     def _check_input(self, ids: NDArray[Any], state: State) -> None:
         self._check_ids(ids)
         expected = (self.info.num_layers, len(ids), self.info.hidden_size)
-        for name, value in ((contract.H0, state.h), (contract.C0, state.c)):
-            if value.shape != expected or value.dtype != np.float32:
+        for name, shape, kind in zip((contract.H0, contract.C0), state.shapes, state.kinds, strict=True):
+            if (shape, kind) != (expected, "float32"):
                 raise InputError(
-                    f"State {name} is {value.dtype} of shape {value.shape}, but {len(ids)} rows need float32 "
-                    f"{expected}: (layers, rows, units)."
+                    f"State {name} is {kind} of shape {shape}, but {len(ids)} rows need float32 {expected}: (layers, "
+                    "rows, units)."
                 )
 
     def _check_contract(self) -> None:

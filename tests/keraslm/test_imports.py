@@ -25,6 +25,7 @@ LEVELS = [
     {"keraslm.text.encoding"},
     # Scoring: NumPy, onnxruntime and tokenizers.
     {f"keraslm_onnx.{name}" for name in ("contract", "sniff", "state", "batching", "measures")},
+    {"keraslm_onnx.device"},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.kenlm"},
