@@ -28,6 +28,10 @@ LEVELS = [
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.report"},
+    {"keraslm_onnx.pictures.spans", "keraslm_onnx.pictures.escape", "keraslm_onnx.pictures.scale"},
+    {"keraslm_onnx.pictures.statistics", "keraslm_onnx.pictures.markup"},
+    {"keraslm_onnx.pictures.svg", "keraslm_onnx.pictures.plot"},
+    {"keraslm_onnx.pictures.page"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -51,7 +55,15 @@ LEVELS = [
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
 # Public names, resolved lazily: these import from any level, and nothing but the version is imported from them.
-PACKAGES = {"keraslm", "keraslm_onnx", "keraslm.text", "keraslm.layers", "keraslm.layers.kernels", "keraslm.commands"}
+PACKAGES = {
+    "keraslm",
+    "keraslm_onnx",
+    "keraslm_onnx.pictures",
+    "keraslm.text",
+    "keraslm.layers",
+    "keraslm.layers.kernels",
+    "keraslm.commands",
+}
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
 WITHOUT_KERAS = [module for module in LEVEL_OF if LEVEL_OF[module] < LEVEL_OF["keraslm.losses"]]
 WITHOUT_KERAS += [module for module in LEVEL_OF if module.startswith(("keraslm.commands.", "keraslm.cli"))]
