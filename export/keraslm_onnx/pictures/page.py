@@ -29,6 +29,7 @@ from keraslm_onnx.pictures.statistics import Statistics
 from keraslm_onnx.scorer import LineScore
 
 LIMIT = 200_000  # tokens that a page shows: some 12 MB, which a browser opens in a second or two
+_MANY = 500  # lines from which on the browser lays out those in sight alone, and full-page screenshots lose the others
 _LONGEST = 40  # characters of a word in the list
 
 
@@ -132,6 +133,7 @@ class HtmlReport:
             note=f'<p class="note" role="note">{self.note}</p>' if self.note else "",
             legend=f"{steps}<span>&nbsp;bits</span>",
             unknown=unknown,
+            size="long" if self._shown >= _MANY else "short",
             words=self._words(),
             histogram=svg.histogram(self._statistics),
             course=self._course(),
@@ -167,8 +169,8 @@ class HtmlReport:
         series = self._statistics.series
         if len(series.sums) < 2:
             return ""
-        what = "line" if series.size == 1 else f"{series.size:,} lines"
-        head = f'<section aria-labelledby="course"><h2 id="course">Mean surprisal a {what}</h2>'
+        what = "a line" if series.size == 1 else f"over the lines, {series.size:,} a point"
+        head = f'<section aria-labelledby="course"><h2 id="course">Mean surprisal {what}</h2>'
         return f"{head}\n{svg.course(series)}\n</section>"
 
 

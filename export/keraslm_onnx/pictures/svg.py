@@ -83,7 +83,7 @@ def _axes(low: float, high: float, top: float, across: str, up: str) -> str:
     for value in _ticks(low, high):
         x = _across((value - low) / max(high - low, 1e-9))
         found.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 15}" text-anchor="middle">{value:,g}</text>')
-    for value in _ticks(0, top, 4):
+    for value in _ticks(0, top, 6):
         y = _up(value / top)
         found.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         found.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{value:,g}</text>')
