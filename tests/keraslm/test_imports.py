@@ -33,6 +33,10 @@ LEVELS = [
     {"keraslm_onnx.report.summary", "keraslm_onnx.report.tables", "keraslm_onnx.report.signature"},
     {"keraslm_onnx.report.kenlm_format", "keraslm_onnx.report.srilm_format"},
     {"keraslm_onnx.report.writer"},
+    {"keraslm_onnx.pictures.spans", "keraslm_onnx.pictures.escape", "keraslm_onnx.pictures.scale"},
+    {"keraslm_onnx.pictures.statistics", "keraslm_onnx.pictures.markup"},
+    {"keraslm_onnx.pictures.svg", "keraslm_onnx.pictures.plot"},
+    {"keraslm_onnx.pictures.page"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -60,6 +64,7 @@ PACKAGES = {
     "keraslm",
     "keraslm_onnx",
     "keraslm_onnx.report",
+    "keraslm_onnx.pictures",
     "keraslm.text",
     "keraslm.layers",
     "keraslm.layers.kernels",
