@@ -28,6 +28,12 @@ LEVELS = [
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.report"},
+    # Bulk scoring.
+    {"keraslm_onnx.bulk.shards", "keraslm_onnx.bulk.standin"},
+    {"keraslm_onnx.bulk.records"},
+    {"keraslm_onnx.bulk.job"},
+    {"keraslm_onnx.bulk.worker", "keraslm_onnx.bulk.processes", "keraslm_onnx.bulk.cluster"},
+    {"keraslm_onnx.bulk.driver"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -51,7 +57,15 @@ LEVELS = [
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
 # Public names, resolved lazily: these import from any level, and nothing but the version is imported from them.
-PACKAGES = {"keraslm", "keraslm_onnx", "keraslm.text", "keraslm.layers", "keraslm.layers.kernels", "keraslm.commands"}
+PACKAGES = {
+    "keraslm",
+    "keraslm_onnx",
+    "keraslm_onnx.bulk",
+    "keraslm.text",
+    "keraslm.layers",
+    "keraslm.layers.kernels",
+    "keraslm.commands",
+}
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
 WITHOUT_KERAS = [module for module in LEVEL_OF if LEVEL_OF[module] < LEVEL_OF["keraslm.losses"]]
 WITHOUT_KERAS += [module for module in LEVEL_OF if module.startswith(("keraslm.commands.", "keraslm.cli"))]
