@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from keraslm.backend import require
@@ -43,7 +45,7 @@ def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
         raise UsageError(f"{scheduler!r} is no address of a Dask scheduler; one looks like tcp://host:8786.") from error
     except OSError as error:
         raise KeraslmError(f"{scheduler}: no Dask scheduler answers. Start one with: dask scheduler") from error
-    with client:
+    with _quiet(), client:
         # Not pure: a shard that is asked for again is scored again, whatever the scheduler remembers.
         futures = {client.submit(score_shard, job, shard, pure=False): shard for shard in shards}
         lost = []
@@ -72,6 +74,20 @@ def _outcome(future: Any, scheduler: str) -> Outcome | None:
         raise KeraslmError(f"A Dask worker lacks a module ({error}). Install the same keraslm on each.") from error
     assert isinstance(outcome, Outcome)
     return outcome
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask logs a lost connection with its traceback; here it is an error with a sentence."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _failure(shard: Shard) -> Outcome:
