@@ -14,7 +14,7 @@ from keraslm_onnx.bulk import driver
 from keraslm_onnx.bulk.driver import BulkResult, score_files
 from keraslm_onnx.bulk.job import Job, Outcome, score_shard
 from keraslm_onnx.bulk.shards import Shard, plan
-from keraslm_onnx.bulk.standin import ScoreOptions
+from keraslm_onnx.bulk.standin import ScoreOptions, write_scores
 from tests.support import fake_model
 from tests.support.bulk import alone, begun, obedient, outputs
 
@@ -112,6 +112,13 @@ def test_wrong_texts_are_refused(bulk_model, tmp_path, files, error, words):
     with pytest.raises(error, match=words):
         score_files(bulk_model, files, tmp_path / "out", ScoreOptions())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_is_refused_for_it_can_be_read_only_once(bulk_model, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", ""):
+        with pytest.raises(UsageError, match=f"{name} is no plain file, and a shard is read more than once"):
+            score_files(bulk_model, [tmp_path / name], tmp_path / "out", ScoreOptions())
 
 
 def test_no_workers_are_refused(bulk_model, texts, tmp_path):
@@ -217,6 +224,27 @@ def test_resume_mends_a_damaged_output(bulk_model, texts, tmp_path, damage):
         path.write_bytes(data)
     assert score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), resume=True).finished == 5
     assert outputs(tmp_path / "out") == before
+
+
+def test_abandoned_temporary_files_are_removed_and_nothing_else(bulk_model, texts, tmp_path):
+    side = tmp_path / "out" / ".keraslm"
+    side.mkdir(parents=True)
+    abandoned = [side.parent / ".a.txt.tsv.x1_y2z3w", side / ".a.txt.tsv.json.abcdefgh"]
+    others = [side.parent / ".a.txt.tsv", side.parent / ".notes.txt", side.parent / ".z.txt.tsv.abcdefgh"]
+    for path in (*abandoned, *others):
+        path.touch()
+    score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), resume=True)
+    assert [path.exists() for path in (*abandoned, *others)] == [False, False, True, True, True]
+
+
+def test_a_text_that_changes_while_it_is_scored_has_no_output(bulk_model, texts, tmp_path):
+    def growing(*arguments, **named):
+        write_scores(*arguments, **named)
+        texts[0].write_text("the cat\n")
+
+    result = score_files(bulk_model, texts[:1], tmp_path / "out", ScoreOptions(), write=growing)
+    assert [outcome.failure for outcome in result.failed] == [f"{texts[0]}: changed while it was scored."]
+    assert outputs(tmp_path / "out") == {}
 
 
 def test_replaced_lines_are_counted_for_each_text(bulk_model, texts, tmp_path):

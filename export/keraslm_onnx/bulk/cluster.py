@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +48,7 @@ def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
         raise KeraslmError(f"{scheduler}: no Dask scheduler answers. Start one with: dask scheduler") from error
     with _quiet(), client:
         # Not pure: a shard that is asked for again is scored again, whatever the scheduler remembers.
-        futures = {client.submit(score_shard, job, shard, pure=False): shard for shard in shards}
+        futures = {client.submit(score_remotely, job, shard, pure=False): shard for shard in shards}
         lost = []
         for future in as_completed(futures, loop=client.loop):
             outcome = _outcome(future, scheduler)
@@ -57,7 +58,13 @@ def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
                 lost.append(futures[future])
         # Dask blames what only waited on the lost workers too. Alone, each shard answers for itself.
         for shard in lost:
-            yield _outcome(client.submit(score_shard, job, shard, pure=False), scheduler) or _failure(shard)
+            yield _outcome(client.submit(score_remotely, job, shard, pure=False), scheduler) or _failure(shard)
+
+
+def score_remotely(job: Job, shard: Shard) -> Outcome:
+    """`score_shard` in a process that Dask has started."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return score_shard(job, shard)
 
 
 def _outcome(future: Any, scheduler: str) -> Outcome | None:

@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import io
 import json
-import os
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -158,7 +157,6 @@ def _opened(model: Path, digest: str, provider: str) -> ModelSession:
 
 @lru_cache(maxsize=1)
 def _open(model: Path, digest: str, provider: str) -> ModelSession:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread a process, in the tokenizer too
     session = load(model, provider, threads=1).session
     if session.digest != digest:
         raise ModelFileError(f"{model}: not the file that the job began with (SHA-256 {session.digest[:12]}…).")

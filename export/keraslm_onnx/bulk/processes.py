@@ -94,7 +94,10 @@ class _Worker:
     shard: Shard
 
     def __init__(self, job: Job):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = os.environ | {
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
         # In a group of its own: Ctrl-C is for the driver, which ends its workers.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "keraslm_onnx.bulk.worker"],

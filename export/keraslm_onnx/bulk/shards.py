@@ -48,7 +48,7 @@ def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
         ending: of the output files, such as `".tsv"`.
 
     Raises:
-        UsageError: no file, standard input, two texts of one name, or a text that would be overwritten by scores.
+        UsageError: no file, standard input or a pipe, two texts of one name, or a text that scores would overwrite.
         TextError: a text that is not there.
 
     Example:
@@ -62,13 +62,16 @@ def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
     shards: dict[Path, Shard] = {}
     for file in TextFiles([str(file) for file in files]).files:
         path = Path(file.path).absolute()
+        size = file.size()
+        if not path.is_file():
+            raise UsageError(f"{file.name} is no plain file, and a shard is read more than once: write it to a file.")
         place = output.absolute() / f"{_plain_name(path)}{ending}"
         if place in shards:
             raise UsageError(
                 f"{shards[place].name} and {file.name} would both be scored into {output / place.name}. Give each text "
                 "once, and texts of one name to folders of their own."
             )
-        shards[place] = Shard(file.name, path, place, file.size())
+        shards[place] = Shard(file.name, path, place, size)
     for shard in shards.values():
         if shard.text in shards:
             raise UsageError(f"{shard.name} is a text and would be overwritten by scores: choose another --output.")
