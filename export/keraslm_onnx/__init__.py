@@ -15,17 +15,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "LineScore": "keraslm_onnx.scorer",
+    "LineScore": "keraslm_onnx.measures",
     "ModelInfo": "keraslm_onnx.contract",
     "ModelSession": "keraslm_onnx.session",
     "Sampling": "keraslm_onnx.sampler",
+    "ScoreOptions": "keraslm_onnx.report.options",
     "Scorer": "keraslm_onnx.scorer",
     "State": "keraslm_onnx.state",
-    "Summary": "keraslm_onnx.report",
+    "Summary": "keraslm_onnx.report.summary",
     "export": "keraslm_onnx.convert",
     "generate": "keraslm_onnx.sampler",
     "load": "keraslm_onnx.scorer",
-    "summarize": "keraslm_onnx.report",
+    "summarize": "keraslm_onnx.report.summary",
+    "write_scores": "keraslm_onnx.report.writer",
 }
 
 __all__ = [*_HOMES]
@@ -33,11 +35,13 @@ __all__ = [*_HOMES]
 if TYPE_CHECKING:
     from keraslm_onnx.contract import ModelInfo as ModelInfo
     from keraslm_onnx.convert import export as export
-    from keraslm_onnx.report import Summary as Summary
-    from keraslm_onnx.report import summarize as summarize
+    from keraslm_onnx.measures import LineScore as LineScore
+    from keraslm_onnx.report.options import ScoreOptions as ScoreOptions
+    from keraslm_onnx.report.summary import Summary as Summary
+    from keraslm_onnx.report.summary import summarize as summarize
+    from keraslm_onnx.report.writer import write_scores as write_scores
     from keraslm_onnx.sampler import Sampling as Sampling
     from keraslm_onnx.sampler import generate as generate
-    from keraslm_onnx.scorer import LineScore as LineScore
     from keraslm_onnx.scorer import Scorer as Scorer
     from keraslm_onnx.scorer import load as load
     from keraslm_onnx.session import ModelSession as ModelSession

@@ -1,4 +1,5 @@
-"""Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token.
+"""Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token
+(`keraslm_onnx.measures`).
 
 Every token is scored, the first of a text from the end symbol and a zero state, and the end symbol of each line. With
 `context="sentence"` each line is a text of its own; with `"paragraph"` the state runs on to the next line without
@@ -22,16 +23,14 @@ from numpy.typing import NDArray
 from keraslm.errors import UsageError
 from keraslm.perplexity import perplexity
 from keraslm.text.encoders import Ids
-from keraslm.text.pieces import split_words
 from keraslm_onnx.batching import CONTEXTS, WINDOW, Line, Row, cut, groups, windows
+from keraslm_onnx.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
 from keraslm_onnx.session import ModelSession
 from keraslm_onnx.state import State
 
 _CELLS = 1 << 23  # largest rows x steps x vocabulary of one call: 32 MiB of log-probabilities
 _STEPS = 1024  # tokens of a row in one call
 _ROWS = 64  # that go through the network side by side
-
-Measures = NDArray[np.float64]  # [M, ...]: logprob alone, or logprob, rank, entropy
 
 
 @dataclass(frozen=True)
@@ -47,51 +46,6 @@ class Context:
     state: State
     last: int
     entropy: float = field(default=math.nan, compare=False)
-
-
-@dataclass(frozen=True)
-class LineScore:
-    """The scores of one line.
-
-    Attributes:
-        text: the line, without its end.
-        ids: of its tokens, the end symbol last; int32 `(tokens,)`.
-        logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
-        oov: which tokens are `<unk>`; bool `(tokens,)`.
-        ranks: of each token among the vocabulary, 1 the most probable; int64 `(tokens,)`. With `distributions` only.
-        entropies: of the distribution that each token was drawn from, nats; float64 `(tokens,)`. With `distributions`
-            only.
-        entropy_reductions: by how much that entropy is lower than the one of the token before, nats, and 0 where it is
-            not or where a text begins (Hale 2006); float64 `(tokens,)`. With `distributions` only.
-    """
-
-    text: str
-    ids: Ids
-    logprobs: NDArray[np.float64]
-    oov: NDArray[np.bool_]
-    ranks: NDArray[np.int64] | None = None
-    entropies: NDArray[np.float64] | None = None
-    entropy_reductions: NDArray[np.float64] | None = None
-
-    @property
-    def logprob(self) -> float:
-        """Sum over the line, nats."""
-        return math.fsum(self.logprobs)
-
-    @property
-    def words(self) -> int:
-        """Of the line, as white space parts them."""
-        return len(split_words(self.text))
-
-    @property
-    def characters(self) -> int:
-        """Of the line, its end counted as one."""
-        return len(self.text) + 1
-
-    @property
-    def bytes(self) -> int:
-        """Of the line in UTF-8, its end counted as one."""
-        return len(self.text.encode("utf-8", "surrogatepass")) + 1
 
 
 class Scorer:
@@ -154,7 +108,12 @@ class Scorer:
         return self.session.run([[context.last]], context.state)[0][0, 0]
 
     def score_lines(
-        self, lines: Iterable[Line], context: str = "sentence", distributions: bool = False, window: int = WINDOW
+        self,
+        lines: Iterable[Line],
+        context: str = "sentence",
+        distributions: bool = False,
+        window: int = WINDOW,
+        boundary: Flags | None = None,
     ) -> Iterator[LineScore]:
         """Score lines as they come, one result a line, in order.
 
@@ -164,6 +123,7 @@ class Scorer:
             context: `"sentence"`, `"paragraph"` or `"document"`.
             distributions: find ranks and entropies too, which takes the whole distribution at each token.
             window: lines that are read ahead and scored side by side; 1 answers each before the next is read.
+            boundary: which tokens of the vocabulary can follow a whole word, bool `(V,)`; see `keraslm_onnx.words`.
 
         Raises:
             UsageError: an unknown context, or a window of no lines.
@@ -172,9 +132,9 @@ class Scorer:
             raise UsageError(f"Unknown context {context!r}. Known are: {', '.join(CONTEXTS)}.")
         if window < 1:
             raise UsageError(f"window is {window}, but must be at least 1 line.")
-        return self._score(lines, context, distributions, window)
+        return self._score(lines, context, Wanted(distributions, boundary), window)
 
-    def _score(self, lines: Iterable[Line], context: str, distributions: bool, window: int) -> Iterator[LineScore]:
+    def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, window: int) -> Iterator[LineScore]:
         carried: Context | None = None
         for block in windows(lines, window):
             texts = [line for line in block if line is not None]
@@ -185,24 +145,24 @@ class Scorer:
             for row in rows:
                 if row.continues or row.open:
                     start = carried if carried and row.continues else self.begin()
-                    scores[id(row)], carried = self._score_alone(row, start, distributions)
+                    scores[id(row)], carried = self._score_alone(row, start, wanted)
             whole = [row for row in rows if not (row.continues or row.open)]
             for group in groups(whole, _ROWS):
-                measures = self._score_group([np.concatenate(row.lines) for row in group], distributions)
+                measures = self._score_group([np.concatenate(row.lines) for row in group], wanted)
                 scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
             if not inside:
                 carried = None
             yield from self._line_scores(texts, rows, scores)
 
-    def _score_alone(self, row: Row, context: Context, distributions: bool) -> tuple[Measures, Context]:
+    def _score_alone(self, row: Row, context: Context, wanted: Wanted) -> tuple[Measures, Context]:
         """Score one row from where its text stands; `(M, tokens)`, and where the text stands after it."""
         ids = np.concatenate(row.lines).astype(np.int64)
         inputs = np.concatenate([[context.last], ids[:-1]])
-        measures, state = self._feed(inputs[None], ids[None], context.state, distributions)
-        found = _with_reductions(measures[:, 0], context.entropy)
-        return found, Context(state, int(ids[-1]), float(found[2, -1]) if distributions else math.nan)
+        measures, state = self._feed(inputs[None], ids[None], context.state, wanted)
+        found = with_reductions(measures[:, 0], context.entropy)
+        return found, Context(state, int(ids[-1]), float(found[2, -1]) if wanted.everything else math.nan)
 
-    def _score_group(self, rows: Sequence[Ids], distributions: bool) -> list[Measures]:
+    def _score_group(self, rows: Sequence[Ids], wanted: Wanted) -> list[Measures]:
         """Score texts side by side, each from a zero state, the longest first; `(M, tokens)` each.
 
         A row that has ended leaves the group with the next call; until then it is padded, and the padding never read.
@@ -217,25 +177,23 @@ class Scorer:
         while start < length:
             alive = sum(len(ids) > start for ids in rows)
             part = slice(start, start + self._steps(alive))
-            found, state = self._call(
-                inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), distributions
-            )
+            found, state = self._call(inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), wanted)
             parts.append(found)
             start = part.stop
         joined = [
             np.concatenate([part[:, row] for part in parts if row < part.shape[1]], 1) for row in range(len(rows))
         ]
-        return [_with_reductions(found[:, : len(ids)], math.nan) for found, ids in zip(joined, rows, strict=True)]
+        return [with_reductions(found[:, : len(ids)], math.nan) for found, ids in zip(joined, rows, strict=True)]
 
     def _feed(
-        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, distributions: bool
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, wanted: Wanted
     ) -> tuple[Measures, State]:
         """Measures of each target, `(M, N, T)`, in pieces that one call can hold, and the state after the last."""
         steps = self._steps(len(inputs))
         parts = []
         for start in range(0, inputs.shape[1], steps):
             part = slice(start, start + steps)
-            found, state = self._call(inputs[:, part], targets[:, part], state, distributions)
+            found, state = self._call(inputs[:, part], targets[:, part], state, wanted)
             parts.append(found)
         return np.concatenate(parts, axis=2), state
 
@@ -243,25 +201,23 @@ class Scorer:
         return max(1, min(_STEPS, _CELLS // (rows * self.session.cells)))
 
     def _call(
-        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, distributions: bool
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, wanted: Wanted
     ) -> tuple[Measures, State]:
-        if not distributions:
+        if not wanted.everything:
             found, state = self.session.target_logprobs(inputs, targets, state)  # [N, T]
             return found[None].astype(np.float64), state
         log_probs, state = self.session.run(inputs, state)  # [N, T, V]
-        return _measures(log_probs, targets), state
+        return measure(log_probs, targets, wanted, self.session.info.eos_id), state
 
     def _line_scores(
         self, texts: Sequence[str], rows: Sequence[Row], scores: dict[int, Measures]
     ) -> Iterator[LineScore]:
-        lines = iter(texts)
-        unk_id = self.session.info.unk_id
+        lines, unk_id = iter(texts), self.session.info.unk_id
         for row in rows:
             measures, start = scores[id(row)], 0
             for ids in row.lines:
                 part = measures[:, start : start + len(ids)]
-                more = (part[1].astype(np.int64), part[2], part[3]) if len(part) > 1 else ()
-                yield LineScore(next(lines), ids, part[0], ids == unk_id, *more)
+                yield line_score(next(lines), ids, ids == unk_id, part)
                 start += len(ids)
 
 
@@ -277,24 +233,3 @@ def load(path: str | Path, provider: str = "auto", threads: int = 0) -> Scorer:
         ModelFileError: the file is not a keraslm model.
     """
     return Scorer(ModelSession(path, provider, threads))
-
-
-def _measures(log_probs: NDArray[np.float32], targets: NDArray[np.int64]) -> Measures:
-    """Log-probability, rank and entropy of each target under its distribution; `(3, N, T)`."""
-    own = np.take_along_axis(log_probs, targets[..., None], axis=2)  # [N, T, 1]
-    ranks = 1 + np.count_nonzero(log_probs > own, axis=2)
-    entropies = -np.einsum("ntv,ntv->nt", np.exp(log_probs), log_probs, dtype=np.float64)
-    return np.stack([own[..., 0].astype(np.float64), ranks.astype(np.float64), entropies])
-
-
-def _with_reductions(measures: Measures, before: float) -> Measures:
-    """Add entropy reductions below logprob, rank and entropy; a lone logprob stays alone.
-
-    Args:
-        measures: of the tokens of one row, `(M, tokens)`.
-        before: entropy of the token in front of the row; NaN where a text begins.
-    """
-    if len(measures) == 1:
-        return measures
-    earlier = np.concatenate([[before], measures[2, :-1]])
-    return np.concatenate([measures, np.fmax(earlier - measures[2], 0.0)[None]])

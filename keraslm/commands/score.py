@@ -1,28 +1,41 @@
 """`keraslm score`"""
 
-import json
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import TextName
+from keraslm.commands.flags import Integer, TextName
 from keraslm.errors import UsageError
+
+if TYPE_CHECKING:
+    from keraslm.text.files import TextFile
 
 
 def score(
     model: Path,
     /,
     *files: TextName,
-    level: Literal["token", "sentence", "summary"] = "token",
+    level: Literal["token", "word", "sentence", "summary"] = "token",
+    format: Annotated[Literal["tsv", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
+    columns: str = "",
+    base: Literal["2", "e", "10"] | None = None,
+    unk: Literal["include", "exclude"] = "include",
+    spaces: Literal["before", "after"] = "before",
     context: Literal["sentence", "paragraph", "document"] = "sentence",
+    window: Integer = 4096,
+    output: Path | None = None,
+    signature: Annotated[bool, Parameter(negative="")] = False,
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Score text with a model file: log-probability and surprisal of each token.
+    """Score text with a model file: log-probability and surprisal of each token, word or line.
 
     Prints tab-separated rows with a header: logprob in nats, surprisal in bits, ids counted from 1 over all files.
     Every line has its rows, blank ones too (its end symbol alone).
@@ -34,10 +47,31 @@ def score(
     files
         Texts, one sentence a line, plain or compressed (gz, bz2, xz, zst); - or none reads standard input.
     level
-        A row a token, a row a line, or one summary of everything.
+        A row a token, a row a word (between white space), a row a line, or one summary of everything.
+    format
+        A table as tsv or jsonl; kenlm writes what its query does, srilm what ngram -ppl -debug does.
+    columns
+        Of the table, with commas between. token: sentence_id, token_id, token, id, logprob, surprisal, rank, entropy,
+        entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal, oov, start,
+        end. sentence: sentence_id, tokens, oovs, words, characters, bytes, logprob, surprisal, perplexity,
+        bits_per_character, bits_per_byte.
+    base
+        Of every logarithm. Default: log-probabilities in nats, surprisal and entropy in bits.
+    unk
+        exclude leaves the tokens of unknown words out of sums and counts; their rows stay, without a number.
+    spaces
+        To which word the space between two belongs: before the second, as subword tokenizers write it, or after the
+        first, the correction of Pimentel and Meister 2024 (--level word).
     context
         sentence starts each line from nothing; document carries the state from line to line, through each file;
         paragraph does so up to the next blank line.
+    window
+        Lines read ahead and scored side by side; 1 answers each line before the next is read.
+    output
+        File for the scores instead of standard output; compressed if its name ends with .gz. It appears when it is
+        whole.
+    signature
+        Say on standard error, and in a summary, by which model, tokenizer and settings the scores were made.
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     errors
@@ -46,22 +80,37 @@ def score(
         Print the summary as one JSON object.
     """
     from keraslm.text.files import STDIN, TextFile
-    from keraslm_onnx import report
+    from keraslm_onnx.report.options import ScoreOptions
+    from keraslm_onnx.report.output import opened_output
+    from keraslm_onnx.report.signature import signature as signature_of
+    from keraslm_onnx.report.writer import write_scores
     from keraslm_onnx.scorer import load
 
     if as_json and level != "summary":
-        raise UsageError("--json prints the summary: add --level summary.")
+        raise UsageError("--json prints the summary: add --level summary. Rows as JSON: --format jsonl.")
+    options = ScoreOptions(
+        level=level,
+        format="jsonl" if as_json else format,
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+        base=base or "",
+        unk=unk,
+        context=context,
+        window=window,
+        spaces=spaces,
+        signature=signature,
+    )
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
     scorer = load(model, provider)
-    lines = scorer.score_lines(chain.from_iterable(chain(text, [None]) for text in texts), context)
-    if level == "summary":
-        summary = report.summarize(lines)
-        print(json.dumps(summary.to_dict()) if as_json else "\n".join(summary.rows()))
-    else:
-        rows = report.token_rows(lines, scorer.tokenizer) if level == "token" else report.sentence_rows(lines)
-        at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
-        for row in rows:
-            print(row, flush=at_once)
+    at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
+    lines = chain.from_iterable(chain(text, [None]) for text in texts)
+    with opened_output(output) as out:
+        write_scores(scorer, lines, options, out, flush=at_once and output is None, name=texts[0].name)
+    if signature:
+        print(f"keraslm: signature {signature_of(scorer, options)}", file=sys.stderr)
+    _say_replaced(texts)
+
+
+def _say_replaced(texts: Sequence[TextFile]) -> None:
     for text in texts:
         if text.replaced:
             print(f"keraslm: {text.name}: {text.replaced} lines held invalid UTF-8, read as U+FFFD", file=sys.stderr)

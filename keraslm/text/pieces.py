@@ -9,7 +9,9 @@ PIECE = 1 << 16  # bytes of a line that a tokenizer sees at once
 
 # Unicode's White_Space, as the `tokenizers` library has it; Python's own `split` also cuts at U+001C to U+001F.
 _SEPARATORS = "\x1c\x1d\x1e\x1f"
-_SPACES = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACES = re.compile(f"[{_SPACE}]+")
+_WORD = re.compile(f"[^{_SPACE}]+")
 
 _LAST_SPACE = re.compile(rb".*[^\t-\r ](?=[\t-\r ])", re.DOTALL)
 
@@ -24,6 +26,16 @@ def split_words(text: str) -> list[str]:
     if not any(character in text for character in _SEPARATORS):
         return text.split()
     return [word for word in _SPACES.split(text) if word]
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each word of a text begins and ends, in characters.
+
+    Example:
+        >>> word_spans("the  cat")
+        [(0, 3), (5, 8)]
+    """
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def cut(data: bytes, limit: int = PIECE) -> int:

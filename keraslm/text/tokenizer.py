@@ -23,6 +23,7 @@ from functools import cached_property
 
 import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import processors
 
 from keraslm.errors import TokenizerError
@@ -96,6 +97,22 @@ class Tokenizer:
         """A function from a block of text, lines ended by LF, to its ids, `(tokens,)`; see `keraslm.text.encoders`."""
         return block_encoder(self._backend, self.eos_id, self.unk_id)
 
+    @cached_property
+    def space_marks(self) -> NDArray[np.bool_] | None:
+        """Which tokens begin with white space, bool `(vocab_size,)`; None where no token does, as between words."""
+        names = [str(self._backend.id_to_token(number)) for number in range(self.vocab_size)]
+        kind = type(self._backend.decoder).__name__
+        if kind == "Metaspace":
+            marked = [name.startswith("\u2581") for name in names]
+        elif kind == "ByteLevel":
+            spaces = tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
+            marked = [name.startswith(spaces) for name in names]
+        else:
+            marked = [name[:1].isspace() for name in names]
+        marks = np.array(marked, np.bool_)
+        marks[self.eos_id] = False
+        return marks if marks.any() else None
+
     def encode_lines(self, lines: Sequence[str]) -> list[Ids]:
         """Ids of each line, the end symbol at its end.
 
@@ -128,6 +145,28 @@ class Tokenizer:
         encoded = self._backend.encode(line, add_special_tokens=False)
         return [(number, line[start:end]) for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)]
 
+    def offsets(self, line: str) -> NDArray[np.int32]:
+        """Where each token of a line stands in it: the first character and the one after the last, both never falling.
+
+        White space and characters that the tokenizer drops lie between tokens. Tokens that share a character (its
+        bytes, or what it was normalised to) all span it; a token with nothing in the line spans nothing.
+
+        Returns:
+            int32 `(tokens, 2)`, a row for each id of `encode_lines([line])[0]`; the end symbol's says the length twice.
+
+        Example:
+            >>> tokenizer.offsets("the  bird").tolist()
+            [[0, 3], [5, 9], [9, 9]]
+        """
+        spans, start = [], 0
+        for piece in pieces(line):
+            encoded = self._encode([piece], False, offsets=True)[0]
+            spans.append(start + _places(piece)[np.array(encoded.offsets, np.int32).reshape(-1, 2)])
+            start += len(piece)
+        spans.append(np.full((1, 2), start, np.int32))
+        # A normaliser that puts marks in another order gives them back in that order.
+        return np.maximum.accumulate(np.concatenate(spans), axis=0)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens of one line; words stand one blank apart, an unfinished character is U+FFFD.
 
@@ -143,12 +182,12 @@ class Tokenizer:
         """
         return [self._shown(int(i)) for i in ids]
 
-    def _encode(self, lines: list[str], end: bool) -> list[tokenizers.Encoding]:
+    def _encode(self, lines: list[str], end: bool, offsets: bool = False) -> list[tokenizers.Encoding]:
+        encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
         try:
-            return list(self._backend.encode_batch_fast(lines, add_special_tokens=end))
-        except TypeError:  # half of a surrogate pair, which no UTF-8 text can hold: U+FFFD, as decoders put it
-            lines = [line.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for line in lines]
-            return list(self._backend.encode_batch_fast(lines, add_special_tokens=end))
+            return list(encode(lines, add_special_tokens=end))
+        except TypeError:
+            return list(encode([_without_halves(line) for line in lines], add_special_tokens=end))
 
     def _shown(self, number: int) -> str:
         name = str(self._backend.id_to_token(number))
@@ -175,6 +214,26 @@ def end_lines_with(backend: tokenizers.Tokenizer, token: str) -> None:
     """Let a tokenizer put a token of its vocabulary, and nothing else, after each line."""
     number = backend.token_to_id(token)
     backend.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=[(token, number)])
+
+
+def _without_halves(text: str) -> str:
+    """Halves of surrogate pairs, which no UTF-8 text can hold, as decoders put them: pairs joined, others U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _places(text: str) -> NDArray[np.int32]:
+    """Where each character that the tokenizer sees stands in the text, and the text's end; int32 `(characters + 1,)`.
+
+    The same number, but after a surrogate pair that stood there as two halves.
+    """
+    seen = _without_halves(text)
+    if len(seen) == len(text):
+        return np.arange(len(text) + 1, dtype=np.int32)
+    places = [0]
+    for character in seen:
+        halves = ord(character) > 0xFFFF and text[places[-1]] != character
+        places.append(places[-1] + 1 + halves)
+    return np.array(places, np.int32)
 
 
 def _end_symbol(backend: tokenizers.Tokenizer) -> int:

@@ -28,6 +28,7 @@ NAMES = {
         "ModelInfo",
         "ModelSession",
         "Sampling",
+        "ScoreOptions",
         "Scorer",
         "State",
         "Summary",
@@ -35,6 +36,7 @@ NAMES = {
         "generate",
         "load",
         "summarize",
+        "write_scores",
     ],
 }
 EACH = [(module, name) for module, names in NAMES.items() for name in names]

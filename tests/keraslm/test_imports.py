@@ -24,12 +24,15 @@ LEVELS = [
     {"keraslm.text.workers"},
     {"keraslm.text.encoding"},
     # Scoring: NumPy, onnxruntime and tokenizers.
-    {"keraslm_onnx.contract", "keraslm_onnx.sniff", "keraslm_onnx.state", "keraslm_onnx.batching"},
+    {f"keraslm_onnx.{name}" for name in ("contract", "sniff", "state", "batching", "measures")},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
-    {"keraslm_onnx.report"},
+    {"keraslm_onnx.words", "keraslm_onnx.report.options", "keraslm_onnx.report.numbers", "keraslm_onnx.report.output"},
+    {"keraslm_onnx.report.summary", "keraslm_onnx.report.tables", "keraslm_onnx.report.signature"},
+    {"keraslm_onnx.report.kenlm_format", "keraslm_onnx.report.srilm_format"},
+    {"keraslm_onnx.report.writer"},
     # Bulk scoring.
-    {"keraslm_onnx.bulk.shards", "keraslm_onnx.bulk.standin"},
+    {"keraslm_onnx.bulk.shards"},
     {"keraslm_onnx.bulk.records"},
     {"keraslm_onnx.bulk.job"},
     {"keraslm_onnx.bulk.worker", "keraslm_onnx.bulk.processes", "keraslm_onnx.bulk.cluster"},
@@ -60,6 +63,7 @@ LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in 
 PACKAGES = {
     "keraslm",
     "keraslm_onnx",
+    "keraslm_onnx.report",
     "keraslm_onnx.bulk",
     "keraslm.text",
     "keraslm.layers",

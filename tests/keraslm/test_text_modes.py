@@ -1,5 +1,7 @@
 """What every kind of tokenizer must do: say every text, by lines and by blocks alike, and survive its JSON."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -122,6 +124,76 @@ def test_half_a_surrogate_pair_is_read_as_a_replacement_character():
     tokenizer = TOKENIZERS["byte"]
     assert tokenizer.decode(tokenizer.encode_prompt("a\ud800b")) == "a\ufffdb"
     assert len(tokenizer.encode_lines(["a\ud800"])[0]) == 5
+
+
+# Offsets
+
+
+def check_offsets(tokenizer, line):
+    spans = tokenizer.offsets(line)
+    assert spans.dtype == np.int32 and spans.shape == (len(tokenizer.encode_lines([line])[0]), 2)
+    assert (np.diff(spans, axis=0) >= 0).all() and (spans[:, 0] <= spans[:, 1]).all()
+    assert spans[0, 0] >= 0 and spans[-1].tolist() == [len(line)] * 2
+    return spans
+
+
+@kinds
+@given(line=any_text)
+@example(line="ΑΣ İ ẞ the 日\x00😀")
+@example(line="e\u0301\u0323 \u2028")
+@example(line="")
+def test_offsets_stand_in_the_line_in_order_one_a_token(kind, line):
+    check_offsets(TOKENIZERS[kind], line)
+
+
+@given(line=any_text)
+def test_offsets_of_words_characters_and_bytes_are_what_python_finds(line):
+    words = [
+        list(found.span())
+        for found in re.finditer(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+", line)
+    ]
+    end = [[len(line)] * 2]
+    assert TOKENIZERS["word"].offsets(line).tolist() == words + end
+    characters = [[at, at + 1] for at in range(len(line))]
+    assert TOKENIZERS["char"].offsets(line).tolist() == characters + end
+    in_bytes = [[at, at + 1] for at, character in enumerate(line) for _ in character.encode()]
+    assert TOKENIZERS["byte"].offsets(line).tolist() == in_bytes + end
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@given(line=any_text)
+def test_offsets_of_subwords_leave_nothing_out_and_end_where_their_prefix_ends(kind, line):
+    tokenizer = TOKENIZERS[kind]
+    spans = check_offsets(tokenizer, line)
+    covered = {at for begin, end in spans.tolist() for at in range(begin, end)}
+    assert covered == set(range(len(line)))
+    if kind == "bpe":  # whose tokens are bytes of the line, in order
+        sizes = [len(tokenizer._backend.id_to_token(i)) for i in tokenizer.encode_prompt(line)]
+        starts = np.cumsum([0, *(len(character.encode()) for character in line)])
+        ends = np.searchsorted(starts, np.cumsum(sizes), side="left")
+        assert spans[:-1, 1].tolist() == ends.tolist()
+
+
+def test_offsets_see_through_a_normaliser():
+    tokenizer = TOKENIZERS["char-lowercase"]  # to which İ is two characters
+    assert tokenizer.offsets("aİb").tolist() == [[0, 1], [1, 2], [1, 2], [2, 3], [3, 3]]
+
+
+def test_offsets_of_halves_of_surrogate_pairs_count_the_halves():
+    tokenizer = TOKENIZERS["char"]
+    assert tokenizer.offsets("a\ud83d\ude00b\ud800😀").tolist() == [[0, 1], [1, 3], [3, 4], [4, 5], [5, 6], [6, 6]]
+
+
+@kinds
+def test_offsets_of_a_long_line_go_on_from_piece_to_piece(kind, monkeypatch):
+    line = "the cat sat, 日本 on the  mat " * 9 + "x" * 50 + " dog"
+    whole = TOKENIZERS[kind].offsets(line)
+    monkeypatch.setattr(pieces.pieces, "__defaults__", (64,))
+    monkeypatch.setattr("keraslm.text.tokenizer.PIECE", 64)
+    spans = check_offsets(TOKENIZERS[kind], line)
+    assert spans[-2].tolist() == whole[-2].tolist()
+    if kind in ("char", "byte"):
+        assert spans.tolist() == whole.tolist()
 
 
 def test_bpe_merges_what_is_frequent():

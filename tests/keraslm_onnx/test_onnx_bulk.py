@@ -14,7 +14,8 @@ from keraslm_onnx.bulk import driver
 from keraslm_onnx.bulk.driver import BulkResult, score_files
 from keraslm_onnx.bulk.job import Job, Outcome, score_shard
 from keraslm_onnx.bulk.shards import Shard, plan
-from keraslm_onnx.bulk.standin import ScoreOptions, write_scores
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
 from tests.support import fake_model
 from tests.support.bulk import alone, begun, obedient, outputs
 
@@ -25,10 +26,19 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(driver, "score_in_processes", lambda job, todo, _: (score_shard(job, shard) for shard in todo))
 
 
-def test_outputs_of_documents_and_sentences(bulk_model, texts, tmp_path):
-    options = ScoreOptions(level="sentence", context="document", window=7)
-    score_files(bulk_model, texts[:4], tmp_path / "out", options)
-    assert outputs(tmp_path / "out") == {f"{path.name}.tsv": alone(bulk_model, path, options) for path in texts[:4]}
+@pytest.mark.parametrize(
+    ("options", "ending"),
+    [
+        (ScoreOptions(level="sentence", context="document", window=7), ".tsv"),
+        (ScoreOptions(format="jsonl", columns=("token", "rank")), ".jsonl"),
+        (ScoreOptions(level="summary", signature=True), ".tsv"),
+        (ScoreOptions(format="srilm"), ".txt"),
+    ],
+)
+def test_outputs_are_as_the_options_say(bulk_model, texts, tmp_path, options, ending):
+    score_files(bulk_model, texts, tmp_path / "out", options)
+    expected = {f"{path.name.removesuffix('.gz')}{ending}": alone(bulk_model, path, options) for path in texts}
+    assert outputs(tmp_path / "out") == expected
 
 
 def test_an_empty_text_has_a_header_alone(bulk_model, texts, tmp_path):
@@ -66,13 +76,6 @@ def test_no_temporary_file_is_left_and_each_output_has_its_record(bulk_model, te
 
 def test_the_largest_text_is_begun_first(texts, tmp_path):
     assert [shard.output.name[0] for shard in plan(texts, tmp_path / "out", ".tsv")] == ["d", "a", "e", "b", "f", "c"]
-
-
-@pytest.mark.parametrize(("format", "ending"), [("tsv", ".tsv"), ("jsonl", ".jsonl"), ("kenlm", ".txt")])
-def test_the_ending_says_the_format(bulk_model, format, ending):
-    job = Job(bulk_model, "", ScoreOptions(format=format))
-    assert job.ending == ending
-    assert Job(bulk_model, "", ScoreOptions(format=format), gzip=True).ending == f"{ending}.gz"
 
 
 def test_a_pattern_names_its_files(bulk_model, texts, tmp_path):
@@ -261,6 +264,8 @@ def test_the_result_says_what_was_done():
     assert (
         str(BulkResult((Outcome(shard, 2, 3000),), 0, 2.0)) == "1 shard; 3,000 tokens in 2.0 s, 1,500 tokens a second"
     )
+    failed = Outcome(shard, failure="a: bad.", exit_code=2)
+    assert str(BulkResult((failed,), 2, 1.0)).startswith("0 shards, 2 finished before, 1 failed; 0 tokens in 1.0 s")
     assert str(BulkResult((), 2, 0.0)) == "0 shards, 2 finished before; 0 tokens in 0.0 s, 0 tokens a second"
 
 

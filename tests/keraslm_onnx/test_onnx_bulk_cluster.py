@@ -8,7 +8,7 @@ import pytest
 
 from keraslm.errors import KeraslmError, MissingPackageError, ModelFileError, UsageError
 from keraslm_onnx.bulk.driver import score_files
-from keraslm_onnx.bulk.standin import ScoreOptions
+from keraslm_onnx.report.options import ScoreOptions
 from tests.support.bulk import alone, begun, obedient, outputs
 
 needs_dask = pytest.mark.skipif(

@@ -11,7 +11,7 @@ import pytest
 
 from keraslm.errors import KeraslmError, ModelFileError
 from keraslm_onnx.bulk.driver import score_files
-from keraslm_onnx.bulk.standin import ScoreOptions
+from keraslm_onnx.report.options import ScoreOptions
 from tests.support.bulk import alone, begun, driver, is_running, obedient, outputs, wait_until
 
 

@@ -10,8 +10,10 @@ import math
 
 import pytest
 
+from keraslm.perplexity import bits
 from keraslm_onnx import Summary, load, summarize
-from keraslm_onnx.report import bits, sentence_rows, token_rows
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.tables import table
 from tests.support import fake_model
 from tests.support.fake_model import TOKENIZER
 
@@ -33,6 +35,7 @@ SENTENCE_ROWS = [
     "3\t2\t0\t-4.702751\t6.784635\t10.5000",
 ]
 LINES = ["the bürd sat", "", "cat"]
+TOKENS, SENTENCES = ScoreOptions(level="token"), ScoreOptions(level="sentence")
 
 
 @pytest.fixture
@@ -50,28 +53,30 @@ def strict(text):
 
 
 def test_token_rows(scores):
-    assert list(token_rows(scores, TOKENIZER)) == TOKEN_ROWS
+    assert list(table(scores, TOKENIZER, TOKENS)) == TOKEN_ROWS
 
 
 def test_sentence_rows(scores):
-    assert list(sentence_rows(scores)) == SENTENCE_ROWS
+    assert list(table(scores, TOKENIZER, SENTENCES)) == SENTENCE_ROWS
 
 
 def test_rows_are_tab_separated_values(scores):
-    rows = list(csv.DictReader(token_rows(scores, TOKENIZER), delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = list(csv.DictReader(table(scores, TOKENIZER, TOKENS), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert [row["token"] for row in rows] == ["the", "<unk>", "sat", "<eos>", "<eos>", "cat", "<eos>"]
     assert sum(float(row["surprisal"]) for row in rows) == pytest.approx(math.log2(21**7 / (3 * 6 * 2 * 4)), abs=1e-5)
 
 
 def test_an_empty_text_has_only_headers():
-    assert list(token_rows([], TOKENIZER)) == TOKEN_ROWS[:1]
-    assert list(sentence_rows([])) == SENTENCE_ROWS[:1]
+    assert list(table([], TOKENIZER, TOKENS)) == TOKEN_ROWS[:1]
+    assert list(table([], TOKENIZER, SENTENCES)) == SENTENCE_ROWS[:1]
 
 
 def test_rows_come_one_by_one(by_id):
     endless = by_id.score_lines(itertools.repeat("cat"))
-    assert list(itertools.islice(token_rows(endless, TOKENIZER), 3))[-1] == "1\t2\t<eos>\t-3.044523\t4.392318"
-    assert next(itertools.islice(sentence_rows(endless), 1, None)) == "1\t2\t0\t-4.702751\t6.784635\t10.5000"
+    assert list(itertools.islice(table(endless, TOKENIZER, TOKENS), 3))[-1] == "1\t2\t<eos>\t-3.044523\t4.392318"
+    assert (
+        next(itertools.islice(table(endless, TOKENIZER, SENTENCES), 1, None)) == "1\t2\t0\t-4.702751\t6.784635\t10.5000"
+    )
 
 
 def test_summary_counts(scores):
@@ -149,13 +154,13 @@ def test_json_holds_every_number_of_the_summary(scores):
 
 
 def test_a_perplexity_beyond_all_floats_is_infinite(tmp_path):
-    table = fake_model.BY_ID.copy()
-    table[:, 3] = -1000.0
-    lines = list(load(fake_model.write(tmp_path / "model.onnx", table)).score_lines(["cat " * 50]))
+    answers = fake_model.BY_ID.copy()
+    answers[:, 3] = -1000.0
+    lines = list(load(fake_model.write(tmp_path / "model.onnx", answers)).score_lines(["cat " * 50]))
     summary = summarize(lines)
     assert summary.perplexity == math.inf
     assert strict(json.dumps(summary.to_dict()))["perplexity"] is None
-    assert list(sentence_rows(lines))[1].endswith("\tinf")
+    assert list(table(lines, TOKENIZER, SENTENCES))[1].endswith("\tinf")
 
 
 @pytest.mark.parametrize(("nats", "expected"), [(math.log(0.5), 1.0), (math.log(1 / 8), 3.0), (0.0, 0.0)])

@@ -25,7 +25,8 @@ import keraslm_onnx
 from keraslm.errors import KeraslmError
 from keraslm.text.files import TextFile
 from keraslm_onnx.bulk.driver import score_files
-from keraslm_onnx.bulk.standin import ScoreOptions, write_scores
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
 
 FOLDER = "KERASLM_TEST_FOLDER"
 MIDDLE = 5  # rows
@@ -36,7 +37,7 @@ def alone(model: Path, text: Path, options: ScoreOptions | None = None) -> bytes
     """What one process writes of one text."""
     out = io.StringIO()
     lines = chain(TextFile(text, "replace"), [None])
-    write_scores(keraslm_onnx.load(model, threads=1), lines, options or ScoreOptions(), out)
+    write_scores(keraslm_onnx.load(model, threads=1), lines, options or ScoreOptions(), out, name=str(text))
     return out.getvalue().encode()
 
 

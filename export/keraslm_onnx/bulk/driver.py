@@ -19,7 +19,8 @@ from keraslm_onnx.bulk.job import Job, Outcome, Outcomes, Writer
 from keraslm_onnx.bulk.processes import score_in_processes
 from keraslm_onnx.bulk.records import claimed, pending, remove_abandoned
 from keraslm_onnx.bulk.shards import Shard, plan
-from keraslm_onnx.bulk.standin import ScoreOptions, write_scores
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
 from keraslm_onnx.session import read_model
 
 Say = Callable[[str], None]
@@ -76,10 +77,10 @@ class BulkResult:
 
     def __str__(self) -> str:
         count = len(self.outcomes) - len(self.failed)
-        before = f", {self.finished} finished before" if self.finished else ""
+        others = [(self.finished, "finished before"), (len(self.failed), "failed")]
         rate = self.tokens / self.seconds if self.seconds else 0.0
-        shards = "1 shard" if count == 1 else f"{count:,} shards"
-        return f"{shards}{before}; {self.tokens:,} tokens in {self.seconds:.1f} s, {rate:,.0f} tokens a second"
+        shards = ["1 shard" if count == 1 else f"{count:,} shards", *(f"{n:,} {what}" for n, what in others if n)]
+        return f"{', '.join(shards)}; {self.tokens:,} tokens in {self.seconds:.1f} s, {rate:,.0f} tokens a second"
 
 
 def score_files(

@@ -20,8 +20,10 @@ from keraslm.errors import MissingPackageError, ModelFileError, TextError
 from keraslm.text.files import TextFile
 from keraslm_onnx.bulk.records import Mark, Record, unwritable
 from keraslm_onnx.bulk.shards import Shard
-from keraslm_onnx.bulk.standin import ScoreOptions, write_scores
-from keraslm_onnx.scorer import LineScore, Scorer, load
+from keraslm_onnx.measures import LineScore
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
+from keraslm_onnx.scorer import Scorer, load
 from keraslm_onnx.session import ModelSession
 
 _ENDINGS = {"tsv": ".tsv", "jsonl": ".jsonl"}
@@ -142,8 +144,8 @@ def _marked(shard: Shard) -> Mark:
 def _output(path: Path, packed: bool) -> Iterator[TextIO]:
     with path.open("wb") as file:
         # Without a name and a time, the same scores are the same bytes.
-        inner = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else file
-        with inner, io.TextIOWrapper(inner, encoding="utf-8", newline="\n") as out:
+        binary = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else file
+        with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
             yield out
 
 

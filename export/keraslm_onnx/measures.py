@@ -1,0 +1,127 @@
+"""What is known of a token beside its log-probability, and the scores of a line. Letters: `N` rows, `T` steps, `V`
+vocabulary, `M` measures: logprob alone; or logprob, rank, entropy, and once a row is whole entropy reduction; or all of
+these and two log-probabilities that bound a word.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.text.encoders import Ids
+from keraslm.text.pieces import split_words
+
+Measures = NDArray[np.float64]  # [M, ...]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be known of each token beside its log-probability.
+
+    Attributes:
+        distributions: rank and entropy, which take the whole distribution at each token.
+        boundary: which tokens of the vocabulary can follow a whole word, `(V,)`; None where nobody asks for it.
+    """
+
+    distributions: bool = False
+    boundary: Flags | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether the whole distribution is needed."""
+        return self.distributions or self.boundary is not None
+
+
+@dataclass(frozen=True)
+class LineScore:
+    """The scores of one line.
+
+    Attributes:
+        text: the line, without its end.
+        ids: of its tokens, the end symbol last; int32 `(tokens,)`.
+        logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
+        oov: which tokens are `<unk>`; bool `(tokens,)`.
+        ranks: of each token among the vocabulary, 1 the most probable; int64 `(tokens,)`. With `distributions` only.
+        entropies: of the distribution that each token was drawn from, nats; float64 `(tokens,)`. With `distributions`
+            only.
+        entropy_reductions: by how much that entropy is lower than the one of the token before, nats, and 0 where it is
+            not or where a text begins (Hale 2006); float64 `(tokens,)`. With `distributions` only.
+        boundaries: in front of each token, log-probability that a word is over (a token of `boundary` follows), and
+            that one begins a line (the end symbol or another token follows); float64 `(2, tokens)`. With `boundary`.
+    """
+
+    text: str
+    ids: Ids
+    logprobs: NDArray[np.float64]
+    oov: NDArray[np.bool_]
+    ranks: NDArray[np.int64] | None = None
+    entropies: NDArray[np.float64] | None = None
+    entropy_reductions: NDArray[np.float64] | None = None
+    boundaries: NDArray[np.float64] | None = None
+
+    @property
+    def logprob(self) -> float:
+        """Sum over the line, nats."""
+        return math.fsum(self.logprobs)
+
+    @property
+    def words(self) -> int:
+        """Of the line, as white space parts them."""
+        return len(split_words(self.text))
+
+    @property
+    def characters(self) -> int:
+        """Of the line, its end counted as one."""
+        return len(self.text) + 1
+
+    @property
+    def bytes(self) -> int:
+        """Of the line in UTF-8, its end counted as one."""
+        return len(self.text.encode("utf-8", "surrogatepass")) + 1
+
+
+def line_score(text: str, ids: Ids, oov: Flags, measures: Measures) -> LineScore:
+    """The scores of a line from the measures of its tokens, `(M, tokens)`."""
+    if len(measures) == 1:
+        return LineScore(text, ids, measures[0], oov)
+    boundaries = measures[4:] if len(measures) > 4 else None
+    return LineScore(text, ids, measures[0], oov, measures[1].astype(np.int64), measures[2], measures[3], boundaries)
+
+
+def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: Wanted, eos_id: int) -> Measures:
+    """Log-probability, rank and entropy of each target, and what bounds a word before it; `(M, N, T)`.
+
+    Args:
+        log_probs: the distribution that each target was drawn from, `(N, T, V)`.
+        targets: `(N, T)`.
+        wanted: `boundary` adds two measures: the log-probability that a token of it follows, and that any other or the
+            end symbol does.
+        eos_id: the end symbol.
+    """
+    own = np.take_along_axis(log_probs, targets[..., None], axis=2)  # [N, T, 1]
+    ranks = 1 + np.count_nonzero(log_probs > own, axis=2)
+    probabilities = np.exp(log_probs)
+    entropies = -np.einsum("ntv,ntv->nt", probabilities, log_probs, dtype=np.float64)
+    measures = [own[..., 0], ranks, entropies]
+    if wanted.boundary is not None:
+        over = probabilities[..., wanted.boundary].sum(-1, dtype=np.float64)
+        begins = probabilities[..., ~wanted.boundary].sum(-1, dtype=np.float64) + probabilities[..., eos_id]
+        measures += [np.log(over), np.log(begins)]
+    return np.stack([found.astype(np.float64) for found in measures])
+
+
+def with_reductions(measures: Measures, before: float) -> Measures:
+    """Put entropy reductions behind logprob, rank and entropy; a lone logprob stays alone.
+
+    Args:
+        measures: of the tokens of one row, `(M, tokens)`.
+        before: entropy of the token in front of the row; NaN where a text begins.
+    """
+    if len(measures) == 1:
+        return measures
+    earlier = np.concatenate([[before], measures[2, :-1]])
+    return np.insert(measures, 3, np.fmax(earlier - measures[2], 0.0), axis=0)

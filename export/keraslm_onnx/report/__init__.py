@@ -1,0 +1,1 @@
+"""Scores as text: options -> tables, the formats of KenLM and SRILM, the summary -> writer."""

@@ -1,0 +1,100 @@
+"""`keraslm score`: levels, columns, formats, bases and output files through the command line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from tests.support.program import assert_refused
+
+TEXT = "the cat\n\nbird sat\n"
+
+
+def test_rows_of_words(program, fake, text):
+    out = program("score", fake, text(TEXT), "--level", "word").out.splitlines()
+    assert out[0] == "sentence_id\tword_id\tword\tlogprob\tsurprisal\toov"
+    assert [row.split("\t")[:3] for row in out[1:]] == [
+        ["1", "1", "the"],
+        ["1", "2", "cat"],
+        ["1", "3", "<eos>"],
+        ["2", "1", "<eos>"],
+        ["3", "1", "bird"],
+        ["3", "2", "sat"],
+        ["3", "3", "<eos>"],
+    ]
+    assert [row.split("\t")[5] for row in out[1:]] == ["0", "0", "0", "0", "1", "0", "0"]
+
+
+@pytest.mark.parametrize("columns", ["token,rank", " token , rank "])
+def test_columns_are_chosen_by_name(program, fake, text, columns):
+    outcome = program("score", fake, text("the cat\n"), "--columns", columns)
+    assert outcome.out == "token\trank\nthe\t4\ncat\t3\n<eos>\t6\n"
+
+
+def test_an_unknown_column_is_answered_with_the_known_ones(program, fake):
+    assert_refused(program("score", fake, "--columns", "suprisal"), "Unknown column 'suprisal'", "surprisal, rank")
+
+
+def test_a_base(program, fake, text):
+    out = program("score", fake, text("the\n"), "--base", "10", "--columns", "logprob,surprisal").out
+    assert out.splitlines()[1] == "-0.845098\t0.845098"
+
+
+def test_json_lines(program, fake, text):
+    out = program("score", fake, text(TEXT), "--format", "jsonl", "--level", "sentence").out
+    assert [json.loads(row)["sentence_id"] for row in out.splitlines()] == [1, 2, 3]
+
+
+def test_kenlm_and_srilm(program, fake, text):
+    path = text(TEXT)
+    kenlm = program("score", fake, path, "--format", "kenlm").out.splitlines()
+    assert kenlm[1] == "</s>=1 2 -1.3222194\tTotal: -1.3222194 OOV: 0" and kenlm[-1] == "Tokens:\t7"
+    srilm = program("score", fake, path, "--format", "srilm", "--level", "summary").out.splitlines()
+    assert srilm[0] == f"file {path}: 3 sentences, 4 words, 0 OOVs"
+
+
+def test_unknown_words_left_out(program, fake, text):
+    out = program("score", fake, text(TEXT), "--unk", "exclude", "--level", "sentence").out.splitlines()
+    assert out[3].split("\t")[:3] == ["3", "2", "1"]
+
+
+@pytest.mark.parametrize("name", ["scores.tsv", "scores.tsv.gz"])
+def test_an_output_file_holds_what_standard_output_would(program, fake, text, tmp_path, name):
+    path = text(TEXT)
+    printed = program("score", fake, path).out
+    outcome = program("score", fake, path, "--output", tmp_path / name)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    data = (tmp_path / name).read_bytes()
+    assert (gzip.decompress(data) if name.endswith(".gz") else data).decode() == printed
+
+
+def test_a_faulty_text_leaves_no_output_file(program, fake, text, tmp_path):
+    outcome = program("score", fake, text(b"the\n\xff\n"), "--output", tmp_path / "scores.tsv")
+    assert_refused(outcome, "byte 0xff is not valid UTF-8")
+    assert not (tmp_path / "scores.tsv").exists()
+
+
+def test_the_signature_goes_to_standard_error(program, fake, text):
+    outcome = program("score", fake, text(TEXT), "--signature")
+    assert outcome.err.startswith("keraslm: signature model:") and "|context:sentence|" in outcome.err
+    assert outcome.out == program("score", fake, text(TEXT)).out
+
+
+def test_a_window_of_no_lines_is_refused(program, fake):
+    assert_refused(program("score", fake, "--window", "0"), "window is 0, but must be at least 1 line")
+
+
+def test_the_window_does_not_change_the_rows(program, fake, text):
+    path = text(TEXT * 50)
+    expected = program("score", fake, path).out
+    for window in (1, 7, 100):
+        assert program("score", fake, path, "--window", window).out == expected
+
+
+@pytest.mark.parametrize("format", ["tsv", "jsonl", "kenlm", "srilm"])
+def test_an_empty_text_in_every_format(program, fake, text, format):
+    for level in ("token", "word", "sentence", "summary"):
+        outcome = program("score", fake, text(""), "--format", format, "--level", level)
+        assert (outcome.code, outcome.err) == (0, "")
