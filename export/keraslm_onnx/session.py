@@ -48,7 +48,7 @@ class ModelSession:
 
     def __init__(self, path: str | Path, provider: str = "auto", threads: int = 0):
         self.path = Path(path)
-        data = _read_model(self.path)
+        data = read_model(self.path)
         self._session, self.provider = _open(self.path, data, provider, threads)
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(self.path))
         self.tokenizer = Tokenizer.from_json(self.info.tokenizer, f"{self.path}: metadata tokenizer")
@@ -164,7 +164,12 @@ class ModelSession:
             raise ModelFileError(f"{self.path}: the state has shape {shapes[contract.H0]}, metadata say {state}.")
 
 
-def _read_model(path: Path) -> bytes:
+def read_model(path: Path) -> bytes:
+    """The bytes of a model file.
+
+    Raises:
+        ModelFileError: it cannot be read, or certainly is something else.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:

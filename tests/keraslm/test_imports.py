@@ -37,6 +37,12 @@ LEVELS = [
     {"keraslm_onnx.pictures.statistics", "keraslm_onnx.pictures.markup"},
     {"keraslm_onnx.pictures.svg", "keraslm_onnx.pictures.plot"},
     {"keraslm_onnx.pictures.page"},
+    # Bulk scoring.
+    {"keraslm_onnx.bulk.shards"},
+    {"keraslm_onnx.bulk.records"},
+    {"keraslm_onnx.bulk.job"},
+    {"keraslm_onnx.bulk.worker", "keraslm_onnx.bulk.processes", "keraslm_onnx.bulk.cluster"},
+    {"keraslm_onnx.bulk.driver"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -65,6 +71,7 @@ PACKAGES = {
     "keraslm_onnx",
     "keraslm_onnx.report",
     "keraslm_onnx.pictures",
+    "keraslm_onnx.bulk",
     "keraslm.text",
     "keraslm.layers",
     "keraslm.layers.kernels",

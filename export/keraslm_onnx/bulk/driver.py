@@ -1,0 +1,181 @@
+"""The whole of a bulk job: plan, leave out what is finished, score the rest in parallel, tell what became of it."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keraslm.errors import InputError, KeraslmError, UsageError
+from keraslm.text.meter import meter
+from keraslm_onnx.bulk.cluster import score_on_cluster
+from keraslm_onnx.bulk.job import Job, Outcome, Outcomes, Writer
+from keraslm_onnx.bulk.processes import score_in_processes
+from keraslm_onnx.bulk.records import claimed, pending, remove_abandoned
+from keraslm_onnx.bulk.shards import Shard, plan
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
+from keraslm_onnx.session import read_model
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """What became of a bulk job.
+
+    Attributes:
+        outcomes: of the shards that were scored now, in the order of their outputs.
+        finished: shards that were finished before and left as they are.
+        seconds: that the job took.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    finished: int
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Shards that have no output."""
+        return tuple(outcome for outcome in self.outcomes if outcome.failure)
+
+    @property
+    def lines(self) -> int:
+        """Scored now."""
+        return sum(outcome.lines for outcome in self.outcomes)
+
+    @property
+    def tokens(self) -> int:
+        """Scored now, the end symbol of each line counted."""
+        return sum(outcome.tokens for outcome in self.outcomes)
+
+    @property
+    def replaced(self) -> int:
+        """Lines scored now that held invalid UTF-8."""
+        return sum(outcome.replaced for outcome in self.outcomes)
+
+    def check(self) -> None:
+        """Raise one error that lists the shards that failed, if any did.
+
+        Raises:
+            InputError: their texts are at fault (exit code 2).
+            KeraslmError: something failed at run time (exit code 1).
+        """
+        if not self.failed:
+            return
+        code = min(outcome.exit_code for outcome in self.failed)
+        listed = "".join(f"\n  {outcome.failure}" for outcome in self.failed)
+        total = len(self.outcomes) + self.finished
+        message = f"{len(self.failed)} of {total} shards failed, the others are finished:{listed}"
+        raise InputError(message) if code == InputError.exit_code else KeraslmError(message)
+
+    def __str__(self) -> str:
+        count = len(self.outcomes) - len(self.failed)
+        others = [(self.finished, "finished before"), (len(self.failed), "failed")]
+        rate = self.tokens / self.seconds if self.seconds else 0.0
+        shards = ["1 shard" if count == 1 else f"{count:,} shards", *(f"{n:,} {what}" for n, what in others if n)]
+        return f"{', '.join(shards)}; {self.tokens:,} tokens in {self.seconds:.1f} s, {rate:,.0f} tokens a second"
+
+
+def score_files(
+    model: str | Path,
+    files: Sequence[str | Path],
+    output: str | Path,
+    options: ScoreOptions,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    scheduler: str | None = None,
+    errors: str = "strict",
+    provider: str = "auto",
+    gzip: bool = False,
+    say: Say = lambda _: None,
+    write: Writer = write_scores,
+) -> BulkResult:
+    """Score each of many texts into a file of its own; the bytes do not depend on how many processes do it.
+
+    Args:
+        model: path of the model file.
+        files: texts or patterns.
+        output: folder of the scores, made where it is missing.
+        options: what is scored and how it is written.
+        workers: processes on this machine, each with one session on one thread; without `scheduler` only.
+        resume: leave out what is finished.
+        overwrite: replace what is there; with `resume`, only what was made of something else.
+        scheduler: address of a Dask scheduler whose workers do it instead, such as `"tcp://host:8786"`.
+        errors: `"strict"` or `"replace"`, for invalid UTF-8.
+        provider: `"cpu"`, `"cuda"` or `"auto"`.
+        gzip: compress the outputs.
+        say: is told what a user should know, a sentence at a time.
+        write: writes the scores of one text.
+
+    Returns:
+        what became of each shard. A text that cannot be read fails alone, and is told to `say`.
+
+    Raises:
+        UsageError: outputs in the way, texts of one name, or no texts.
+        ModelFileError: the model cannot be used.
+        KeraslmError: the folder cannot be written, or nothing can be scored. What is finished stays.
+
+    Example:
+        >>> result = score_files("model.onnx", ["texts/*.txt.gz"], "scores", ScoreOptions(), workers=2)
+        >>> str(result)
+        '8 shards; 73,760 tokens in 3.1 s, 23,794 tokens a second'
+    """
+    if workers < 1:
+        raise UsageError(f"workers is {workers}, but must be at least 1.")
+    begun = time.monotonic()
+    path, folder = Path(model).absolute(), Path(output)
+    digest = hashlib.sha256(read_model(path)).hexdigest()
+    job = Job(path, digest, options, errors, provider, gzip, write)
+    shards = plan(files, folder, job.ending)
+    with _ended_by_sigterm(), claimed(folder):
+        remove_abandoned(shards)
+        todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)
+        try:
+            scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
+            with closing(scored):
+                outcomes = _told(scored, todo, say)
+        finally:
+            remove_abandoned(todo)
+    outcomes.sort(key=lambda outcome: outcome.shard.output)
+    result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - begun)
+    say(str(result))
+    return result
+
+
+def _told(outcomes: Outcomes, shards: Sequence[Shard], say: Say) -> list[Outcome]:
+    found = []
+    with meter("scoring", sum(shard.size for shard in shards), show=True) as advance:
+        for outcome in outcomes:
+            advance(outcome.shard.size)
+            if outcome.failure:
+                say(outcome.failure)
+            elif outcome.replaced:
+                say(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
+            found.append(outcome)
+    return found
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM is an exception, so that whoever holds something lets go of it; exit code 143."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,110 @@
+"""Bulk scoring that can be stopped in the middle: a writer that obeys files in a folder, and a driver to be killed.
+
+In the folder named by the environment, for a text `a.txt`:
+
+    hold-a.txt      the writer waits in the middle of the text while this file is there
+    die-a.txt       the writer kills its process in the middle, once: it removes the file first
+    poison-a.txt    the same, each time
+    held-a.txt      made by the writer when it waits: the number of its process
+    log             made by the writer: the name of each text that was begun
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import keraslm_onnx
+from keraslm.errors import KeraslmError
+from keraslm.text.files import TextFile
+from keraslm_onnx.bulk.driver import score_files
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
+
+FOLDER = "KERASLM_TEST_FOLDER"
+MIDDLE = 5  # rows
+PATIENCE = 60  # seconds until a test that waits for something gives up
+
+
+def alone(model: Path, text: Path, options: ScoreOptions | None = None) -> bytes:
+    """What one process writes of one text."""
+    out = io.StringIO()
+    lines = chain(TextFile(text, "replace"), [None])
+    write_scores(keraslm_onnx.load(model, threads=1), lines, options or ScoreOptions(), out, name=str(text))
+    return out.getvalue().encode()
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def begun(watched: Path) -> list[str]:
+    log = watched / "log"
+    return sorted(log.read_text().split()) if log.exists() else []
+
+
+def obedient(scorer, lines, options, out, *, name):
+    """Write scores; in the middle of them, do what the folder says."""
+    folder, text = Path(os.environ[FOLDER]), Path(name).name
+    with (folder / "log").open("a") as log:
+        log.write(f"{text}\n")
+    rows = io.StringIO()
+    write_scores(scorer, lines, options, rows, name=name)
+    for number, row in enumerate(rows.getvalue().splitlines(keepends=True)):
+        if number == MIDDLE:
+            out.flush()
+            obey(folder, text)
+        out.write(row)
+
+
+def obey(folder: Path, text: str) -> None:
+    once = folder / f"die-{text}"
+    if once.exists() or (folder / f"poison-{text}").exists():
+        once.unlink(missing_ok=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (folder / f"hold-{text}").exists():
+        (folder / f"making-{text}").write_text(str(os.getpid()))
+        (folder / f"making-{text}").rename(folder / f"held-{text}")
+        wait_until(lambda: not (folder / f"hold-{text}").exists())
+
+
+def wait_until(happened) -> None:
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is there, and not only waiting for its parent to look at it."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def driver(model, files, output, folder: Path, **arguments) -> subprocess.Popen[str]:
+    """Start `score_files` in a process of its own."""
+    from tests.support.program import environment  # with pytest, which workers can do without
+
+    values = {"model": str(model), "files": [*map(str, files)], "output": str(output), **arguments}
+    command = [sys.executable, "-c", "from tests.support.bulk import main; main()", json.dumps(values)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment() | {FOLDER: str(folder)})
+
+
+def main() -> None:
+    values = json.loads(sys.argv[1])
+    try:
+        score_files(options=ScoreOptions(), write=obedient, say=lambda _: None, **values).check()
+    except KeraslmError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
