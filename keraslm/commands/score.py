@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Integer, TextName
+from keraslm.commands.flags import Integer, OptionalInteger, TextName
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
     from keraslm.text.files import TextFile
+    from keraslm_onnx.pictures.page import HtmlReport
+    from keraslm_onnx.pictures.plot import SurprisalPlot
+    from keraslm_onnx.report.options import ScoreOptions
+    from keraslm_onnx.scorer import Scorer
 
 
 def score(
@@ -30,6 +34,12 @@ def score(
     context: Literal["sentence", "paragraph", "document"] = "sentence",
     window: Integer = 4096,
     output: Path | None = None,
+    html: Path | None = None,
+    plot: Path | None = None,
+    workers: OptionalInteger = None,
+    scheduler: str | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
     signature: Annotated[bool, Parameter(negative="")] = False,
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
@@ -69,7 +79,19 @@ def score(
         Lines read ahead and scored side by side; 1 answers each line before the next is read.
     output
         File for the scores instead of standard output; compressed if its name ends with .gz. It appears when it is
-        whole.
+        whole. With --workers or --scheduler: folder in which each text has a file of scores.
+    html
+        Write a page as well that shows the text coloured by surprisal.
+    plot
+        Write a picture of surprisal as well, e.g. surprisal.png.
+    workers
+        Processes that score the texts side by side, each text into a file of its own in --output.
+    scheduler
+        Address of a Dask scheduler whose workers do that instead, e.g. tcp://host:8786.
+    resume
+        Leave out the texts in --output that are finished.
+    overwrite
+        Replace scores in --output that were made before.
     signature
         Say on standard error, and in a summary, by which model, tokenizer and settings the scores were made.
     provider
@@ -79,12 +101,7 @@ def score(
     as_json
         Print the summary as one JSON object.
     """
-    from keraslm.text.files import STDIN, TextFile
     from keraslm_onnx.report.options import ScoreOptions
-    from keraslm_onnx.report.output import opened_output
-    from keraslm_onnx.report.signature import signature as signature_of
-    from keraslm_onnx.report.writer import write_scores
-    from keraslm_onnx.scorer import load
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary. Rows as JSON: --format jsonl.")
@@ -99,15 +116,100 @@ def score(
         spaces=spaces,
         signature=signature,
     )
+    if workers is not None or scheduler is not None:
+        if output is None:
+            raise UsageError("--workers and --scheduler score each text into a file of its own: add --output FOLDER.")
+        if html or plot:
+            raise UsageError("--html and --plot show one text: leave out --workers and --scheduler.")
+        _in_bulk(model, files, output, options, workers or 1, scheduler, resume, overwrite, errors, provider)
+    elif resume or overwrite:
+        raise UsageError("--resume and --overwrite belong to --workers or --scheduler.")
+    else:
+        _one_after_the_other(model, files, output, options, html, plot, errors, provider)
+
+
+def _one_after_the_other(
+    model: Path,
+    files: Sequence[str],
+    output: Path | None,
+    options: ScoreOptions,
+    html: Path | None,
+    plot: Path | None,
+    errors: str,
+    provider: str,
+) -> None:
+    from keraslm.text.files import STDIN, TextFile
+    from keraslm_onnx.report.output import checked_place, opened_output
+    from keraslm_onnx.report.signature import signature
+    from keraslm_onnx.report.writer import write_scores
+    from keraslm_onnx.scorer import load
+
+    for path in (html, plot):
+        checked_place(path)
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
     scorer = load(model, provider)
+    pictures = _pictures(scorer, texts[0].name, options, html, plot)
     at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
     with opened_output(output) as out:
-        write_scores(scorer, lines, options, out, flush=at_once and output is None, name=texts[0].name)
-    if signature:
-        print(f"keraslm: signature {signature_of(scorer, options)}", file=sys.stderr)
+        watchers = [picture.add for picture in pictures.values()]
+        write_scores(scorer, lines, options, out, at_once and output is None, watchers, texts[0].name)
+    for path, picture in pictures.items():
+        picture.write(path)
+        if note := getattr(picture, "note", ""):
+            print(f"keraslm: {note}", file=sys.stderr)
+    if options.signature:
+        print(f"keraslm: signature {signature(scorer, options)}", file=sys.stderr)
     _say_replaced(texts)
+
+
+def _pictures(
+    scorer: Scorer, title: str, options: ScoreOptions, html: Path | None, plot: Path | None
+) -> dict[Path, HtmlReport | SurprisalPlot]:
+    from keraslm import __version__
+
+    found: dict[Path, HtmlReport | SurprisalPlot] = {}
+    if html:
+        from keraslm_onnx.pictures.page import HtmlReport
+
+        session = scorer.session
+        facts = {"model": session.path.name, "sha256": session.digest, "context": options.context}
+        found[html] = HtmlReport(scorer.tokenizer, title, facts | {"keraslm": __version__})
+    if plot:
+        from keraslm_onnx.pictures.plot import SurprisalPlot
+
+        found[plot] = SurprisalPlot(scorer.tokenizer, title)
+    return found
+
+
+def _in_bulk(
+    model: Path,
+    files: Sequence[str],
+    output: Path,
+    options: ScoreOptions,
+    workers: int,
+    scheduler: str | None,
+    resume: bool,
+    overwrite: bool,
+    errors: str,
+    provider: str,
+) -> None:
+    from keraslm_onnx.bulk.driver import score_files
+
+    result = score_files(
+        model,
+        files,
+        output,
+        options,
+        workers=workers,
+        resume=resume,
+        overwrite=overwrite,
+        scheduler=scheduler,
+        errors=errors,
+        provider=provider,
+        say=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
+    )
+    result.check()
 
 
 def _say_replaced(texts: Sequence[TextFile]) -> None:

@@ -21,12 +21,12 @@ from keraslm import __version__
 from keraslm.atomic import atomic_path
 from keraslm.errors import UsageError
 from keraslm.text.tokenizer import Tokenizer
+from keraslm_onnx.measures import LineScore
 from keraslm_onnx.pictures import scale, svg
 from keraslm_onnx.pictures.escape import markup, script_data, shown
 from keraslm_onnx.pictures.markup import line_markup, token_data, word_id
 from keraslm_onnx.pictures.spans import Laid, lay
 from keraslm_onnx.pictures.statistics import Statistics
-from keraslm_onnx.scorer import LineScore
 
 LIMIT = 200_000  # tokens that a page shows: some 12 MB, which a browser opens in a second or two
 _MANY = 500  # lines from which on the browser lays out those in sight alone, and full-page screenshots lose the others

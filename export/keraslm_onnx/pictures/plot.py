@@ -10,10 +10,10 @@ from keraslm.atomic import atomic_path
 from keraslm.backend import require
 from keraslm.errors import UsageError
 from keraslm.text.tokenizer import Tokenizer
+from keraslm_onnx.measures import LineScore
 from keraslm_onnx.pictures.escape import shown
 from keraslm_onnx.pictures.spans import Laid, lay
 from keraslm_onnx.pictures.statistics import Statistics
-from keraslm_onnx.scorer import LineScore
 
 LABELLED = 80  # pieces that are drawn with their text below them
 DRAWN = 4096  # tokens of a text of few lines that are drawn one by one

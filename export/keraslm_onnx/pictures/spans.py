@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from keraslm.perplexity import bits
 from keraslm.text.pieces import split_words
 from keraslm.text.tokenizer import Tokenizer
-from keraslm_onnx.scorer import LineScore
+from keraslm_onnx.measures import LineScore
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.perplexity import TextCost
+from keraslm_onnx.measures import LineScore
 from keraslm_onnx.pictures.spans import Laid
-from keraslm_onnx.scorer import LineScore
 
 FINE = 64  # bins a bit of the distribution
 HIGHEST = 128  # bits; what is above falls into the last bin

@@ -28,8 +28,7 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{path}: give the name of a file in a folder that exists, e.g. scores.tsv.")
+    checked_place(path)
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as raw:
             binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
@@ -37,3 +36,13 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
                 yield text
     except OSError as error:
         raise KeraslmError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def checked_place(path: Path | None) -> None:
+    """Refuse the path of an output before any work is done for it.
+
+    Raises:
+        UsageError: it is a folder, or lies in none.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise UsageError(f"{path}: give the name of a file in a folder that exists.")
