@@ -25,6 +25,7 @@ _HOMES = {
     "export": "keraslm_onnx.convert",
     "generate": "keraslm_onnx.sampler",
     "load": "keraslm_onnx.scorer",
+    "score_sets": "keraslm_onnx.prefixes",
     "summarize": "keraslm_onnx.report",
 }
 
@@ -33,6 +34,7 @@ __all__ = [*_HOMES]
 if TYPE_CHECKING:
     from keraslm_onnx.contract import ModelInfo as ModelInfo
     from keraslm_onnx.convert import export as export
+    from keraslm_onnx.prefixes import score_sets as score_sets
     from keraslm_onnx.report import Summary as Summary
     from keraslm_onnx.report import summarize as summarize
     from keraslm_onnx.sampler import Sampling as Sampling

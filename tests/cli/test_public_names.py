@@ -34,6 +34,7 @@ NAMES = {
         "export",
         "generate",
         "load",
+        "score_sets",
         "summarize",
     ],
 }

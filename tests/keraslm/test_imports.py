@@ -27,7 +27,7 @@ LEVELS = [
     {"keraslm_onnx.contract", "keraslm_onnx.sniff", "keraslm_onnx.state", "keraslm_onnx.batching"},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
-    {"keraslm_onnx.report"},
+    {"keraslm_onnx.report", "keraslm_onnx.prefixes"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
