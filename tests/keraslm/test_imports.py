@@ -27,7 +27,9 @@ LEVELS = [
     {"keraslm_onnx.contract", "keraslm_onnx.sniff", "keraslm_onnx.state", "keraslm_onnx.batching"},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
-    {"keraslm_onnx.report", "keraslm_onnx.prefixes"},
+    {"keraslm_onnx.report", "keraslm_onnx.prefixes", "keraslm_onnx.nbest"},
+    {"keraslm_onnx.rescoring", "keraslm_onnx.pairs"},
+    {"keraslm_onnx.word_errors"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -46,7 +48,8 @@ LEVELS = [
     {"keraslm_onnx.convert"},
     # The command line.
     {"keraslm.commands.flags"},
-    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "generate", "tokenize", "show")},
+    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "rescore", "pairs")},
+    {f"keraslm.commands.{verb}" for verb in ("generate", "tokenize", "show")},
     {"keraslm.cli"},
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
