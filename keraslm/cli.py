@@ -15,6 +15,8 @@ from keraslm import __version__
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
 from keraslm.commands.generate import generate
+from keraslm.commands.pairs import pairs
+from keraslm.commands.rescore import rescore
 from keraslm.commands.score import score
 from keraslm.commands.show import show
 from keraslm.commands.tokenize import tokenize
@@ -32,7 +34,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
 )
-VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, generate, tokenize, show)
+VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, rescore, pairs, generate, tokenize, show)
 for _order, _verb in enumerate(VERBS):
     app.command(_verb, sort_key=_order)
 

@@ -28,6 +28,7 @@ _HOMES = {
     "load": "keraslm_onnx.scorer",
     "summarize": "keraslm_onnx.report.summary",
     "write_scores": "keraslm_onnx.report.writer",
+    "score_sets": "keraslm_onnx.prefixes",
 }
 
 __all__ = [*_HOMES]
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from keraslm_onnx.contract import ModelInfo as ModelInfo
     from keraslm_onnx.convert import export as export
     from keraslm_onnx.measures import LineScore as LineScore
+    from keraslm_onnx.prefixes import score_sets as score_sets
     from keraslm_onnx.report.options import ScoreOptions as ScoreOptions
     from keraslm_onnx.report.summary import Summary as Summary
     from keraslm_onnx.report.summary import summarize as summarize

@@ -43,6 +43,10 @@ LEVELS = [
     {"keraslm_onnx.bulk.job"},
     {"keraslm_onnx.bulk.worker", "keraslm_onnx.bulk.processes", "keraslm_onnx.bulk.cluster"},
     {"keraslm_onnx.bulk.driver"},
+    # Rescoring.
+    {"keraslm_onnx.prefixes", "keraslm_onnx.nbest"},
+    {"keraslm_onnx.rescoring", "keraslm_onnx.pairs"},
+    {"keraslm_onnx.word_errors"},
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.checkpoint", "keraslm.plots"},
@@ -61,7 +65,8 @@ LEVELS = [
     {"keraslm_onnx.convert"},
     # The command line.
     {"keraslm.commands.flags"},
-    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "generate", "tokenize", "show")},
+    {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "rescore", "pairs")},
+    {f"keraslm.commands.{verb}" for verb in ("generate", "tokenize", "show")},
     {"keraslm.cli"},
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}

@@ -1,0 +1,165 @@
+"""`keraslm rescore` on a model whose answers are formulas: <eos> 1/21, sat 2, the 3, cat 4, dog 5, <unk> 6."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import math
+
+import pytest
+
+from tests.support.program import assert_refused, start
+
+with_jiwer = pytest.mark.skipif(importlib.util.find_spec("jiwer") is None, reason="jiwer is not installed")
+
+LISTS = "u1\t-10\t-4\tthe cat sat\nu1\t-9.5\t-4\tthe cat\nu2\t-7\t-2\tdog\nu2\t-7.5\t-2\t\n"
+SCORED = (
+    "u1\t-10\t-4\t-9.000036\tthe cat sat\nu1\t-9.5\t-4\t-6.648661\tthe cat\n"
+    "u2\t-7\t-2\t-4.479607\tdog\nu2\t-7.5\t-2\t-3.044523\t\n"
+)
+
+
+def test_each_row_gets_the_score_of_the_model(program, fake, text):
+    outcome = program("rescore", fake, text(LISTS))
+    assert (outcome.code, outcome.out, outcome.err) == (0, SCORED, "")
+    assert math.log(3 * 4 * 2 * 1 / 21**4) == pytest.approx(-9.000036, abs=1e-6)
+
+
+@pytest.mark.parametrize("names", [[], ["-"]])
+def test_standard_input_is_read(program, fake, names):
+    assert program("rescore", fake, *names, stdin=gzip.compress(LISTS.encode())).out == SCORED
+
+
+def test_the_process_writes_the_same_rows(fake):
+    outcome = start("rescore", fake, stdin=LISTS.encode())
+    assert (outcome.code, outcome.out, outcome.err) == (0, SCORED, "")
+
+
+def test_a_header_stays_and_names_the_new_score(program, fake, text):
+    path = text("utterance\tam\tlm\ttext\n" + LISTS)
+    assert program("rescore", fake, path).out == "utterance\tam\tlm\tlm_logprob\ttext\n" + SCORED
+    assert program("rescore", fake, path, "--name", "rnn").out.startswith("utterance\tam\tlm\trnn\ttext\n")
+    assert_refused(program("rescore", fake, path, "--name", "am"), "there is a score am already", "--name")
+
+
+def test_another_base(program, fake, text):
+    rows = program("rescore", fake, text(LISTS), "--base", "10").out.splitlines()
+    assert float(rows[0].split("\t")[3]) == pytest.approx(math.log10(24 / 21**4), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "best"),
+    [
+        ([], ["the cat", ""]),  # -13.5 - 6.65 against -14 - 9; -9.5 - 3.04 against -9 - 4.48
+        (["--weight", "0.3"], ["the cat", "dog"]),  # -9 - 1.34 against -9.5 - 0.91
+        (["--weight", "0.3", "--word-penalty", "-1"], ["the cat", ""]),  # -11.34 against -10.41
+        (["--word-penalty", "3"], ["the cat sat", "dog"]),  # -14 against -14.15; -10.48 against -12.54
+        (["--scales", "2,1", "--weight", "0.6"], ["the cat", "dog"]),  # -16 - 2.69 against -17 - 1.83
+        (["--interpolate", "1", "--mix", "0"], ["the cat", "dog"]),
+        (["--interpolate", "1", "--mix", "1"], ["the cat", ""]),
+    ],
+)
+def test_the_best_hypotheses(program, fake, text, flags, best):
+    outcome = program("rescore", fake, text(LISTS), "--best", *flags)
+    assert outcome.out == f"u1\t{best[0]}\nu2\t{best[1]}\n"
+
+
+def test_kaldi_archives(program, fake, text):
+    lists, costs = text("utt-1 the cat\nutt-2 dog\nutt-3\n"), text("utt-1 1\nutt-2 1\nutt-3 9\n", "costs")
+    line = ["rescore", fake, lists, "--format", "kaldi"]
+    assert program(*line).out == "utt-1 6.648661\nutt-2 4.479607\nutt-3 3.044523\n"
+    assert program(*line, "--best").out == "utt \n"
+    assert program(*line, "--scores", costs, "--best").out == "utt dog\n"
+    assert_refused(program(*line, "--scores", costs, "--best", "--scales", "1,2"), f"{lists}:1: 1 scores, but 2 scales")
+
+
+def test_json_lines(program, fake, text):
+    path = text('{"utterance": "u", "hypotheses": [{"text": "dog"}, {"text": "the cat", "scores": {}}]}\n')
+    found = json.loads(program("rescore", fake, path, "--format", "jsonl").out)
+    assert [each["scores"] for each in found["hypotheses"]] == [{"lm_logprob": -4.479607}, {"lm_logprob": -6.648661}]
+    best = json.loads(program("rescore", fake, path, "--format", "jsonl", "--best").out)
+    assert best == {"utterance": "u", "text": "dog", "total": -4.479607}
+
+
+def test_utterances_that_are_whole_before_a_fault_are_written(program, fake, text):
+    outcome = program("rescore", fake, text(LISTS + "u3\t1\t1\ta\nu3\tx\t1\ta\n"))
+    assert_refused(outcome, "text.txt:6: 'x' is not a finite number")
+    assert outcome.out == SCORED
+
+
+def test_an_output_appears_whole_or_not_at_all(program, fake, text, tmp_path):
+    target = tmp_path / "scored.tsv"
+    assert program("rescore", fake, text(LISTS), "--output", target).out == ""
+    assert target.read_text() == SCORED
+    assert program("rescore", fake, text(LISTS + "u3\n"), "--output", target).code == 2
+    assert target.read_text() == SCORED
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scored.tsv", "text.txt"]
+    assert_refused(program("rescore", fake, text(LISTS), "--output", tmp_path / "no" / "x"), "x: cannot be written (No")
+
+
+def test_replaced_bytes_are_counted(program, fake, text):
+    path = text(b"u1\t1\tthe \xff\n")
+    assert_refused(program("rescore", fake, path), "text.txt:1:10: byte 0xff")
+    outcome = program("rescore", fake, path, "--errors", "replace")
+    assert outcome.err == f"keraslm: {path}: 1 lines held invalid UTF-8, read as U+FFFD\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tune"], "--tune counts word errors: add --references FILE."),
+        (["--best", "--references", "r"], "--best prints hypotheses and --references a table"),
+        (["--scales", "1,x"], "--scales 1,x: numbers with commas between them, or first:last:step, are expected"),
+        (["--weights", "0:1"], "--weights 0:1: numbers with commas"),
+        (["--weights", "1:0:0.1"], "--weights 1:0:0.1"),
+        (["--weights", "0:1:0"], "--weights 0:1:0"),
+        (["--mix", "2"], "The share of the new score is 2"),
+        (["--scores", "x"], "Files of scores belong to the format kaldi"),
+        (["--score-columns", "1"], "4 columns, but 3 are expected"),
+        (["--interpolate", "lm", "--best"], "there is no score 'lm' to interpolate with"),
+        (["--wieght", "2"], "--wieght"),
+    ],
+)
+def test_wrong_use(program, fake, text, flags, message):
+    outcome = program("rescore", fake, text(LISTS), *flags)
+    assert_refused(outcome, message)
+
+
+def test_without_jiwer_the_pip_line_is_given(program, fake, text, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "jiwer" else find(name, *rest))
+    outcome = program("rescore", fake, text(LISTS), "--references", text("u1 a\n", "said"))
+    assert_refused(outcome, "Counting word errors needs the package jiwer", 'pip install "keraslm[wer]"')
+
+
+HEADER = "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords\n"
+
+
+@with_jiwer
+def test_word_errors_of_rescored_lists(program, fake, text):
+    said = text("u1\tthe cat sat\nu2 dog\n", "said")
+    assert program("rescore", fake, text(LISTS), "--references", said).out == (
+        HEADER
+        + "first-pass\t-\t-\t25.00\t1\t0\t1\t0\t4\n"  # the cat; dog
+        + "oracle\t-\t-\t0.00\t0\t0\t0\t0\t4\n"
+        + "rescored\t1\t0\t50.00\t2\t0\t2\t0\t4\n"  # the cat; nothing
+    )
+
+
+@with_jiwer
+def test_tuning_prints_the_best_setting_and_the_grid(program, fake, text):
+    said = text("u1\tthe cat sat\nu2 dog\nu3 sat\n", "said")
+    flags = ["--references", said, "--tune", "--weights", "0:1:1", "--word-penalties", "-1,3"]
+    outcome = program("rescore", fake, text(LISTS), *flags)
+    assert outcome.out == (
+        HEADER
+        + "first-pass\t-\t-\t25.00\t1\t0\t1\t0\t4\n"
+        + "oracle\t-\t-\t0.00\t0\t0\t0\t0\t4\n"
+        + "best\t0\t3\t0.00\t0\t0\t0\t0\t4\n"
+        + "grid\t0\t-1\t50.00\t2\t0\t2\t0\t4\n"
+        + "grid\t0\t3\t0.00\t0\t0\t0\t0\t4\n"
+        + "grid\t1\t-1\t50.00\t2\t0\t2\t0\t4\n"
+        + "grid\t1\t3\t0.00\t0\t0\t0\t0\t4\n"
+    )
+    assert outcome.err == f"keraslm: {said}: 1 utterances have no hypotheses and are not counted\n"
