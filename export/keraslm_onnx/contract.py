@@ -44,6 +44,7 @@ UNKNOWN = "unknown"  # T - K
 
 FORMAT_VERSION = "3"
 SOFTMAXES = ("full", "sampled", "adaptive")
+PRECISIONS = ("float32", "int8")
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
 
 
@@ -67,6 +68,7 @@ class ModelInfo:
         valid_perplexity: of the run's last epoch, counted in the training's windows; NaN without a validation text.
         config: the run's configuration, JSON.
         softmax: `"full"`, `"sampled"` (the same graph) or `"adaptive"`.
+        precision: of the weights that the products use, `"float32"` or `"int8"`.
     """
 
     keraslm_version: str
@@ -82,6 +84,7 @@ class ModelInfo:
     valid_perplexity: float = math.nan
     config: str = "{}"
     softmax: str = "full"
+    precision: str = "float32"
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and string values for the file."""
@@ -113,8 +116,9 @@ class ModelInfo:
                 raise ModelFileError(f"{where}: the metadata have no {field.name!r}; the file is damaged.") from error
             except ValueError as error:
                 raise ModelFileError(f"{where}: metadata {field.name!r} is not a {field.type} ({error}).") from error
-        if values["softmax"] not in SOFTMAXES:
-            raise ModelFileError(f"{where}: metadata softmax is {values['softmax']!r}, none of {', '.join(SOFTMAXES)}.")
+        for name, known in (("softmax", SOFTMAXES), ("precision", PRECISIONS)):
+            if values[name] not in known:
+                raise ModelFileError(f"{where}: metadata {name} is {values[name]!r}, none of {', '.join(known)}.")
         return cls(**values)
 
     def configuration(self, where: str) -> tuple[dict[str, Any], Config]:

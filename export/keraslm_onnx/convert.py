@@ -2,8 +2,8 @@
 
 The conversion runs on the TensorFlow backend without a GPU whatever the backend of the training was, because only that
 route gives ONNX `LSTM` nodes (and on a GPU it would meet a cuDNN operation that ONNX does not have, keras issue 21799).
-A process has one Keras backend, so it gets a process of its own: `python -m keraslm_onnx.convert RUN OUTPUT`, which
-prints one JSON line.
+A process has one Keras backend, so it gets a process of its own: `python -m keraslm_onnx.convert RUN OUTPUT [INT8]`,
+which prints one JSON line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from keraslm import __version__
@@ -23,27 +25,46 @@ from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.run import LATEST, Run
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
+from keraslm_onnx.quantize import CONTEXT_OF, TOLERANCE, check_int8, compare_files, comparison_text, quantized
+from keraslm_onnx.simplify import fold_biases, pick_targets, tidy
+from keraslm_onnx.verify import check_structure, compare
 
 
-def export(run: Run | str | Path = LATEST, path: str | Path = "model.onnx") -> dict[str, Any]:
+def export(
+    run: Run | str | Path = LATEST,
+    path: str | Path = "model.onnx",
+    *,
+    int8: bool = False,
+    text: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+) -> dict[str, Any]:
     """Write a run as one ONNX file; the file appears only after it passed its verification.
 
     Args:
         run: a run or its folder.
         path: of the model file; an older one is replaced.
+        int8: write a file with 8-bit weights, if it has the perplexity of the float32 file on a text.
+        text: that text; None takes the run's validation text, and without one the end of its training text.
+        tolerance: largest relative difference of the two perplexities.
 
     Returns:
-        the report of the verification: `cases`, `largest_difference`, `chunked_difference`, `lstm_nodes`, `bytes`.
+        the report of the verification: `cases`, `largest_difference`, `chunked_difference`, `lstm_nodes`, `bytes`; of
+        an int8 file also `int8`, what `keraslm_onnx.quantize.compare_files` found, and the `text`.
 
     Raises:
         RunError: the run is damaged, or its weights are not finite.
-        ExportError: the conversion failed, or the graph does not answer as Keras does.
+        TextError: the text cannot be read.
+        ExportError: the conversion failed, the graph does not answer as Keras does, or int8 changes the perplexity.
         MissingPackageError: the packages of `keraslm[export]` are missing.
 
     Example:
         >>> keraslm_onnx.export("runs/latest", "model.onnx")["largest_difference"] < 1e-4
         True
     """
+    if not int8 and text is not None:
+        raise UsageError("A text is scored only to compare int8 with float32: pass --int8, too.")
+    if not tolerance >= 0:
+        raise UsageError(f"tolerance is {tolerance}, but must be at least 0, e.g. {TOLERANCE}.")
     run = run if isinstance(run, Run) else Run.open(run)
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
@@ -51,16 +72,21 @@ def export(run: Run | str | Path = LATEST, path: str | Path = "model.onnx") -> d
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
     read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    name, lines = comparison_text(run, text) if int8 else ("", [])
     try:
-        with atomic_path(target) as temporary:
-            report = _convert_in_subprocess(run.path, temporary)
+        with atomic_path(target) as temporary, TemporaryDirectory(prefix="keraslm-") as folder:
+            float32 = Path(folder) / "float32.onnx" if int8 else temporary
+            report = _convert_in_subprocess(run.path, float32, *([temporary] if int8 else []))
+            if int8:
+                context = CONTEXT_OF[run.config.data.documents]
+                report["int8"] = compare_files(float32, temporary, lines, context, tolerance) | {"text": name}
             report["bytes"] = temporary.stat().st_size
     except OSError as error:
         raise ExportError(f"{target}: cannot be written ({error.strerror or error}).") from error
     return report
 
 
-def _convert_in_subprocess(run: Path, output: Path) -> dict[str, Any]:
+def _convert_in_subprocess(run: Path, *outputs: Path) -> dict[str, Any]:
     environment = os.environ | {
         "KERAS_BACKEND": "tensorflow",
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -68,7 +94,7 @@ def _convert_in_subprocess(run: Path, output: Path) -> dict[str, Any]:
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "keraslm_onnx.convert", str(run.resolve()), str(output.resolve())],
+        [sys.executable, "-m", "keraslm_onnx.convert", str(run.resolve()), *(str(path.resolve()) for path in outputs)],
         env=environment,
         capture_output=True,
         text=True,
@@ -86,30 +112,45 @@ def _convert_in_subprocess(run: Path, output: Path) -> dict[str, Any]:
     return dict(answer)
 
 
-def convert(run: Run, output: Path) -> dict[str, Any]:
-    """Convert and verify inside a process on the TensorFlow backend; `output` is written last.
+def convert(run: Run, output: Path, int8: Path | None = None) -> dict[str, Any]:
+    """Convert and verify inside a process on the TensorFlow backend; files are written last.
+
+    Args:
+        run: the run.
+        output: where the float32 file goes.
+        int8: where a file with 8-bit weights goes, if anywhere.
 
     Returns:
         the report of the verification.
 
     Raises:
-        ExportError: the graph is not what it must be.
+        ExportError: a graph is not what it must be.
     """
-    import onnx
-
     from keraslm_onnx.graph import build_graph
-    from keraslm_onnx.verify import check_structure, compare
 
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     config = run.config.model
     proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights))
-    onnx.helper.set_model_props(proto, model_info(run).to_metadata())
-    onnx.checker.check_model(proto, full_check=True)
+    info = model_info(run)
+    smaller = quantized(proto) if int8 else None
+    fold_biases(proto)
     check_structure(proto, config.num_layers)
-    data = proto.SerializeToString()
+    data = _file(proto, info)
     report = compare(run, data) | {"lstm_nodes": config.num_layers}
     output.write_bytes(data)
+    if int8:
+        check_int8(smaller, config.num_layers)
+        int8.write_bytes(_file(smaller, replace(info, precision="int8")))
     return report
+
+
+def _file(proto: Any, info: ModelInfo) -> bytes:
+    """The bytes of a model file: the graph and its metadata, whatever its precision."""
+    import onnx
+
+    onnx.helper.set_model_props(proto, info.to_metadata())
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString())
 
 
 def model_info(run: Run) -> ModelInfo:
@@ -139,14 +180,17 @@ def _to_onnx(model: Any) -> Any:
     import tf2onnx
     from onnx import helper
 
+    from keraslm_onnx.graph import AdaptiveOutputs
+
     signature = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in model.inputs]
     # Keys in sorted order, because tf2onnx gives back a function's outputs in the order of its structured names.
     function = tf.function(
         lambda *inputs: dict(zip("abcd", model(list(inputs)), strict=False)), input_signature=signature
     )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
-    _order(proto.graph)
-    _rename(proto.graph, dict(zip((o.name for o in proto.graph.output), contract.OUTPUTS, strict=True)))
+    if not isinstance(model.get_layer("outputs"), AdaptiveOutputs):
+        pick_targets(proto.graph)
+    tidy(proto.graph)
     state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
     shapes = dict.fromkeys((*contract.INPUTS, *contract.OUTPUTS), state)
     shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
@@ -160,57 +204,12 @@ def _to_onnx(model: Any) -> Any:
     return proto
 
 
-def _order(graph: Any) -> None:
-    """Put the nodes of a graph in the order in which its outputs, one after the other, come to need them, in place.
-
-    That order hangs on the connections alone. The names that tf2onnx gives to like nodes change from export to export.
-    """
-    source = {name: node for node in graph.node for name in node.output}
-    ordered: dict[str, Any] = {}  # by the node's first output
-    waiting = [source[value.name] for value in reversed(graph.output)]
-    while waiting:
-        node = waiting[-1]
-        missing = [source[name] for name in node.input if name in source and source[name].output[0] not in ordered]
-        if missing:
-            waiting.extend(reversed(missing))
-        else:
-            ordered.setdefault(waiting.pop().output[0], node)
-    nodes = [type(node).FromString(node.SerializeToString()) for node in ordered.values()]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _rename(graph: Any, names: dict[str, str]) -> None:
-    """Give every node and tensor a name by its place, and order the weights by their first use.
-
-    tf2onnx numbers constants by the order of a set, so that two exports of one run would differ.
-
-    Args:
-        graph: an `onnx.GraphProto`, changed in place; its inputs keep their names.
-        names: new names of its outputs.
-    """
-    tensors = {tensor.name for tensor in graph.initializer}
-    used = list(dict.fromkeys(name for node in graph.node for name in node.input if name in tensors))
-    graph.initializer.sort(key=lambda tensor: used.index(tensor.name))
-    names = names | {name: f"weight_{number}" for number, name in enumerate(used)}
-    for number, node in enumerate(graph.node):
-        node.name = f"{node.op_type}_{number}"
-        for place, name in enumerate(node.output):
-            if name:
-                names.setdefault(name, f"{node.name}:{place}")
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    for value in (*graph.initializer, *graph.output):
-        value.name = names[value.name]
-
-
-def _main(run: str, output: str) -> None:
+def _main(run: str, *outputs: str) -> None:
     from keraslm.backend import select_backend
 
     try:
         select_backend("tensorflow")
-        answer = convert(Run.open(run), Path(output))
+        answer = convert(Run.open(run), *map(Path, outputs))
     except KeraslmError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))

@@ -33,7 +33,7 @@ def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras
     ids = keras.Input(batch_shape=(None, None), dtype="int64", name=contract.INPUT_IDS)
     h0 = keras.Input(batch_shape=shape, name=contract.H0)
     c0 = keras.Input(batch_shape=shape, name=contract.C0)
-    x = keras.layers.Embedding(vocab_size, config.embedding_size, name="embedding")(ids)  # [N, T, D]
+    x = Lookup(vocab_size, config.embedding_size, name="embedding")(ids)  # [N, T, D]
     state: list[tuple[object, object]] = []
     for number in range(config.num_layers):
         lstm = keras.layers.LSTM(
@@ -58,6 +58,19 @@ def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras
         if layer.weights:
             layer.set_weights([weights[f"{layer.name}/{variable.name}"] for variable in layer.weights])
     return model
+
+
+class Lookup(keras.layers.Embedding):
+    """An embedding that looks ids up a step at a time, as the LSTM node reads them, and takes no id below 0.
+
+    Input shape: ids `(N, T)`. Output shape: `(N, T, D)`. Keras' own layer counts negative ids from the end, for which
+    nine nodes are computed at each call.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.transpose(tf.gather(self.embeddings, tf.transpose(inputs)), [1, 0, 2])
 
 
 class FullOutputs(keras.layers.Layer):

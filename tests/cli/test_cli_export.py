@@ -63,3 +63,35 @@ def test_damaged_weights_leave_an_older_model(program, folder, tiny_run):
 def test_a_folder_that_is_not_there_is_refused(program, tiny_run):
     outcome = program("export", "gone/model.onnx", "--run", tiny_run.path)
     assert_refused(outcome, "gone/model.onnx: give the name of a file in a folder that exists")
+
+
+def test_an_int8_file_is_reported_beside_the_float32_file(program, folder, tiny_run, tiny_folder):
+    text = tiny_folder / "valid.txt"
+    outcome = program("export", "--run", tiny_run.path, "--int8", "--text", text, "--tolerance", "0.1")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.search(
+        r"\nint8      perplexity \d+\.\d{3} -> \d+\.\d{3} \([+-]0\.\d{3} %\) on \d+ tokens of .*valid\.txt\n"
+        r"          0\.0 MB -> 0\.0 MB; [\d,]+ -> [\d,]+ tokens a second \(\d+\.\d times\)\n"
+        r"done      model\.onnx \(0\.0 MB\)\n$",
+        outcome.out,
+    )
+    assert load("model.onnx").session.info.precision == "int8"
+
+
+def test_an_int8_file_of_another_perplexity_is_refused(program, folder, tiny_run, tiny_folder):
+    (folder / "model.onnx").write_bytes(b"older")
+    text = tiny_folder / "valid.txt"
+    outcome = program("export", "--run", tiny_run.path, "--int8", "--text", text, "--tolerance", "0")
+    assert_refused(outcome, "at most 0 % are allowed (--tolerance). Not published", code=1)
+    assert (folder / "model.onnx").read_bytes() == b"older"
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+def test_a_missing_text_for_int8_is_refused(program, folder, tiny_run):
+    assert_refused(
+        program("export", "--run", tiny_run.path, "--int8", "--text", "gone.txt"), "gone.txt: cannot be read"
+    )
+
+
+def test_a_text_without_int8_is_refused(program, folder, tiny_run):
+    assert_refused(program("export", "--run", tiny_run.path, "--text", "text.txt"), "pass --int8, too")

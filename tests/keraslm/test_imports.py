@@ -61,7 +61,8 @@ LEVELS = [
     {"keraslm.training", "keraslm.evaluation"},
     {"keraslm.api"},
     # Export.
-    {"keraslm_onnx.graph", "keraslm_onnx.verify"},
+    {"keraslm_onnx.graph", "keraslm_onnx.verify", "keraslm_onnx.simplify"},
+    {"keraslm_onnx.quantize"},
     {"keraslm_onnx.convert"},
     # The command line.
     {"keraslm.commands.flags"},

@@ -29,6 +29,7 @@ KEYS = {
     "valid_perplexity",
     "config",
     "softmax",
+    "precision",
 }
 
 
@@ -79,9 +80,14 @@ def test_another_format_version_is_refused_with_its_number(version):
         ModelInfo.from_metadata(metadata, "m.onnx")
 
 
-def test_an_unknown_softmax_is_refused():
-    with pytest.raises(ModelFileError, match=r"softmax is 'hard', none of full, sampled, adaptive\.$"):
-        ModelInfo.from_metadata(model_info().to_metadata() | {"softmax": "hard"}, "m.onnx")
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [("softmax", "full, sampled, adaptive"), ("precision", "float32, int8")],
+    ids=["softmax", "precision"],
+)
+def test_an_unknown_kind_is_refused(key, known):
+    with pytest.raises(ModelFileError, match=rf"^m\.onnx: metadata {key} is 'hard', none of {known}\.$"):
+        ModelInfo.from_metadata(model_info().to_metadata() | {key: "hard"}, "m.onnx")
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(ModelInfo) if f.type in ("int", "float")])

@@ -132,6 +132,7 @@ def test_metadata_describe_the_run(proto, tiny_run):
         "hidden_size": "8",
         "embedding_dim": "6",
         "softmax": "full",
+        "precision": "float32",
     }
 
 
