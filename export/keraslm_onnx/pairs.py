@@ -16,9 +16,10 @@ import numpy as np
 
 from keraslm.errors import TextError
 from keraslm.text.files import TextFile
+from keraslm_onnx.measures import LineScore
 from keraslm_onnx.nbest import json_object
 from keraslm_onnx.prefixes import score_sets
-from keraslm_onnx.scorer import LineScore, Scorer
+from keraslm_onnx.scorer import Scorer
 
 SENTENCES = ("sentence_good", "sentence_bad")
 UNKNOWN = "-"  # field, term or UID of a pair that has none

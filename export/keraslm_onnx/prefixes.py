@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from keraslm.errors import KeraslmError
 from keraslm.text.encoders import Ids
-from keraslm_onnx.scorer import LineScore, Scorer
+from keraslm_onnx.measures import LineScore
+from keraslm_onnx.scorer import Scorer
 from keraslm_onnx.session import ModelSession
 from keraslm_onnx.state import State
 
