@@ -33,7 +33,8 @@ from keraslm.perplexity import perplexity
 from keraslm.run import Run
 from keraslm.text.corpus import open_texts
 from keraslm.text.files import TextFile
-from keraslm_onnx.scorer import LineScore, load
+from keraslm_onnx.measures import LineScore
+from keraslm_onnx.scorer import load
 from keraslm_onnx.simplify import add_tensor, constants_of, projections, replace, tidy
 
 DOMAIN = "com.microsoft"
