@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import resource
 import signal
 import sys
@@ -69,6 +71,28 @@ def test_processes_that_end_whatever_they_score_end_the_job(bulk_model, texts, t
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(KeraslmError, match="6 scoring processes in a row ended with code 1"):
         score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), workers=1)
+
+
+def test_processes_that_cannot_be_started_end_the_job(bulk_model, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(KeraslmError, match=r"A scoring process cannot be started \(.*gone.*\)\. Try fewer --workers"):
+        score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), workers=2)
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_of_the_run(bulk_model, texts, tmp_path, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(KeraslmError, match=r"out cannot be written \(No locks available\)"):
+        score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
+
+
+def test_a_folder_in_the_place_of_an_output_ends_the_job(bulk_model, texts, tmp_path):
+    (tmp_path / "out" / "a.txt.tsv").mkdir(parents=True)
+    with pytest.raises(KeraslmError, match=r"out cannot be written \(Is a directory\)"):
+        score_files(bulk_model, texts[:1], tmp_path / "out", ScoreOptions(), overwrite=True)
+    assert temporaries(tmp_path / "out") == []
 
 
 def test_faulty_texts_fail_alone(bulk_model, texts, tmp_path):
