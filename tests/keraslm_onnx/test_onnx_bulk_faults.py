@@ -158,6 +158,24 @@ def test_a_killed_driver_leaves_what_is_finished_and_resume_does_the_rest(bulk_m
     assert begun(watched) == sorted([*(path.name for path in texts), name])
 
 
+@pytest.mark.parametrize(
+    ("moment", "finished"),
+    [(1, 1), (2, 1), (3, 2)],
+    ids=["before the record", "between record and output", "after the output"],
+)
+def test_a_shard_counts_as_finished_from_one_moment_on(bulk_model, texts, tmp_path, watched, moment, finished):
+    (watched / "commit-a.txt").write_text(str(moment))  # the second of the texts
+    process = driver(bulk_model, texts, tmp_path / "out", watched)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / "out" / ".keraslm" / "a.txt.tsv.json").exists() == (moment > 1)
+    assert (tmp_path / "out" / "a.txt.tsv").exists() == (moment > 2)
+    result = score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), resume=True, write=obedient)
+    assert result.finished == finished
+    assert outputs(tmp_path / "out") == expected(bulk_model, texts)
+    assert temporaries(tmp_path / "out") == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_driver_ends_its_workers_and_cleans_up(bulk_model, texts, tmp_path, watched, number, code):
     process, worker = held_at(bulk_model, texts, tmp_path / "out", watched, "e.txt", workers=2)
