@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import resource
 import signal
 import sys
@@ -71,6 +73,28 @@ def test_processes_that_end_whatever_they_score_end_the_job(bulk_model, texts, t
         score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), workers=1)
 
 
+def test_processes_that_cannot_be_started_end_the_job(bulk_model, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(KeraslmError, match=r"A scoring process cannot be started \(.*gone.*\)\. Try fewer --workers"):
+        score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), workers=2)
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_of_the_run(bulk_model, texts, tmp_path, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(KeraslmError, match=r"out cannot be written \(No locks available\)"):
+        score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
+
+
+def test_a_folder_in_the_place_of_an_output_ends_the_job(bulk_model, texts, tmp_path):
+    (tmp_path / "out" / "a.txt.tsv").mkdir(parents=True)
+    with pytest.raises(KeraslmError, match=r"out cannot be written \(Is a directory\)"):
+        score_files(bulk_model, texts[:1], tmp_path / "out", ScoreOptions(), overwrite=True)
+    assert temporaries(tmp_path / "out") == []
+
+
 def test_faulty_texts_fail_alone(bulk_model, texts, tmp_path):
     texts[0].write_bytes(b"the cat\nthe\xff\n")
     texts[5].write_bytes(texts[5].read_bytes()[:-9])
@@ -132,6 +156,24 @@ def test_a_killed_driver_leaves_what_is_finished_and_resume_does_the_rest(bulk_m
     assert result.finished == len(done)
     assert outputs(tmp_path / "out") == expected(bulk_model, texts)
     assert begun(watched) == sorted([*(path.name for path in texts), name])
+
+
+@pytest.mark.parametrize(
+    ("moment", "finished"),
+    [(1, 1), (2, 1), (3, 2)],
+    ids=["before the record", "between record and output", "after the output"],
+)
+def test_a_shard_counts_as_finished_from_one_moment_on(bulk_model, texts, tmp_path, watched, moment, finished):
+    (watched / "commit-a.txt").write_text(str(moment))  # the second of the texts
+    process = driver(bulk_model, texts, tmp_path / "out", watched)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / "out" / ".keraslm" / "a.txt.tsv.json").exists() == (moment > 1)
+    assert (tmp_path / "out" / "a.txt.tsv").exists() == (moment > 2)
+    result = score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), resume=True, write=obedient)
+    assert result.finished == finished
+    assert outputs(tmp_path / "out") == expected(bulk_model, texts)
+    assert temporaries(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -5,6 +5,7 @@ In the folder named by the environment, for a text `a.txt`:
     hold-a.txt      the writer waits in the middle of the text while this file is there
     die-a.txt       the writer kills its process in the middle, once: it removes the file first
     poison-a.txt    the same, each time
+    commit-a.txt    holds k: driver and worker are killed before the k-th renaming of a file after the text, once
     held-a.txt      made by the writer when it waits: the number of its process
     log             made by the writer: the name of each text that was begun
 """
@@ -22,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 
 import keraslm_onnx
+from keraslm import atomic
 from keraslm.errors import KeraslmError
 from keraslm.text.files import TextFile
 from keraslm_onnx.bulk.driver import score_files
@@ -62,6 +64,32 @@ def obedient(scorer, lines, options, out, *, name):
             out.flush()
             obey(folder, text)
         out.write(row)
+    last = folder / f"commit-{text}"
+    if last.exists():
+        kill_at_renaming(int(last.read_text()))
+        last.unlink()
+
+
+def kill_at_renaming(count: int) -> None:
+    """Let both processes die before the `count`-th file is renamed, or after the last of two."""
+    done, replace, sync = [], Path.replace, atomic.sync_folder
+
+    def die() -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(self: Path, target: Path) -> Path:
+        done.append(target)
+        if len(done) == count:
+            die()
+        return replace(self, target)
+
+    def last(path: Path) -> None:
+        if len(done) == 2:
+            die()
+        sync(path)
+
+    Path.replace, atomic.sync_folder = counted, last
 
 
 def obey(folder: Path, text: str) -> None:

@@ -40,6 +40,8 @@ def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outco
 def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
     from distributed import Client, as_completed
 
+    if not shards:
+        return
     try:
         client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except ValueError as error:

@@ -98,14 +98,13 @@ class _Worker:
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        # In a group of its own: Ctrl-C is for the driver, which ends its workers.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "keraslm_onnx.bulk.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            process_group=0,
-        )
+        command = [sys.executable, "-m", "keraslm_onnx.bulk.worker"]
+        pipe = subprocess.PIPE
+        try:
+            # In a group of its own: Ctrl-C is for the driver, which ends its workers.
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0)
+        except OSError as error:
+            raise KeraslmError(f"A scoring process cannot be started ({error}). Try fewer --workers.") from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self.answers = self._process.stdin, self._process.stdout
         self._send(job)

@@ -119,8 +119,16 @@ def pending(
 
     Raises:
         UsageError: an output that may not be replaced: any without `resume`, one of something else with it.
+        KeraslmError: an output that cannot be read.
     """
-    return [shard for shard in shards if not _is_finished(shard, settings, resume, overwrite)]
+    found = []
+    for shard in shards:
+        try:
+            if not _is_finished(shard, settings, resume, overwrite):
+                found.append(shard)
+        except OSError as error:
+            raise KeraslmError(f"{shard.output} cannot be compared with {shard.name} ({error}).") from error
+    return found
 
 
 def _is_finished(shard: Shard, settings: dict[str, Any], resume: bool, overwrite: bool) -> bool:
@@ -170,6 +178,8 @@ def claimed(folder: Path) -> Iterator[None]:
             raise UsageError(
                 f"{folder} is locked by another keraslm that scores into it. Wait for it, or choose another --output."
             ) from error
+        except OSError as error:
+            raise unwritable(folder, error) from error
         yield
 
 
@@ -178,7 +188,7 @@ def remove_abandoned(shards: Iterable[Shard]) -> None:
     targets = {path for shard in shards for path in (shard.output, shard.record)}
     for folder in {path.parent for path in targets}:
         for path in folder.glob(".*.*"):
-            if folder / path.name[1:].rpartition(".")[0] in targets:
+            if folder / path.name[1:].rpartition(".")[0] in targets and path.is_file():
                 path.unlink(missing_ok=True)
 
 
