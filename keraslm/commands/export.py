@@ -1,7 +1,9 @@
 """`keraslm export`"""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from keraslm.run import LATEST
 
@@ -11,7 +13,7 @@ def export(
     /,
     *,
     run: Path = LATEST,
-    int8: bool = False,
+    int8: Annotated[bool, Parameter(negative="")] = False,
     text: Path | None = None,
     tolerance: float = 0.005,
 ) -> None:
