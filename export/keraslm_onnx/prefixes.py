@@ -30,6 +30,7 @@ from keraslm_onnx.state import State
 
 _CELLS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which a cache can hold
 _ROWS = 512  # of one call
+_LONE = 128  # rows for which a call of their own pays that leaves out the distributions; a call costs some 10 rows
 _TOKENS = 1 << 18  # largest sequences x longest of them of one tree
 _STATES = 1 << 24  # largest numbers of the states of one depth: 64 MiB for h, and 64 for c
 _TEXTS = 1 << 12  # that are read ahead
@@ -181,6 +182,8 @@ def _branching(
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))
     several = np.bincount(nodes) > 1  # [N]
+    if len(several) - several.sum() < _LONE:
+        several[:] = True
     forks, inner = np.flatnonzero(several), several[nodes]
     logprobs = np.empty(len(tokens))
     number = np.cumsum(several) - 1  # of each fork
@@ -248,7 +251,7 @@ def _windows(sets: Iterable[Sequence[str]], limit: int) -> Iterator[list[Sequenc
             characters += sum(map(len, each))
             if texts >= limit or len(window) >= size or characters > _CHARACTERS:
                 yield window
-                window, texts, characters, size = [], 0, 0, size * 2
+                window, texts, characters, size = [], 0, 0, size * 16
     except KeraslmError:
         if window:
             yield window

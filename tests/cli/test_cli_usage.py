@@ -12,7 +12,7 @@ from keraslm.cli import run
 from keraslm_onnx import session
 from tests.support.program import assert_refused, start
 
-VERBS = ["train", "evaluate", "export", "score", "generate", "show"]
+VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate", "show"]
 
 IMPORTED = """
 import sys

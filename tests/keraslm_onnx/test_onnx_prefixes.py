@@ -29,6 +29,7 @@ limits = st.fixed_dictionaries(
     {
         "_CELLS": st.integers(1, 200),
         "_ROWS": st.integers(1, 4),
+        "_LONE": st.integers(0, 3),
         "_TOKENS": st.integers(1, 60),
         "_STATES": st.integers(1, 9),
     }
