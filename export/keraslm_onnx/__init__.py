@@ -28,12 +28,14 @@ _HOMES = {
     "load": "keraslm_onnx.scorer",
     "summarize": "keraslm_onnx.report.summary",
     "write_scores": "keraslm_onnx.report.writer",
+    "score_files": "keraslm_onnx.bulk.driver",
     "score_sets": "keraslm_onnx.prefixes",
 }
 
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
+    from keraslm_onnx.bulk.driver import score_files as score_files
     from keraslm_onnx.contract import ModelInfo as ModelInfo
     from keraslm_onnx.convert import export as export
     from keraslm_onnx.measures import LineScore as LineScore

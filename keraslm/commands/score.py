@@ -40,6 +40,7 @@ def score(
     scheduler: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
+    gzip: Annotated[bool, Parameter(negative="")] = False,
     signature: Annotated[bool, Parameter(negative="")] = False,
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
@@ -92,6 +93,8 @@ def score(
         Leave out the texts in --output that are finished.
     overwrite
         Replace scores in --output that were made before.
+    gzip
+        Compress the files in --output.
     signature
         Say on standard error, and in a summary, by which model, tokenizer and settings the scores were made.
     provider
@@ -121,9 +124,10 @@ def score(
             raise UsageError("--workers and --scheduler score each text into a file of its own: add --output FOLDER.")
         if html or plot:
             raise UsageError("--html and --plot show one text: leave out --workers and --scheduler.")
-        _in_bulk(model, files, output, options, workers or 1, scheduler, resume, overwrite, errors, provider)
-    elif resume or overwrite:
-        raise UsageError("--resume and --overwrite belong to --workers or --scheduler.")
+        count = 1 if workers is None else workers
+        _in_bulk(model, files, output, options, count, scheduler, resume, overwrite, gzip, errors, provider)
+    elif resume or overwrite or gzip:
+        raise UsageError("--resume, --overwrite and --gzip belong to --workers or --scheduler.")
     else:
         _one_after_the_other(model, files, output, options, html, plot, errors, provider)
 
@@ -191,6 +195,7 @@ def _in_bulk(
     scheduler: str | None,
     resume: bool,
     overwrite: bool,
+    gzip: bool,
     errors: str,
     provider: str,
 ) -> None:
@@ -205,6 +210,7 @@ def _in_bulk(
         resume=resume,
         overwrite=overwrite,
         scheduler=scheduler,
+        gzip=gzip,
         errors=errors,
         provider=provider,
         say=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),

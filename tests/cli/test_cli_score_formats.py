@@ -98,3 +98,44 @@ def test_an_empty_text_in_every_format(program, fake, text, format):
     for level in ("token", "word", "sentence", "summary"):
         outcome = program("score", fake, text(""), "--format", format, "--level", level)
         assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("more", [[], ["--gzip"], ["--format", "kenlm", "--level", "sentence"]])
+def test_texts_are_scored_into_a_folder(program, fake, text, tmp_path, more):
+    paths = [text(TEXT * 3, "a.txt"), text("dog\n", "b.txt")]
+    line = ["score", fake, *paths, "--workers", 2, "--output", tmp_path / "out", *more]
+    outcome = program(*line)
+    assert outcome.code == 0 and outcome.out == "" and "2 shards; " in outcome.err
+    for path in paths:
+        expected = program("score", fake, path, *[flag for flag in more if flag != "--gzip"]).out
+        (found,) = (tmp_path / "out").glob(f"{path.name}.*")
+        data = found.read_bytes()
+        assert (gzip.decompress(data) if more == ["--gzip"] else data).decode() == expected
+    assert_refused(program(*line), "is there already. Pass --resume")
+    assert "0 shards, 2 finished before" in program(*line, "--resume").err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers", "2"], "add --output FOLDER"),
+        (["--scheduler", "tcp://h:1"], "add --output FOLDER"),
+        (["--workers", "0", "--output", "out"], "workers is 0, but must be at least 1"),
+        (["--workers", "2", "--output", "out", "--html", "r.html"], "--html and --plot show one text"),
+        (["--resume"], "--resume, --overwrite and --gzip belong to --workers or --scheduler"),
+        (["--html", "gone/r.html"], "gone/r.html: give the name of a file in a folder that exists"),
+    ],
+)
+def test_bulk_flags_that_make_no_sense_are_refused(program, fake, text, monkeypatch, tmp_path, flags, message):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(program("score", fake, text("the\n"), *flags), message)
+
+
+def test_pictures_are_written_beside_the_rows(program, fake, text, tmp_path):
+    path = text(TEXT)
+    rows = program("score", fake, path).out
+    outcome = program("score", fake, path, "--html", tmp_path / "r.html", "--plot", tmp_path / "r.png")
+    assert (outcome.code, outcome.out) == (0, rows)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "bird" in page and "Content-Security-Policy" in page
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")

@@ -35,6 +35,7 @@ NAMES = {
         "export",
         "generate",
         "load",
+        "score_files",
         "score_sets",
         "summarize",
         "write_scores",
