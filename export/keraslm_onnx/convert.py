@@ -23,6 +23,8 @@ from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.run import LATEST, Run
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
+from keraslm_onnx.opening import check_model
+from keraslm_onnx.seal import sealed
 
 
 def export(run: Run | str | Path = LATEST, path: str | Path = "model.onnx") -> dict[str, Any]:
@@ -94,6 +96,7 @@ def convert(run: Run, output: Path) -> dict[str, Any]:
 
     Raises:
         ExportError: the graph is not what it must be.
+        ModelFileError: it would not be let in when it is opened.
     """
     import onnx
 
@@ -106,7 +109,8 @@ def convert(run: Run, output: Path) -> dict[str, Any]:
     onnx.helper.set_model_props(proto, model_info(run).to_metadata())
     onnx.checker.check_model(proto, full_check=True)
     check_structure(proto, config.num_layers)
-    data = proto.SerializeToString()
+    data = sealed(proto.SerializeToString())
+    check_model(data, "the converted graph")
     report = compare(run, data) | {"lstm_nodes": config.num_layers}
     output.write_bytes(data)
     return report

@@ -25,6 +25,12 @@ LEVELS = [
     {"keraslm.text.encoding"},
     # Scoring: NumPy, onnxruntime and tokenizers.
     {"keraslm_onnx.contract", "keraslm_onnx.sniff", "keraslm_onnx.state", "keraslm_onnx.batching"},
+    {"keraslm_onnx.wire", "keraslm_onnx.seal"},
+    {"keraslm_onnx.onnx_messages"},
+    {"keraslm_onnx.shapes"},
+    {"keraslm_onnx.sizes"},
+    {"keraslm_onnx.admission"},
+    {"keraslm_onnx.opening"},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.report"},
