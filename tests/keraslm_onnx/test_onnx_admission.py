@@ -15,6 +15,7 @@ from keraslm_onnx.opening import check_model, read_model
 from keraslm_onnx.seal import KEY, sealed
 from keraslm_onnx.session import ModelSession
 from keraslm_onnx.shapes import RULES
+from tests.keraslm_onnx.test_onnx_sniff import other_model
 from tests.support import fake_model
 from tests.torture.model_files import damaged, outcome, quantized
 
@@ -22,13 +23,6 @@ from tests.torture.model_files import damaged, outcome, quantized
 @pytest.fixture
 def model(tiny_model) -> onnx.ModelProto:
     return onnx.load(tiny_model)
-
-
-@pytest.fixture(autouse=True)
-def no_session(monkeypatch, request):
-    """What is refused here is refused before onnxruntime sees it."""
-    if "refused" in request.node.name:
-        monkeypatch.setattr(onnxruntime, "InferenceSession", None)
 
 
 def refused(proto: onnx.ModelProto, found: str) -> None:
@@ -65,6 +59,17 @@ def test_the_int8_version_of_an_export_is_let_in_and_answers(tiny_model, tmp_pat
     plain = ModelSession(tiny_model)
     np.testing.assert_allclose(found, plain.run([[0, 1]], plain.zero_state(1))[0], atol=0.1)
     assert {n.op_type for n in onnx.load(path.with_suffix(".int8.onnx")).graph.node} >= {"DynamicQuantizeLSTM"}
+
+
+@pytest.mark.parametrize("seal", [sealed, bytes])
+def test_another_model_is_refused_before_a_session_is_made(tmp_path, monkeypatch, seal):
+    made = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *args, **kwargs: made.append(args))
+    path = tmp_path / "other.onnx"
+    path.write_bytes(seal(other_model()))
+    with pytest.raises(ModelFileError, match="not one of keraslm's"):
+        ModelSession(path)
+    assert not made
 
 
 def test_every_operator_of_the_list_has_a_rule_of_shapes():
@@ -337,9 +342,11 @@ def test_damaged_files_are_refused_or_answer_with_distributions(tiny_model, tmp_
     copy = tmp_path / "model.onnx"
     copy.write_bytes(tiny_model.read_bytes())
     models = [copy.read_bytes(), quantized(copy).read_bytes(), fake_model.write(tmp_path / "fake.onnx").read_bytes()]
-    path = tmp_path / "damaged.onnx"
-    for number in range(120):
+    path, outcomes = tmp_path / "damaged.onnx", set()
+    for number in range(300):
         name, seal, data = damaged(models, 0, number)
         path.write_bytes(data)
         found, reason = outcome(path, seal)
         assert found == "refused" or (found == "answered" and seal), (number, name, seal, reason)
+        outcomes.add(found)
+    assert outcomes == {"refused", "answered"}
