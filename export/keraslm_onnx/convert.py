@@ -25,7 +25,9 @@ from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.run import LATEST, Run
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
+from keraslm_onnx.opening import check_model
 from keraslm_onnx.quantize import CONTEXT_OF, TOLERANCE, check_int8, compare_files, comparison_text, quantized
+from keraslm_onnx.seal import sealed
 from keraslm_onnx.simplify import fold_biases, pick_targets, tidy
 from keraslm_onnx.verify import check_structure, compare
 
@@ -125,6 +127,7 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> dict[str, Any]:
 
     Raises:
         ExportError: a graph is not what it must be.
+        ModelFileError: it would not be let in when it is opened.
     """
     from keraslm_onnx.graph import build_graph
 
@@ -150,7 +153,9 @@ def _file(proto: Any, info: ModelInfo) -> bytes:
 
     onnx.helper.set_model_props(proto, info.to_metadata())
     onnx.checker.check_model(proto, full_check=True)
-    return bytes(proto.SerializeToString())
+    data = sealed(proto.SerializeToString())
+    check_model(data, "the converted graph")
+    return data
 
 
 def model_info(run: Run) -> ModelInfo:

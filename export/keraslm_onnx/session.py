@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from keraslm.errors import InputError, ModelFileError, UsageError
+from keraslm.errors import InputError, KeraslmError, ModelFileError
 from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 from keraslm_onnx.device import run_bound
-from keraslm_onnx.sniff import looks_like
+from keraslm_onnx.opening import open_session, read_model
 from keraslm_onnx.state import Floats, State
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class ModelSession:
@@ -48,12 +44,12 @@ class ModelSession:
 
     def __init__(self, path: str | Path, provider: str = "auto", threads: int = 0):
         self.path = Path(path)
-        data = read_model(self.path)
-        self._session, self.provider = _open(self.path, data, provider, threads)
+        data, self.digest = read_model(self.path)
+        self._session, self.provider = open_session(self.path, data, provider, threads)
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(self.path))
         self.tokenizer = Tokenizer.from_json(self.info.tokenizer, f"{self.path}: metadata tokenizer")
-        self.digest = hashlib.sha256(data).hexdigest()
         self._check_contract()
+        self._check_answers()
 
     def zero_state(self, rows: int) -> State:
         """The state at the start of a text, for `rows` texts side by side."""
@@ -110,10 +106,14 @@ class ModelSession:
 
     def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> tuple[Floats, State]:
         ids, targets = ids.astype(np.int64), targets.astype(np.int64)
-        if self.provider == "cuda":
-            return run_bound(self._session, self.provider, wanted, ids, targets, state)
-        feed = dict(zip(contract.INPUTS, (ids, state.h, state.c, targets), strict=True))
-        found, h, c = self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed)
+        try:
+            if self.provider == "cuda":
+                return run_bound(self._session, self.provider, wanted, ids, targets, state)
+            feed = dict(zip(contract.INPUTS, (ids, state.h, state.c, targets), strict=True))
+            found, h, c = self._session.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed)
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            reason = str(error).split("\n", 1)[0][:200]
+            raise KeraslmError(f"{self.path}: onnxruntime failed to run the model ({reason}).") from error
         return found, State(h, c)
 
     def _check_ids(self, ids: NDArray[Any]) -> None:
@@ -163,54 +163,22 @@ class ModelSession:
         if shapes[contract.H0] != state or shapes[contract.C0] != state:
             raise ModelFileError(f"{self.path}: the state has shape {shapes[contract.H0]}, metadata say {state}.")
 
-
-def read_model(path: Path) -> bytes:
-    """The bytes of a model file.
-
-    Raises:
-        ModelFileError: it cannot be read, or certainly is something else.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        hint = " A run folder is not a model; make one with: keraslm export model.onnx --run" if path.is_dir() else ""
-        raise ModelFileError(
-            f"{path}: cannot be read ({error.strerror or error}).{hint and f'{hint} {path}'}"
-        ) from error
-    seen = looks_like(data[:65536])
-    if seen:
-        raise ModelFileError(f"{path}: not an ONNX model; it looks like {seen}. Make a model with: keraslm export")
-    return data
-
-
-def _open(path: Path, data: bytes, provider: str, threads: int) -> tuple[Any, str]:
-    if provider not in ("auto", *_PROVIDERS):
-        raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
-    cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
-    if provider == "cuda" and not cuda:
-        raise UsageError(
-            "--provider cuda was asked for, but this onnxruntime has no CUDA. "
-            "Install onnxruntime-gpu, or use cpu or auto."
-        )
-    wanted = "cuda" if cuda and provider in ("cuda", "auto") else "cpu"
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    # Sessions that share cores must not spin on them while they wait.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception as error:  # onnxruntime raises a dozen unrelated classes
-        raise ModelFileError(f"{path}: not a model that onnxruntime can open ({_first_line(error)}).") from error
-    # onnxruntime replaces a provider that fails by the CPU with no more than a log line.
-    used = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
-    if used != wanted:
-        if provider == "cuda":
-            raise UsageError("--provider cuda was asked for, but onnxruntime could not start CUDA on this machine.")
-        print("keraslm: CUDA could not be started; scoring runs on the CPU.", file=sys.stderr)
-    return session, used
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:200]
+    def _check_answers(self) -> None:
+        """Ask a few tokens from all over the vocabulary: distributions, and the same numbers on both ways to them."""
+        ids = np.linspace(0, self.info.vocab_size - 1, 8).astype(np.int64).reshape(2, 4)
+        try:
+            log_probs, end = self.run(ids, self.zero_state(2))
+            of_targets, same_end = self.target_logprobs(ids, ids, self.zero_state(2))
+        except KeraslmError as error:
+            raise ModelFileError(str(error)) from error
+        total = np.exp(log_probs).sum(-1, dtype=np.float64)
+        state = np.stack([end.h, end.c, same_end.h, same_end.c])
+        if not (np.isfinite(log_probs).all() and np.isfinite(state).all() and np.allclose(total, 1, atol=1e-3)):
+            raise ModelFileError(f"{self.path}: the model's answers are not probabilities; export the run again.")
+        # int8 rounds by what else is computed in a call, so that the two are not quite equal.
+        known = np.take_along_axis(log_probs, ids[..., None], axis=2)[..., 0]
+        if not np.allclose(of_targets, known, rtol=0.05, atol=0.05):
+            raise ModelFileError(
+                f"{self.path}: the model's log-probabilities of targets are not those of its distributions; "
+                "export the run again."
+            )

@@ -91,7 +91,7 @@ def add_tensor(graph: Any, name: str, value: Any) -> str:
     from onnx import numpy_helper
 
     if all(tensor.name != name for tensor in graph.initializer):
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
     return name
 
 

@@ -61,4 +61,6 @@ def _text_kind(data: bytes) -> str | None:
         codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
         return None
-    return "JSON text" if data.lstrip()[:1] in (b"{", b"[") else "a text"
+    if data.lstrip()[:1] not in (b"{", b"["):
+        return "a text"
+    return "a tokenizer.json" if b'"added_tokens"' in data and b'"pre_tokenizer"' in data else "JSON text"

@@ -26,6 +26,12 @@ LEVELS = [
     # Scoring: NumPy, onnxruntime and tokenizers.
     {f"keraslm_onnx.{name}" for name in ("contract", "sniff", "state", "batching", "measures")},
     {"keraslm_onnx.device"},
+    {"keraslm_onnx.wire", "keraslm_onnx.seal"},
+    {"keraslm_onnx.onnx_messages"},
+    {"keraslm_onnx.shapes"},
+    {"keraslm_onnx.sizes"},
+    {"keraslm_onnx.admission"},
+    {"keraslm_onnx.opening"},
     {"keraslm_onnx.session"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.kenlm"},

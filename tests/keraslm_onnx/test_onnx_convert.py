@@ -119,6 +119,7 @@ def test_metadata_describe_the_run(proto, tiny_run):
     tokenizer = tiny_run.tokenizer
     assert metadata.pop("config") == json.dumps(tiny_run.config.to_dict())
     assert float(metadata.pop("valid_perplexity")) == tiny_run.epochs()[-1]["val_perplexity"]
+    assert len(metadata.pop("file_sha256")) == 64
     assert metadata == {
         "format_version": "3",
         "keraslm_version": keraslm.__version__,

@@ -64,6 +64,7 @@ KNOWN = {
     "gguf": (b"GGUF\x03\x00\x00\x00", "a GGUF model"),
     "tflite": (b"\x1c\x00\x00\x00TFL3\x00\x00", "a TensorFlow Lite model"),
     "arpa": (ARPA.encode(), "an ARPA n-gram model"),
+    "tokenizer": (fake_model.TOKENIZER.to_json().encode(), "a tokenizer.json"),
     "json object": (json.dumps({"version": "1.0"}).encode(), "JSON text"),
     "json list": (b" \n[1, 2]\n", "JSON text"),
     "text": (b"the cat sat\non the mat\n", "a text"),
@@ -111,7 +112,7 @@ def test_models_are_not_taken_for_something_else(tiny_model):
 def test_random_bytes_are_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x08" + np.random.default_rng(0).bytes(5000))
-    with pytest.raises(ModelFileError, match="not a model that onnxruntime can open"):
+    with pytest.raises(ModelFileError, match=r"not an ONNX model, or a damaged one \(at byte 2: field"):
         ModelSession(path)
 
 

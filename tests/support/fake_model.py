@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from keraslm.config import Config
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
+from keraslm_onnx.seal import sealed
 from tests.support.words import train_words
 
 # Ids by (-count, word): <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5.
@@ -55,23 +56,41 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
     constants = {
         "table": table.astype(np.float32),
         "size": np.array(size, np.float32),
+        "one_over_size": np.array(1 / size, np.float32),
+        "half": np.array(0.5, np.float32),
         "one": np.array(1, np.float32),
-        "axis_time": np.array(1, np.int64),
+        "from": np.array(0, np.int64),
+        "by": np.array(1, np.int64),
         "first": np.array(0, np.int64),
         "last": np.array(-1, np.int64),
         "outer_axes": np.array([0, 2], np.int64),
         "zero_axis": np.array([0], np.int64),
         "one_axis": np.array([1], np.int64),
         "two_axis": np.array([2], np.int64),
-        "far": np.array([np.iinfo(np.int64).max], np.int64),
+        "far": np.array([np.iinfo(np.int32).max], np.int64),
+        "unused": np.zeros(64, np.float32),  # as long as the hidden sizes of real models, which a session reckons with
     }
+    # Of the operators that a model file may have, none sums up and none has a remainder:
+    # a product with a triangle of ones, and x - size * floor((x + 0.5) / size).
     nodes = [
         helper.make_node("Cast", [contract.INPUT_IDS], ["ids"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["ids", "one"], ["steps"]),
-        helper.make_node("CumSum", ["steps", "axis_time"], ["sums"]),
+        helper.make_node("Shape", [contract.INPUT_IDS], ["shape"]),
+        helper.make_node("Slice", ["shape", "one_axis", "two_axis"], ["long"]),
+        helper.make_node("Squeeze", ["long", "zero_axis"], ["length"]),
+        helper.make_node("Range", ["from", "length", "by"], ["times"]),  # [T]
+        helper.make_node("Unsqueeze", ["times", "one_axis"], ["times_down"]),
+        helper.make_node("GreaterOrEqual", ["times", "times_down"], ["triangle"]),  # [T, T]
+        helper.make_node("Cast", ["triangle"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["steps", "ones"], ["sums"]),
         helper.make_node("Gather", [contract.H0, "first"], ["start"], axis=0),  # [N, 1]
         helper.make_node("Add", ["sums", "start"], ["totals"]),  # [N, T]
-        helper.make_node("Mod", ["totals", "size"], ["states"], fmod=1),
+        helper.make_node("Add", ["totals", "half"], ["more"]),
+        helper.make_node("Mul", ["more", "one_over_size"], ["quotients"]),
+        helper.make_node("Cast", ["quotients"], ["rounded"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["rounded"], ["rounds"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["rounds", "size"], ["multiples"]),
+        helper.make_node("Sub", ["totals", "multiples"], ["states"]),
         helper.make_node("Cast", ["states"], ["rows"], to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "rows"], ["distributions"], axis=0),  # [N, T, V]
         helper.make_node("Shape", [contract.TARGETS], ["targets_shape"]),
@@ -84,8 +103,6 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         helper.make_node("GatherND", ["table", "index"], [contract.TARGET_LOG_PROBS]),
         helper.make_node("Gather", ["states", "last"], ["end"], axis=1),  # [N]
         helper.make_node("Unsqueeze", ["end", "outer_axes"], [contract.NEXT_H0]),
-        helper.make_node("Shape", [contract.INPUT_IDS], ["shape"]),
-        helper.make_node("Gather", ["shape", "axis_time"], ["length"], axis=0),
         helper.make_node("Cast", ["length"], ["count"], to=TensorProto.FLOAT),
         helper.make_node("Add", [contract.C0, "count"], [contract.NEXT_C0]),
     ]
@@ -110,10 +127,15 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
     return proto
 
 
+def save(path: Path, proto: onnx.ModelProto) -> Path:
+    """Write a model as an export does: with a seal."""
+    path.write_bytes(sealed(proto.SerializeToString()))
+    return path
+
+
 def write(path: Path, table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> Path:
     """A model file that answers from a table."""
-    path.write_bytes(build(table, info).SerializeToString())
-    return path
+    return save(path, build(table, info))
 
 
 def expected(table: np.ndarray, texts: list[list[int]]) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import threading
 import time
@@ -19,9 +18,9 @@ from keraslm_onnx.bulk.job import Job, Outcome, Outcomes, Writer
 from keraslm_onnx.bulk.processes import score_in_processes
 from keraslm_onnx.bulk.records import claimed, pending, remove_abandoned, unwritable
 from keraslm_onnx.bulk.shards import Shard, plan
+from keraslm_onnx.opening import read_model
 from keraslm_onnx.report.options import ScoreOptions
 from keraslm_onnx.report.writer import write_scores
-from keraslm_onnx.session import read_model
 
 Say = Callable[[str], None]
 
@@ -134,7 +133,7 @@ def score_files(
         raise UsageError(f"workers is {workers}, but must be at least 1.")
     begun = time.monotonic()
     path, folder = Path(model).absolute(), Path(output)
-    digest = hashlib.sha256(read_model(path)).hexdigest()
+    _, digest = read_model(path)
     job = Job(path, digest, options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending)
     with _ended_by_sigterm(), claimed(folder):

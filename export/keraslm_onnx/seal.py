@@ -1,0 +1,54 @@
+"""The checksum of a model file: its last metadata entry, over all bytes before it.
+
+Serialised protocol buffers may be put one behind the other: an entry of a repeated field that is appended to a message
+becomes the last of that field. So the seal is a few bytes at the end of the file, every ONNX program reads the file as
+before, and a change of any one bit is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from keraslm.errors import ModelFileError
+
+KEY = "file_sha256"
+
+_HEX = 2 * hashlib.sha256().digest_size
+# ModelProto.metadata_props (14) of some bytes; StringStringEntryProto.key (1), .value (2). Lengths below 128: one byte.
+_ENTRY = b"\x0a%c%s\x12%c" % (len(KEY), KEY.encode(), _HEX)
+_HEAD = b"\x72%c" % (len(_ENTRY) + _HEX) + _ENTRY
+SIZE = len(_HEAD) + _HEX
+
+
+def sealed(data: bytes) -> bytes:
+    """A serialised model with its seal, in the place of an older one.
+
+    Example:
+        >>> path.write_bytes(sealed(proto.SerializeToString()))
+    """
+    body = data[:-SIZE] if has_seal(data) else data
+    return body + _HEAD + hashlib.sha256(body).hexdigest().encode()
+
+
+def has_seal(data: bytes) -> bool:
+    """Whether the file ends with a seal, right or wrong."""
+    return data[-SIZE:-_HEX] == _HEAD
+
+
+def check_seal(data: bytes, where: str) -> str:
+    """Compare the seal with the bytes before it.
+
+    Returns:
+        SHA-256 of the whole file, hexadecimal.
+
+    Raises:
+        ModelFileError: the file is damaged. (Ask `has_seal` first whether there is one.)
+    """
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:-SIZE])
+    if view[-_HEX:] != digest.hexdigest().encode():
+        raise ModelFileError(
+            f"{where}: damaged: its checksum does not fit. Copy the file again, or export the run again: keraslm export"
+        )
+    digest.update(view[-SIZE:])
+    return digest.hexdigest()

@@ -1,0 +1,349 @@
+"""Shapes of what each admitted operator gives, and small values that shapes are computed from.
+
+Source: https://onnx.ai/onnx/operators, at the operator set of `contract.OPSET`. Only what our exports use of an
+operator is known here; another use is a misfit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm_onnx.onnx_messages import Node
+
+MAX_RANK = 6
+_MAX_KNOWN = 64  # values of a tensor that is followed
+_CASTS = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 9: np.bool_}  # by TensorProto.DataType
+
+
+class MisfitError(Exception):
+    """Shapes that do not go together, or a shape that cannot be told before the graph is run."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a value before the graph is run.
+
+    Attributes:
+        shape: sizes of its axes.
+        known: its elements, where they are few and follow from shapes and constants.
+        loose: a size, or an element, hangs on how many tokens `NonZero` finds: it is the largest that it can be.
+    """
+
+    shape: tuple[int, ...]
+    known: NDArray[Any] | None = None
+    loose: bool = False
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+Rule = Callable[[Node, list[Value]], list[Value]]
+
+
+def of(known: NDArray[Any], loose: bool = False) -> Value:
+    """A value with its elements, if they are few enough to be followed."""
+    return Value(known.shape, known if known.size <= _MAX_KNOWN else None, loose)
+
+
+def _attribute(node: Node, name: str, default: Any = None) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return {2: attribute.i, 4: attribute.t, 7: attribute.ints}[attribute.type]
+    return default
+
+
+def _numbers(value: Value, what: str, loose: bool = False) -> list[int]:
+    """Elements of a vector or scalar that a shape hangs on."""
+    if value.known is None or (value.loose and not loose) or value.known.dtype.kind not in "iu":
+        raise MisfitError(f"{what} cannot be told from the shapes of the inputs")
+    return [int(x) for x in value.known.reshape(-1)]
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise MisfitError(f"axis {axis} of {rank}")
+    return axis % rank
+
+
+def _broadcast(values: list[Value]) -> tuple[int, ...]:
+    rank = max(len(value.shape) for value in values)
+    shape = []
+    for sizes in zip(*((1,) * (rank - len(value.shape)) + value.shape for value in values), strict=True):
+        size = next((size for size in sizes if size != 1), 1)
+        if any(other not in (1, size) for other in sizes):
+            raise MisfitError(f"sizes {', '.join(map(str, sizes))} side by side")
+        shape.append(size)
+    return tuple(shape)
+
+
+def _each(compute: Callable[..., NDArray[Any]] | None = None) -> Rule:
+    """Element by element, the smaller ones repeated."""
+
+    def rule(node: Node, inputs: list[Value]) -> list[Value]:
+        shape, loose = _broadcast(inputs), any(value.loose for value in inputs)
+        known = [value.known for value in inputs if value.known is not None]
+        # How an operation on an upper bound would bound its result is left open.
+        if compute is None or loose or len(known) < len(inputs) or math.prod(shape) > _MAX_KNOWN:
+            return [Value(shape, None, loose)]
+        return [of(np.asarray(compute(*known)))]
+
+    return rule
+
+
+def _cast(node: Node, inputs: list[Value]) -> list[Value]:
+    (value,) = inputs
+    known = value.known
+    # A number that does not fit becomes another one on each machine.
+    if known is None or not np.all(np.abs(known.astype(np.float64)) < 2**31):
+        return [Value(value.shape, None, value.loose)]
+    return [of(known.astype(_CASTS[_attribute(node, "to", 1)]), value.loose)]
+
+
+def _shape(node: Node, inputs: list[Value]) -> list[Value]:
+    return [of(np.array(inputs[0].shape, np.int64), inputs[0].loose)]
+
+
+def _gather(node: Node, inputs: list[Value]) -> list[Value]:
+    data, places = inputs
+    axis = _axis(_attribute(node, "axis", 0), len(data.shape))
+    shape = data.shape[:axis] + places.shape + data.shape[axis + 1 :]
+    return [Value(shape, None, data.loose or places.loose)]
+
+
+def _gather_nd(node: Node, inputs: list[Value]) -> list[Value]:
+    data, places = inputs
+    if not places.shape or not 1 <= places.shape[-1] <= len(data.shape):
+        raise MisfitError(f"places of shape {places.shape} in {data.shape}")
+    return [Value(places.shape[:-1] + data.shape[places.shape[-1] :], None, data.loose or places.loose)]
+
+
+def _gather_elements(node: Node, inputs: list[Value]) -> list[Value]:
+    data, places = inputs
+    axis = _axis(_attribute(node, "axis", 0), len(data.shape))
+    pairs = [*zip(data.shape, places.shape, strict=True)]
+    if any(few > size for number, (size, few) in enumerate(pairs) if number != axis):
+        raise MisfitError(f"places of shape {places.shape} in {data.shape}")
+    return [Value(places.shape, None, data.loose or places.loose)]
+
+
+def _scatter_nd(node: Node, inputs: list[Value]) -> list[Value]:
+    data, places, updates = inputs
+    if not places.shape or updates.shape != places.shape[:-1] + data.shape[places.shape[-1] :]:
+        raise MisfitError(f"updates of shape {updates.shape} at places of shape {places.shape} in {data.shape}")
+    return [Value(data.shape, None, data.loose)]
+
+
+def _slice(node: Node, inputs: list[Value]) -> list[Value]:
+    data = inputs[0]
+    starts, ends = (_numbers(value, "where a Slice begins or ends") for value in inputs[1:3])
+    rank = len(data.shape)
+    axes = _numbers(inputs[3], "the axes of a Slice") if len(inputs) > 3 else list(range(len(starts)))
+    steps = _numbers(inputs[4], "the steps of a Slice") if len(inputs) > 4 else [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or any(step != 1 for step in steps):
+        raise MisfitError("a Slice in steps, or of some ends without a start")
+    parts = [slice(None)] * rank
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        parts[_axis(axis, rank)] = slice(start, end)
+    if data.known is not None:
+        return [of(data.known[tuple(parts)], data.loose)]
+    # Of a loose size the whole is an upper bound.
+    sizes = [
+        size if data.loose else len(range(*part.indices(size))) for size, part in zip(data.shape, parts, strict=True)
+    ]
+    return [Value(tuple(sizes), None, data.loose)]
+
+
+def _concat(node: Node, inputs: list[Value]) -> list[Value]:
+    axis = _axis(_attribute(node, "axis", 0), len(inputs[0].shape))
+    rests = {value.shape[:axis] + value.shape[axis + 1 :] for value in inputs if len(value.shape) > axis}
+    if len(rests) != 1 or any(len(value.shape) != len(inputs[0].shape) for value in inputs):
+        raise MisfitError(f"shapes {', '.join(str(value.shape) for value in inputs[:4])} one behind the other")
+    size = sum(value.shape[axis] for value in inputs)
+    shape, loose = (*inputs[0].shape[:axis], size, *inputs[0].shape[axis + 1 :]), any(v.loose for v in inputs)
+    known = [value.known for value in inputs if value.known is not None]
+    if len(known) < len(inputs):
+        return [Value(shape, None, loose)]
+    return [of(np.concatenate(known, axis), loose)]
+
+
+def _transpose(node: Node, inputs: list[Value]) -> list[Value]:
+    shape = inputs[0].shape
+    order = _attribute(node, "perm", list(range(len(shape)))[::-1])
+    if sorted(order) != list(range(len(shape))):
+        raise MisfitError(f"axes {order[:MAX_RANK]} of shape {shape}")
+    return [Value(tuple(shape[axis] for axis in order), None, inputs[0].loose)]
+
+
+def _unsqueeze(node: Node, inputs: list[Value]) -> list[Value]:
+    value, axes = inputs[0], _numbers(inputs[1], "the axes of an Unsqueeze")
+    rank = len(value.shape) + len(axes)
+    places = {_axis(axis, rank) for axis in axes}
+    if len(places) < len(axes):
+        raise MisfitError("an axis twice")
+    sizes = iter(value.shape)
+    return [_reshaped(value, tuple(1 if axis in places else next(sizes) for axis in range(rank)))]
+
+
+def _squeeze(node: Node, inputs: list[Value]) -> list[Value]:
+    value = inputs[0]
+    if len(inputs) < 2:
+        raise MisfitError("a Squeeze of axes that are not named")
+    places = {_axis(axis, len(value.shape)) for axis in _numbers(inputs[1], "the axes of a Squeeze")}
+    if any(value.shape[axis] != 1 for axis in places):
+        raise MisfitError(f"an axis of shape {value.shape} that is not of size 1 cannot be left out")
+    return [_reshaped(value, tuple(size for axis, size in enumerate(value.shape) if axis not in places))]
+
+
+def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
+    return Value(shape, None if value.known is None else value.known.reshape(shape), value.loose)
+
+
+def _range(node: Node, inputs: list[Value]) -> list[Value]:
+    start, delta = (_numbers(value, "where a Range begins or its step") for value in (inputs[0], inputs[2]))
+    limit = _numbers(inputs[1], "where a Range ends", loose=True)
+    if any(len(value.shape) for value in inputs) or delta != [1]:
+        raise MisfitError("a Range in other steps than 1")
+    return [Value((max(0, limit[0] - start[0]),), None, inputs[1].loose)]
+
+
+def _constant_of_shape(node: Node, inputs: list[Value]) -> list[Value]:
+    return [Value(tuple(_numbers(inputs[0], "a shape", loose=True)), None, inputs[0].loose)]
+
+
+def _expand(node: Node, inputs: list[Value]) -> list[Value]:
+    shape = tuple(_numbers(inputs[1], "a shape", loose=True))
+    loose = inputs[0].loose or inputs[1].loose
+    return [Value(_broadcast([inputs[0], Value(shape)]), None, loose)]
+
+
+def _non_zero(node: Node, inputs: list[Value]) -> list[Value]:
+    return [Value((len(inputs[0].shape), inputs[0].count), None, True)]
+
+
+def _matmul(node: Node, inputs: list[Value]) -> list[Value]:
+    left, right = inputs[:2]
+    if len(left.shape) < 2 or len(right.shape) != 2 or left.shape[-1] != right.shape[0]:
+        raise MisfitError(f"a product of shapes {left.shape} and {right.shape}")
+    return [Value((*left.shape[:-1], right.shape[1]), None, left.loose or right.loose)]
+
+
+def _integer_product(node: Node, inputs: list[Value]) -> list[Value]:
+    """A product of 8-bit integers in float32: behind the operands their scales and zero points, and a bias."""
+    (found,) = _matmul(node, inputs)
+    columns, scalars = (found.shape[-1],), [*inputs[2:-1:2]] if node.op_type == "MatMulIntegerToFloat" else []
+    if any(value.shape not in ((), columns) for value in inputs[2:]) or any(value.shape for value in scalars):
+        raise MisfitError(f"scales of shapes {[value.shape for value in inputs[2:]]} for {columns[0]} columns")
+    return [found]
+
+
+def _pad(node: Node, inputs: list[Value]) -> list[Value]:
+    data, pads, value = inputs
+    rank, sizes = len(data.shape), _numbers(pads, "the width of a Pad")
+    if len(sizes) != 2 * rank or min(sizes, default=0) < 0 or value.shape:
+        raise MisfitError(f"a Pad of {sizes[: 2 * MAX_RANK]} for shape {data.shape}")
+    padded = (size + before + after for size, before, after in zip(data.shape, sizes, sizes[rank:], strict=False))
+    return [Value(tuple(padded), None, data.loose)]
+
+
+def _lstm(node: Node, inputs: list[Value]) -> list[Value]:
+    """Y `(T, 1, N, H)`, the last h and the last c `(1, N, H)`."""
+    units = _attribute(node, "hidden_size", 0)
+    if len(inputs) < 7 or len(inputs[0].shape) != 3:
+        raise MisfitError("an LSTM without a state, or of another input than (steps, rows, size)")
+    x, w, r, b, lengths, h, c = inputs[:7]
+    steps, rows, size = x.shape
+    gates = (4 * units, size), (4 * units, units)
+    if node.domain:  # DynamicQuantizeLSTM has them the other way round
+        gates = (gates[0][::-1], gates[1][::-1])
+    expected = [(1, *gates[0]), (1, *gates[1]), (1, 8 * units), (), (1, rows, units), (1, rows, units)]
+    found = [value.shape for value in (w, r, b, lengths, h, c)]
+    # An empty batch aborts the process.
+    if found != expected or lengths.known is None or lengths.known.dtype != np.bool_ or not steps * rows * units:
+        raise MisfitError(f"an LSTM of {units} units, {rows} rows and {steps} steps with shapes {found}")
+    if any(value.loose for value in (x, h, c)):
+        raise MisfitError("an LSTM whose number of rows is not that of the inputs")
+    return [Value((steps, 1, rows, units)), Value((1, rows, units)), Value((1, rows, units))]
+
+
+ABSENT = Value((), np.zeros((), np.bool_))  # an input that is left out
+
+RULES: dict[str, Rule] = {
+    "Add": _each(np.add),
+    "And": _each(np.logical_and),
+    "Cast": _cast,
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "DynamicQuantizeLSTM": _lstm,
+    "DynamicQuantizeMatMul": _integer_product,
+    "Equal": _each(np.equal),
+    "Expand": _expand,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "GreaterOrEqual": _each(np.greater_equal),
+    "LSTM": _lstm,
+    "Less": _each(np.less),
+    "LogSoftmax": _each(),
+    "MatMul": _matmul,
+    "MatMulIntegerToFloat": _integer_product,
+    "Max": _each(lambda *values: np.maximum.reduce(np.broadcast_arrays(*values))),
+    "Mul": _each(np.multiply),
+    "NonZero": _non_zero,
+    "Not": _each(np.logical_not),
+    "Pad": _pad,
+    "QuantizeLinear": _each(),
+    "Range": _range,
+    "ScatterND": _scatter_nd,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Sub": _each(np.subtract),
+    "Sum": _each(lambda *values: sum(values[1:], values[0])),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+    "Where": _each(lambda *values: np.where(*values)),
+}
+INPUTS: dict[str, tuple[int, int]] = {  # fewest and most inputs, where not 2
+    **dict.fromkeys(("Cast", "ConstantOfShape", "LogSoftmax", "NonZero", "Not"), (1, 1)),
+    **dict.fromkeys(("Shape", "Transpose"), (1, 1)),
+    **dict.fromkeys(("Pad", "QuantizeLinear", "Range", "ScatterND", "Where"), (3, 3)),
+    **dict.fromkeys(("Concat", "Max", "Sum"), (1, 64)),
+    "DynamicQuantizeLSTM": (12, 12),
+    "DynamicQuantizeMatMul": (5, 5),
+    "LSTM": (7, 7),
+    "MatMulIntegerToFloat": (7, 7),
+    "Slice": (3, 5),
+}
+
+
+def results(node: Node, inputs: list[Value]) -> list[Value]:
+    """What a node gives.
+
+    Args:
+        node: of an operator of `RULES`.
+        inputs: what it reads; `ABSENT` where it reads nothing.
+
+    Raises:
+        MisfitError: too few or too many inputs, or such that do not go together.
+    """
+    low, high = INPUTS.get(node.op_type, (2, 2))
+    if not low <= len(inputs) <= high:
+        raise MisfitError(f"{len(inputs)} inputs")
+    needed = inputs[:-1] if RULES[node.op_type] is _integer_product else inputs  # a product may have no bias
+    if any(value is ABSENT for value in needed) and not node.op_type.endswith("LSTM"):
+        raise MisfitError("an input is left out")
+    try:
+        with np.errstate(all="ignore"):
+            found = RULES[node.op_type](node, inputs)
+    except (TypeError, ValueError, IndexError) as error:
+        raise MisfitError(f"values that do not go together ({error})") from error
+    if any(size < 0 for value in found for size in value.shape) or any(len(x.shape) > MAX_RANK for x in found):
+        raise MisfitError(f"a value of shape {found[0].shape}")
+    return found
