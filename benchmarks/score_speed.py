@@ -55,11 +55,11 @@ def make_models(text: Path, units: int, folder: Path) -> None:
     keraslm_onnx.export(run, folder / "int8.onnx", int8=True, text=text, tolerance=1.0)
 
 
-def keraslm_times(model: Path, text: Path) -> dict[str, float]:
+def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
     import keraslm_onnx
     from keraslm.text.files import TextFile
 
-    scorer = keraslm_onnx.load(model, "cpu")
+    scorer = keraslm_onnx.load(model, provider)
     lines = [*TextFile(text)]
     found = {"batch": _rate(lambda part: sum(len(line.ids) for line in scorer.score_lines(part)), lines)}
 
@@ -72,7 +72,7 @@ def keraslm_times(model: Path, text: Path) -> dict[str, float]:
     return found | {"stream": _rate(stream, [*map(int, scorer.tokenizer.encode_text(lines)[:STREAMED])])}
 
 
-def pytorch_times(model: Path, text: Path) -> dict[str, float]:
+def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
     import torch
 
     import keraslm_onnx
@@ -81,7 +81,7 @@ def pytorch_times(model: Path, text: Path) -> dict[str, float]:
 
     scorer = keraslm_onnx.load(model, "cpu")
     info, lines = scorer.session.info, [*TextFile(text)]
-    network = _network(info.vocab_size, info.hidden_size, info.num_layers)
+    network = _network(info.vocab_size, info.hidden_size, info.num_layers, device)
     tokenizer, eos_id = scorer.tokenizer, info.eos_id
     rows = sorted(tokenizer.encode_lines(lines), key=len, reverse=True)
     size = ours._ROWS
@@ -96,7 +96,7 @@ def pytorch_times(model: Path, text: Path) -> dict[str, float]:
             inputs = np.roll(targets, 1, axis=1)
             inputs[:, 0] = eos_id
             found, _ = network(torch.from_numpy(inputs), torch.from_numpy(targets), None)
-            scores = found.numpy()
+            scores = found.cpu().numpy()
             count += sum(len(scores[i, : len(ids)]) for i, ids in enumerate(group))
         return count
 
@@ -112,14 +112,17 @@ def pytorch_times(model: Path, text: Path) -> dict[str, float]:
     return {"batch": _rate(batch, groups), "stream": _rate(stream, stream_ids)}
 
 
-def _network(vocab_size: int, units: int, num_layers: int):
+def _network(vocab_size: int, units: int, num_layers: int, device: str):
     import torch
 
     embedding, lstm = torch.nn.Embedding(vocab_size, units), torch.nn.LSTM(units, units, num_layers, batch_first=True)
     linear = torch.nn.Linear(units, vocab_size)
+    for part in (embedding, lstm, linear):
+        part.to(device)
 
     @torch.inference_mode()
     def call(ids, targets, state):
+        ids, targets = ids.to(device), targets.to(device)
         hidden, state = lstm(embedding(ids), state)
         log_probs = torch.log_softmax(linear(hidden), -1)
         return log_probs.gather(2, targets[..., None])[..., 0], state
@@ -135,9 +138,9 @@ def _rate(work, items: list) -> float:
     return count / (time.perf_counter() - start)
 
 
-def child(contestant: str, text: Path, folder: Path) -> dict[str, float]:
+def child(contestant: str, text: Path, folder: Path, provider: str) -> dict[str, float]:
     model = folder / ("int8.onnx" if contestant == "keraslm-int8" else "float32.onnx")
-    return (pytorch_times if contestant == "pytorch" else keraslm_times)(model, text)
+    return (pytorch_times if contestant == "pytorch" else keraslm_times)(model, text, provider)
 
 
 def run(*arguments: object) -> str:
@@ -151,7 +154,7 @@ def run(*arguments: object) -> str:
 
 def table(units: int, rounds: list[dict[str, dict[str, float]]]) -> list[str]:
     lines = []
-    for name in CONTESTANTS:
+    for name in rounds[0]:
         row = f"| 2 x {units} | {name} "
         for task in ("batch", "stream"):
             ratios = [found[name][task] / found["pytorch"][task] for found in rounds]
@@ -194,6 +197,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--units", nargs="+", type=int, default=[200, 650])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu", help="of every contestant; cuda: no int8")
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -201,7 +205,7 @@ def main() -> None:
     if arguments.make:
         make_models(arguments.text, int(arguments.make[0]), Path(arguments.make[1]))
     elif arguments.child:
-        print(json.dumps(child(arguments.child[0], arguments.text, Path(arguments.child[1]))))
+        print(json.dumps(child(arguments.child[0], arguments.text, Path(arguments.child[1]), arguments.provider)))
     elif arguments.workers:
         for units in arguments.units:
             workers(arguments.text, units, arguments.rounds)
@@ -211,9 +215,10 @@ def main() -> None:
         for units in arguments.units:
             with tempfile.TemporaryDirectory() as folder:
                 run(arguments.text, "--make", units, folder)
+                names = [name for name in CONTESTANTS if arguments.provider == "cpu" or name != "keraslm-int8"]
+                line = (arguments.text, "--provider", arguments.provider, "--child")
                 rounds = [
-                    {name: json.loads(run(arguments.text, "--child", name, folder)) for name in CONTESTANTS}
-                    for _ in range(arguments.rounds)
+                    {name: json.loads(run(*line, name, folder)) for name in names} for _ in range(arguments.rounds)
                 ]
             print("\n".join(table(units, rounds)), flush=True)
 

@@ -11,7 +11,7 @@ import pytest
 import keraslm_onnx
 from tests.support import fake_model
 from tests.support.bulk import FOLDER
-from tests.support.tiny import tiny_folder, tiny_model, tiny_report, tiny_run  # noqa: F401
+from tests.support.tiny import tiny_folder, tiny_int8, tiny_model, tiny_report, tiny_run  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from keraslm_onnx.session import ModelSession
 from keraslm_onnx.shapes import RULES
 from tests.keraslm_onnx.test_onnx_sniff import other_model
 from tests.support import fake_model
-from tests.torture.model_files import damaged, outcome, quantized
+from tests.torture.model_files import damaged, outcome
 
 
 @pytest.fixture
@@ -51,14 +51,12 @@ def test_an_export_is_let_in_and_answers(tiny_model):
     assert data == tiny_model.read_bytes()
 
 
-def test_the_int8_version_of_an_export_is_let_in_and_answers(tiny_model, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(tiny_model.read_bytes())
-    session = ModelSession(quantized(path))
+def test_the_int8_version_of_an_export_is_let_in_and_answers(tiny_model, tiny_int8):
+    session = ModelSession(tiny_int8)
     found, _ = session.run([[0, 1]], session.zero_state(1))
     plain = ModelSession(tiny_model)
     np.testing.assert_allclose(found, plain.run([[0, 1]], plain.zero_state(1))[0], atol=0.1)
-    assert {n.op_type for n in onnx.load(path.with_suffix(".int8.onnx")).graph.node} >= {"DynamicQuantizeLSTM"}
+    assert {n.op_type for n in onnx.load(tiny_int8).graph.node} >= {"DynamicQuantizeLSTM", "MatMulIntegerToFloat"}
 
 
 @pytest.mark.parametrize("seal", [sealed, bytes])
@@ -176,12 +174,11 @@ def test_a_weight_that_is_not_finite_is_refused(model, bad, place):
     refused(model, f"initializer '{tensor.name}' is not finite, or beyond 1e\\+09")
 
 
-def test_a_scale_of_int8_weights_that_is_not_finite_is_refused(tiny_model, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(tiny_model.read_bytes())
-    proto = onnx.load(quantized(path))
-    scale = next(t for t in proto.graph.initializer if t.name.endswith("_scale") and t.float_data)
-    scale.float_data[0] = np.nan
+def test_a_scale_of_int8_weights_that_is_not_finite_is_refused(tiny_int8):
+    proto = onnx.load(tiny_int8)
+    (lstm,) = (node for node in proto.graph.node if node.op_type == "DynamicQuantizeLSTM")
+    (scale,) = (tensor for tensor in proto.graph.initializer if tensor.name == lstm.input[8])
+    scale.raw_data = np.float32(np.nan).tobytes() + scale.raw_data[4:]
     refused(proto, f"initializer '{scale.name}' is not finite")
 
 
@@ -337,11 +334,9 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch, tiny_model)
         ModelSession(tiny_model)
 
 
-def test_damaged_files_are_refused_or_answer_with_distributions(tiny_model, tmp_path):
+def test_damaged_files_are_refused_or_answer_with_distributions(tiny_model, tiny_int8, tmp_path):
     """The short version of tests/torture/model_files.py."""
-    copy = tmp_path / "model.onnx"
-    copy.write_bytes(tiny_model.read_bytes())
-    models = [copy.read_bytes(), quantized(copy).read_bytes(), fake_model.write(tmp_path / "fake.onnx").read_bytes()]
+    models = [path.read_bytes() for path in (tiny_model, tiny_int8, fake_model.write(tmp_path / "fake.onnx"))]
     path, outcomes = tmp_path / "damaged.onnx", set()
     for number in range(300):
         name, seal, data = damaged(models, 0, number)

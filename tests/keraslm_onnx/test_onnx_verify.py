@@ -100,8 +100,8 @@ def test_a_graph_with_other_weights_is_refused_with_the_largest_difference(tiny_
 
 def test_a_graph_that_answers_nan_is_refused(tiny_model, tiny_run):
     proto = onnx.load(tiny_model)
-    (bias,) = [t for t in proto.graph.initializer if list(t.dims) == [tiny_run.tokenizer.vocab_size]]
-    bias.CopyFrom(weight(bias.name, np.full(bias.dims[0], np.nan)))
+    (kernel,) = [t for t in proto.graph.initializer if t.dims[-1:] == [tiny_run.tokenizer.vocab_size]]
+    kernel.CopyFrom(weight(kernel.name, np.full(kernel.dims, np.nan)))
     with pytest.raises(ExportError, match="largest difference nan"):
         compare(tiny_run, proto.SerializeToString())
 

@@ -101,6 +101,16 @@ def tiny_report(tiny_run, tiny_folder) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def tiny_int8(tiny_run, tiny_folder) -> Path:
+    """The model file of the tiny run with 8-bit weights."""
+    path = tiny_folder / "model.int8.onnx"
+    if "int8" not in _made:
+        text = tiny_folder / "valid.txt"
+        _made["int8"] = keraslm_onnx.export(tiny_run, path, int8=True, text=text, tolerance=1.0)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_report, tiny_folder) -> Path:
     """The model file of the tiny run."""
     return tiny_folder / "model.onnx"
