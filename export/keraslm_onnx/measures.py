@@ -6,13 +6,14 @@ these and two log-probabilities that bound a word.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.text.encoders import Ids
-from keraslm.text.pieces import split_words
+from keraslm.text.pieces import count_words
 
 Measures = NDArray[np.float64]  # [M, ...]
 Flags = NDArray[np.bool_]
@@ -71,7 +72,13 @@ class LineScore:
     @property
     def words(self) -> int:
         """Of the line, as white space parts them."""
-        return len(split_words(self.text))
+        return count_words(self.text)
+
+    def part(self, tokens: slice) -> LineScore:
+        """Some of the line's tokens, with the whole line's text."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("text", "boundaries")}
+        own: dict[str, Any] = {name: None if value is None else value[tokens] for name, value in arrays.items()}
+        return replace(self, **own, boundaries=None if self.boundaries is None else self.boundaries[:, tokens])
 
     @property
     def characters(self) -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from keraslm.errors import KeraslmError, TextError, UsageError
 from keraslm_onnx import ScoreOptions, write_scores
+from keraslm_onnx.report import tables
 from keraslm_onnx.report.options import COLUMNS, DEFAULT_COLUMNS, OF_DISTRIBUTIONS
 from keraslm_onnx.report.output import opened_output
 from keraslm_onnx.report.signature import signature
@@ -76,6 +77,14 @@ def test_every_column_of_sentences(by_id):
         *(f"{bits / 13:.6f}", f"{bits / 14:.6f}"),
     ]
     assert blank.split("\t")[:6] == ["2", "1", "0", "0", "1", "1"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_a_long_line_is_written_some_tokens_at_a_time(by_history, monkeypatch, at_once):
+    lines = ["the cat sat dog", "", "bird"]
+    expected = written(by_history, lines, columns=COLUMNS["token"])
+    monkeypatch.setattr(tables, "_AT_ONCE", at_once)
+    assert written(by_history, lines, columns=COLUMNS["token"]) == expected
 
 
 @pytest.mark.parametrize(("base", "scale"), [("2", math.log(2)), ("e", 1.0), ("10", math.log(10))])

@@ -26,6 +26,7 @@ _DECIMALS = {
     **dict.fromkeys(("bits_per_character", "bits_per_byte"), 6),
     "perplexity": 4,
 }
+_AT_ONCE = 1 << 14  # tokens of a line whose rows are made at once
 _CELL = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -41,20 +42,32 @@ def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOption
         >>> list(table(lines, tokenizer, ScoreOptions(columns=("token", "surprisal"))))
         ['token\\tsurprisal', 'the\\t2.807355', ...]
     """
-    columns = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
+    parts = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
     rows = _tsv if options.format == "tsv" else _json
     if options.format == "tsv":
         yield "\t".join(options.shown)
     for number, line in enumerate(lines, 1):
-        yield from rows(columns(number, line, tokenizer, options), options.shown)
+        for columns in parts(number, line, tokenizer, options):
+            yield from rows(columns, options.shown)
 
 
-def _tokens(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Columns:
+def _tokens(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
+    """A line of any length, some tokens at a time."""
+    spans = tokenizer.offsets(line.text) if {"start", "end"} & {*options.shown} else None
+    for start in range(0, len(line.ids), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        columns = _token_columns(number, start, line.part(part), tokenizer, options)
+        if spans is not None:
+            columns["start"], columns["end"] = spans[part].T.tolist()
+        yield columns
+
+
+def _token_columns(number: int, start: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Columns:
     count = len(line.ids)
     logprobs = np.where(line.oov, np.nan, line.logprobs) if options.unk == "exclude" else line.logprobs
     columns: Columns = {
         "sentence_id": [number] * count,
-        "token_id": range(1, count + 1),
+        "token_id": range(start + 1, start + count + 1),
         "token": tokenizer.tokens(line.ids),
         "id": line.ids.tolist(),
         "oov": line.oov.astype(int).tolist(),
@@ -64,15 +77,13 @@ def _tokens(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOp
         columns["rank"] = line.ranks.tolist()
         columns["entropy"] = (line.entropies * options.surprisal_scale).tolist()
         columns["entropy_reduction"] = (line.entropy_reductions * options.surprisal_scale).tolist()
-    if {"start", "end"} & {*options.shown}:
-        columns["start"], columns["end"] = tokenizer.offsets(line.text).T.tolist()
     return columns
 
 
-def _words(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Columns:
+def _words(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     words = word_scores(line, tokenizer)
     logprobs = [math.nan if word.oov and options.unk == "exclude" else word.logprob for word in words]
-    return {
+    yield {
         "sentence_id": [number] * len(words),
         "word_id": range(1, len(words) + 1),
         "word": [word.word for word in words],
@@ -84,11 +95,11 @@ def _words(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOpt
     }
 
 
-def _sentence(number: int, line: LineScore, _: Tokenizer, options: ScoreOptions) -> Columns:
+def _sentence(number: int, line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     scored = line.logprobs[~line.oov] if options.unk == "exclude" else line.logprobs
     logprob = math.fsum(scored)
     bits = -logprob / math.log(2)
-    return {
+    yield {
         "sentence_id": [number],
         "tokens": [len(scored)],
         "oovs": [int(line.oov.sum())],
