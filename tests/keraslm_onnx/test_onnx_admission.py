@@ -76,7 +76,7 @@ def test_every_operator_of_the_list_has_a_rule_of_shapes():
 
 @pytest.mark.parametrize(
     "kind",
-    ["Loop", "If", "Scan", "Identity", "Tile", "Pad", "Resize", "RandomNormal", "Einsum", "SequenceEmpty", "lstm", ""],
+    ["Loop", "If", "Scan", "Identity", "Tile", "Gemm", "Resize", "RandomNormal", "Einsum", "SequenceEmpty", "lstm", ""],
 )
 def test_another_operator_is_refused(model, kind):
     node(model, "LogSoftmax").op_type = kind
@@ -139,7 +139,7 @@ def test_what_no_export_has_is_refused(model, change, found):
         ("LSTM", "hidden_size", "8", "attribute 'hidden_size' of LSTM, type 3"),
         ("LSTM", "hidden_size", 1 << 40, "an LSTM of 1099511627776 units"),
         ("Cast", "to", 8, "a Cast to data type 8"),
-        ("GatherND", "batch_dims", 1, "attribute 'batch_dims' of GatherND"),
+        ("Gather", "batch_dims", 1, "attribute 'batch_dims' of Gather"),
     ],
 )
 def test_an_attribute_that_no_export_has_is_refused(model, kind, name, value, found):
@@ -218,6 +218,7 @@ BOMBS = {
     "constant": ([helper.make_node("ConstantOfShape", ["n"], ["b"])], {"n": [10**11]}),
     "two factors": ([helper.make_node("ConstantOfShape", ["n"], ["b"])], {"n": [10**6, 10**6]}),
     "expand": ([helper.make_node("Expand", ["n", "n"], ["b"])], {"n": [10**11]}),
+    "pad": ([helper.make_node("Pad", ["n", "w", "v"], ["b"])], {"n": [1], "w": [0, 10**11], "v": 0}),
     "range": ([helper.make_node("Range", ["z", "n", "o"], ["b"])], {"n": 10**11, "z": 0, "o": 1}),
     "of the inputs": (
         [
@@ -280,8 +281,14 @@ def test_a_graph_that_asks_for_more_memory_than_ours_is_refused(model, nodes, te
         ([helper.make_node("Not", [], ["b"])], "0 inputs"),
         ([helper.make_node("Not", ["n"], [])], "0 outputs"),
         ([helper.make_node("Add", ["n", "input_ids"], ["b"])], "sizes 2, 5 side by side"),
+        ([helper.make_node("Pad", ["input_ids", "n", "n"], ["b"])], "a Pad of"),
+        ([helper.make_node("GatherElements", ["input_ids", "n"], ["b"])], "GatherElements"),
+        ([helper.make_node("QuantizeLinear", ["input_ids", "n", "n"], ["b"])], "sizes"),
     ],
-    ids=["of values", "of what is not found", "slice", "unknown", "twice", "inputs", "no input", "no output", "misfit"],
+    ids=[
+        *("of values", "of what is not found", "slice", "unknown", "twice", "inputs", "no input", "no output"),
+        *("misfit", "pad", "elements", "quantize"),
+    ],
 )
 def test_a_graph_whose_sizes_cannot_be_told_is_refused(model, nodes, found):
     in_front(model, *nodes, n=[1, 2])

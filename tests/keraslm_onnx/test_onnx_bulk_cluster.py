@@ -9,6 +9,7 @@ import pytest
 from keraslm.errors import KeraslmError, MissingPackageError, ModelFileError, UsageError
 from keraslm_onnx.bulk.driver import score_files
 from keraslm_onnx.report.options import ScoreOptions
+from tests.support import fake_model
 from tests.support.bulk import alone, begun, obedient, outputs
 
 needs_dask = pytest.mark.skipif(
@@ -55,10 +56,9 @@ def test_a_cluster_writes_what_one_process_writes_though_workers_are_killed(
     assert begun(watched) == sorted([*before, "b.txt", "e.txt"])
     assert outputs(tmp_path / "out")["e.txt.tsv"] == alone(bulk_model, texts[4])
 
-    garbage = tmp_path / "model.onnx"
-    garbage.write_bytes(b"\x08\x08\x00\xff" * 30)
-    with pytest.raises(ModelFileError, match="not a model that onnxruntime can open"):
-        score_files(garbage, texts, tmp_path / "more", ScoreOptions(), **arguments)
+    damaged = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(num_layers=2))
+    with pytest.raises(ModelFileError, match="metadata say"):
+        score_files(damaged, texts, tmp_path / "more", ScoreOptions(), **arguments)
 
 
 @needs_dask
