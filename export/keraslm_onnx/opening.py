@@ -119,8 +119,9 @@ def open_session(path: Path, data: bytes, provider: str, threads: int) -> tuple[
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    # Sessions that share cores must not spin on them while they wait.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait for each other by spinning make one token a call 1.2 to 1.6 times as fast. Work that shares its
+    # cores (keraslm_onnx.bulk) has one thread a session, and nothing to wait for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)

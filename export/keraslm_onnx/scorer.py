@@ -28,7 +28,7 @@ from keraslm_onnx.measures import Flags, LineScore, Measures, Wanted, line_score
 from keraslm_onnx.session import ModelSession
 from keraslm_onnx.state import State
 
-_CELLS = 1 << 23  # largest rows x steps x vocabulary of one call: 32 MiB of log-probabilities
+_CELLS = 1 << 22  # largest rows x steps x vocabulary of one call: 16 MiB of log-probabilities
 _STEPS = 1024  # tokens of a row in one call
 _ROWS = 64  # that go through the network side by side
 
