@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import io
 import json
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -22,6 +19,7 @@ from keraslm_onnx.bulk.records import Mark, Record, unwritable
 from keraslm_onnx.bulk.shards import Shard
 from keraslm_onnx.measures import LineScore
 from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.output import score_file
 from keraslm_onnx.report.writer import write_scores
 from keraslm_onnx.scorer import Scorer, load
 from keraslm_onnx.session import ModelSession
@@ -106,7 +104,7 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
     try:
         before = _marked(shard)
         with atomic_path(shard.output) as path:
-            with _output(path, job.gzip) as out:
+            with score_file(path, job.gzip) as out:
                 job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
             if not before.untouched(shard.text):
                 raise TextError(f"{shard.name}: changed while it was scored.")
@@ -138,15 +136,6 @@ def _marked(shard: Shard) -> Mark:
         return Mark.of(shard.text)
     except OSError as error:
         raise TextError(f"{shard.name}: cannot be read ({error.strerror or error}).") from error
-
-
-@contextmanager
-def _output(path: Path, packed: bool) -> Iterator[TextIO]:
-    with path.open("wb") as file:
-        # Without a name and a time, the same scores are the same bytes.
-        binary = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else file
-        with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
-            yield out
 
 
 _opening = threading.Lock()

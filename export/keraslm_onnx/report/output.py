@@ -16,10 +16,9 @@ from keraslm.errors import KeraslmError, UsageError
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextIO]:
-    """A text file to write scores to, UTF-8 with LF; gzip where the name ends with `.gz`. None is standard output.
+    """A text file to write scores to; gzip where the name ends with `.gz`. None is standard output.
 
-    The file replaces an older one when the block ends well; otherwise nothing changes. Equal scores give equal bytes:
-    the gzip header holds no time and no name.
+    The file replaces an older one when the block ends well; otherwise nothing changes.
 
     Raises:
         UsageError: the path is a folder, or lies in none.
@@ -30,12 +29,19 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
         return
     checked_place(path)
     try:
-        with atomic_path(path) as temporary, temporary.open("wb") as raw:
-            binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-            with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as text:
-                yield text
+        with atomic_path(path) as temporary, score_file(temporary, packed=path.suffix == ".gz") as out:
+            yield out
     except OSError as error:
         raise KeraslmError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
+def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
+    """A text file in UTF-8 with LF, gzip if `packed`; equal scores give equal bytes, for no header has a time or name."""
+    with path.open("wb") as raw:
+        binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
+        with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
+            yield out
 
 
 def checked_place(path: Path | None) -> None:
