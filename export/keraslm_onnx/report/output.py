@@ -37,7 +37,7 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
-    """A text file in UTF-8 with LF, gzip if `packed`; equal scores give equal bytes, for no header has a time or name."""
+    """A text file in UTF-8 with LF, gzip if `packed`; equal scores give equal bytes: no header has a time or name."""
     with path.open("wb") as raw:
         binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
         with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
