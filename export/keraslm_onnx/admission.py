@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import ModelFileError
-from keraslm_onnx import contract, shapes, sizes
+from keraslm_onnx import contract, sizes
 from keraslm_onnx.onnx_messages import Attribute, Graph, Model, Node, Tensor
+from keraslm_onnx.values import MAX_RANK
 
 IR_VERSION = 8
 # Domains and the versions of them; nothing is used of ai.onnx.ml, but tf2onnx names it.
@@ -163,8 +164,8 @@ def values_of(tensor: Tensor, what: str, refuse: _Refusal) -> NDArray[Any]:
     if tensor.data_type not in TYPES:
         refuse(f"{what} is of data type {tensor.data_type}")
     kind = np.dtype(TYPES[tensor.data_type]).newbyteorder("<")
-    if any(dim < 0 for dim in tensor.dims) or len(tensor.dims) > shapes.MAX_RANK:
-        refuse(f"{what} has shape {tensor.dims[: shapes.MAX_RANK]}")
+    if any(dim < 0 for dim in tensor.dims) or len(tensor.dims) > MAX_RANK:
+        refuse(f"{what} has shape {tensor.dims[:MAX_RANK]}")
     count = math.prod(tensor.dims)
     payloads = [bool(len(x)) for x in (tensor.raw_data, tensor.float_data, tensor.int32_data, tensor.int64_data)]
     if sum(payloads) > 1 or not count:

@@ -8,89 +8,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm_onnx.onnx_messages import Node
+from keraslm_onnx.values import (
+    ABSENT,
+    MAX_KNOWN,
+    MAX_RANK,
+    MisfitError,
+    Value,
+    attribute,
+    axis_of,
+    broadcast,
+    numbers,
+    of,
+)
 
-MAX_RANK = 6
-_MAX_KNOWN = 64  # values of a tensor that is followed
 _CASTS = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 9: np.bool_}  # by TensorProto.DataType
 
-
-class MisfitError(Exception):
-    """Shapes that do not go together, or a shape that cannot be told before the graph is run."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What is known of a value before the graph is run.
-
-    Attributes:
-        shape: sizes of its axes.
-        known: its elements, where they are few and follow from shapes and constants.
-        loose: a size, or an element, hangs on how many tokens `NonZero` finds: it is the largest that it can be.
-    """
-
-    shape: tuple[int, ...]
-    known: NDArray[Any] | None = None
-    loose: bool = False
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.shape)
-
-
 Rule = Callable[[Node, list[Value]], list[Value]]
-
-
-def of(known: NDArray[Any], loose: bool = False) -> Value:
-    """A value with its elements, if they are few enough to be followed."""
-    return Value(known.shape, known if known.size <= _MAX_KNOWN else None, loose)
-
-
-def _attribute(node: Node, name: str, default: Any = None) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return {2: attribute.i, 4: attribute.t, 7: attribute.ints}[attribute.type]
-    return default
-
-
-def _numbers(value: Value, what: str, loose: bool = False) -> list[int]:
-    """Elements of a vector or scalar that a shape hangs on."""
-    if value.known is None or (value.loose and not loose) or value.known.dtype.kind not in "iu":
-        raise MisfitError(f"{what} cannot be told from the shapes of the inputs")
-    return [int(x) for x in value.known.reshape(-1)]
-
-
-def _axis(axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        raise MisfitError(f"axis {axis} of {rank}")
-    return axis % rank
-
-
-def _broadcast(values: list[Value]) -> tuple[int, ...]:
-    rank = max(len(value.shape) for value in values)
-    shape = []
-    for sizes in zip(*((1,) * (rank - len(value.shape)) + value.shape for value in values), strict=True):
-        size = next((size for size in sizes if size != 1), 1)
-        if any(other not in (1, size) for other in sizes):
-            raise MisfitError(f"sizes {', '.join(map(str, sizes))} side by side")
-        shape.append(size)
-    return tuple(shape)
 
 
 def _each(compute: Callable[..., NDArray[Any]] | None = None) -> Rule:
     """Element by element, the smaller ones repeated."""
 
     def rule(node: Node, inputs: list[Value]) -> list[Value]:
-        shape, loose = _broadcast(inputs), any(value.loose for value in inputs)
+        shape, loose = broadcast(inputs), any(value.loose for value in inputs)
         known = [value.known for value in inputs if value.known is not None]
         # How an operation on an upper bound would bound its result is left open.
-        if compute is None or loose or len(known) < len(inputs) or math.prod(shape) > _MAX_KNOWN:
+        if compute is None or loose or len(known) < len(inputs) or math.prod(shape) > MAX_KNOWN:
             return [Value(shape, None, loose)]
         return [of(np.asarray(compute(*known)))]
 
@@ -103,7 +52,7 @@ def _cast(node: Node, inputs: list[Value]) -> list[Value]:
     # A number that does not fit becomes another one on each machine.
     if known is None or not np.all(np.abs(known.astype(np.float64)) < 2**31):
         return [Value(value.shape, None, value.loose)]
-    return [of(known.astype(_CASTS[_attribute(node, "to", 1)]), value.loose)]
+    return [of(known.astype(_CASTS[attribute(node, "to", 1)]), value.loose)]
 
 
 def _shape(node: Node, inputs: list[Value]) -> list[Value]:
@@ -112,7 +61,7 @@ def _shape(node: Node, inputs: list[Value]) -> list[Value]:
 
 def _gather(node: Node, inputs: list[Value]) -> list[Value]:
     data, places = inputs
-    axis = _axis(_attribute(node, "axis", 0), len(data.shape))
+    axis = axis_of(attribute(node, "axis", 0), len(data.shape))
     shape = data.shape[:axis] + places.shape + data.shape[axis + 1 :]
     return [Value(shape, None, data.loose or places.loose)]
 
@@ -126,7 +75,7 @@ def _gather_nd(node: Node, inputs: list[Value]) -> list[Value]:
 
 def _gather_elements(node: Node, inputs: list[Value]) -> list[Value]:
     data, places = inputs
-    axis = _axis(_attribute(node, "axis", 0), len(data.shape))
+    axis = axis_of(attribute(node, "axis", 0), len(data.shape))
     pairs = [*zip(data.shape, places.shape, strict=True)]
     if any(few > size for number, (size, few) in enumerate(pairs) if number != axis):
         raise MisfitError(f"places of shape {places.shape} in {data.shape}")
@@ -142,15 +91,15 @@ def _scatter_nd(node: Node, inputs: list[Value]) -> list[Value]:
 
 def _slice(node: Node, inputs: list[Value]) -> list[Value]:
     data = inputs[0]
-    starts, ends = (_numbers(value, "where a Slice begins or ends") for value in inputs[1:3])
+    starts, ends = (numbers(value, "where a Slice begins or ends") for value in inputs[1:3])
     rank = len(data.shape)
-    axes = _numbers(inputs[3], "the axes of a Slice") if len(inputs) > 3 else list(range(len(starts)))
-    steps = _numbers(inputs[4], "the steps of a Slice") if len(inputs) > 4 else [1] * len(starts)
+    axes = numbers(inputs[3], "the axes of a Slice") if len(inputs) > 3 else list(range(len(starts)))
+    steps = numbers(inputs[4], "the steps of a Slice") if len(inputs) > 4 else [1] * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps) or any(step != 1 for step in steps):
         raise MisfitError("a Slice in steps, or of some ends without a start")
     parts = [slice(None)] * rank
     for start, end, axis in zip(starts, ends, axes, strict=True):
-        parts[_axis(axis, rank)] = slice(start, end)
+        parts[axis_of(axis, rank)] = slice(start, end)
     if data.known is not None:
         return [of(data.known[tuple(parts)], data.loose)]
     # Of a loose size the whole is an upper bound.
@@ -161,7 +110,7 @@ def _slice(node: Node, inputs: list[Value]) -> list[Value]:
 
 
 def _concat(node: Node, inputs: list[Value]) -> list[Value]:
-    axis = _axis(_attribute(node, "axis", 0), len(inputs[0].shape))
+    axis = axis_of(attribute(node, "axis", 0), len(inputs[0].shape))
     rests = {value.shape[:axis] + value.shape[axis + 1 :] for value in inputs if len(value.shape) > axis}
     if len(rests) != 1 or any(len(value.shape) != len(inputs[0].shape) for value in inputs):
         raise MisfitError(f"shapes {', '.join(str(value.shape) for value in inputs[:4])} one behind the other")
@@ -175,16 +124,16 @@ def _concat(node: Node, inputs: list[Value]) -> list[Value]:
 
 def _transpose(node: Node, inputs: list[Value]) -> list[Value]:
     shape = inputs[0].shape
-    order = _attribute(node, "perm", list(range(len(shape)))[::-1])
+    order = attribute(node, "perm", list(range(len(shape)))[::-1])
     if sorted(order) != list(range(len(shape))):
         raise MisfitError(f"axes {order[:MAX_RANK]} of shape {shape}")
     return [Value(tuple(shape[axis] for axis in order), None, inputs[0].loose)]
 
 
 def _unsqueeze(node: Node, inputs: list[Value]) -> list[Value]:
-    value, axes = inputs[0], _numbers(inputs[1], "the axes of an Unsqueeze")
+    value, axes = inputs[0], numbers(inputs[1], "the axes of an Unsqueeze")
     rank = len(value.shape) + len(axes)
-    places = {_axis(axis, rank) for axis in axes}
+    places = {axis_of(axis, rank) for axis in axes}
     if len(places) < len(axes):
         raise MisfitError("an axis twice")
     sizes = iter(value.shape)
@@ -195,7 +144,7 @@ def _squeeze(node: Node, inputs: list[Value]) -> list[Value]:
     value = inputs[0]
     if len(inputs) < 2:
         raise MisfitError("a Squeeze of axes that are not named")
-    places = {_axis(axis, len(value.shape)) for axis in _numbers(inputs[1], "the axes of a Squeeze")}
+    places = {axis_of(axis, len(value.shape)) for axis in numbers(inputs[1], "the axes of a Squeeze")}
     if any(value.shape[axis] != 1 for axis in places):
         raise MisfitError(f"an axis of shape {value.shape} that is not of size 1 cannot be left out")
     return [_reshaped(value, tuple(size for axis, size in enumerate(value.shape) if axis not in places))]
@@ -206,21 +155,21 @@ def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
 
 
 def _range(node: Node, inputs: list[Value]) -> list[Value]:
-    start, delta = (_numbers(value, "where a Range begins or its step") for value in (inputs[0], inputs[2]))
-    limit = _numbers(inputs[1], "where a Range ends", loose=True)
+    start, delta = (numbers(value, "where a Range begins or its step") for value in (inputs[0], inputs[2]))
+    limit = numbers(inputs[1], "where a Range ends", loose=True)
     if any(len(value.shape) for value in inputs) or delta != [1]:
         raise MisfitError("a Range in other steps than 1")
     return [Value((max(0, limit[0] - start[0]),), None, inputs[1].loose)]
 
 
 def _constant_of_shape(node: Node, inputs: list[Value]) -> list[Value]:
-    return [Value(tuple(_numbers(inputs[0], "a shape", loose=True)), None, inputs[0].loose)]
+    return [Value(tuple(numbers(inputs[0], "a shape", loose=True)), None, inputs[0].loose)]
 
 
 def _expand(node: Node, inputs: list[Value]) -> list[Value]:
-    shape = tuple(_numbers(inputs[1], "a shape", loose=True))
+    shape = tuple(numbers(inputs[1], "a shape", loose=True))
     loose = inputs[0].loose or inputs[1].loose
-    return [Value(_broadcast([inputs[0], Value(shape)]), None, loose)]
+    return [Value(broadcast([inputs[0], Value(shape)]), None, loose)]
 
 
 def _non_zero(node: Node, inputs: list[Value]) -> list[Value]:
@@ -245,7 +194,7 @@ def _integer_product(node: Node, inputs: list[Value]) -> list[Value]:
 
 def _pad(node: Node, inputs: list[Value]) -> list[Value]:
     data, pads, value = inputs
-    rank, sizes = len(data.shape), _numbers(pads, "the width of a Pad")
+    rank, sizes = len(data.shape), numbers(pads, "the width of a Pad")
     if len(sizes) != 2 * rank or min(sizes, default=0) < 0 or value.shape:
         raise MisfitError(f"a Pad of {sizes[: 2 * MAX_RANK]} for shape {data.shape}")
     padded = (size + before + after for size, before, after in zip(data.shape, sizes, sizes[rank:], strict=False))
@@ -254,7 +203,7 @@ def _pad(node: Node, inputs: list[Value]) -> list[Value]:
 
 def _lstm(node: Node, inputs: list[Value]) -> list[Value]:
     """Y `(T, 1, N, H)`, the last h and the last c `(1, N, H)`."""
-    units = _attribute(node, "hidden_size", 0)
+    units = attribute(node, "hidden_size", 0)
     if len(inputs) < 7 or len(inputs[0].shape) != 3:
         raise MisfitError("an LSTM without a state, or of another input than (steps, rows, size)")
     x, w, r, b, lengths, h, c = inputs[:7]
@@ -271,8 +220,6 @@ def _lstm(node: Node, inputs: list[Value]) -> list[Value]:
         raise MisfitError("an LSTM whose number of rows is not that of the inputs")
     return [Value((steps, 1, rows, units)), Value((1, rows, units)), Value((1, rows, units))]
 
-
-ABSENT = Value((), np.zeros((), np.bool_))  # an input that is left out
 
 RULES: dict[str, Rule] = {
     "Add": _each(np.add),

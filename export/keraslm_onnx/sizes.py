@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keraslm_onnx import contract, shapes
 from keraslm_onnx.onnx_messages import Graph, Node
-from keraslm_onnx.shapes import MisfitError, Value
+from keraslm_onnx.values import ABSENT, MisfitError, Value, of
 
 PROBES = ((1, 1, 0), (1, 1, 1), (2, 5, 3), (64, 1024, 0), (64, 1024, 1024))  # N, T, K; the last two: our largest calls
 
@@ -37,7 +37,7 @@ def check(graph: Graph, tensors: Mapping[str, NDArray[Any]], refuse: Refuse) -> 
     """
     weights = sum(tensor.size for tensor in tensors.values())
     longest = max((size for tensor in tensors.values() for size in tensor.shape), default=1)
-    constants = {name: shapes.of(tensor) for name, tensor in tensors.items()}
+    constants = {name: of(tensor) for name, tensor in tensors.items()}
     declared = {value.name: value.dims or [] for value in (*graph.input, *graph.output)}
     for rows, steps, known in PROBES:
         axes = {contract.BATCH: rows, contract.TIME: steps, contract.KNOWN: known, contract.UNKNOWN: steps - known}
@@ -66,7 +66,7 @@ def _walk(nodes: list[Node], values: dict[str, Value], limit: int, refuse: Refus
             if name and name not in values:
                 refuse(f"{node.op_type} reads {name[:80]!r}, which nothing before it gives")
         try:
-            found = shapes.results(node, [values[name] if name else shapes.ABSENT for name in node.input])
+            found = shapes.results(node, [values[name] if name else ABSENT for name in node.input])
         except MisfitError as misfit:
             refuse(f"{node.op_type} {node.name[:80]!r}: {str(misfit)[:200]}")
         if not 1 <= len(node.output) <= len(found):

@@ -28,6 +28,7 @@ LEVELS = [
     {"keraslm_onnx.device"},
     {"keraslm_onnx.wire", "keraslm_onnx.seal"},
     {"keraslm_onnx.onnx_messages"},
+    {"keraslm_onnx.values"},
     {"keraslm_onnx.shapes"},
     {"keraslm_onnx.sizes"},
     {"keraslm_onnx.admission"},
