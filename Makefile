@@ -2,6 +2,7 @@
 # make test    the whole test suite, once a backend
 # make check   format, lint, types
 # make bench   training speed against PyTorch and stock Keras
+# make torture damaged model files, thousands of them, some ten minutes
 # make docs    docs/cli.md from the live help
 # make dist    wheel and sdist in dist/
 
@@ -10,7 +11,7 @@ BACKENDS ?= jax tensorflow torch
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench docs dist clean
+.PHONY: demo test check format bench torture docs dist clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that Python carries"
@@ -40,6 +41,9 @@ format: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/train_speed.py
+
+torture: .venv/dev
+	@for seed in 0 1 2 3 4; do $(BIN)/python tests/torture/model_files.py --count 2000 --seed $$seed || exit 1; done
 
 docs: .venv/dev
 	$(BIN)/python docs/write_cli.py
