@@ -129,6 +129,7 @@ def driver(model, files, output, folder: Path, **arguments) -> subprocess.Popen[
 
 def main() -> None:
     values = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the job of a shell in the background ignores
     try:
         score_files(options=ScoreOptions(), write=obedient, say=lambda _: None, **values).check()
     except KeraslmError as error:
