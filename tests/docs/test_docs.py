@@ -42,14 +42,7 @@ def test_every_file_that_the_readme_names_is_there():
 def test_the_example_client_gives_the_scores_of_keraslm(tmp_path, lowercase, split_punctuation):
     words = ["the The cat , sat"]
     tokenizer = train_words(words, lowercase=lowercase, split_punctuation=split_punctuation)
-    info = fake_model.model_info(
-        tokenizer=tokenizer.to_json(),
-        tokenizer_sha256=tokenizer.digest,
-        vocab_size=tokenizer.vocab_size,
-        unk_id=tokenizer.unk_id,
-        bos_id=tokenizer.eos_id,
-        eos_id=tokenizer.eos_id,
-    )
+    info = fake_model.info_of(tokenizer)
     size = tokenizer.vocab_size
     table = np.log(np.random.default_rng(1).dirichlet(np.ones(size), size))
     model = fake_model.write(tmp_path / "model.onnx", table, info)

@@ -36,14 +36,7 @@ def model(request, tmp_path_factory):
     tokenizer = train_tokenizer(TEXT, KINDS[request.param])
     size = tokenizer.vocab_size
     table = np.log(np.random.default_rng(3).dirichlet(np.ones(size), size))
-    info = fake_model.model_info(
-        tokenizer=tokenizer.to_json(),
-        tokenizer_sha256=tokenizer.digest,
-        vocab_size=size,
-        unk_id=tokenizer.unk_id,
-        bos_id=tokenizer.eos_id,
-        eos_id=tokenizer.eos_id,
-    )
+    info = fake_model.info_of(tokenizer)
     path = fake_model.write(tmp_path_factory.mktemp(request.param) / "model.onnx", table, info)
     return request.param, load(path), table
 
@@ -117,14 +110,7 @@ def test_corrected_probabilities_of_the_next_word_add_up_to_one(tmp_path):
     tokenizer = train_tokenizer(["ab ba a b"], DataConfig(tokenizer="char"))
     size = tokenizer.vocab_size
     table = np.log(np.tile(np.random.default_rng(5).dirichlet(np.ones(size)), (size, 1)))
-    info = fake_model.model_info(
-        tokenizer=tokenizer.to_json(),
-        tokenizer_sha256=tokenizer.digest,
-        vocab_size=size,
-        unk_id=tokenizer.unk_id,
-        bos_id=tokenizer.eos_id,
-        eos_id=tokenizer.eos_id,
-    )
+    info = fake_model.info_of(tokenizer)
     scorer = load(fake_model.write(tmp_path / "model.onnx", table, info))
     p = {name: math.exp(table[0, tokenizer.encode_lines([name])[0][0]]) for name in ("a", "b", " ")}
     eos, unk = math.exp(table[0, tokenizer.eos_id]), math.exp(table[0, tokenizer.unk_id])

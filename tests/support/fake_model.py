@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from keraslm.config import Config
+from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 from keraslm_onnx.seal import sealed
@@ -48,6 +49,18 @@ def model_info(**changes) -> ModelInfo:
         "config": json.dumps(Config().replace(num_layers=1, units=1).to_dict()),
     }
     return ModelInfo(**(fitting | changes))
+
+
+def info_of(tokenizer: Tokenizer) -> ModelInfo:
+    """Metadata that fit a graph with another tokenizer."""
+    return model_info(
+        tokenizer=tokenizer.to_json(),
+        tokenizer_sha256=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        unk_id=tokenizer.unk_id,
+        bos_id=tokenizer.eos_id,
+        eos_id=tokenizer.eos_id,
+    )
 
 
 def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.ModelProto:
