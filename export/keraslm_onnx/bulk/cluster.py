@@ -53,11 +53,14 @@ def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
         futures = {client.submit(score_remotely, job, shard, pure=False): shard for shard in shards}
         lost = []
         for future in as_completed(futures, loop=client.loop):
+            # Forgotten once it is read: Dask would compute again what a worker that is lost later has finished.
+            shard = futures.pop(future)
             outcome = _outcome(future, scheduler)
+            del future
             if outcome:
                 yield outcome
             else:
-                lost.append(futures[future])
+                lost.append(shard)
         # Dask blames what only waited on the lost workers too. Alone, each shard answers for itself.
         for shard in lost:
             yield _outcome(client.submit(score_remotely, job, shard, pure=False), scheduler) or _failure(shard)
