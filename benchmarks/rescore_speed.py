@@ -31,10 +31,10 @@ WAYS = ("alone", "shared")
 def make_model(folder: Path, softmax: str) -> Path:
     """A model file of random weights whose words are `w0`, `w1`, ..."""
     import keraslm_onnx
-    from keraslm.checkpoint import weight_shapes, write_weights
     from keraslm.config import Config, DataConfig
     from keraslm.run import Run
     from keraslm.text.vocabulary import train_tokenizer
+    from keraslm.weights import weight_shapes, write_weights
 
     changes = {"cutoffs": "2000,6000"} if softmax == "adaptive" else {}
     config = Config().replace(num_layers=2, units=UNITS, embedding_dim=UNITS, softmax=softmax, **changes)

@@ -23,10 +23,10 @@ from corpus import resident
 
 def make_model(folder: Path) -> Path:
     import keraslm_onnx
-    from keraslm.checkpoint import weight_shapes, write_weights
     from keraslm.config import Config
     from keraslm.run import Run
     from keraslm.text.vocabulary import train_tokenizer
+    from keraslm.weights import weight_shapes, write_weights
 
     config = Config().replace(units=8, num_layers=1)
     tokenizer = train_tokenizer([" ".join(words()[:1000])], config.data)

@@ -36,11 +36,11 @@ VOCAB_SIZE, STREAMED = 10_000, 600
 def make_models(text: Path, units: int, folder: Path) -> None:
     """A run of random weights on the text's words, and its model files."""
     import keraslm_onnx
-    from keraslm.checkpoint import weight_shapes, write_weights
     from keraslm.config import Config
     from keraslm.run import Run
     from keraslm.text.files import TextFile
     from keraslm.text.vocabulary import train_tokenizer
+    from keraslm.weights import weight_shapes, write_weights
 
     config = Config().replace(units=units, vocab_size=VOCAB_SIZE)
     words = [f"word{number}" for number in range(VOCAB_SIZE)]  # fill the vocabulary up; they are in no text

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.checkpoint import weight_shapes, write_weights
 from keraslm.config import TrainConfig
 from keraslm.errors import NonFiniteLossError
 from keraslm.model import reset_states, stateful_layers
@@ -20,6 +19,7 @@ from keraslm.progress import TOKENS_PER_SECOND, Throughput
 from keraslm.run import Run
 from keraslm.text.counts import TextCounts
 from keraslm.text.stream import Windows
+from keraslm.weights import weight_shapes, write_weights
 
 Logs = dict[str, Any] | None
 

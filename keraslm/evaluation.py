@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keraslm.checkpoint import read_weights
 from keraslm.model import build_model, nats_model, reset_states
 from keraslm.perplexity import TextCost
 from keraslm.run import Run
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
 from keraslm.text.stream import EveryToken, Windows
+from keraslm.weights import read_weights
 
 NUM_STEPS = 256  # tokens of a call when the text is one row; any value gives the same result
 

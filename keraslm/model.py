@@ -106,7 +106,7 @@ def build_model(
 def _projection(
     config: ModelConfig, vocab_size: int, uniform: Callable[[str], SeededUniform], seed: int
 ) -> keras.layers.Layer:
-    """The layer `logits`: its weights are those of `keraslm.checkpoint.weight_shapes`."""
+    """The layer `logits`: its weights are those of `keraslm.weights.weight_shapes`."""
     if config.softmax == "adaptive":
         shapes = adaptive_shapes(config.units, config.cluster_ends, vocab_size)
         initializers = {name: uniform(f"logits/{name}") for name, shape in shapes.items() if len(shape) > 1}

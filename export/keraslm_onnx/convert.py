@@ -20,9 +20,9 @@ from typing import Any
 from keraslm import __version__
 from keraslm.atomic import atomic_path
 from keraslm.backend import require
-from keraslm.checkpoint import read_weights
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.run import LATEST, Run
+from keraslm.weights import read_weights
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 from keraslm_onnx.opening import check_model

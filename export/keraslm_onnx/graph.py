@@ -12,9 +12,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keraslm.checkpoint import Weights
 from keraslm.config import ModelConfig
 from keraslm.layers.adaptive import AdaptiveSoftmax
+from keraslm.weights import Weights
 from keraslm_onnx import contract
 
 
@@ -24,7 +24,7 @@ def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras
     Args:
         config: sizes of the trained network; dropout does not matter here.
         vocab_size: V.
-        weights: every trained weight by name, as `keraslm.checkpoint.read_weights` gives them.
+        weights: every trained weight by name, as `keraslm.weights.read_weights` gives them.
 
     Returns:
         a `keras.Model` with the inputs and outputs of `contract`, in that order.

@@ -73,7 +73,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
 
 def _sizes(model: Any, vocab_size: int) -> dict[str, Any]:
-    from keraslm.checkpoint import weight_shapes
+    from keraslm.weights import weight_shapes
 
     shapes = weight_shapes(model, vocab_size)
     return {

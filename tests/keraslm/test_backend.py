@@ -93,7 +93,7 @@ def test_importing_keraslm_loads_no_framework():
 def test_the_names_that_need_no_keras_load_none():
     names = "Config, KeraslmError, PRESETS, Run, evaluate, load_model, load_run, preset, train"
     assert modules_after(f"from keraslm import {names}") == []
-    assert modules_after("import keraslm.checkpoint, keraslm.text.corpus, keraslm.text.stream, keraslm.cli") == []
+    assert modules_after("import keraslm.weights, keraslm.text.corpus, keraslm.text.stream, keraslm.cli") == []
 
 
 TRAIN = """

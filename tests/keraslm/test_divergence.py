@@ -7,13 +7,13 @@ import keras
 import pytest
 
 from keraslm import callbacks
-from keraslm.checkpoint import read_weights
 from keraslm.dataset import WindowDataset
 from keraslm.errors import NonFiniteLossError
 from keraslm.run import Run
 from keraslm.text.files import TextFile
 from keraslm.text.stream import Windows
 from keraslm.training import compiled_model, run_callbacks, train_run
+from keraslm.weights import read_weights
 
 
 @pytest.fixture(autouse=True)

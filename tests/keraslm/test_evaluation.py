@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from keraslm import evaluation
-from keraslm.checkpoint import read_weights
 from keraslm.errors import RunError, TextError
 from keraslm.evaluation import evaluate_run, load_model
 from keraslm.run import Run
 from keraslm.text.files import TextFile
+from keraslm.weights import read_weights
 from tests.reference.language_model import language_model, token_nats
 
 

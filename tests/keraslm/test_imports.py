@@ -56,7 +56,7 @@ LEVELS = [
     {"keraslm_onnx.word_errors"},
     # The run folder: no Keras.
     {"keraslm.run"},
-    {"keraslm.checkpoint", "keraslm.plots"},
+    {"keraslm.weights", "keraslm.plots"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
     {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from keraslm.checkpoint import read_weights, weight_shapes
 from keraslm.errors import RunError, TextError
 from keraslm.model import reset_states, stateful_layers
 from keraslm.run import Run
 from keraslm.training import compiled_model, train_run
+from keraslm.weights import read_weights, weight_shapes
 
 
 @pytest.fixture(autouse=True)

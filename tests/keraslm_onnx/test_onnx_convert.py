@@ -15,8 +15,8 @@ from onnx import TensorProto
 
 import keraslm
 import keraslm_onnx
-from keraslm.checkpoint import read_weights, write_weights
 from keraslm.errors import ExportError, MissingPackageError, RunError, UsageError
+from keraslm.weights import read_weights, write_weights
 from keraslm_onnx import contract, convert
 from tests.support.made_run import make_run
 from tests.support.tiny import FIELDS

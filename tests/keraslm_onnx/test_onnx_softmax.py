@@ -123,7 +123,7 @@ def test_targets_are_checked(exported):
 
 
 def test_show_lists_the_weights(exported):
-    from keraslm.checkpoint import read_weights, weight_shapes
+    from keraslm.weights import read_weights, weight_shapes
 
     run = exported[0]
     shapes = weight_shapes(run.config.model, run.tokenizer.vocab_size)

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import keraslm
-from keraslm.checkpoint import read_weights, write_weights
 from keraslm.errors import ExportError
+from keraslm.weights import read_weights, write_weights
 from keraslm_onnx import contract
 from keraslm_onnx.verify import check_structure, compare
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keraslm.checkpoint import weight_shapes, write_weights
 from keraslm.config import Config
 from keraslm.run import Run
+from keraslm.weights import weight_shapes, write_weights
 from tests.support.words import train_words
 
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from keraslm.checkpoint import read_weights, weight_shapes, write_weights
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
 from keraslm.model import build_model
+from keraslm.weights import read_weights, weight_shapes, write_weights
 
 CONFIG = ModelConfig(num_layers=2, units=4, embedding_dim=3)
 V = 7
