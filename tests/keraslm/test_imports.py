@@ -12,7 +12,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 LEVELS = [
     # Plain Python.
     {"keraslm.errors", "keraslm.perplexity", "keraslm.atomic"},
-    {"keraslm.clusters"},
+    {"keraslm.clusters", "keraslm.lock"},
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend"},
     # Text: NumPy and tokenizers.
