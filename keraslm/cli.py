@@ -1,6 +1,7 @@
 """The command table, and the one place where an exception becomes a sentence and an exit code.
 
-Exit codes: 0 done, 1 failed at run time, 2 wrong use or bad input, 130 interrupted.
+Exit codes: 0 done, 1 failed at run time, 2 wrong use or bad input, 130 interrupted (SIGINT), 143 terminated
+(SIGTERM).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from keraslm.commands.show import show
 from keraslm.commands.tokenize import tokenize
 from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
+from keraslm.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
 from keraslm.text.files import STDIN
 
 DEBUG = "--debug"
@@ -49,16 +51,19 @@ def run(arguments: list[str]) -> int:
     debug = DEBUG in arguments
     try:
         arguments = _bound([a for a in arguments if a != DEBUG])
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        with ended_by_sigterm():
+            app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
     except SystemExit as stop:
+        if stop.code == TERMINATED:
+            print("keraslm: terminated", file=sys.stderr)
         return int(stop.code or 0)
     except BrokenPipeError:
         _abandon_output()
         return 0
     except KeyboardInterrupt:
         print("keraslm: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if debug:
             raise

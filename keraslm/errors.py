@@ -3,6 +3,7 @@
     KeraslmError                 1   something failed at run time
     ├── NonFiniteLossError       1   training diverged
     ├── ExportError              1   a conversion failed its own verification
+    ├── Interrupted              130, 143   a signal asked the training to stop: SIGINT, SIGTERM
     ├── UsageError               2   the program was used wrongly
     │   ├── ConfigError          2   a configuration value out of range, or a contradiction
     │   └── MissingPackageError  2   an optional package that this job needs is not installed
@@ -14,6 +15,8 @@
 
 A message is one or more sentences that say what was found, where, what was expected and what to do.
 """
+
+import signal
 
 
 class KeraslmError(Exception):
@@ -28,6 +31,19 @@ class NonFiniteLossError(KeraslmError):
 
 class ExportError(KeraslmError):
     """A converted model did not pass its verification, or the conversion itself failed."""
+
+
+class Interrupted(KeraslmError):  # noqa: N818, nothing went wrong
+    """A signal asked for an end, and what was to be saved is saved.
+
+    Args:
+        message: what was saved, and how to go on.
+        number: of the signal; the exit code is 128 more.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT):
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 class UsageError(KeraslmError):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keraslm.errors import InputError, KeraslmError, UsageError
+from keraslm.signals import ended_by_sigterm
 from keraslm.text.meter import meter
 from keraslm_onnx.bulk.cluster import score_on_cluster
 from keraslm_onnx.bulk.job import Job, Outcome, Outcomes, Writer
@@ -136,7 +134,7 @@ def score_files(
     _, digest = read_model(path)
     job = Job(path, digest, options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending)
-    with _ended_by_sigterm(), claimed(folder):
+    with ended_by_sigterm(), claimed(folder):
         try:
             remove_abandoned(shards)
         except OSError as error:
@@ -166,20 +164,3 @@ def _told(outcomes: Outcomes, shards: Sequence[Shard], say: Say) -> list[Outcome
                 say(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
             found.append(outcome)
     return found
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM is an exception, so that whoever holds something lets go of it; exit code 143."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
