@@ -5,12 +5,13 @@ Nothing here imports Keras at the top: a call first fixes the backend, then impo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keraslm.backend import require, select_backend
-from keraslm.config import DOCUMENTS
+from keraslm.config import DOCUMENTS, RESUME, Config
 from keraslm.errors import UsageError
 from keraslm.presets import preset as preset_config
 from keraslm.run import LATEST, Run, check_free
@@ -24,21 +25,26 @@ if TYPE_CHECKING:
 
 def train(
     *,
-    preset: str = "tiny",
+    preset: str | None = None,
     backend: str | None = None,
     run: str | Path | None = None,
+    resume: str = "auto",
     overwrite: bool = False,
     tensorboard: bool = False,
     verbose: int | str = "auto",
     say: Callable[[str], None] = print,
     **fields: Any,
 ) -> Run:
-    """Train a language model.
+    """Train a language model, or go on with one that was stopped.
 
     Args:
-        preset: `"tiny"`, `"small"`, `"medium"`, `"large"`, `"char"` or `"byte"`.
-        backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND` or the first one installed.
-        run: folder to make; None makes `runs/<date>-<time>`.
+        preset: `"tiny"`, `"small"`, `"medium"`, `"large"`, `"char"` or `"byte"`; None takes `"tiny"`, or what the run
+            was begun with.
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes the run's, `KERAS_BACKEND`, or the first one
+            installed.
+        run: the run folder; None makes `runs/<date>-<time>`.
+        resume: where the folder holds a run: `"auto"` goes on with it from its last checkpoint, `"never"` refuses;
+            `"must"` refuses where there is none.
         overwrite: replace a run that is already there.
         tensorboard: write TensorBoard events too (needs tensorboardX).
         verbose: Keras' progress: 0 nothing, 1 a bar, 2 a line an epoch, "auto".
@@ -52,15 +58,34 @@ def train(
         >>> run = keraslm.train(train="train.txt", valid="valid.txt", preset="small", backend="jax")
     """
     fields = {name: _plain(value) for name, value in fields.items()}
-    config = preset_config(preset, **fields)
-    if run is not None:
-        check_free(Path(run), overwrite)
+    if resume not in RESUME:
+        raise UsageError(f"resume is {resume!r}, but must be one of {', '.join(RESUME)}.")
+    if resume == "must" and (overwrite or run is None):
+        why = "--overwrite would replace the run" if overwrite else "a run must be named: --run"
+        raise UsageError(f"--resume must goes on with a run; {why}.")
+    goes_on = run is not None and resume != "never" and not overwrite and (Path(run) / "config.json").exists()
+    if run is not None and goes_on:
+        config, backend = _of_the_run(load_run(run), preset, backend, fields)
+    else:
+        config = preset_config(preset or "tiny", **fields)
+        if run is not None:
+            check_free(Path(run), overwrite)
     select_backend(backend)
     if tensorboard:
         require("tensorboardX", extra="tensorboard", purpose="--tensorboard")
     from keraslm.training import train_run
 
-    return train_run(config, run, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, say=say)
+    return train_run(config, run, resume=resume, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, say=say)
+
+
+def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[str, Any]) -> tuple[Config, str | None]:
+    """What a training that goes on is asked for: the run's configuration and backend, and over them what was given."""
+    if preset:
+        config = preset_config(preset, **fields)
+    else:
+        texts = {"train": (), "valid": (), "data": ""} if fields.keys() & {"train", "valid", "data"} else {}
+        config = run.config.replace(**{**texts, **fields})
+    return config, backend or os.environ.get("KERAS_BACKEND") or run.backend
 
 
 def load_run(path: str | Path = LATEST) -> Run:

@@ -33,25 +33,35 @@ class ResetStates(keras.callbacks.Callback):
     """Start each epoch and each evaluation from a zero state; give training its state back after a validation.
 
     The one place where state is reset during `fit()` and `evaluate()`. Keras itself never resets recurrent state in
-    `fit()`, and validation runs on the same variables as training.
+    `fit()`, and validation runs on the same variables as training: states and the sums of metrics.
+
+    Args:
+        resumed: the first epoch goes on in its middle, from the state that the model has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resumed: bool = False) -> None:
         super().__init__()
-        self._kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._resumed = resumed
+        self._kept: list[tuple[keras.Variable, NDArray[Any]]] = []
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        reset_states(self.model)
+        if not self._resumed:
+            reset_states(self.model)
+        self._resumed = False
 
     def on_test_begin(self, logs: Logs = None) -> None:
-        convert = keras.ops.convert_to_numpy
-        self._kept = [(np.array(convert(s.h)), np.array(convert(s.c))) for s in stateful_layers(self.model)]
+        states = [variable for layer in stateful_layers(self.model) for variable in (layer.h, layer.c)]
+        used = [*states, *self.model.metrics_variables]
+        self._kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in used]
         reset_states(self.model)
 
     def on_test_end(self, logs: Logs = None) -> None:
-        for layer, (h, c) in zip(stateful_layers(self.model), self._kept, strict=True):
-            layer.h.assign(h)
-            layer.c.assign(c)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Put back what the training had when the evaluation began."""
+        for variable, value in self._kept:
+            variable.assign(value)
 
 
 class OrderDocuments(keras.callbacks.Callback):
@@ -99,7 +109,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
 
 class SaveWeights(keras.callbacks.Callback):
-    """Write `weights.safetensors` of a run at each epoch's end.
+    """Write `weights.safetensors` of a run at each epoch's end, and `best.safetensors` where it validates best so far.
 
     Args:
         run: the run folder.
@@ -116,7 +126,15 @@ class SaveWeights(keras.callbacks.Callback):
         bad = [name for name in names if not np.isfinite(values[name]).all()]
         if bad:
             raise NonFiniteLossError(f"The weights {bad[0]} are not finite at the end of epoch {epoch + 1}. {_ADVICE}")
-        write_weights(self.run.weights_path, {name: values[name] for name in names})
+        weights = {name: values[name] for name in names}
+        write_weights(self.run.weights_path, weights)
+        if self._is_best((logs or {}).get("val_perplexity")):
+            write_weights(self.run.best_weights_path, weights)
+
+    def _is_best(self, perplexity: float | None) -> bool:
+        """Whether a validation perplexity is below that of every epoch before."""
+        before = [row.get("val_perplexity") or math.inf for row in self.run.epochs()]
+        return perplexity is not None and float(perplexity) < min(before, default=math.inf)
 
 
 class MetricsLog(keras.callbacks.Callback):
@@ -133,11 +151,20 @@ class MetricsLog(keras.callbacks.Callback):
         tokens: tokens that an epoch predicts.
         throughput: the callback that counts tokens a second, earlier in the list.
         valid_counts: size of the validation text; None without one.
+        resumed: `progress()` of the training that goes on; None where an epoch begins.
     """
 
-    def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
+    def __init__(
+        self,
+        run: Run,
+        tokens: int,
+        throughput: Throughput,
+        valid_counts: TextCounts | None = None,
+        resumed: dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.run = run
+        self._resumed = resumed
         self.tokens = tokens
         self.valid_counts = valid_counts
         self.throughput = throughput
@@ -149,6 +176,14 @@ class MetricsLog(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch, self._start = epoch, time.perf_counter()
         self._seen, self._sum = 0, 0.0
+        if self._resumed:
+            self._start -= self._resumed["seconds"]
+            self._seen, self._sum = self._resumed["seen"], self._resumed["sum"]
+            self._resumed = None
+
+    def progress(self) -> dict[str, Any]:
+        """What the rest of an epoch's rows depends on, for a checkpoint."""
+        return {"seconds": time.perf_counter() - self._start, "seen": self._seen, "sum": self._sum}
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.every and (batch + 1) % self.every == 0:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from keraslm.errors import ConfigError
 BACKENDS = ("jax", "tensorflow", "torch")
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
 DOCUMENTS = ("none", "line", "blank-line")
+RESUME = ("auto", "never", "must")
 
 
 def _field(default: Any, text: str) -> Any:
@@ -205,6 +207,10 @@ class TrainConfig:
     )
     seed: int = _field(0, "Seed of initial weights and dropout; initial weights are the same on every backend.")
     log_every: int = _field(0, "Windows between loss rows in metrics.jsonl; 0 means epochs only.")
+    checkpoint_every: str = _field(
+        "10m",
+        "Minutes or windows between checkpoints inside an epoch, such as 10m or 500w; each epoch ends with one too.",
+    )
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -216,6 +222,9 @@ class TrainConfig:
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         _check(self, "dtype", self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
         _check(self, "seed", 0 <= self.seed < 2**32, "between 0 and 2**32 - 1")
+        every = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)m|([0-9]+)w", self.checkpoint_every, re.ASCII)
+        number = float(every[1] or every[2]) if every else 0.0
+        _check(self, "checkpoint_every", number > 0.0, "minutes or windows above 0, such as 10m or 500w")
 
     def learning_rate_of(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0: `lr * decay ** max(epoch + 1 - decay_from, 0)` (PTB tutorial).

@@ -18,18 +18,19 @@ class WindowDataset(keras.utils.PyDataset):
 
     Args:
         windows: the stream, cut into windows.
+        first: window to begin with; those before it are left out.
 
     Example:
         >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
     """
 
-    def __init__(self, windows: Windows):
+    def __init__(self, windows: Windows, first: int = 0):
         super().__init__()
-        self.windows = windows
+        self.windows, self._first = windows, first
         self._next = 0
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.windows) - self._first
 
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
         """A window for a model of `nats_model`: `((ids, targets), targets)`, int32 of shape `(B, T)` each.
@@ -39,11 +40,17 @@ class WindowDataset(keras.utils.PyDataset):
         Raises:
             UsageError: when the window asked for is neither the next one nor the first.
         """
+        number, next_one = self._first + index, self._first + self._next
         if index not in (0, self._next):
             raise UsageError(
-                f"Window {index} of the stream was asked for where window {self._next} comes next. "
+                f"Window {number} of the stream was asked for where window {next_one} comes next. "
                 "The windows of a text must stay in order: call fit(..., shuffle=False)."
             )
         self._next = index + 1
-        window = self.windows[index]
+        window = self.windows[number]
+        return window, window[1]
+
+    def example(self) -> tuple[Window, NDArray[np.int32]]:
+        """The first window, whichever comes next."""
+        window = self.windows[0]
         return window, window[1]

@@ -18,13 +18,23 @@ class UnreadLogs(keras.callbacks.CallbackList):
     Keras turns loss and metrics into Python floats after every window, for whoever might look. On JAX and on a GPU that
     makes the host wait for the step, and the device for the host. Here a callback that looks pays for it: `float(v)`.
 
+    It also numbers the windows of an epoch that goes on in its middle as those of the whole epoch.
+
+    Attributes:
+        first: number of the window that `fit()` takes for its first.
+
     Example:
         >>> model.fit(dataset, callbacks=UnreadLogs([...], model=model, epochs=3, steps=len(dataset), verbose=0))
     """
 
+    first = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        super().on_train_batch_begin(self.first + batch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         for callback in self.callbacks:
-            callback.on_train_batch_end(batch, logs)
+            callback.on_train_batch_end(self.first + batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
         for callback in self.callbacks:
@@ -44,22 +54,23 @@ class Throughput(keras.callbacks.Callback):
     def __init__(self, tokens: int):
         super().__init__()
         self.tokens = tokens
-        self._windows, self._start, self._seconds = 0, 0.0, 0.0
+        self._first, self._windows, self._start, self._seconds = 0, 0, 0.0, 0.0
         self._logs: Logs = None
 
     @property
     def rate(self) -> float:
         """Tokens a second of the epoch so far; of the windows that were handed to the device, done or not."""
-        counted = self._windows - 1
+        counted = self._windows - self._first - 1
         seconds = self._seconds or time.perf_counter() - self._start
         return counted * self.tokens / seconds if counted > 0 and seconds > 0 else 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self._windows, self._seconds = 0, 0.0
+        self._first, self._windows, self._seconds = 0, 0, 0.0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self._windows, self._logs = batch + 1, logs
-        if batch == 0:
+        is_first, self._windows, self._logs = not self._windows, batch + 1, logs
+        if is_first:
+            self._first = batch
             self._wait()
             self._start = time.perf_counter()
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from keraslm.atomic import atomic_path
-from keraslm.config import Config
+from keraslm.config import BACKENDS, Config
 from keraslm.errors import ConfigError, RunError
 from keraslm.text.tokenizer import Tokenizer
 
@@ -47,8 +47,22 @@ class Run:
     tokenizer: Tokenizer
 
     @property
+    def backend(self) -> str | None:
+        """The backend it was begun on; None where `config.json` does not say."""
+        found = self._read_header(self.path).get("versions")
+        return found.get("backend") if isinstance(found, dict) and found.get("backend") in BACKENDS else None
+
+    @property
     def weights_path(self) -> Path:
         return self.path / "weights.safetensors"
+
+    @property
+    def best_weights_path(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
 
     @property
     def metrics_path(self) -> Path:
@@ -75,6 +89,17 @@ class Run:
             _point_latest_at(path)
         except OSError as error:
             raise RunError(f"{path}: the run folder cannot be written ({error.strerror or error}).") from error
+        return run
+
+    def changed(self, config: Config, backend: str) -> Run:
+        """The run as it goes on: with what may change of its configuration, and on what it is trained now.
+
+        Raises:
+            OSError: when `config.json` cannot be written; the old one is whole.
+        """
+        run = Run(self.path, config, self.tokenizer)
+        with atomic_path(self.path / "config.json") as file:
+            file.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
         return run
 
     @classmethod

@@ -1,56 +1,65 @@
-"""From a configuration to a trained run: streams, compile, fit."""
+"""From a configuration to a trained run: streams, compile, fit; from its last checkpoint, where there is one."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import keras
-from numpy.typing import NDArray
 
 from keraslm import callbacks
-from keraslm.clusters import choose_cutoffs, describe_clusters
-from keraslm.config import TOKENIZERS, Config, DataConfig
+from keraslm.checkpoint import Checkpoint
+from keraslm.checkpointing import SaveCheckpoints, TakeUp, fit_on
+from keraslm.config import Config
 from keraslm.dataset import WindowDataset
-from keraslm.errors import ConfigError
 from keraslm.layers.kernels.dispatch import describe_lstm
+from keraslm.lock import run_lock
 from keraslm.losses import SequenceLoss
 from keraslm.machine import check_dtype, keep_freed_memory
 from keraslm.metrics import Perplexity
 from keraslm.model import build_model, nats_model
 from keraslm.optimizer import ClippedSGD
 from keraslm.progress import Progress, Throughput, UnreadLogs
-from keraslm.run import RUNS, Run, check_free
-from keraslm.text.corpus import Text, open_texts
-from keraslm.text.counts import TextCounts
-from keraslm.text.encoding import Encoder
-from keraslm.text.store import EncodedText, token_counts
-from keraslm.text.stream import Windows
-from keraslm.text.tokenizer import Tokenizer
-
-Say = Callable[[str], None]
+from keraslm.resume import (
+    Earlier,
+    changed_surroundings,
+    check_texts,
+    continued,
+    find_earlier,
+    fingerprint,
+    put_back,
+    surroundings,
+)
+from keraslm.run import RUNS, Run
+from keraslm.signals import StopSignals
+from keraslm.training_corpus import Say, TrainingCorpus, read_corpus, with_clusters
 
 
 def train_run(
     config: Config,
     path: str | Path | None = None,
     *,
+    resume: str = "auto",
     overwrite: bool = False,
     tensorboard: bool = False,
     verbose: int | str = "auto",
     say: Say = print,
 ) -> Run:
-    """Train a language model and leave it in a run folder.
+    """Train a language model and leave it in a run folder; go on where a run was stopped.
+
+    A training that goes on ends in the same bits as one that was never stopped, on the same backend and versions, on a
+    CPU of as many cores.
 
     Args:
         config: what to train on what, and how.
         path: the run folder; None makes `runs/<date>-<time>`.
+        resume: where the folder holds a run: `"auto"` goes on with it, `"never"` refuses; `"must"` refuses where
+            there is none.
         overwrite: replace a run that is already there.
         tensorboard: write TensorBoard events too.
         verbose: Keras' progress: 0 nothing, 1 a bar, 2 a line an epoch, "auto" a bar on a terminal and lines elsewhere.
@@ -60,38 +69,72 @@ def train_run(
         the run, with the weights after the last epoch.
 
     Raises:
-        TextError: a text is missing, not UTF-8, or too short for one window.
-        RunError: the run folder is taken or cannot be written.
+        TextError: a text is missing, not UTF-8, too short for one window, or not the one that the run was begun on.
+        RunError: the run folder is taken, locked by another training, or damaged.
         NonFiniteLossError: the training diverged.
-        ConfigError: the dtype would only be slower on this backend and machine.
+        ConfigError: the dtype would only be slower on this backend and machine, or the run was begun with another
+            configuration.
+        WriteError: the run folder cannot be written.
+        Interrupted: by SIGTERM or SIGINT; a checkpoint was saved.
     """
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
-    check_free(folder, overwrite)
-    corpus = _read_corpus(config, say, show=bool(_verbosity(verbose)))
-    config = _with_clusters(config, corpus, say)
-    backend = keras.backend.backend()
-    run = Run.create(folder, config, corpus.tokenizer, backend, overwrite)
-    say(f"run       {run.path} on {backend}")
-    model = compiled_model(config, corpus.tokenizer.vocab_size)
-    say(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
-    say(f"lstm      {describe_lstm(config.model.recurrent_dropout, config.train.dtype)}")
-    model.fit(
-        WindowDataset(corpus.train),
-        validation_data=WindowDataset(corpus.valid) if corpus.valid else None,
-        epochs=config.train.epochs,
-        shuffle=False,
-        callbacks=UnreadLogs(
-            run_callbacks(run, corpus.train, tensorboard, _verbosity(verbose), corpus.valid_counts),
-            add_history=True,
-            model=model,
-            verbose=_verbosity(verbose),
-            epochs=config.train.epochs,
-            steps=len(corpus.train),
-        ),
-    )
+    with ExitStack() as held:
+        if (folder / "config.json").exists():
+            held.enter_context(run_lock(folder, say))
+        earlier = find_earlier(folder, resume, overwrite, say)
+        goes_on = earlier if earlier and earlier.checkpoint else None
+        config = continued(goes_on, config) if goes_on else config
+        tokenizer = goes_on.run.tokenizer if goes_on else None
+        corpus = read_corpus(config, say, bool(_verbosity(verbose)), tokenizer)
+        config = with_clusters(config, corpus, say)
+        if not (folder / "config.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(run_lock(folder, say))
+        if goes_on:
+            run = _take_up(goes_on, config, corpus, say)
+        else:
+            run = Run.create(
+                folder, config, corpus.tokenizer, keras.backend.backend(), overwrite or earlier is not None
+            )
+            say(f"run       {run.path} on {keras.backend.backend()}")
+        _fit(run, corpus, earlier.checkpoint if earlier else None, tensorboard, _verbosity(verbose), say)
     return run
+
+
+def _take_up(earlier: Earlier, config: Config, corpus: TrainingCorpus, say: Say) -> Run:
+    """The run that goes on, with its files as they were at its checkpoint."""
+    assert earlier.checkpoint
+    check_texts(earlier, _fingerprints(corpus))
+    backend = keras.backend.backend()
+    run = earlier.run.changed(config, backend)
+    put_back(run, earlier.checkpoint)
+    changed = changed_surroundings(earlier.checkpoint, surroundings(backend))
+    say(f"run       {run.path} on {backend}, going on after {earlier.checkpoint.position}")
+    if changed:
+        say(f"          not bit for bit what it would have been: {changed}")
+    return run
+
+
+def _fit(
+    run: Run, corpus: TrainingCorpus, checkpoint: Checkpoint | None, tensorboard: bool, verbose: int, say: Say
+) -> None:
+    epochs = run.config.train.epochs
+    if checkpoint and checkpoint.epoch >= epochs:
+        say(f"          it has its {epochs} epochs; --epochs can be raised")
+        return
+    model = compiled_model(run.config, corpus.tokenizer.vocab_size)
+    say(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
+    say(f"lstm      {describe_lstm(run.config.model.recurrent_dropout, run.config.train.dtype)}")
+    train, valid = WindowDataset(corpus.train), WindowDataset(corpus.valid) if corpus.valid else None
+    with StopSignals() as signals:
+        chosen = run_callbacks(run, corpus, signals, checkpoint, tensorboard, verbose)
+        listed = UnreadLogs(
+            chosen, add_history=True, model=model, verbose=verbose, epochs=epochs, steps=len(corpus.train)
+        )
+        position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
+        fit_on(model, train, valid, epochs, listed, *position)
 
 
 def compiled_model(config: Config, vocab_size: int) -> keras.Model:
@@ -114,30 +157,40 @@ def compiled_model(config: Config, vocab_size: int) -> keras.Model:
 
 def run_callbacks(
     run: Run,
-    windows: Windows,
+    corpus: TrainingCorpus,
+    signals: StopSignals,
+    checkpoint: Checkpoint | None = None,
     tensorboard: bool = False,
     verbose: int = 0,
-    valid_counts: TextCounts | None = None,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a training, in the order in which they must act.
 
     Args:
         run: the run folder.
-        windows: that an epoch trains on.
+        corpus: what it trains on.
+        signals: what the process is asked to do.
+        checkpoint: where the training goes on; None where it begins.
         tensorboard: write TensorBoard events too.
         verbose: 0 shows no progress.
-        valid_counts: size of the validation text.
     """
+    windows = corpus.train
     throughput = Throughput(windows.predicted // len(windows))
+    inside = checkpoint if checkpoint and checkpoint.window else None
+    states = callbacks.ResetStates(resumed=inside is not None)
+    progress = inside.state.get("log") if inside else None
+    log = callbacks.MetricsLog(run, windows.predicted, throughput, corpus.valid_counts, progress)
     chosen: list[keras.callbacks.Callback] = [
         throughput,
         callbacks.learning_rate_schedule(run.config.train),
-        callbacks.ResetStates(),
+        states,
         callbacks.OrderDocuments(windows),
         callbacks.StopOnNonFiniteLoss(),
         callbacks.SaveWeights(run),
-        callbacks.MetricsLog(run, windows.predicted, throughput, valid_counts),
+        log,
+        SaveCheckpoints(run, len(windows), _description(run, corpus), states, log, signals),
     ]
+    if checkpoint:
+        chosen.insert(0, TakeUp(checkpoint, WindowDataset(windows), str(run.checkpoints_path / checkpoint.name)))
     if verbose:
         chosen.append(Progress(throughput))
     if importlib.util.find_spec("matplotlib"):
@@ -147,71 +200,15 @@ def run_callbacks(
     return chosen
 
 
-def _with_clusters(config: Config, corpus: _Corpus, say: Say) -> Config:
-    """The configuration with the clusters of an adaptive softmax chosen, where they are not given."""
-    if config.model.softmax != "adaptive":
-        return config
-    counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
-    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.units)
-    if ends[-1] >= len(counts):
-        raise ConfigError(f"--cutoffs {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
-    say(f"softmax   adaptive: {describe_clusters(counts, ends)}")
-    return config.replace(cutoffs=",".join(map(str, ends)))
+def _description(run: Run, corpus: TrainingCorpus) -> dict[str, Any]:
+    """What every checkpoint of a training says of it."""
+    around = surroundings(keras.backend.backend())
+    return {"config": run.config.to_dict(), "texts": _fingerprints(corpus), "surroundings": around}
 
 
-@dataclass(frozen=True)
-class _Corpus:
-    tokenizer: Tokenizer
-    ids: NDArray[Any]
-    train: Windows
-    valid: Windows | None
-    valid_counts: TextCounts | None
-
-
-def _read_corpus(config: Config, say: Say, show: bool) -> _Corpus:
-    data = config.data
-    encoder = Encoder(data.cache, show)
-    train, valid = open_texts(data)
-    tokenizer = encoder.tokenizer(train, data)
-    say(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {_origin(data, train)}")
-    encoded = encoder.encode(train, tokenizer)
-    windows = _windows("train", encoded, tokenizer, config, say)
-    if valid is None:
-        return _Corpus(tokenizer, encoded.ids, windows, None, None)
-    held_out = encoder.encode(valid, tokenizer)
-    valid_windows = _windows("valid", held_out, tokenizer, config, say)
-    return _Corpus(tokenizer, encoded.ids, windows, valid_windows, held_out.counts)
-
-
-def _origin(data: DataConfig, train: Text) -> str:
-    if data.tokenizer in TOKENIZERS:
-        return f"{data.tokenizer}, trained on {train.name}"
-    return f"of {data.tokenizer}"
-
-
-def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config, say: Say) -> Windows:
-    data, train, counts = config.data, config.train, text.counts
-    shuffled = title == "train" and data.shuffle_documents
-    windows = Windows(
-        text.ids,
-        train.batch_size,
-        train.num_steps,
-        text.name,
-        documents=data.documents,
-        eos_id=tokenizer.eos_id,
-        shuffle_seed=train.seed if shuffled else None,
-    )
-    replaced = f"; {text.replaced:,} lines were not UTF-8" if text.replaced else ""
-    unknown = f", {counts.oovs:,} of them <unk>" if tokenizer.unk_id >= 0 else ""
-    say(
-        f"{title:<9} {counts.tokens:,} tokens{unknown}, of {counts.lines:,} lines, {counts.words:,} words, "
-        f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
-    )
-    say(
-        f"          {len(windows):,} windows of {train.batch_size} x {train.num_steps} predict {windows.predicted:,}, "
-        f"{windows.left_over:,} are left over"
-    )
-    return windows
+def _fingerprints(corpus: TrainingCorpus) -> dict[str, Any]:
+    found = {"train": fingerprint(corpus.ids)}
+    return found if corpus.valid_ids is None else {**found, "valid": fingerprint(corpus.valid_ids)}
 
 
 def _verbosity(verbose: int | str) -> int:

@@ -12,9 +12,10 @@ PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0
 
 def train(
     *,
-    preset: Literal["tiny", "small", "medium", "large", "char", "byte"] = "tiny",
+    preset: Literal["tiny", "small", "medium", "large", "char", "byte"] | None = None,
     backend: Literal["jax", "tensorflow", "torch"] | None = None,
     run: Path | None = None,
+    resume: Literal["auto", "never", "must"] = "auto",
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     progress: Literal["auto", "bar", "line", "none"] = "auto",
     tensorboard: Annotated[bool, Parameter(negative="")] = False,
@@ -22,19 +23,24 @@ def train(
     model_flags: ModelFlags = NO_MODEL,
     train_flags: TrainFlags = NO_TRAIN,
 ) -> None:
-    """Train a language model and leave it in a run folder.
+    """Train a language model and leave it in a run folder, or go on with a run that was stopped.
 
     Without --train or --data it trains on a text that every Python carries, its own language reference.
+
+    The same command again, or --run alone, goes on where the run was stopped and ends in the same weights. Ctrl-C and
+    SIGTERM finish the window and save first; a second Ctrl-C leaves at once.
 
     Parameters
     ----------
     preset
         Configuration to start from: tiny is a first model in a minute or two; small, medium and large are those of
-        Zaremba et al. 2014; char and byte spell their text.
+        Zaremba et al. 2014; char and byte spell their text. Default: tiny, or what the run was begun with.
     backend
-        Keras backend. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
+        Keras backend. Default: KERAS_BACKEND, the run's, or the first one installed of jax, tensorflow, torch.
     run
-        Run folder to make. Default: runs/<date>-<time>. runs/latest always points at the run started last.
+        Run folder. Default: a new one, runs/<date>-<time>. runs/latest always points at the run started last.
+    resume
+        Where the folder holds a run: auto goes on with it, never refuses; must refuses where there is none.
     overwrite
         Replace a run that is already in the folder.
     progress
@@ -48,6 +54,7 @@ def train(
         preset=preset,
         backend=backend,
         run=run,
+        resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
         verbose=PROGRESS[progress],

@@ -56,7 +56,8 @@ LEVELS = [
     {"keraslm_onnx.word_errors"},
     # The run folder: no Keras.
     {"keraslm.run"},
-    {"keraslm.weights", "keraslm.plots"},
+    {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint"},
+    {"keraslm.resume", "keraslm.training_corpus"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
     {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
@@ -64,7 +65,8 @@ LEVELS = [
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
     {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
     {"keraslm.model", "keraslm.optimizer"},
-    {"keraslm.callbacks"},
+    {"keraslm.callbacks", "keraslm.variables"},
+    {"keraslm.checkpointing"},
     {"keraslm.training", "keraslm.evaluation"},
     {"keraslm.api"},
     # Export.

@@ -1,0 +1,171 @@
+"""What is asked of a run folder that already holds a run: to go on, to begin again, or to be left alone. No Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from keraslm.atomic import atomic_path
+from keraslm.checkpoint import Checkpoint, CheckpointStore
+from keraslm.config import Config
+from keraslm.errors import ConfigError, RunError, TextError
+from keraslm.run import Run, check_free, versions
+from keraslm.text.workers import available_cores
+
+# They change nothing of what was computed. A text is known by its tokens, wherever it lies.
+FREE = ("epochs", "log_every", "checkpoint_every", "cache", "train", "valid", "data")
+_CHUNK = 1 << 22  # tokens
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that a folder holds.
+
+    Attributes:
+        run: the run.
+        checkpoint: where it goes on; None when it ended before its first checkpoint, and begins again.
+    """
+
+    run: Run
+    checkpoint: Checkpoint | None
+
+
+def find_earlier(folder: Path, resume: str, overwrite: bool, say: Callable[[str], None]) -> Earlier | None:
+    """The run that is to go on in a folder; None where a new one begins.
+
+    Args:
+        folder: the run folder.
+        resume: `"auto"` goes on where there is a run, `"must"` refuses to begin one, `"never"` to go on.
+        overwrite: a run that is there is to be replaced.
+        say: takes a line about a damaged checkpoint.
+
+    Raises:
+        RunError: a run is in the way, there is none though there must be, or none of its checkpoints is whole.
+    """
+    if not (folder / "config.json").exists() or overwrite or resume == "never":
+        if resume == "must":
+            raise RunError(f"{folder}: there is no run to go on with. Leave --resume must out to begin one.")
+        check_free(folder, overwrite)
+        return None
+    run = Run.open(folder)
+    store = CheckpointStore(run.checkpoints_path)
+    checkpoint, damaged = store.newest()
+    found = "; ".join(f"{name}: {what}" for name, what in damaged.items())
+    if checkpoint:
+        if damaged:
+            say(f"damaged   checkpoint {found}; going on from the one before, {checkpoint.name}")
+            store.discard(damaged)
+        return Earlier(run, checkpoint)
+    if damaged:
+        raise RunError(f"{folder}: every checkpoint is damaged ({found}). Pass --overwrite to train from the start.")
+    if resume == "must" or run.weights_path.exists():
+        raise RunError(
+            f"{folder} holds a run without a checkpoint, so it cannot go on. Choose another --run, or pass --overwrite."
+        )
+    say(f"again     {folder} ended before its first checkpoint: it begins again")
+    return Earlier(run, None)
+
+
+def continued(earlier: Earlier, asked: Config) -> Config:
+    """The configuration of a run that goes on: its own, with what may change as it is asked for.
+
+    Raises:
+        ConfigError: another one was asked for; the message shows each difference.
+    """
+    own = _begun_with(earlier)
+    if asked.model.softmax == own.model.softmax and not asked.model.cutoffs:
+        asked = asked.replace(cutoffs=own.model.cutoffs)
+    differences = [
+        f"{name} is {_flat(own)[name]!r}, not {value!r}"
+        for name, value in _flat(asked).items()
+        if name not in FREE and value != _flat(own)[name]
+    ]
+    if differences:
+        raise ConfigError(
+            f"{earlier.run.path} was begun with another configuration: {'; '.join(differences)}. Leave these flags out "
+            "to go on with the run; or choose another --run, or pass --overwrite."
+        )
+    return asked
+
+
+def _begun_with(earlier: Earlier) -> Config:
+    """The configuration of the checkpoint, which is not where somebody would edit it."""
+    assert earlier.checkpoint
+    try:
+        return Config.from_dict(earlier.checkpoint.state.get("config"))
+    except ConfigError as error:
+        name = earlier.checkpoint.name
+        raise RunError(f"{earlier.run.path}: checkpoint {name} is not what a training writes. {error}") from error
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    parts = (getattr(config, part.name) for part in dataclasses.fields(config))
+    return {name: value for part in parts for name, value in vars(part).items()}
+
+
+def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
+    """What tells a text from another: number and SHA-256 of its tokens as int32, little-endian.
+
+    Example:
+        >>> fingerprint(np.array([1, 2]))["tokens"]
+        2
+    """
+    digest = hashlib.sha256()
+    for start in range(0, len(ids), _CHUNK):
+        digest.update(ids[start : start + _CHUNK].astype("<i4").tobytes())
+    return {"tokens": len(ids), "sha256": digest.hexdigest()}
+
+
+def check_texts(earlier: Earlier, found: dict[str, Any]) -> None:
+    """Refuse to go on with other texts.
+
+    Raises:
+        TextError: with the text and both sizes and digests.
+    """
+    assert earlier.checkpoint
+    own = earlier.checkpoint.state.get("texts")
+    for name in ("train", "valid"):
+        before, now = (_described(texts.get(name) if isinstance(texts, dict) else None) for texts in (own, found))
+        if before != now:
+            raise TextError(
+                f"{earlier.run.path} was begun on another {name} text: {before}, but this one is {now}. "
+                "Give the text it was begun on; or choose another --run, or pass --overwrite."
+            )
+
+
+def _described(text: Any) -> str:
+    if not isinstance(text, dict):
+        return "none"
+    tokens = text.get("tokens")
+    size = f"{tokens:,}" if isinstance(tokens, int) else repr(tokens)
+    return f"{size} tokens with SHA-256 {str(text.get('sha256'))[:12]}"
+
+
+def surroundings(backend: str) -> dict[str, Any]:
+    """What the last bit of a number may depend on: versions, and the cores that share a sum."""
+    return {**versions(backend), "cores": available_cores()}
+
+
+def changed_surroundings(checkpoint: Checkpoint, now: dict[str, Any]) -> str:
+    """In words, what is not as it was; empty where a training goes on bit for bit.
+
+    Example: `"backend jax (was torch)"`.
+    """
+    before = checkpoint.state.get("surroundings")
+    before = before if isinstance(before, dict) else {}
+    if before.get("backend") != now["backend"]:
+        return f"backend {now['backend']} (was {before.get('backend')})"
+    names = [name for name in now if before.get(name) != now[name] and name != "keraslm"]
+    return ", ".join(f"{name} {now[name]} (was {before.get(name)})" for name in names)
+
+
+def put_back(run: Run, checkpoint: Checkpoint) -> None:
+    """Make the files of a run those of a checkpoint: metrics that came later are forgotten."""
+    with atomic_path(run.metrics_path) as file:
+        file.write_text(checkpoint.metrics, encoding="utf-8")

@@ -1,0 +1,113 @@
+"""The texts of a training as tokenizer, windows and sizes, said in lines while they are read. No Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from keraslm.clusters import choose_cutoffs, describe_clusters
+from keraslm.config import TOKENIZERS, Config, DataConfig
+from keraslm.errors import ConfigError
+from keraslm.text.corpus import Text, open_texts
+from keraslm.text.counts import TextCounts
+from keraslm.text.encoding import Encoder
+from keraslm.text.store import EncodedText, token_counts
+from keraslm.text.stream import Windows
+from keraslm.text.tokenizer import Tokenizer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingCorpus:
+    """What a training reads.
+
+    Attributes:
+        tokenizer: the vocabulary.
+        ids: tokens of the training text, `(tokens,)`.
+        valid_ids: tokens of the validation text; None without one.
+        train: windows of the training text.
+        valid: windows of the validation text; None without one.
+        valid_counts: its size.
+    """
+
+    tokenizer: Tokenizer
+    ids: NDArray[Any]
+    train: Windows
+    valid_ids: NDArray[Any] | None = None
+    valid: Windows | None = None
+    valid_counts: TextCounts | None = None
+
+
+def read_corpus(config: Config, say: Say, show: bool, tokenizer: Tokenizer | None = None) -> TrainingCorpus:
+    """Open, tokenize and cut the texts that a configuration names.
+
+    Args:
+        config: names them.
+        say: takes a line about each.
+        show: progress bars for large texts.
+        tokenizer: of a run that goes on; None makes the one that the configuration asks for.
+
+    Raises:
+        TextError: a text is missing, not UTF-8, or too short for one window.
+        TokenizerError: the tokenizer's file cannot be used.
+    """
+    data = config.data
+    encoder = Encoder(data.cache, show)
+    train, valid = open_texts(data)
+    origin = "of the run" if tokenizer else _origin(data, train)
+    tokenizer = tokenizer or encoder.tokenizer(train, data)
+    say(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
+    encoded = encoder.encode(train, tokenizer)
+    windows = _windows("train", encoded, tokenizer, config, say)
+    if valid is None:
+        return TrainingCorpus(tokenizer, encoded.ids, windows)
+    held_out = encoder.encode(valid, tokenizer)
+    valid_windows = _windows("valid", held_out, tokenizer, config, say)
+    return TrainingCorpus(tokenizer, encoded.ids, windows, held_out.ids, valid_windows, held_out.counts)
+
+
+def with_clusters(config: Config, corpus: TrainingCorpus, say: Say) -> Config:
+    """The configuration with the clusters of an adaptive softmax chosen, where they are not given."""
+    if config.model.softmax != "adaptive":
+        return config
+    counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
+    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.units)
+    if ends[-1] >= len(counts):
+        raise ConfigError(f"--cutoffs {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
+    say(f"softmax   adaptive: {describe_clusters(counts, ends)}")
+    return config.replace(cutoffs=",".join(map(str, ends)))
+
+
+def _origin(data: DataConfig, train: Text) -> str:
+    if data.tokenizer in TOKENIZERS:
+        return f"{data.tokenizer}, trained on {train.name}"
+    return f"of {data.tokenizer}"
+
+
+def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config, say: Say) -> Windows:
+    data, train, counts = config.data, config.train, text.counts
+    shuffled = title == "train" and data.shuffle_documents
+    windows = Windows(
+        text.ids,
+        train.batch_size,
+        train.num_steps,
+        text.name,
+        documents=data.documents,
+        eos_id=tokenizer.eos_id,
+        shuffle_seed=train.seed if shuffled else None,
+    )
+    replaced = f"; {text.replaced:,} lines were not UTF-8" if text.replaced else ""
+    unknown = f", {counts.oovs:,} of them <unk>" if tokenizer.unk_id >= 0 else ""
+    say(
+        f"{title:<9} {counts.tokens:,} tokens{unknown}, of {counts.lines:,} lines, {counts.words:,} words, "
+        f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
+    )
+    say(
+        f"          {len(windows):,} windows of {train.batch_size} x {train.num_steps} predict {windows.predicted:,}, "
+        f"{windows.left_over:,} are left over"
+    )
+    return windows
