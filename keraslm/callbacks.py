@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from typing import Any
@@ -180,8 +179,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def _write(self, row: dict[str, Any]) -> None:
         strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with self.run.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(strict) + "\n")
+        self.run.append(strict)
 
 
 class LearningCurve(keras.callbacks.Callback):

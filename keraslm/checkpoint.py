@@ -43,10 +43,11 @@ def _softmax_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int
 
 def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Write weights; a reader sees the old file or the whole new one."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     with atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, temporary)
+        # Not save_file, which writes a temporary file of its own, left behind by SIGKILL, and hides the system's error.
+        temporary.write_bytes(save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
 
 
 def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:

@@ -3,6 +3,7 @@
     KeraslmError                 1   something failed at run time
     ├── NonFiniteLossError       1   training diverged
     ├── ExportError              1   a conversion failed its own verification
+    ├── WriteError               1   something could not be written: the disk is full, fails or is read-only
     ├── UsageError               2   the program was used wrongly
     │   ├── ConfigError          2   a configuration value out of range, or a contradiction
     │   └── MissingPackageError  2   an optional package that this job needs is not installed
@@ -28,6 +29,10 @@ class NonFiniteLossError(KeraslmError):
 
 class ExportError(KeraslmError):
     """A converted model did not pass its verification, or the conversion itself failed."""
+
+
+class WriteError(KeraslmError):
+    """A file or folder could not be written: the disk is full, fails or is read-only."""
 
 
 class UsageError(KeraslmError):
