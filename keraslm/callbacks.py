@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.atomic import writing
 from keraslm.checkpoint import weight_shapes, write_weights
 from keraslm.config import TrainConfig
 from keraslm.errors import NonFiniteLossError
@@ -143,7 +144,8 @@ class MetricsLog(keras.callbacks.Callback):
         self.every = run.config.train.log_every
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        self.run.metrics_path.touch()
+        with writing(self.run.metrics_path):
+            self.run.metrics_path.touch()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch, self._start = epoch, time.perf_counter()

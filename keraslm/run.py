@@ -126,9 +126,13 @@ class Run:
             raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`; where the disk does not take all of it, the file becomes what it was."""
+        """Append a line to `metrics.jsonl`; where the disk does not take all of it, the file becomes what it was.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         data = memoryview(f"{json.dumps(row)}\n".encode())
-        with self.metrics_path.open("ab", buffering=0) as file:
+        with writing(self.metrics_path, "The rows before are kept."), self.metrics_path.open("ab", buffering=0) as file:
             size = file.tell()
             try:
                 while data:

@@ -6,13 +6,16 @@ import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keraslm.atomic import atomic_folder, atomic_path, make_folder, sync_file, sync_folder, writing
+from keraslm.checkpoint import read_weights, write_weights
 from keraslm.config import Config
 from keraslm.errors import RunError, WriteError
 from keraslm.run import Run
 from tests.support.failing_disk import DONE, FAULTS, KILLED, KILLS, KINDS, Trial, trials
+from tests.support.made_run import make_run, random_weights
 from tests.support.words import train_words
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
@@ -166,6 +169,10 @@ def old_run(folder: Path) -> None:
         (run.path / name / "file").write_bytes(OLD)
 
 
+def made_run(folder: Path) -> None:
+    make_run(folder, units=4, embedding_dim=4, num_layers=1)
+
+
 def create(folder: Path) -> None:
     with contextlib.chdir(folder):
         Run.create(folder / "run", Config().replace(units=7), TOKENIZER, "jax", overwrite=True)
@@ -208,7 +215,26 @@ def test_what_is_left_can_be_created_again(tmp_path):
         assert sorted(inside) == ["config.json", "tokenizer.json"], trial
 
 
-# Metrics
+# Weights and metrics
+
+
+def replace_weights(folder: Path) -> None:
+    run = Run.open(folder / "run")
+    write_weights(run.weights_path, random_weights(run.config.model, run.tokenizer.vocab_size, seed=1))
+
+
+def test_weights_are_the_old_or_the_new_ones(tmp_path):
+    found = trials(made_run, replace_weights, tmp_path)
+    assert len(found) == 7 * len(KINDS)
+    for trial in found:
+        assert_told(trial, "WriteError")
+        assert_no_strays(trial)
+        run = Run.open(trial.folder / "run")
+        sizes = run.config.model, run.tokenizer.vocab_size
+        kernel = read_weights(run.weights_path, *sizes)["lstm_0/kernel"]
+        seeds = [seed for seed in (0, 1) if np.array_equal(kernel, random_weights(*sizes, seed=seed)["lstm_0/kernel"])]
+        assert len(seeds) == 1 and (trial.kind in KILLS or seeds == [trial.point == 7]), trial
+
 
 ROW = {"epoch": 2, "perplexity": 2.0}
 
@@ -219,7 +245,7 @@ def append(folder: Path) -> None:
 
 def test_a_row_is_appended_whole_or_left_out(tmp_path):
     for trial in trials(old_run, append, tmp_path):
-        assert_told(trial)
+        assert_told(trial, "WriteError")
         run = Run.open(trial.folder / "run")
         assert run.epochs() in ([{"epoch": 1, "perplexity": 3.0}], [{"epoch": 1, "perplexity": 3.0}, ROW])
         if trial.kind in ("full", "full-once", "io-once", "half"):

@@ -2,15 +2,16 @@
 
     python tests/torture/write_faults.py export train --kinds full half kill-after
 
-Each trial is a process of its own, with its children, on a disk whose k-th operation below the trial's folder fails,
-TMPDIR included (tests/support/failing_disk.c); k goes from 1 until the command has no such operation. A point is
-survived when the command ends with exit code 1 and one sentence (or was killed, or did not need what failed), nothing
-half-written is left under a name that is read, and no temporary file is left where it could be removed. A line a fault:
+Each trial is a process of its own, with its children, on a disk whose k-th operation below the trial's folder fails, of
+an export TMPDIR included (tests/support/failing_disk.c); k goes from 1 until the command has no such operation. A point
+is survived when the command ends with exit code 1 and one sentence (or was killed, or did not need what failed),
+nothing half-written is left under a name that is read, and no temporary file is left where it could be removed. A line
+a fault:
 
     export  full        9 points, 9 survived
 
-Exit code 1 when any was not. An export takes some ten seconds, so all of `export` takes about a quarter of an hour, and
-`train` longer; --step 5 tries every fifth point.
+Exit code 1 when any was not. A trial takes five to ten seconds, most of it imports, so all faults of a command take an
+hour or more; --step 5 tries every fifth point. Standard error shows the points as they are tried.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ class Subject:
         arguments: of the program; it runs in the trial's folder.
         prepare: fills that folder.
         complaint: what is wrong with what is left in it, or "".
+        temporary: whether TMPDIR lies in that folder, too.
     """
 
     arguments: list[str]
     prepare: Callable[[Path], object]
     complaint: Callable[[Path, Ended], str]
+    temporary: bool = False
 
 
 def run_folder(path: Path) -> str:
@@ -96,7 +99,7 @@ def export_subject(folder: Path) -> Subject:
             return f"model.onnx of {len(found):,} bytes is neither the old nor the new one"
         return "exit code 0 without a new model.onnx" if found == OLD and ended.code == 0 else ""
 
-    return Subject(arguments, lambda place: (place / "model.onnx").write_bytes(OLD), complaint)
+    return Subject(arguments, lambda place: (place / "model.onnx").write_bytes(OLD), complaint, temporary=True)
 
 
 def train_subject(folder: Path) -> Subject:
@@ -148,7 +151,9 @@ def complaint(subject: Subject, kind: str, place: Path, ended: Ended) -> str:
         return f"exit code {ended.code}: {sentence}"
     if ended.code == 1 and (not sentence.startswith("keraslm: ") or "unexpected" in sentence):
         return f"no sentence: {sentence}"
-    strays = [str(p.relative_to(place)) for p in (*place.rglob(".*"), *(place / "tmp").iterdir())]
+    # TensorFlow and torch leave files of their own in TMPDIR.
+    ours = (*place.glob(".*"), *place.glob("run/.*"), *place.glob("runs/.*"), *place.glob("tmp/keraslm-*"))
+    strays = [str(p.relative_to(place)) for p in ours]
     if strays and kind in FAULTS and kind != "read-only":
         return f"left behind: {', '.join(strays)}"
     return subject.complaint(place, ended)
@@ -160,12 +165,14 @@ def attempts(subject: Subject, kind: str, folder: Path, step: int) -> Iterator[t
         place, counter = folder / str(point), folder / "counter"
         (place / "tmp").mkdir(parents=True)
         subject.prepare(place)
-        environ = environment(place, point, kind, counter) | {"TMPDIR": str(place / "tmp")}
+        environ = environment(place, point, kind, counter)
+        environ |= {"TMPDIR": str(place / "tmp")} if subject.temporary else {}
         ended = ended_in(place, subject.arguments, environ)
         if not fired(counter):
             if ended.code:
                 yield point, f"without a fault: exit code {ended.code}: {ended.err}"
             return
+        print(f"{point} ", end="", file=sys.stderr, flush=True)
         yield point, complaint(subject, kind, place, ended)
 
 
@@ -188,6 +195,7 @@ def main() -> int:
             for kind in options.kinds:
                 found = list(attempts(subject, kind, Path(folder) / kind, options.step))
                 bad = [(point, wrong) for point, wrong in found if wrong]
+                print(file=sys.stderr)
                 print(f"{name:<7} {kind:<12} {len(found)} points, {len(found) - len(bad)} survived", flush=True)
                 for point, wrong in bad:
                     print(f"        at {point}: {wrong}", flush=True)
