@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keraslm.backend import require, select_backend
-from keraslm.config import DOCUMENTS, RESUME, Config
+from keraslm.config import DOCUMENTS, RESUME, WEIGHTS, Config
 from keraslm.errors import UsageError
 from keraslm.presets import preset as preset_config
 from keraslm.run import LATEST, Run, check_free
@@ -88,9 +88,16 @@ def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[
     return config, backend or os.environ.get("KERAS_BACKEND") or run.backend
 
 
-def load_run(path: str | Path = LATEST) -> Run:
-    """Open a run folder: its configuration, tokenizer and metrics. Needs no Keras."""
-    return Run.open(path)
+def load_run(path: str | Path = LATEST, weights: str = "last") -> Run:
+    """Open a run folder: its configuration, tokenizer and metrics. Needs no Keras.
+
+    Args:
+        path: the folder.
+        weights: which its users get: `"last"`, or `"best"` by the validation text.
+    """
+    if weights not in WEIGHTS:
+        raise UsageError(f"weights is {weights!r}, but must be one of {', '.join(WEIGHTS)}.")
+    return Run.open(path, weights)
 
 
 def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None = None) -> keras.Model:

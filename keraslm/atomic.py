@@ -1,69 +1,149 @@
-"""Files and folders that appear whole or not at all: written beside their place, flushed to the disk, renamed."""
+"""Files and folders that appear whole or not at all: written beside their place, flushed to the disk, renamed.
+
+Whatever fails on the way, and wherever the process is killed, the target is what it was or what it should become. Only
+when the last step fails, the flush of the folder after the rename, the new file is in place and an error is raised:
+it is whole, but may be the old one again after a power cut.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from keraslm.errors import WriteError
 
 _UMASK = os.umask(0)  # read once: to read it is to set it, for every thread of the process
 os.umask(_UMASK)
+_REMEDIES = {
+    errno.ENOSPC: "Free some space and try again.",
+    errno.EDQUOT: "The quota is used up: free some space and try again.",
+    errno.EROFS: "Choose a folder on a disk that can be written.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EIO: "The disk or its connection fails: choose another disk.",
+}
+
+
+@contextmanager
+def writing(path: Path, kept: str = "") -> Iterator[None]:
+    """Make an error of the system, while something is written, one of the user's.
+
+    Args:
+        path: of what is written, for the message.
+        kept: a sentence that says what is still good.
+
+    Raises:
+        WriteError: in place of an `OSError` of the block. An error that is one of the user's already stays what it is.
+
+    Example:
+        >>> with writing(Path("model.onnx"), "The older file is untouched."), atomic_path(Path("model.onnx")) as file:
+        ...     file.write_bytes(data)
+        keraslm.errors.WriteError: model.onnx: cannot be written (No space left on device). The older file is
+        untouched. Free some space and try again.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sentences = (f"{path}: cannot be written ({error.strerror or error}).", kept, _REMEDIES.get(error.errno or 0))
+        raise WriteError(" ".join(filter(None, sentences))) from error
 
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path that replaces `target` when the block ends well, and is removed when it does not.
 
+    Its name is that of the target between a dot and a dot with a random ending.
+
     Example:
         >>> with atomic_path(Path("model.onnx")) as path:
         ...     path.write_bytes(data)
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
     temporary = Path(name)
     try:
+        os.close(handle)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_UMASK)
+        sync_file(temporary)
         temporary.replace(target)
-        sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):  # of a disk that fails: the first error is the one to tell
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Flush what was written to a file to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where its file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of some network file systems
+            raise
     finally:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, and flush their names to the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, exist_ok: bool = False) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block ends well, and is removed when it does not.
 
-    The files inside are flushed to the disk. Where somebody else has made `target` meanwhile, theirs stays. The name of
-    the temporary folder begins with a dot and ends with the number of this process.
+    The files inside are flushed to the disk. The name of the temporary folder begins with a dot and ends with the
+    number of this process.
+
+    Args:
+        target: must not be there, or be an empty folder.
+        exist_ok: where somebody else has made `target` meanwhile, theirs stays, and nothing is said.
+
+    Raises:
+        FileExistsError: `target` is there, and `exist_ok` is false.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.parent / f".{target.name}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
         sync_folder(temporary)
-        if not target.exists():
-            temporary.rename(target)
-            sync_folder(target.parent)
-    finally:
+        _publish(temporary, target, exist_ok)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def _publish(temporary: Path, target: Path, exist_ok: bool) -> None:
+    try:
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        if not exist_ok:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -73,6 +153,15 @@ def remove_abandoned(folder: Path) -> None:
         number = path.suffix[1:]
         if path.is_dir() and number.isdigit() and not _is_running(int(number)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_temporaries(targets: Iterable[Path]) -> None:
+    """Remove what killed processes have left of `atomic_path`; nobody else may be writing these targets."""
+    wanted = set(targets)
+    for folder in {path.parent for path in wanted}:
+        for path in folder.glob(".*.*"):
+            if folder / path.name[1:].rpartition(".")[0] in wanted and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:

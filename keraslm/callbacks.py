@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.atomic import writing
 from keraslm.config import TrainConfig
 from keraslm.errors import NonFiniteLossError
 from keraslm.model import reset_states, stateful_layers
@@ -171,7 +171,8 @@ class MetricsLog(keras.callbacks.Callback):
         self.every = run.config.train.log_every
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        self.run.metrics_path.touch()
+        with writing(self.run.metrics_path):
+            self.run.metrics_path.touch()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch, self._start = epoch, time.perf_counter()
@@ -215,8 +216,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def _write(self, row: dict[str, Any]) -> None:
         strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with self.run.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(strict) + "\n")
+        self.run.append(strict)
 
 
 class LearningCurve(keras.callbacks.Callback):

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keraslm.atomic import writing
 from keraslm.callbacks import MetricsLog, ResetStates
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import TrainConfig
@@ -36,7 +37,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     Raises:
         Interrupted: by SIGTERM or SIGINT, with everything saved.
-        OSError: the disk does not take a checkpoint; the earlier ones are whole.
+        WriteError: the disk does not take a checkpoint; the earlier ones are whole.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         values = read_variables(training_variables(self.model))
         state = {**self.state, "log": self.log.progress()}
         metrics = self.run.metrics_path.read_text(encoding="utf-8")
-        self.store.save(Checkpoint(epoch, window, values, state, metrics))
+        with writing(self.store.folder, "The checkpoint before is untouched, and the training goes on from it."):
+            self.store.save(Checkpoint(epoch, window, values, state, metrics))
         self._saved = time.monotonic(), 0
 
     def _give_way(self, when: str) -> None:

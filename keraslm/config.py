@@ -25,6 +25,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
 DOCUMENTS = ("none", "line", "blank-line")
 RESUME = ("auto", "never", "must")
+WEIGHTS = ("last", "best")
 
 
 def _field(default: Any, text: str) -> Any:

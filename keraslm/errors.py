@@ -4,6 +4,7 @@
     ├── NonFiniteLossError       1   training diverged
     ├── ExportError              1   a conversion failed its own verification
     ├── Interrupted              130, 143   a signal asked the training to stop: SIGINT, SIGTERM
+    ├── WriteError               1   something could not be written: the disk is full, fails or is read-only
     ├── UsageError               2   the program was used wrongly
     │   ├── ConfigError          2   a configuration value out of range, or a contradiction
     │   └── MissingPackageError  2   an optional package that this job needs is not installed
@@ -44,6 +45,10 @@ class Interrupted(KeraslmError):  # noqa: N818, nothing went wrong
     def __init__(self, message: str, number: int = signal.SIGINT):
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+class WriteError(KeraslmError):
+    """A file or folder could not be written: the disk is full, fails or is read-only."""
 
 
 class UsageError(KeraslmError):

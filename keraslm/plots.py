@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from keraslm.atomic import atomic_path
+from keraslm.atomic import atomic_path, writing
 
 
 def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
@@ -37,5 +37,5 @@ def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
     axes.legend(frameon=False)
     axes.margins(x=0.08)
     FigureCanvasAgg(figure)
-    with atomic_path(path) as temporary:
+    with writing(path), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

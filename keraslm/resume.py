@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from keraslm.atomic import atomic_path
+from keraslm.atomic import atomic_path, writing
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError
@@ -166,6 +166,10 @@ def changed_surroundings(checkpoint: Checkpoint, now: dict[str, Any]) -> str:
 
 
 def put_back(run: Run, checkpoint: Checkpoint) -> None:
-    """Make the files of a run those of a checkpoint: metrics that came later are forgotten."""
-    with atomic_path(run.metrics_path) as file:
+    """Make the files of a run those of a checkpoint: metrics that came later are forgotten.
+
+    Raises:
+        WriteError: when the file cannot be written; the old one is whole.
+    """
+    with writing(run.metrics_path), atomic_path(run.metrics_path) as file:
         file.write_text(checkpoint.metrics, encoding="utf-8")

@@ -4,6 +4,8 @@
       config.json          format version, configuration, vocabulary size, versions of the parts
       tokenizer.json       the vocabulary, readable by the `tokenizers` library
       weights.safetensors  the trained weights, by name (`lstm_0/kernel`), float32
+      best.safetensors     those of the epoch that validated best
+      checkpoints/         where a training goes on: `keraslm.checkpoint`
       metrics.jsonl        one JSON object a line: each epoch, and each `log_every` windows
       learning_curve.png   perplexity by epoch, where matplotlib is installed
 
@@ -14,15 +16,17 @@ new one and never half of either. `runs/latest` is a link to the run that was st
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from keraslm.atomic import atomic_path
+from keraslm.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.config import BACKENDS, Config
 from keraslm.errors import ConfigError, RunError
 from keraslm.text.tokenizer import Tokenizer
@@ -30,6 +34,9 @@ from keraslm.text.tokenizer import Tokenizer
 FORMAT_VERSION = 1
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
+# What a run holds besides its tokenizer; config.json, the mark of a run, goes first and comes last.
+FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")
+FOLDERS = ("checkpoints", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,13 @@ class Run:
         path: the folder.
         config: what it was trained with.
         tokenizer: its vocabulary.
+        weights: which are used: `"last"`, or `"best"` by the validation text.
     """
 
     path: Path
     config: Config
     tokenizer: Tokenizer
+    weights: str = "last"
 
     @property
     def backend(self) -> str | None:
@@ -54,7 +63,8 @@ class Run:
 
     @property
     def weights_path(self) -> Path:
-        return self.path / "weights.safetensors"
+        """The file of the weights that are used."""
+        return self.best_weights_path if self.weights == "best" else self.path / "weights.safetensors"
 
     @property
     def best_weights_path(self) -> Path:
@@ -72,42 +82,52 @@ class Run:
     def create(cls, path: Path, config: Config, tokenizer: Tokenizer, backend: str, overwrite: bool) -> Run:
         """Start a run folder, and let `runs/latest` point at it.
 
+        An old run is removed when the new files lie beside it on the disk, and not before. A folder that is left on the
+        way holds the old run, the new one or none: `config.json` is removed first and put in place last.
+
         Raises:
-            RunError: when the folder already holds a run and `overwrite` is false, or cannot be written.
+            RunError: when the folder already holds a run and `overwrite` is false.
+            WriteError: when the folder or `runs/latest` cannot be written.
         """
         check_free(path, overwrite)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            for old in ("config.json", "weights.safetensors", "metrics.jsonl", "learning_curve.png"):
-                (path / old).unlink(missing_ok=True)
-            shutil.rmtree(path / "tensorboard", ignore_errors=True)
-            run = cls(path, config, tokenizer)
-            with atomic_path(path / "tokenizer.json") as file:
-                file.write_text(tokenizer.to_json(), encoding="utf-8")
-            with atomic_path(path / "config.json") as file:
-                file.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
+        run = cls(path, config, tokenizer)
+        with writing(path):
+            make_folder(path)
+            remove_temporaries(path / name for name in (*FILES, "tokenizer.json"))
+            with atomic_path(path / "config.json") as header, atomic_path(path / "tokenizer.json") as vocabulary:
+                header.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
+                vocabulary.write_text(tokenizer.to_json(), encoding="utf-8")
+                for file in (header, vocabulary):
+                    sync_file(file)
+                _remove_old(path)
+        with writing(LATEST, f"{path} holds the new run, without weights."):
             _point_latest_at(path)
-        except OSError as error:
-            raise RunError(f"{path}: the run folder cannot be written ({error.strerror or error}).") from error
         return run
 
     def changed(self, config: Config, backend: str) -> Run:
         """The run as it goes on: with what may change of its configuration, and on what it is trained now.
 
         Raises:
-            OSError: when `config.json` cannot be written; the old one is whole.
+            WriteError: when `config.json` cannot be written; the old one is whole.
         """
         run = Run(self.path, config, self.tokenizer)
-        with atomic_path(self.path / "config.json") as file:
+        remove_temporaries(self.path / name for name in FILES)
+        path = self.path / "config.json"
+        with writing(path, "The old one is untouched."), atomic_path(path) as file:
             file.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path, weights: str = "last") -> Run:
         """Open a run folder.
 
+        Args:
+            path: the folder.
+            weights: which are used: `"last"`, or `"best"` by the validation text.
+
         Raises:
-            RunError: when the folder, its configuration or its tokenizer is missing or damaged.
+            RunError: when the folder, its configuration or its tokenizer is missing or damaged, or it has no best
+                weights.
             TokenizerError: when `tokenizer.json` is malformed.
         """
         root = Path(path)
@@ -125,19 +145,50 @@ class Run:
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "
                 f"{header.get('vocab_size')}. The two files are not of one run."
             )
-        return cls(root, config, tokenizer)
+        run = cls(root, config, tokenizer, weights)
+        if weights == "best" and not run.weights_path.is_file():
+            raise RunError(f"{root}: no best weights, for no epoch was validated. Leave --weights best out.")
+        return run
+
+    def trained_epoch(self) -> dict[str, Any]:
+        """The row of the epoch after which the weights were as they are used; empty before the first epoch has ended."""
+        rows = self.epochs()
+        if self.weights == "last" or not rows:
+            return rows[-1] if rows else {}
+        return min(rows, key=lambda row: row.get("val_perplexity") or math.inf)
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Rows of `metrics.jsonl` that close an epoch, in order; empty before the first epoch has ended."""
+        """Rows of `metrics.jsonl` that close an epoch, in order; empty before the first epoch has ended.
+
+        A last line without its newline is left out: the process was killed while it wrote it.
+        """
         if not self.metrics_path.is_file():
             return []
         try:
-            rows = [json.loads(line) for line in _read_text(self.metrics_path).split("\n") if line]
+            *lines, _ = self.metrics_path.read_bytes().split(b"\n")
+            rows = [json.loads(line) for line in lines if line]
             if not all(isinstance(row, dict) for row in rows):
                 raise TypeError("a line is not an object")
             return [row for row in rows if "perplexity" in row]
-        except (ValueError, RecursionError, TypeError) as error:
+        except (OSError, ValueError, RecursionError, TypeError) as error:
             raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`; where the disk does not take all of it, the file becomes what it was.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        data = memoryview(f"{json.dumps(row)}\n".encode())
+        with writing(self.metrics_path, "The rows before are kept."), self.metrics_path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(size)
+                raise
 
     def _header(self, backend: str) -> dict[str, Any]:
         return {
@@ -179,12 +230,26 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise RunError(f"{path} is a file; a run needs a folder. Choose another --run.")
 
 
+def _remove_old(path: Path) -> None:
+    for name in FILES:
+        (path / name).unlink(missing_ok=True)
+        sync_folder(path)
+    for name in FOLDERS:
+        if (path / name).exists():
+            shutil.rmtree(path / name)
+
+
 def _point_latest_at(path: Path) -> None:
-    RUNS.mkdir(exist_ok=True)
+    make_folder(RUNS)
     link = RUNS / f".latest.{os.getpid()}"
     link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(path.resolve(), RUNS.resolve()), target_is_directory=True)
-    link.replace(LATEST)
+    try:
+        link.symlink_to(os.path.relpath(path.resolve(), RUNS.resolve()), target_is_directory=True)
+        link.replace(LATEST)
+    except OSError:
+        with suppress(OSError):
+            link.unlink(missing_ok=True)
+        raise
 
 
 def _read_text(path: Path) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import keras
 
 from keraslm import callbacks
+from keraslm.atomic import make_folder, writing
 from keraslm.checkpoint import Checkpoint
 from keraslm.checkpointing import SaveCheckpoints, TakeUp, fit_on
 from keraslm.config import Config
@@ -82,7 +84,7 @@ def train_run(
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
     with ExitStack() as held:
         if (folder / "config.json").exists():
-            held.enter_context(run_lock(folder, say))
+            held.enter_context(_locked(folder, say))
         earlier = find_earlier(folder, resume, overwrite, say)
         goes_on = earlier if earlier and earlier.checkpoint else None
         config = continued(goes_on, config) if goes_on else config
@@ -90,8 +92,7 @@ def train_run(
         corpus = read_corpus(config, say, bool(_verbosity(verbose)), tokenizer)
         config = with_clusters(config, corpus, say)
         if not (folder / "config.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(run_lock(folder, say))
+            held.enter_context(_locked(folder, say))
         if goes_on:
             run = _take_up(goes_on, config, corpus, say)
         else:
@@ -101,6 +102,16 @@ def train_run(
             say(f"run       {run.path} on {keras.backend.backend()}")
         _fit(run, corpus, earlier.checkpoint if earlier else None, tensorboard, _verbosity(verbose), say)
     return run
+
+
+@contextmanager
+def _locked(folder: Path, say: Say) -> Iterator[None]:
+    """Keep other trainers out of a folder, which is made where it is missing."""
+    with ExitStack() as held:
+        with writing(folder):
+            make_folder(folder)
+            held.enter_context(run_lock(folder, say))
+        yield
 
 
 def _take_up(earlier: Earlier, config: Config, corpus: TrainingCorpus, say: Say) -> Run:

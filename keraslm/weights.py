@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.atomic import atomic_path
+from keraslm.atomic import atomic_path, writing
 from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
@@ -42,11 +42,16 @@ def _softmax_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int
 
 
 def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write weights; a reader sees the old file or the whole new one."""
-    from safetensors.numpy import save_file
+    """Write weights; a reader sees the old file or the whole new one.
 
-    with atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, temporary)
+    Raises:
+        WriteError: the file cannot be written; an older one is untouched.
+    """
+    from safetensors.numpy import save
+
+    with writing(path, "Older weights, if there are any, are untouched."), atomic_path(path) as temporary:
+        # Not save_file, which writes a temporary file of its own, left behind by SIGKILL, and hides the system's error.
+        temporary.write_bytes(save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
 
 
 def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from keraslm import __version__
-from keraslm.atomic import atomic_path
+from keraslm.atomic import atomic_path, writing
 from keraslm.backend import require
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.run import LATEST, Run
@@ -57,6 +57,7 @@ def export(
         RunError: the run is damaged, or its weights are not finite.
         TextError: the text cannot be read.
         ExportError: the conversion failed, the graph does not answer as Keras does, or int8 changes the perplexity.
+        WriteError: the file cannot be written.
         MissingPackageError: the packages of `keraslm[export]` are missing.
 
     Example:
@@ -75,20 +76,21 @@ def export(
         require(package, extra="export", purpose="export")
     read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     name, lines = comparison_text(run, text) if int8 else ("", [])
-    try:
-        with atomic_path(target) as temporary, TemporaryDirectory(prefix="keraslm-") as folder:
-            float32 = Path(folder) / "float32.onnx" if int8 else temporary
-            report = _convert_in_subprocess(run.path, float32, *([temporary] if int8 else []))
-            if int8:
-                context = CONTEXT_OF[run.config.data.documents]
-                report["int8"] = compare_files(float32, temporary, lines, context, tolerance) | {"text": name}
-            report["bytes"] = temporary.stat().st_size
-    except OSError as error:
-        raise ExportError(f"{target}: cannot be written ({error.strerror or error}).") from error
+    with (
+        writing(target, "No part of a model is left there, and an older file is untouched."),
+        atomic_path(target) as temporary,
+        TemporaryDirectory(prefix="keraslm-", ignore_cleanup_errors=True) as folder,
+    ):
+        float32 = Path(folder) / "float32.onnx" if int8 else temporary
+        report = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
+        if int8:
+            context = CONTEXT_OF[run.config.data.documents]
+            report["int8"] = compare_files(float32, temporary, lines, context, tolerance) | {"text": name}
+        report["bytes"] = temporary.stat().st_size
     return report
 
 
-def _convert_in_subprocess(run: Path, *outputs: Path) -> dict[str, Any]:
+def _convert_in_subprocess(run: Run, *outputs: Path) -> dict[str, Any]:
     environment = os.environ | {
         "KERAS_BACKEND": "tensorflow",
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -96,7 +98,7 @@ def _convert_in_subprocess(run: Path, *outputs: Path) -> dict[str, Any]:
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "keraslm_onnx.convert", str(run.resolve()), *(str(path.resolve()) for path in outputs)],
+        [sys.executable, "-m", "keraslm_onnx.convert", run.weights, *(str(p.resolve()) for p in (run.path, *outputs))],
         env=environment,
         capture_output=True,
         text=True,
@@ -109,6 +111,8 @@ def _convert_in_subprocess(run: Path, *outputs: Path) -> dict[str, Any]:
         raise ExportError(
             f"The conversion process ended with code {done.returncode} without an answer: {tail}"
         ) from None
+    if "errno" in answer:
+        raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "error" in answer:
         raise ExportError(answer["error"])
     return dict(answer)
@@ -160,7 +164,6 @@ def _file(proto: Any, info: ModelInfo) -> bytes:
 
 def model_info(run: Run) -> ModelInfo:
     """The metadata that a run's model file carries."""
-    epochs = run.epochs()
     tokenizer, model = run.tokenizer, run.config.model
     return ModelInfo(
         keraslm_version=__version__,
@@ -173,7 +176,7 @@ def model_info(run: Run) -> ModelInfo:
         num_layers=model.num_layers,
         hidden_size=model.units,
         embedding_dim=model.embedding_size,
-        valid_perplexity=float(epochs[-1].get("val_perplexity", "nan")) if epochs else float("nan"),
+        valid_perplexity=float(run.trained_epoch().get("val_perplexity", "nan")),
         config=json.dumps(run.config.to_dict()),
         softmax=model.softmax,
     )
@@ -209,14 +212,18 @@ def _to_onnx(model: Any) -> Any:
     return proto
 
 
-def _main(run: str, *outputs: str) -> None:
+def _main(weights: str, run: str, *outputs: str) -> None:
     from keraslm.backend import select_backend
 
     try:
         select_backend("tensorflow")
-        answer = convert(Run.open(run), *map(Path, outputs))
+        answer = convert(Run.open(run, weights), *map(Path, outputs))
     except KeraslmError as error:
         answer = {"error": str(error)}
+    except OSError as error:  # from the system: a message for the one who knows the file's name
+        if error.errno is None:
+            raise
+        answer = {"errno": error.errno}
     print(json.dumps(answer))
 
 

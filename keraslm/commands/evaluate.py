@@ -15,6 +15,7 @@ def evaluate(
     *files: TextName,
     tutorial: Annotated[bool, Parameter(negative="")] = False,
     documents: Literal["none", "line", "blank-line"] | None = None,
+    weights: Literal["last", "best"] = "last",
     errors: Literal["strict", "replace"] = "strict",
     backend: Literal["jax", "tensorflow", "torch"] | None = None,
     cache: str = "",
@@ -36,6 +37,8 @@ def evaluate(
         Count as TensorFlow's PTB tutorial does: in the training's rows and windows, without what does not fill them.
     documents
         Where the state starts from zeros: nowhere, at each line, after each blank line. Default: as in training.
+    weights
+        Those after the last epoch, or those of the epoch that validated best.
     errors
         Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD.
     backend
@@ -46,10 +49,11 @@ def evaluate(
         Print one JSON object instead of the table.
     """
     from keraslm.api import evaluate as run_evaluation
+    from keraslm.api import load_run
     from keraslm.text.files import STDIN
 
     result = run_evaluation(
-        run,
+        load_run(run, weights),
         files or (STDIN,),
         tutorial=tutorial,
         documents=documents,

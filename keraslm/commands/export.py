@@ -1,7 +1,7 @@
 """`keraslm export`"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ def export(
     /,
     *,
     run: Path = LATEST,
+    weights: Literal["last", "best"] = "last",
     int8: Annotated[bool, Parameter(negative="")] = False,
     text: Path | None = None,
     tolerance: float = 0.005,
@@ -29,6 +30,8 @@ def export(
         The file to write; an older one is replaced.
     run
         Run folder.
+    weights
+        Those after the last epoch, or those of the epoch that validated best.
     int8
         Write 8-bit weights. In such a file, a line's score depends a little on the lines scored with it.
     text
@@ -37,10 +40,11 @@ def export(
     tolerance
         Largest relative difference of the two perplexities, for --int8.
     """
+    from keraslm.api import load_run
     from keraslm_onnx.convert import export as export_run
 
     print(f"export    {run} -> {model}: converting in a process of its own", flush=True)
-    report = export_run(run, model, int8=int8, text=text, tolerance=tolerance)
+    report = export_run(load_run(run, weights), model, int8=int8, text=text, tolerance=tolerance)
     print(
         f"verified  {report['cases']} shapes; largest difference Keras - onnxruntime "
         f"{report['largest_difference']:.2e} nats, one pass - chunks {report['chunked_difference']:.2e} nats"

@@ -35,6 +35,7 @@ def show(path: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", neg
 def _run_facts(path: Path) -> dict[str, Any]:
     import hashlib
 
+    from keraslm.checkpoint import CheckpointStore
     from keraslm.errors import RunError
     from keraslm.run import Run
 
@@ -42,6 +43,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
     if not run.weights_path.is_file():
         raise RunError(f"{path}: no weights yet; its training has not finished an epoch.")
     epochs = run.epochs()
+    checkpoints = CheckpointStore(run.checkpoints_path).names()
     return {
         "file": str(path.resolve()),
         **_sizes(run.config.model, run.tokenizer.vocab_size),
@@ -49,6 +51,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
         "epochs trained": len(epochs),
         "perplexity": epochs[-1]["perplexity"] if epochs else None,
         "validation perplexity": epochs[-1].get("val_perplexity") if epochs else None,
+        "checkpoint": checkpoints[-1] if checkpoints else None,
         "tokenizer sha256": run.tokenizer.digest,
         "weights sha256": hashlib.sha256(run.weights_path.read_bytes()).hexdigest(),
     }
@@ -88,4 +91,6 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.2f}"
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value) or "none"

@@ -71,7 +71,7 @@ def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
     counts, replaced = TextCounts(), 0
     with keeping("encoded text", folder.parent):
         remove_abandoned(folder.parent)
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, exist_ok=True) as temporary:
             with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
                 for ids, size, bad in parts:
                     file.write(ids.astype(dtype).tobytes())

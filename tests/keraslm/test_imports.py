@@ -11,8 +11,8 @@ SOURCES = {"keraslm": ROOT / "keraslm", "keraslm_onnx": ROOT / "export" / "keras
 BACKENDS = ("jax", "tensorflow", "torch")
 LEVELS = [
     # Plain Python.
-    {"keraslm.errors", "keraslm.perplexity", "keraslm.atomic", "keraslm.signals"},
-    {"keraslm.clusters", "keraslm.lock"},
+    {"keraslm.errors", "keraslm.perplexity", "keraslm.signals"},
+    {"keraslm.clusters", "keraslm.lock", "keraslm.atomic"},
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend"},
     # Text: NumPy and tokenizers.

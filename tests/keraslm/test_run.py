@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keraslm.config import Config
-from keraslm.errors import RunError, TokenizerError
+from keraslm.errors import RunError, TokenizerError, WriteError
 from keraslm.run import LATEST, Run, atomic_path, check_free
 from tests.support.words import train_words
 
@@ -61,10 +61,10 @@ def test_overwriting_removes_what_the_old_run_knew(run_copy, monkeypatch):
     assert run.epochs() == [] and Run.open(run_copy).config == Config()
 
 
-def test_a_folder_that_cannot_be_written_is_a_run_error(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
-    with pytest.raises(RunError, match=r"file/run: the run folder cannot be written"):
+    with pytest.raises(WriteError, match=r"file/run: cannot be written \(File exists\)"):
         Run.create(Path("file/run"), Config(), TOKENIZER, "jax", overwrite=False)
 
 
@@ -161,11 +161,33 @@ def test_epochs_are_the_rows_that_close_one(run_copy):
     run = Run.open(run_copy)
     run.metrics_path.write_text('{"epoch": 1, "window": 3, "loss": 2.0}\n{"epoch": 1, "loss": 2.0, "perplexity": 7}\n')
     assert run.epochs() == [{"epoch": 1, "loss": 2.0, "perplexity": 7}]
+    run.append({"epoch": 2, "perplexity": 6})
+    assert [row["epoch"] for row in run.epochs()] == [1, 2]
     run.metrics_path.unlink()
     assert run.epochs() == []
 
 
-@pytest.mark.parametrize("data", [b'{"epoch": 1', b"3\n", b"null\n", b'["perplexity"]\n', b'"perplexity"\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "half", [b"{", b'{"epoch": 2, "perplexity": 6', b'{"epoch": 2, "perplexity": 6}', b'{"a": "\xc3']
+)
+def test_a_last_row_that_was_not_finished_is_left_out(run_copy, half):
+    run = Run.open(run_copy)
+    run.metrics_path.write_bytes(b'{"epoch": 1, "perplexity": 7}\n' + half)
+    assert run.epochs() == [{"epoch": 1, "perplexity": 7}]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"epoch": 1\n',
+        b'{"epoch": 1\n{"epoch": 1}\n',
+        b"3\n",
+        b"null\n",
+        b'["perplexity"]\n',
+        b'"perplexity"\n',
+        b"\xff\n",
+    ],
+)
 def test_damaged_metrics_are_named(run_copy, data):
     run = Run.open(run_copy)
     run.metrics_path.write_bytes(data)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keraslm.atomic import atomic_path
+from keraslm.atomic import atomic_path, remove_temporaries
 from keraslm.errors import KeraslmError, UsageError
 from keraslm_onnx.bulk.shards import SIDE, Shard
 
@@ -184,12 +184,8 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def remove_abandoned(shards: Iterable[Shard]) -> None:
-    """Remove temporary files that killed processes have left where `atomic_path` makes them."""
-    targets = {path for shard in shards for path in (shard.output, shard.record)}
-    for folder in {path.parent for path in targets}:
-        for path in folder.glob(".*.*"):
-            if folder / path.name[1:].rpartition(".")[0] in targets and path.is_file():
-                path.unlink(missing_ok=True)
+    """Remove temporary files that killed processes have left."""
+    remove_temporaries(path for shard in shards for path in (shard.output, shard.record))
 
 
 def unwritable(folder: Path, error: OSError) -> KeraslmError:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from keraslm.atomic import atomic_path
-from keraslm.errors import KeraslmError, UsageError
+from keraslm.atomic import atomic_path, writing
+from keraslm.errors import UsageError
 
 
 @contextmanager
@@ -22,17 +22,18 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
 
     Raises:
         UsageError: the path is a folder, or lies in none.
-        KeraslmError: it cannot be written.
+        WriteError: it cannot be written.
     """
     if path is None:
         yield sys.stdout
         return
     checked_place(path)
-    try:
-        with atomic_path(path) as temporary, score_file(temporary, packed=path.suffix == ".gz") as out:
-            yield out
-    except OSError as error:
-        raise KeraslmError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    with (
+        writing(path, "Nothing was changed there."),
+        atomic_path(path) as temporary,
+        score_file(temporary, packed=path.suffix == ".gz") as out,
+    ):
+        yield out
 
 
 @contextmanager
