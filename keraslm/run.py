@@ -151,7 +151,7 @@ class Run:
         return run
 
     def trained_epoch(self) -> dict[str, Any]:
-        """The row of the epoch after which the weights were as they are used; empty before the first epoch has ended."""
+        """The row of the epoch that left the weights as they are used; empty before the first epoch has ended."""
         rows = self.epochs()
         if self.weights == "last" or not rows:
             return rows[-1] if rows else {}

@@ -100,10 +100,13 @@ def test_a_missing_text_is_refused(program, folder):
 
 
 def test_a_run_in_the_way_is_refused_and_kept(program, folder, tiny_run, train_file):
-    before = {path.name: path.read_bytes() for path in tiny_run.path.iterdir()}
-    outcome = program("train", "--train", train_file, "--run", tiny_run.path, *SMALL)
+    before = {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()}
+    line = ["train", "--train", train_file, "--run", tiny_run.path]
+    outcome = program(*line, "--resume=never", *SMALL)
     assert_refused(outcome, f"{tiny_run.path} already holds a run", "--overwrite")
-    assert {path.name: path.read_bytes() for path in tiny_run.path.iterdir()} == before
+    assert_refused(program(*line, *SMALL), "begun with another configuration", "units is 8, not 4", "--overwrite")
+    assert_refused(program(*line), f"{tiny_run.path} was begun on another train text", "--overwrite")
+    assert {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()} == before
 
 
 def test_a_training_that_diverges_ends_with_1_and_advice(program, train_file):

@@ -41,6 +41,7 @@ def assert_states(found, expected):
 
 def test_run_folder_holds_its_files_and_no_others(trained_run):
     names = {"config.json", "tokenizer.json", "weights.safetensors", "metrics.jsonl", "learning_curve.png"}
+    names |= {"best.safetensors", "checkpoints"}
     assert {path.name for path in trained_run.path.iterdir()} == names
     assert (trained_run.path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -124,11 +125,11 @@ def test_same_seed_gives_the_same_losses_with_dropout_on_validated_or_not(traine
 
 
 def test_an_existing_run_is_kept_unless_overwriting_was_asked_for(config, run_copy):
-    before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
+    before = {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()}
     changed = config.replace(epochs=1, num_layers=1, valid="", log_every=0)
     with pytest.raises(RunError, match=r"copy already holds a run\. .*--overwrite"):
-        train_quietly(changed, run_copy)
-    assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before
+        train_quietly(changed, run_copy, resume="never")
+    assert {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()} == before
     assert len(rows_of(train_quietly(changed, run_copy, overwrite=True))) == 1
 
 

@@ -16,6 +16,7 @@ from onnx import TensorProto
 import keraslm
 import keraslm_onnx
 from keraslm.errors import ExportError, MissingPackageError, RunError, UsageError
+from keraslm.run import Run
 from keraslm.weights import read_weights, write_weights
 from keraslm_onnx import contract, convert
 from tests.support.made_run import make_run
@@ -230,9 +231,10 @@ def test_a_conversion_that_fails_leaves_no_file(tiny_run, tmp_path, monkeypatch)
 
 def test_an_error_inside_the_conversion_process_is_passed_on(run_copy, tmp_path):
     # Damaged after the first look of `export`, as it were: the process reads the folder itself.
+    run = Run.open(run_copy)
     (run_copy / "tokenizer.json").write_text("{}")
     with pytest.raises(ExportError, match=r"tokenizer\.json"):
-        convert._convert_in_subprocess(run_copy, tmp_path / "model.onnx")
+        convert._convert_in_subprocess(run, tmp_path / "model.onnx")
 
 
 def test_a_conversion_process_that_dies_without_an_answer_is_reported(tiny_run, tmp_path, monkeypatch):
@@ -241,7 +243,7 @@ def test_a_conversion_process_that_dies_without_an_answer_is_reported(tiny_run, 
     monkeypatch.setenv("PYTHONNOUSERSITE", "1")
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(ExportError, match="The conversion process ended with code 1 without an answer"):
-        convert._convert_in_subprocess(tiny_run.path, tmp_path / "model.onnx")
+        convert._convert_in_subprocess(tiny_run, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("package", ["keras", "tensorflow", "tf2onnx", "onnx", "safetensors"])
