@@ -18,6 +18,7 @@ from keraslm import callbacks
 from keraslm.clusters import choose_cutoffs, describe_clusters
 from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.dataset import WindowDataset
+from keraslm.divergence import StopOnNonFiniteLoss
 from keraslm.errors import ConfigError
 from keraslm.layers.kernels.dispatch import describe_lstm
 from keraslm.losses import SequenceLoss
@@ -134,8 +135,8 @@ def run_callbacks(
         callbacks.learning_rate_schedule(run.config.train),
         callbacks.ResetStates(),
         callbacks.OrderDocuments(windows),
-        callbacks.StopOnNonFiniteLoss(),
-        callbacks.SaveWeights(run),
+        StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
+        callbacks.SaveWeights(run, len(windows)),
         callbacks.MetricsLog(run, windows.predicted, throughput, valid_counts),
     ]
     if verbose:

@@ -64,6 +64,7 @@ LEVELS = [
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
     {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
     {"keraslm.model", "keraslm.optimizer"},
+    {"keraslm.divergence"},
     {"keraslm.callbacks"},
     {"keraslm.training", "keraslm.evaluation"},
     {"keraslm.api"},
