@@ -1,4 +1,4 @@
-"""What happens around `fit()`: state resets, the stop at a non-finite loss, weights, metrics, curve, TensorBoard."""
+"""What happens around `fit()`: state resets, weights, metrics, curve, TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keraslm.atomic import writing
 from keraslm.config import TrainConfig
-from keraslm.errors import NonFiniteLossError
+from keraslm.divergence import check_finite
 from keraslm.model import reset_states, stateful_layers
 from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.progress import TOKENS_PER_SECOND, Throughput
@@ -22,11 +22,6 @@ from keraslm.text.stream import Windows
 from keraslm.weights import weight_shapes, write_weights
 
 Logs = dict[str, Any] | None
-
-_ADVICE = (
-    "The weights of the last good epoch, if there is one, are kept. "
-    "Try a lower --learning-rate, a lower --clip-norm or a smaller --init-scale."
-)
 
 
 class ResetStates(keras.callbacks.Callback):
@@ -79,54 +74,26 @@ class OrderDocuments(keras.callbacks.Callback):
         self.windows.set_epoch(epoch)
 
 
-class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Raise `NonFiniteLossError` before weights of a diverged training replace good ones.
-
-    Args:
-        every: windows between looks; a look waits for the device, so not every window. An epoch's end is always
-            looked at, before its weights are saved.
-    """
-
-    def __init__(self, every: int = 50):
-        super().__init__()
-        self.every = every
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        if (batch + 1) % self.every == 0:
-            self._check(logs, f"up to window {batch + 1} of epoch {self._epoch + 1}")
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        self._check(logs, f"at the end of epoch {epoch + 1}")
-
-    def _check(self, logs: Logs, when: str) -> None:
-        for name, value in (logs or {}).items():
-            if name.endswith(("loss", "perplexity")) and not math.isfinite(float(value)):
-                raise NonFiniteLossError(f"The {name} became {float(value)} {when}. {_ADVICE}")
-
-
 class SaveWeights(keras.callbacks.Callback):
     """Write `weights.safetensors` of a run at each epoch's end, and `best.safetensors` where it validates best so far.
 
+    Weights that are not finite are not written.
+
     Args:
         run: the run folder.
+        windows: that an epoch trains on.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, windows: int):
         super().__init__()
         self.run = run
+        self.windows = windows
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         names = weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)
         values = {v.path: keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
-        # The last window's loss may be finite and its update not: the loss is that of the weights before it.
-        bad = [name for name in names if not np.isfinite(values[name]).all()]
-        if bad:
-            raise NonFiniteLossError(f"The weights {bad[0]} are not finite at the end of epoch {epoch + 1}. {_ADVICE}")
         weights = {name: values[name] for name in names}
+        check_finite(weights, self.model.optimizer, self.windows)
         write_weights(self.run.weights_path, weights)
         if self._is_best((logs or {}).get("val_perplexity")):
             write_weights(self.run.best_weights_path, weights)

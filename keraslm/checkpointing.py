@@ -13,6 +13,7 @@ from keraslm.callbacks import MetricsLog, ResetStates
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import TrainConfig
 from keraslm.dataset import WindowDataset
+from keraslm.divergence import check_finite
 from keraslm.errors import Interrupted
 from keraslm.run import Run
 from keraslm.signals import StopSignals
@@ -37,6 +38,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     Raises:
         Interrupted: by SIGTERM or SIGINT, with everything saved.
+        NonFiniteLossError: the training has diverged; the earlier checkpoints are untouched.
         WriteError: the disk does not take a checkpoint; the earlier ones are whole.
     """
 
@@ -84,6 +86,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def _save(self, epoch: int, window: int) -> None:
         values = read_variables(training_variables(self.model))
+        check_finite(values, self.model.optimizer, self.windows)
         state = {**self.state, "log": self.log.progress()}
         metrics = self.run.metrics_path.read_text(encoding="utf-8")
         with writing(self.store.folder, "The checkpoint before is untouched, and the training goes on from it."):

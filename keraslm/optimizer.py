@@ -1,4 +1,7 @@
-"""Plain SGD with the gradient clipped by its global norm, in as few passes over the weights as a backend allows."""
+"""Plain SGD with the gradient clipped by its global norm, in as few passes over the weights as a backend allows.
+
+The norm is kept, with the number of steps until it ceased to be finite: what a training that diverged is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from typing import Any
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -15,6 +19,10 @@ class ClippedSGD(keras.optimizers.SGD):
     Keras squares, scales and multiplies each gradient into a new array before it touches the weights. On torch and
     TensorFlow this class reads each gradient once for the norm and once for the update; there it also takes the sparse
     gradient of an embedding table and touches the listed rows only. On JAX the compiler fuses Keras' own form.
+
+    Two more variables of the optimizer follow the step, on the device, so that nobody has to look at each one:
+    `finite_steps` counts the steps before the first gradient whose norm is NaN or infinite, and equals `iterations`
+    until then; `gradient_norm` is the norm of the last gradient that it counted, before clipping.
 
     Args:
         learning_rate: step size, or a schedule.
@@ -30,19 +38,32 @@ class ClippedSGD(keras.optimizers.SGD):
         kwargs.pop("global_clipnorm", None)
         super().__init__(learning_rate, global_clipnorm=clip_norm, name=name, **kwargs)
         self.clip_norm = clip_norm
+        self.finite_steps = self.add_variable((), dtype="int", aggregation="only_first_replica", name="finite_steps")
+        self.gradient_norm = self.add_variable(
+            (), dtype="float32", aggregation="only_first_replica", name="gradient_norm"
+        )
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update variables by their gradients, in the order in which the optimizer was built."""
         update = _UPDATES.get(keras.backend.backend())
         if update is None:
+            self._follow(_global_norm(grads))
             super().apply(grads, trainable_variables)
             return
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         if not self.built:
             self.build(variables)
         pairs = [(v, g) for v, g in zip(variables, grads, strict=True) if g is not None]
-        update([v.value for v, _ in pairs], [g for _, g in pairs], self.learning_rate, self.clip_norm or math.inf)
+        limit = self.clip_norm or math.inf
+        self._follow(update([v.value for v, _ in pairs], [g for _, g in pairs], self.learning_rate, limit))
         self.iterations.assign_add(1)
+
+    def _follow(self, norm: Any) -> None:
+        """Count a step and keep its norm, unless it or one before it is not finite."""
+        steps, kept = self.finite_steps.value, self.gradient_norm.value
+        counts = ops.isfinite(norm) & (steps == self.iterations.value)
+        self.finite_steps.assign(steps + ops.cast(counts, steps.dtype))
+        self.gradient_norm.assign(ops.where(counts, norm, kept))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -50,7 +71,14 @@ class ClippedSGD(keras.optimizers.SGD):
         return {**config, "clip_norm": self.clip_norm}
 
 
-def _update_torch(variables: list[Any], gradients: list[Any], learning_rate: Any, clip_norm: float) -> None:
+def _global_norm(gradients: list[Any]) -> Any:
+    """As Keras computes it for its clipping, operation by operation: a compiler finds the two equal and keeps one."""
+    squares = [ops.sum(ops.square(g)) for g in gradients if g is not None]
+    return ops.sqrt(ops.sum(ops.stack(squares)))
+
+
+def _update_torch(variables: list[Any], gradients: list[Any], learning_rate: Any, clip_norm: float) -> Any:
+    """Update the variables in place; return the norm."""
     import torch
 
     with torch.no_grad():
@@ -66,25 +94,29 @@ def _update_torch(variables: list[Any], gradients: list[Any], learning_rate: Any
             for variable, gradient in zip(variables, gradients, strict=True):
                 if gradient.is_sparse:
                     variable.index_add_(0, gradient.indices()[0], gradient.values(), alpha=step)
-            return
+            return norm
         for variable, gradient, value in zip(variables, gradients, values, strict=True):
             value.mul_(step)
             if gradient.is_sparse:
                 variable.index_add_(0, gradient.indices()[0], value)
             else:
                 variable.add_(value)
+        return norm
 
 
-def _update_tensorflow(variables: list[Any], gradients: list[Any], learning_rate: Any, clip_norm: float) -> None:
+def _update_tensorflow(variables: list[Any], gradients: list[Any], learning_rate: Any, clip_norm: float) -> Any:
+    """Update the variables in place; return the norm."""
     import tensorflow as tf
 
     gradients = [_summed(g) for g in gradients]
-    step = tf.cast(learning_rate, tf.float32) * _clip_factor(tf, tf.linalg.global_norm(gradients), clip_norm)
+    norm = tf.linalg.global_norm(gradients)
+    step = tf.cast(learning_rate, tf.float32) * _clip_factor(tf, norm, clip_norm)
     for variable, gradient in zip(variables, gradients, strict=True):
         if isinstance(gradient, tf.IndexedSlices):
             variable.scatter_sub(tf.IndexedSlices(gradient.values * step, gradient.indices, gradient.dense_shape))
         else:
             tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=step, delta=gradient)
+    return norm
 
 
 def _summed(gradient: Any) -> Any:

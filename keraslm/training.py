@@ -19,6 +19,7 @@ from keraslm.checkpoint import Checkpoint
 from keraslm.checkpointing import SaveCheckpoints, TakeUp, fit_on
 from keraslm.config import Config
 from keraslm.dataset import WindowDataset
+from keraslm.divergence import StopOnNonFiniteLoss
 from keraslm.layers.kernels.dispatch import describe_lstm
 from keraslm.lock import run_lock
 from keraslm.losses import SequenceLoss
@@ -195,8 +196,8 @@ def run_callbacks(
         callbacks.learning_rate_schedule(run.config.train),
         states,
         callbacks.OrderDocuments(windows),
-        callbacks.StopOnNonFiniteLoss(),
-        callbacks.SaveWeights(run),
+        StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
+        callbacks.SaveWeights(run, len(windows)),
         log,
         SaveCheckpoints(run, len(windows), _description(run, corpus), states, log, signals),
     ]

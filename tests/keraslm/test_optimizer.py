@@ -25,11 +25,14 @@ def after(optimizer, steps=GRADIENTS):
     return [keras.ops.convert_to_numpy(v) for v in own]
 
 
+def norm_of(gradients):
+    return np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
+
+
 def numpy_after(clip_norm, learning_rate=0.3):
     weights = [w.astype(np.float64) for w in WEIGHTS]
     for gradients in GRADIENTS:
-        norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
-        factor = min(1.0, clip_norm / norm) if clip_norm else 1.0
+        factor = min(1.0, clip_norm / norm_of(gradients)) if clip_norm else 1.0
         weights = [w - learning_rate * factor * g for w, g in zip(weights, gradients, strict=True)]
     return weights
 
@@ -64,6 +67,37 @@ def test_steps_are_counted():
     assert int(optimizer.iterations) == STEPS
 
 
+@pytest.mark.parametrize("clip_norm", [5.0, None])
+def test_the_norm_is_that_before_clipping(clip_norm):
+    for steps in range(1, STEPS + 1):
+        optimizer = ClippedSGD(0.3, clip_norm)
+        after(optimizer, GRADIENTS[:steps])
+        assert float(optimizer.gradient_norm) == pytest.approx(norm_of(GRADIENTS[steps - 1]), rel=1e-6)
+        assert int(optimizer.finite_steps) == int(optimizer.iterations) == steps
+
+
+@pytest.mark.parametrize("clip_norm", [5.0, None])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_count_and_norm_stand_still_from_the_first_gradient_that_is_not_finite(clip_norm, bad):
+    broken = [g.copy() for g in GRADIENTS[2]]
+    broken[1][3] = bad
+    optimizer = ClippedSGD(0.3, clip_norm)
+    after(optimizer, [*GRADIENTS[:2], broken, *GRADIENTS[2:]])
+    assert (int(optimizer.finite_steps), int(optimizer.iterations)) == (2, STEPS + 1)
+    assert float(optimizer.gradient_norm) == pytest.approx(norm_of(GRADIENTS[1]), rel=1e-6)
+
+
+def test_count_and_norm_are_variables_of_the_optimizer():
+    """Under names that do not depend on when it is built; so checkpoints hold them."""
+    optimizer = ClippedSGD(0.3, 5.0)
+    names = ["sgd/iteration", "sgd/learning_rate", "sgd/finite_steps", "sgd/gradient_norm"]
+    assert [v.path for v in optimizer.variables] == names
+    after(optimizer)
+    assert [v.path for v in optimizer.variables] == names
+    assert not any(v.trainable for v in optimizer.variables)
+    assert optimizer.gradient_norm.dtype == "float32" and optimizer.finite_steps.dtype == optimizer.iterations.dtype
+
+
 def test_a_gradient_of_zeros_changes_nothing():
     found = after(ClippedSGD(0.3, 5.0), [[np.zeros_like(g) for g in GRADIENTS[0]]])
     assert_equal(found, WEIGHTS)
@@ -95,6 +129,7 @@ def test_a_word_seen_twice_counts_once_in_the_norm_with_the_sum_of_its_rows(clip
     model.compile(ClippedSGD(0.3, clip_norm), keras.losses.MeanSquaredError(reduction="sum"), jit_compile=False)
     for _ in range(3):
         model.train_on_batch(ids, targets)
+    assert float(model.optimizer.gradient_norm) == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
     found = keras.ops.convert_to_numpy(layer.embeddings)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_array_equal(found[[0, 2, 3, 4, 6, 7]], table[[0, 2, 3, 4, 6, 7]])
