@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed at run time, 2 wrong use or bad input, 130 interrup
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -83,17 +84,19 @@ def _bound(arguments: list[str]) -> list[str]:
 
 
 def _abandon_output() -> None:
-    """The reader (`| head`) has what it wanted: nothing more can be written, not even at interpreter exit."""
+    """Nobody reads on (`| head`), or the disk is full: nothing more is written, not even at interpreter exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> int:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # a closed pipe, a full disk
         _abandon_output()
     if isinstance(error, KeraslmError):
         message, code = str(error), error.exit_code
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+        message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
     elif isinstance(error, CycloptsError):
         message, code = f"{' '.join(str(error).split())} See keraslm --help.", UsageError.exit_code
     else:

@@ -105,6 +105,15 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, before):
         assert in_place == (trial.point >= last - (trial.kind == "kill-after")), trial
 
 
+def test_an_error_of_the_clean_up_does_not_hide_the_first_one(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(KeyError, match="first"), atomic_path(tmp_path / "file"):
+        raise KeyError("first")
+
+
 # Folders
 
 
@@ -193,6 +202,8 @@ def test_a_folder_holds_the_old_run_the_new_one_or_none(tmp_path, before):
         assert_told(trial, "WriteError")
         assert_no_strays(trial)
         path = trial.folder / "run"
+        if before is old_run and trial.point <= 8:  # two files: made, opened, written, flushed
+            assert Run.open(path).config == Config(), trial
         if not (path / "config.json").exists():
             kinds["none"] += 1
             continue

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 import keraslm
 import keraslm_onnx
-from keraslm.errors import ExportError, MissingPackageError, RunError, UsageError
+from keraslm.errors import ExportError, MissingPackageError, RunError, TokenizerError, UsageError
 from keraslm.run import Run
 from keraslm.weights import read_weights, write_weights
 from keraslm_onnx import contract, convert
@@ -190,6 +190,32 @@ def test_a_run_without_weights_is_refused(run_copy, target):
     (run_copy / "weights.safetensors").unlink()
     with pytest.raises(RunError, match=r"weights\.safetensors: no weights"):
         keraslm_onnx.export(run_copy, target)
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("data", [None, b"", b"{", b"\x00\xff", b"{}"])
+def test_a_run_with_a_missing_or_damaged_file_is_refused(run_copy, target, name, data):
+    (run_copy / name).unlink()
+    if data is not None:
+        (run_copy / name).write_bytes(data)
+    with pytest.raises((RunError, TokenizerError), match=name):
+        keraslm_onnx.export(run_copy, target)
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize("step", ["_to_onnx", "fold_biases", "check_structure", "_file", "compare"])
+def test_a_graph_that_fails_a_check_is_not_written(tiny_run, target, monkeypatch, step):
+    def refuse(*_):
+        raise ExportError(f"{step} says no")
+
+    monkeypatch.setattr("keraslm_onnx.graph.build_graph", lambda *_: None)
+    for name in ("_to_onnx", "fold_biases", "check_structure", "_file"):
+        monkeypatch.setattr(convert, name, lambda *_: b"a graph")
+    monkeypatch.setattr(convert, "compare", lambda *_: {})
+    monkeypatch.setattr(convert, step, refuse)
+    with pytest.raises(ExportError, match=f"{step} says no"):
+        convert.convert(tiny_run, target)
     assert_untouched(target)
 
 

@@ -19,6 +19,7 @@ from keraslm.errors import WriteError
 from keraslm_onnx import convert
 from tests.support import fake_model
 from tests.support.failing_disk import FAULTS, KILLED, KILLS, KINDS, trials
+from tests.support.program import START, environment
 
 OLD = b"the file that was there before"
 SAID = ("No space left on device", "Input/output error", "Read-only file system")
@@ -80,6 +81,18 @@ def test_scores_are_the_old_or_the_new_ones(tmp_path):
         last = max(other.point for other in found if other.kind == trial.kind)
         assert (trial.files()["scores.tsv"] == OLD) == (trial.point < last), trial
         assert trial.kind == "read-only" or trial.strays() == [], trial
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("level", ["token", "summary"])
+def test_standard_output_on_a_full_disk_is_a_sentence(tmp_path, level):
+    (tmp_path / "text.txt").write_text("the cat sat\n" * 1000)
+    model = fake_model.write(tmp_path / "fake.onnx")
+    line = [*START, "score", str(model), str(tmp_path / "text.txt"), "--level", level]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False)
+    said = "keraslm: standard output: cannot be written (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 # The process that converts: what the system tells it comes out as the same error
