@@ -112,6 +112,7 @@ def trials(
     act: Callable[[Path], object],
     folder: Path,
     kinds: tuple[str, ...] = KINDS,
+    seconds: float = 120,
 ) -> list[Trial]:
     """Do something again and again, with its 1st, 2nd, ... disk operation failing, until it has no such operation.
 
@@ -123,6 +124,7 @@ def trials(
         act: is given the folder. The disk fails below it.
         folder: where the trials' folders are made.
         kinds: of fault.
+        seconds: in which all of them must have ended.
     """
     try:
         environ = _preloaded(library())
@@ -130,7 +132,7 @@ def trials(
         pytest.skip(str(error))
     job = pickle.dumps((prepare, act, folder, kinds))
     command = [sys.executable, "-m", "tests.support.failing_disk"]
-    done = subprocess.run(command, input=job, env=environ, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, input=job, env=environ, capture_output=True, check=False, timeout=seconds)
     assert done.returncode == 0, done.stderr.decode()
     found = [Trial(*row, Path(place)) for *row, place in json.loads(done.stdout.splitlines()[-1])]
     assert {trial.kind for trial in found} == set(kinds), "a fault was never met"

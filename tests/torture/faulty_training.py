@@ -1,0 +1,124 @@
+"""Every disk operation of a training fails once, in every way: does the run go on, bit for bit?
+
+    python tests/torture/faulty_training.py --kinds full half kill-after
+
+A small training on torch runs on a disk whose k-th operation below its folder fails (tests/support/failing_disk.c), for
+every k: files of the run, its checkpoints, metrics and link. Then it runs again on a disk that is well. A point is
+survived when the first ended with exit code 1 and one sentence, or was killed; left no temporary file where it could be
+removed; and the second went on to the same weights and the same checkpoint as a training that met no fault, bit for
+bit. A line a fault, and exit code 1 when any point was not survived. Some ten minutes for all faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "export")]
+
+from tests.support.failing_disk import DONE, FAULTS, KILLED, Trial, UnavailableError, trials  # noqa: E402
+
+KINDS = ("full", "full-once", "half", "io-once", "read-only", "kill-half", "kill-after")
+FLAGS = {
+    "preset": "small",
+    "backend": "torch",
+    "units": 4,
+    "num-layers": 1,
+    "output-dropout": 0.2,
+    "batch-size": 2,
+    "num-steps": 5,
+    "epochs": 2,
+    "checkpoint-every": "9w",
+    "progress": "none",
+}
+TEXT = "the cat sat on the mat\na dog ran\n" * 12
+
+
+class EndedError(Exception):
+    """The program ended with another code than 0; the message is that code, and what it wrote to standard error."""
+
+
+def prepare(folder: Path) -> None:
+    """The texts, and Keras in memory before the first fork."""
+    from keraslm.backend import select_backend
+
+    select_backend("torch")
+    for name in ("train.txt", "valid.txt"):
+        (folder / name).write_text(TEXT, encoding="utf-8")
+
+
+def train(folder: Path) -> None:
+    """The training, as the command line runs it."""
+    from keraslm.cli import run
+
+    said = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+        code = run(["train", "--run=run", "--train=train.txt", "--valid=valid.txt", *flags])
+    if code:
+        raise EndedError(f"{code} {said.getvalue().strip()}")
+
+
+def result(folder: Path) -> dict[str, bytes]:
+    """What must be the same: weights, and the variables of the last checkpoint."""
+    from keraslm.checkpoint import CheckpointStore
+
+    run = folder / "run"
+    checkpoint, damaged = CheckpointStore(run / "checkpoints").newest()
+    assert checkpoint and not damaged, damaged
+    weights = {name: (run / name).read_bytes() for name in ("weights.safetensors", "best.safetensors")}
+    return weights | {name: value.tobytes() for name, value in checkpoint.variables.items()}
+
+
+def complaint(trial: Trial, expected: dict[str, bytes]) -> str:
+    """What is wrong after a trial, or ""."""
+    if trial.kind in FAULTS:
+        told = trial.ended == "EndedError" and trial.message.startswith("1 keraslm: ")
+        if trial.ended != DONE and (not told or "\n" in trial.message or "unexpected" in trial.message):
+            return f"{trial.ended}: {trial.message}"
+        if trial.kind != "read-only" and trial.strays():
+            return f"left behind: {', '.join(trial.strays())}"
+    elif trial.ended != KILLED:
+        return f"not killed: {trial.ended}: {trial.message}"
+    try:
+        train(trial.folder)
+        found = result(trial.folder)
+    except Exception as error:
+        return f"the run does not go on: {type(error).__name__}: {error}"
+    different = [name for name in expected if found.get(name) != expected[name]]
+    return f"differs: {', '.join(different)}" if different else ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
+    options = parser.parse_args()
+    # By its name, which the process of the trials knows too.
+    from tests.torture import faulty_training as this
+
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="faulty-training-") as name:
+        folder = Path(name)
+        (folder / "good").mkdir()
+        prepare(folder / "good")
+        train(folder / "good")
+        expected = result(folder / "good")
+        for kind in options.kinds:
+            tried = trials(this.prepare, this.train, folder / "trials", (kind,), seconds=3600)
+            wrong = [(trial.point, what) for trial in tried if (what := complaint(trial, expected))]
+            print(f"train   {kind:<12} {len(tried)} points, {len(tried) - len(wrong)} survived", flush=True)
+            for point, what in wrong:
+                print(f"        at {point}: {what}", flush=True)
+            failed += len(wrong)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UnavailableError as reason:
+        sys.exit(str(reason))
