@@ -12,14 +12,40 @@
         ├── RunError             2   a run folder: missing, damaged, of another format
         └── ModelFileError       2   a model file: missing, damaged, not one of ours
 
-A message is one or more sentences that say what was found, where, what was expected and what to do.
+A message is one or more sentences that say what was found, where, what was expected and what to do. It is one line of
+bounded length, whatever it quotes: names and values in it come from files that anybody may have written.
 """
+
+import reprlib
+
+LONGEST = 2000  # characters of a message
+
+_VALUES = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """A value from a file as a message quotes it: its `repr`, cut short where it is long or deep.
+
+    Example:
+        >>> shown([1, "a"]), len(shown("x" * 1000))
+        ("[1, 'a']", 80)
+    """
+    text = _VALUES.repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 class KeraslmError(Exception):
     """Base of all errors with a message for the user."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message on one line: what does not print (a line end, a terminal's escape, half a character) escaped."""
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST - 505]} ... {text[-500:]}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class NonFiniteLossError(KeraslmError):
