@@ -14,6 +14,7 @@ new one and never half of either. `runs/latest` is a link to the run that was st
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -24,7 +25,7 @@ from typing import Any
 
 from keraslm.atomic import atomic_path
 from keraslm.config import Config
-from keraslm.errors import ConfigError, RunError
+from keraslm.errors import ConfigError, RunError, shown
 from keraslm.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -98,7 +99,12 @@ class Run:
         if tokenizer.vocab_size != header.get("vocab_size"):
             raise RunError(
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "
-                f"{header.get('vocab_size')}. The two files are not of one run."
+                f"{shown(header.get('vocab_size'))}. The two files are not of one run."
+            )
+        if max(config.model.cluster_ends, default=0) >= tokenizer.vocab_size:
+            raise RunError(
+                f"{root / 'config.json'}: cutoffs {shown(config.model.cutoffs)} reach beyond the vocabulary of "
+                f"{tokenizer.vocab_size} tokens."
             )
         return cls(root, config, tokenizer)
 
@@ -110,8 +116,12 @@ class Run:
             rows = [json.loads(line) for line in _read_text(self.metrics_path).split("\n") if line]
             if not all(isinstance(row, dict) for row in rows):
                 raise TypeError("a line is not an object")
-            return [row for row in rows if "perplexity" in row]
-        except (ValueError, RecursionError, TypeError) as error:
+            epochs = [row for row in rows if "perplexity" in row]
+            for row in epochs:
+                for name in ("perplexity", "val_perplexity"):
+                    _check_figure(name, row.get(name, 1.0))
+            return epochs
+        except (ValueError, OverflowError, RecursionError, TypeError) as error:
             raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
 
     def _header(self, backend: str) -> dict[str, Any]:
@@ -131,7 +141,7 @@ class Run:
             raise RunError(f"{path}: not JSON ({error}).") from error
         found = header.get("format_version") if isinstance(header, dict) else None
         if found != FORMAT_VERSION:
-            raise RunError(f"{path}: format version {found!r}, but this keraslm reads {FORMAT_VERSION}.")
+            raise RunError(f"{path}: format version {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
         return dict(header)
 
 
@@ -160,6 +170,11 @@ def _point_latest_at(path: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(os.path.relpath(path.resolve(), RUNS.resolve()), target_is_directory=True)
     link.replace(LATEST)
+
+
+def _check_figure(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{name} is {shown(value)}, not a finite number")
 
 
 def _read_text(path: Path) -> str:
