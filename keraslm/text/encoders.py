@@ -82,7 +82,9 @@ def at_work() -> Iterator[None]:
         yield
     except BaseException as error:  # plain exceptions, and PanicException past them
         if type(error) is Exception or type(error).__name__ == "PanicException":
-            raise TokenizerError(f"The tokenizer cannot work on this text ({error}).") from error
+            raise TokenizerError(
+                f"The tokenizer cannot work on this text ({error}). It is damaged, or lacks a token that it names."
+            ) from error
         raise
 
 
