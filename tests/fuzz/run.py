@@ -5,8 +5,9 @@
     python tests/fuzz/run.py --all --seconds 60
 
 Each target (`targets.py`) runs in a process of its own, started from valid samples (`seeds.py`); its inputs are changed
-so that they reach new code of keraslm and keraslm_onnx. Finds are kept in --save, one file for each place of the code
-that raised, and counted; a crash, a hang (20 s) or memory beyond 3 GiB ends a target and counts, too. The table:
+by bytes and, where they are JSON, by values, so that they reach new code of keraslm and keraslm_onnx. Finds are kept in
+--save, one file for each place of the code that raised, and counted; a crash, a hang (20 s) or memory beyond 3 GiB ends
+a target and counts, too. The table:
 
     target, executions, coverage (of libFuzzer, counters of Python code), features, corpus, finds
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -63,8 +66,40 @@ def fuzz(name: str, seconds: int, folder: Path, save: Path, seed: int) -> None:
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in seeds.dictionary(name)))
     flags = [f"-max_total_time={seconds}", f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", f"-max_len={LARGEST}"]
     flags += [f"-dict={words}", f"-artifact_prefix={save}/{name}-", f"-seed={seed}", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], one)
+
+    def change(data: bytes, most: int, seed: int) -> bytes:
+        """Half of the time a value of the JSON, where it is JSON; else libFuzzer's changes of bytes."""
+        rng = random.Random(seed)
+        changed = _changed_json(data, rng) if rng.random() < 0.5 else None
+        return atheris.Mutate(data, most) if changed is None or len(changed) > most else changed
+
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()
+
+
+def _changed_json(data: bytes, rng: random.Random) -> bytes | None:
+    """One line of JSON with a value replaced, gone or under another name; None where the line is no JSON."""
+    from tests.fuzz.strategies import ODD, places
+
+    lines = data.split(b"\n")
+    number = rng.randrange(len(lines))
+    try:
+        value = json.loads(lines[number])
+        path = rng.choice(places(value)[1:])
+    except (ValueError, RecursionError, IndexError):
+        return None
+    inner = value
+    for key in path[:-1]:
+        inner = inner[key]
+    change = rng.randrange(4)
+    if change == 0:
+        del inner[path[-1]]
+    elif change == 1 and isinstance(inner, dict):
+        inner[rng.choice(("x", "", *inner))] = rng.choice(ODD)
+    else:
+        inner[path[-1]] = rng.choice(ODD)
+    lines[number] = json.dumps(value).encode()
+    return b"\n".join(lines)
 
 
 def _place(error: BaseException) -> str:

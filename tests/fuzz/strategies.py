@@ -21,11 +21,11 @@ values = st.sampled_from(ODD) | st.recursive(
 )
 
 
-def _places(value: Any, path: tuple = ()) -> list[tuple]:
+def places(value: Any, path: tuple = ()) -> list[tuple]:
     found = [path]
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            found += _places(inner, (*path, key))
+            found += places(inner, (*path, key))
     return found
 
 
@@ -34,7 +34,7 @@ def changed(draw, value: Any) -> Any:
     """A JSON value with one to three places changed: another value or type, gone, twice, renamed, or too deep."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(_places(value)))
+        path = draw(st.sampled_from(places(value)))
         if not path:
             if draw(st.integers(0, 9)) == 0:
                 return draw(values)
