@@ -50,6 +50,7 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
     if config.eos_token or not _ends_lines(backend):
         end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "--eos-token"))
     try:
+        Tokenizer(backend)  # ids without gaps, before it is written: the library takes memory for the largest id
         return Tokenizer(_settled(backend))
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error

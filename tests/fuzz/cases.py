@@ -91,6 +91,12 @@ def cases() -> list[Case]:
             "PanicException, which is no Exception: a traceback",
         ),
         # tokens.txt
+        Case(
+            "tokenizer_file",
+            _tokenizer("word", "model", "vocab", "cat", to=2**31),
+            REFUSED,
+            "8 GiB and 40 s when it was written: the library takes memory for the largest id",
+        ),
         Case("tokenizer_file", b"a 0\nb %s\n" % (b"1" * 5000), REFUSED, "ValueError of int()"),
         *_of_sentencepiece(),
         # Texts
