@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.atomic import atomic_folder
-from keraslm.errors import RunError
+from keraslm.errors import RunError, shown
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -165,10 +165,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise RunError(f"{folder / STATE}: not what a training writes ({error}).") from error
     found = state.pop("format_version", None)
     if found != FORMAT_VERSION:
-        raise RunError(f"{folder}: checkpoint of format version {found!r}, but this keraslm reads {FORMAT_VERSION}.")
+        raise RunError(
+            f"{folder}: checkpoint of format version {shown(found)}, but this keraslm reads {FORMAT_VERSION}."
+        )
     epoch, window = state.pop("epoch", None), state.pop("window", None)
     if not all(type(number) is int and number >= 0 for number in (epoch, window)):
-        raise RunError(f"{folder / STATE}: epoch {epoch!r} and window {window!r}, but both must be numbers from 0.")
+        raise RunError(
+            f"{folder / STATE}: epoch {shown(epoch)} and window {shown(window)}, but both must be numbers from 0."
+        )
     try:
         return Checkpoint(epoch, window, _load(data[VARIABLES]), state, data[METRICS].decode())
     except ValueError as error:
@@ -224,5 +228,5 @@ def _load(data: bytes) -> Variables:
 
     try:
         return load(data)
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{VARIABLES}: {error}") from error

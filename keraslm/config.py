@@ -19,13 +19,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from keraslm.errors import ConfigError
+from keraslm.errors import ConfigError, shown
 
 BACKENDS = ("jax", "tensorflow", "torch")
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
 DOCUMENTS = ("none", "line", "blank-line")
 RESUME = ("auto", "never", "must")
 WEIGHTS = ("last", "best")
+MOST_LAYERS = 1000  # so that no file can ask for a list of weights that fills the memory
 
 
 def _field(default: Any, text: str) -> Any:
@@ -81,7 +82,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check(self, "num_layers", self.num_layers >= 1, "at least 1")
+        _check(self, "num_layers", 1 <= self.num_layers <= MOST_LAYERS, f"at least 1 and at most {MOST_LAYERS}")
         _check(self, "units", self.units >= 1, "at least 1")
         _check(self, "embedding_dim", self.embedding_dim >= 0, "0 (as many as units) or more")
         for name in ("embedding_dropout", "recurrent_dropout", "output_dropout"):
@@ -90,7 +91,7 @@ class ModelConfig:
         _check(self, "softmax", self.softmax in ("full", "adaptive", "sampled"), "full, adaptive or sampled")
         _check(self, "num_sampled", self.num_sampled >= 1, "at least 1")
         ends = self.cutoffs.split(",") if self.cutoffs else []
-        numbers = [int(end) for end in ends if end.strip().isascii() and end.strip().isdigit()]
+        numbers = [int(end) for end in map(str.strip, ends) if end.isascii() and end.isdigit() and len(end) < 19]
         increasing = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
         expected = "whole numbers above 0, each larger than the one before, e.g. 2000,20000"
         _check(self, "cutoffs", len(numbers) == len(ends) and increasing, expected)
@@ -287,21 +288,24 @@ class Config:
                 raise ConfigError(f"The configuration has no section {part.name!r}.")
             foreign = section.keys() - vars(getattr(config, part.name)).keys()
             if foreign:
-                raise ConfigError(f"Unknown configuration field {min(foreign)!r} in section {part.name!r}.")
+                raise ConfigError(f"Unknown configuration field {shown(min(foreign))} in section {part.name!r}.")
             config = config.replace(**section)
         return config
 
 
 def _check(part: object, name: str, holds: bool, expected: str) -> None:
     if not holds:
-        raise ConfigError(f"{name} is {getattr(part, name)!r}, but must be {expected}.")
+        raise ConfigError(f"{name} is {shown(getattr(part, name))}, but must be {expected}.")
 
 
 def _check_types(part: Any) -> None:
-    """Refuse a value of another type than its default's, NaN and infinity included; an int will do for a float."""
+    """Refuse a value of another type than its default's, NaN, infinity and ints beyond 64 bits, too; an int will do for
+    a float."""
     for f in dataclasses.fields(part):
         value: Any = getattr(part, f.name)
         kind: type = type(f.default)
+        if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+            raise ConfigError(f"{f.name} is an integer of {value.bit_length()} bits, but must fit 64.")
         if kind is tuple and isinstance(value, str | list):  # one path, or JSON's list of them
             value = (value,) if isinstance(value, str) and value else tuple(value)
             object.__setattr__(part, f.name, value)
@@ -312,4 +316,4 @@ def _check_types(part: Any) -> None:
             or (isinstance(value, tuple) and not all(isinstance(item, str) for item in value))
             or (isinstance(value, float) and not math.isfinite(value))
         ):
-            raise ConfigError(f"{f.name} is {value!r}, but must be of type {kind.__name__} and finite.")
+            raise ConfigError(f"{f.name} is {shown(value)}, but must be of type {kind.__name__} and finite.")

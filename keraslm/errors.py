@@ -14,16 +14,52 @@
         ├── RunError             2   a run folder: missing, damaged, of another format
         └── ModelFileError       2   a model file: missing, damaged, not one of ours
 
-A message is one or more sentences that say what was found, where, what was expected and what to do.
+A message is one or more sentences that say what was found, where, what was expected and what to do. It is one line of
+bounded length, whatever it quotes: names and values in it come from files that anybody may have written. Where a list
+ends it, each line of the list is an argument of its own.
 """
 
+import reprlib
 import signal
+
+LONGEST = 2000  # characters of a line of a message
+
+_VALUES = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """A value from a file as a message quotes it: its `repr`, cut short where it is long or deep.
+
+    Example:
+        >>> shown([1, "a"]), len(shown("x" * 1000))
+        ("[1, 'a']", 80)
+    """
+    text = _VALUES.repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _line(text: object) -> str:
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 505]} ... {line[-500:]}"
 
 
 class KeraslmError(Exception):
-    """Base of all errors with a message for the user."""
+    """Base of all errors with a message for the user.
+
+    Args:
+        *lines: the message; more than one line only where it ends with a list.
+
+    Example:
+        >>> str(TextError("a\\nb.txt: 0 tokens."))
+        'a\\\\nb.txt: 0 tokens.'
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The lines; in each, what does not print (a line end, a terminal's escape, half a character) is escaped."""
+        return "\n".join(map(_line, self.args))
 
 
 class NonFiniteLossError(KeraslmError):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keraslm.atomic import atomic_path, writing
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
-from keraslm.errors import ConfigError, RunError, TextError
+from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.run import Run, check_free, versions
 from keraslm.text.workers import available_cores
 
@@ -82,7 +82,7 @@ def continued(earlier: Earlier, asked: Config) -> Config:
     if asked.model.softmax == own.model.softmax and not asked.model.cutoffs:
         asked = asked.replace(cutoffs=own.model.cutoffs)
     differences = [
-        f"{name} is {_flat(own)[name]!r}, not {value!r}"
+        f"{name} is {shown(_flat(own)[name])}, not {shown(value)}"
         for name, value in _flat(asked).items()
         if name not in FREE and value != _flat(own)[name]
     ]
@@ -102,6 +102,22 @@ def _begun_with(earlier: Earlier) -> Config:
     except ConfigError as error:
         name = earlier.checkpoint.name
         raise RunError(f"{earlier.run.path}: checkpoint {name} is not what a training writes. {error}") from error
+
+
+def check_position(earlier: Earlier, windows: int) -> None:
+    """Refuse a checkpoint that stands where its training cannot have stood.
+
+    Raises:
+        RunError: it is behind the last window of an epoch, or what callbacks have kept is not what they keep.
+    """
+    assert earlier.checkpoint
+    checkpoint, log = earlier.checkpoint, earlier.checkpoint.state.get("log")
+    where = f"{earlier.run.path}: checkpoint {checkpoint.name} is not what a training writes."
+    if checkpoint.window > windows:
+        raise RunError(f"{where} An epoch has {windows:,} windows.")
+    numbers: list[Any] = [log.get(name) for name in ("seconds", "seen", "sum")] if isinstance(log, dict) else [None]
+    if not all(type(number) in (int, float) and abs(number) < 2.0**53 for number in numbers):
+        raise RunError(f"{where} Its log is {shown(log)}.")
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -143,7 +159,7 @@ def _described(text: Any) -> str:
     if not isinstance(text, dict):
         return "none"
     tokens = text.get("tokens")
-    size = f"{tokens:,}" if isinstance(tokens, int) else repr(tokens)
+    size = f"{tokens:,}" if type(tokens) is int and tokens < 2**63 else shown(tokens)
     return f"{size} tokens with SHA-256 {str(text.get('sha256'))[:12]}"
 
 
@@ -160,9 +176,13 @@ def changed_surroundings(checkpoint: Checkpoint, now: dict[str, Any]) -> str:
     before = checkpoint.state.get("surroundings")
     before = before if isinstance(before, dict) else {}
     if before.get("backend") != now["backend"]:
-        return f"backend {now['backend']} (was {before.get('backend')})"
+        return f"backend {now['backend']} (was {_named(before.get('backend'))})"
     names = [name for name in now if before.get(name) != now[name] and name != "keraslm"]
-    return ", ".join(f"{name} {now[name]} (was {before.get(name)})" for name in names)
+    return ", ".join(f"{name} {now[name]} (was {_named(before.get(name))})" for name in names)
+
+
+def _named(value: Any) -> str:
+    return value[:40] if isinstance(value, str) else shown(value)
 
 
 def put_back(run: Run, checkpoint: Checkpoint) -> None:

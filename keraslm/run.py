@@ -28,7 +28,7 @@ from typing import Any
 
 from keraslm.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.config import BACKENDS, Config
-from keraslm.errors import ConfigError, RunError
+from keraslm.errors import ConfigError, RunError, shown
 from keraslm.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -143,7 +143,12 @@ class Run:
         if tokenizer.vocab_size != header.get("vocab_size"):
             raise RunError(
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "
-                f"{header.get('vocab_size')}. The two files are not of one run."
+                f"{shown(header.get('vocab_size'))}. The two files are not of one run."
+            )
+        if max(config.model.cluster_ends, default=0) >= tokenizer.vocab_size:
+            raise RunError(
+                f"{root / 'config.json'}: cutoffs {shown(config.model.cutoffs)} reach beyond the vocabulary of "
+                f"{tokenizer.vocab_size} tokens."
             )
         run = cls(root, config, tokenizer, weights)
         if weights == "best" and not run.weights_path.is_file():
@@ -169,8 +174,12 @@ class Run:
             rows = [json.loads(line) for line in lines if line]
             if not all(isinstance(row, dict) for row in rows):
                 raise TypeError("a line is not an object")
-            return [row for row in rows if "perplexity" in row]
-        except (OSError, ValueError, RecursionError, TypeError) as error:
+            epochs = [row for row in rows if "perplexity" in row]
+            for row in epochs:
+                for name in ("perplexity", "val_perplexity"):
+                    _check_figure(name, row.get(name, 1.0))
+            return epochs
+        except (OSError, ValueError, OverflowError, RecursionError, TypeError) as error:
             raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
 
     def append(self, row: dict[str, Any]) -> None:
@@ -207,7 +216,7 @@ class Run:
             raise RunError(f"{path}: not JSON ({error}).") from error
         found = header.get("format_version") if isinstance(header, dict) else None
         if found != FORMAT_VERSION:
-            raise RunError(f"{path}: format version {found!r}, but this keraslm reads {FORMAT_VERSION}.")
+            raise RunError(f"{path}: format version {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
         return dict(header)
 
 
@@ -250,6 +259,11 @@ def _point_latest_at(path: Path) -> None:
         with suppress(OSError):
             link.unlink(missing_ok=True)
         raise
+
+
+def _check_figure(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{name} is {shown(value)}, not a finite number")
 
 
 def _read_text(path: Path) -> str:

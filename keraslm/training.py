@@ -31,6 +31,7 @@ from keraslm.progress import Progress, Throughput, UnreadLogs
 from keraslm.resume import (
     Earlier,
     changed_surroundings,
+    check_position,
     check_texts,
     continued,
     find_earlier,
@@ -119,6 +120,7 @@ def _take_up(earlier: Earlier, config: Config, corpus: TrainingCorpus, say: Say)
     """The run that goes on, with its files as they were at its checkpoint."""
     assert earlier.checkpoint
     check_texts(earlier, _fingerprints(corpus))
+    check_position(earlier, len(corpus.train))
     backend = keras.backend.backend()
     run = earlier.run.changed(config, backend)
     put_back(run, earlier.checkpoint)

@@ -67,7 +67,7 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
         raise RunError(f"{path}: no weights. The training ended before its first epoch did, or the folder is damaged.")
     try:
         weights = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: damaged, not a whole safetensors file ({error}).") from error
     expected = weight_shapes(config, vocab_size)
     if weights.keys() != expected.keys():

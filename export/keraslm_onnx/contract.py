@@ -125,10 +125,20 @@ class ModelInfo:
         """The run's configuration, as nested values and as a `Config`.
 
         Raises:
-            ModelFileError: when it is damaged.
+            ModelFileError: when it is damaged, or that of another network.
         """
         try:
             values = json.loads(self.config)
-            return values, Config.from_dict(values)
+            config = Config.from_dict(values)
         except (ValueError, RecursionError, ConfigError) as error:
             raise ModelFileError(f"{where}: metadata 'config' is not a configuration ({error}).") from error
+        model = config.model
+        ends = model.cluster_ends
+        if (
+            (model.num_layers, model.units, model.embedding_size, model.softmax)
+            != (self.num_layers, self.hidden_size, self.embedding_dim, self.softmax)
+            or (self.softmax == "adaptive" and not ends)
+            or max(ends, default=0) >= self.vocab_size
+        ):
+            raise ModelFileError(f"{where}: metadata 'config' is the configuration of another network.")
+        return {part: values[part] for part in config.to_dict()}, config

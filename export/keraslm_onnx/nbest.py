@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
 
-from keraslm.errors import TextError, UsageError
+from keraslm.errors import TextError, UsageError, shown
 from keraslm.text.files import TextFile
 
 FORMATS = ("tsv", "kaldi", "jsonl")
@@ -182,7 +182,7 @@ def json_object(line: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a lone surrogate is a ValueError, too
         raise TextError(f"{where}: not a JSON object ({error}).") from error
     if not isinstance(record, dict):
-        raise TextError(f"{where}: not a JSON object, but {json.dumps(record)[:40]}.")
+        raise TextError(f"{where}: not a JSON object, but {shown(record)}.")
     return record
 
 
@@ -192,7 +192,7 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise TextError(f"{where}: {value!r} is not a finite number, as a score must be.")
+        raise TextError(f"{where}: {shown(value)} is not a finite number, as a score must be.")
     return number
 
 
@@ -219,7 +219,7 @@ def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name
             each["scores"] = each.get("scores", {}) | {name: round(score, 6)}
             if not records or records[-1] is not record:
                 records.append(record)
-        yield from (json.dumps(record, ensure_ascii=False) for record in records)
+        yield from (_json_row(record, first.where) for record in records)
         return
     for hypothesis, score in zip(utterance, scores, strict=True):
         cells = hypothesis.row
@@ -227,6 +227,15 @@ def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name
             yield f"{cells[0]} {-score:.6f}"
         else:
             yield "\t".join([*cells[:-1], f"{score:.6f}", cells[-1]])
+
+
+def _json_row(record: Any, where: str) -> str:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise TextError(
+            f"{where}: the row holds a value that JSON has not, so it cannot be written ({error})."
+        ) from error
 
 
 def best_row(hypothesis: Hypothesis, total: float, format: str) -> str:

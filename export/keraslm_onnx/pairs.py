@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keraslm.errors import TextError
+from keraslm.errors import TextError, shown
 from keraslm.text.files import TextFile
 from keraslm_onnx.measures import LineScore
 from keraslm_onnx.nbest import json_object
@@ -125,9 +125,14 @@ def _of_json(line: str, where: str, number: int) -> Pair:
     for name in SENTENCES:
         if not isinstance(record.get(name), str):
             raise TextError(f'{where}: no "{name}" that is a text.')
-    field, term, uid = (str(record.get(name, UNKNOWN)) for name in ("field", "linguistics_term", "UID"))
-    number_of_pair = str(record.get("pairID", number))
+    field, term, uid = (_label(record.get(name, UNKNOWN)) for name in ("field", "linguistics_term", "UID"))
+    number_of_pair = _label(record.get("pairID", number))
     return Pair(record[SENTENCES[0]], record[SENTENCES[1]], field, term, uid, number_of_pair)
+
+
+def _label(value: object) -> str:
+    """A value as one cell of a table."""
+    return " ".join((value if isinstance(value, str) else shown(value)).split())
 
 
 def score_pairs(scorer: Scorer, pairs: Iterable[Pair]) -> Iterator[PairScore]:

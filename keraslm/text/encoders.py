@@ -8,7 +8,8 @@ own, a dictionary or a table of NumPy; everything else goes through the library.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain, repeat
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from keraslm.errors import TokenizerError
 from keraslm.text.pieces import PIECE, pieces, split_words
 
 Ids = NDArray[np.int32]
@@ -52,16 +54,38 @@ def tokenizer_kind(backend: tokenizers.Tokenizer) -> str:
     """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them, `"other"` for the rest."""
     cuts = [_state(part) for part in _parts(backend.pre_tokenizer)]
     special = backend.get_added_tokens_decoder()
+    whole = [{"type": "Split", "pattern": {"Regex": CHARACTERS}, "behavior": "Isolated", "invert": False}]
     if special or (backend.normalizer is not None and _state(backend.normalizer) != {"type": "Lowercase"}):
         return "other"
     model = type(backend.model).__name__
     if model == "WordLevel" and cuts == [{"type": "WhitespaceSplit"}]:
         return "word"
-    if model == "WordLevel" and len(cuts) == 1 and cuts[0].get("pattern") == {"Regex": CHARACTERS}:
+    if model == "WordLevel" and cuts == whole:
         return "char"
-    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel" and backend.get_vocab_size() == 256:
+    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel" and _are_bytes(backend):
         return "byte" if not (cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]) else "other"
     return "other"
+
+
+def _are_bytes(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the vocabulary is that of all bytes, none of which merges or has a mark."""
+    model: Any = backend.model
+    marked = model.continuing_subword_prefix or model.end_of_word_suffix
+    return backend.get_vocab().keys() == set(byte_names()) and not marked and not _state(model)["merges"]
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Make a `TokenizerError` of what the `tokenizers` library raises: a tokenizer can be read and still be unable to
+    cut a text, where a token that it needs is missing, or a pattern takes too long."""
+    try:
+        yield
+    except BaseException as error:  # plain exceptions, and PanicException past them
+        if type(error) is Exception or type(error).__name__ == "PanicException":
+            raise TokenizerError(
+                f"The tokenizer cannot work on this text ({error}). It is damaged, or lacks a token that it names."
+            ) from error
+        raise
 
 
 def _words(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
@@ -97,7 +121,8 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
     def encode(text: str) -> Ids:
         lines = text.split("\n")
         parts = [list(pieces(line)) for line in lines]
-        batch = backend.encode_batch_fast([*chain.from_iterable(parts)], add_special_tokens=False)
+        with at_work():
+            batch = backend.encode_batch_fast([*chain.from_iterable(parts)], add_special_tokens=False)
         found = iter(batch)
         ids: list[int] = []
         for line in parts:

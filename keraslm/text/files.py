@@ -79,6 +79,8 @@ class TextFile:
         offset, self.replaced = 0, 0
         with self._reading() as (_, file):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
+                if number == 1 and raw == _BOM:  # and nothing behind it: an empty text
+                    return
                 if len(raw) > LONGEST:
                     raise TextError(
                         f"{self.name}:{number}: a line of more than {LONGEST >> 20} MiB. A text has line ends."

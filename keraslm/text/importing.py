@@ -12,11 +12,12 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from keraslm.config import TOKENIZERS, DataConfig
 from keraslm.errors import MissingPackageError, TokenizerError
-from keraslm.text.encoders import CHARACTERS
+from keraslm.text.encoders import CHARACTERS, at_work
 from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, read_backend
 
 END_NAMES = (EOS, "</s>", "<|endoftext|>", "<sos/eos>", "<eos/sos>", "[EOS]", "[SEP]", "<|end_of_text|>")
 UNKNOWN_NAMES = (UNK, "<UNK>", "[UNK]", "<oov>", "<OOV>")
+LONGEST_PIECE = 1000  # characters; sentencepiece's own limit is 16 unless it is trained otherwise
 SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 
@@ -49,9 +50,22 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
     if config.eos_token or not _ends_lines(backend):
         end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "--eos-token"))
     try:
-        return Tokenizer(backend)
+        Tokenizer(backend)  # ids without gaps, before it is written: the library takes memory for the largest id
+        return Tokenizer(_settled(backend))
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
+
+
+def _settled(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer as it is when it was written and read, so that its digest stays: the library does not read every
+    score back as it wrote it."""
+    before, text = "", backend.to_str()
+    for _ in range(4):
+        if text == before:
+            break
+        backend = read_backend(text, "the tokenizer as it is written")
+        before, text = text, backend.to_str()
+    return backend
 
 
 def _ends_lines(backend: tokenizers.Tokenizer) -> bool:
@@ -90,7 +104,7 @@ def _symbol_table(path: Path, text: str, unk_token: str) -> tokenizers.Tokenizer
     vocabulary: dict[str, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         symbol, _, digits = line.removesuffix("\r").replace("\t", " ").rstrip(" ").rpartition(" ")
-        if not digits.isascii() or not digits.isdigit() or (symbol.strip() == "" and symbol != " "):
+        if not digits.isascii() or not digits.isdigit() or len(digits) > 9 or (symbol.strip() == "" and symbol != " "):
             raise TokenizerError(f"{path}:{number}: {line[:40]!r} is not 'symbol id', a symbol and a whole number.")
         if symbol in vocabulary:
             raise TokenizerError(f"{path}:{number}: the symbol {symbol!r} stands in the table twice.")
@@ -138,12 +152,22 @@ def _sentencepiece(path: Path, data: bytes) -> tokenizers.Tokenizer:
         proto.ParseFromString(data)
     except Exception as error:  # google.protobuf.message.DecodeError
         raise TokenizerError(f"{path}: not a sentencepiece model ({error}).") from error
+    try:
+        with at_work():
+            return _backend_of(path, proto)
+    except (TypeError, ValueError, OverflowError) as error:  # a value that the library does not take
+        raise TokenizerError(f"{path}: a sentencepiece model that cannot be imported ({error}).") from error
+
+
+def _backend_of(path: Path, proto: Any) -> tokenizers.Tokenizer:
     kind, scored = proto.trainer_spec.model_type, [(piece.piece, float(f"{piece.score:.9g}")) for piece in proto.pieces]
     if kind not in (1, 2) or not scored:
         raise TokenizerError(f"{path}: a sentencepiece model of type {kind}; unigram (1) and bpe (2) can be imported.")
     unknown = next((i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN), None)
     if unknown is None:
         raise TokenizerError(f"{path}: a sentencepiece model without an unknown piece cannot be imported.")
+    if any(len(piece.piece) > LONGEST_PIECE for piece in proto.pieces):
+        raise TokenizerError(f"{path}: a sentencepiece model with a piece of more than {LONGEST_PIECE} characters.")
     fallback = bool(proto.trainer_spec.byte_fallback)
     if kind == 1:
         model: Any = models.Unigram(scored, unknown, fallback)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import processors
 
 from keraslm.errors import TokenizerError
-from keraslm.text.encoders import BlockEncoder, Ids, block_encoder, byte_names
+from keraslm.text.encoders import BlockEncoder, Ids, at_work, block_encoder, byte_names
 from keraslm.text.pieces import PIECE, pieces
 
 EOS = "<eos>"
@@ -58,6 +58,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
+        _check_whole(backend)
         self.vocab_size: int = backend.get_vocab_size()
         self.eos_id = _end_symbol(backend)
         self.unk_id = _unknown(backend)
@@ -142,7 +143,8 @@ class Tokenizer:
             >>> tokenizer.split("the bird")
             [(2, 'the'), (5, 'bird')]
         """
-        encoded = self._backend.encode(line, add_special_tokens=False)
+        with at_work():
+            encoded = self._backend.encode(line, add_special_tokens=False)
         return [(number, line[start:end]) for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)]
 
     def offsets(self, line: str) -> NDArray[np.int32]:
@@ -174,7 +176,8 @@ class Tokenizer:
             >>> tokenizer.decode([2, 5])
             'the cat'
         """
-        return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
+        with at_work():
+            return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The name of each id as reports show it: in the vocabulary's own writing, but tab, LF and CR as `\\t`, `\\n`
@@ -184,10 +187,11 @@ class Tokenizer:
 
     def _encode(self, lines: list[str], end: bool, offsets: bool = False) -> list[tokenizers.Encoding]:
         encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
-        try:
-            return list(encode(lines, add_special_tokens=end))
-        except TypeError:
-            return list(encode([_without_halves(line) for line in lines], add_special_tokens=end))
+        with at_work():
+            try:
+                return list(encode(lines, add_special_tokens=end))
+            except TypeError:
+                return list(encode([_without_halves(line) for line in lines], add_special_tokens=end))
 
     def _shown(self, number: int) -> str:
         name = str(self._backend.id_to_token(number))
@@ -234,6 +238,15 @@ def _places(text: str) -> NDArray[np.int32]:
         halves = ord(character) > 0xFFFF and text[places[-1]] != character
         places.append(places[-1] + 1 + halves)
     return np.array(places, np.int32)
+
+
+def _check_whole(backend: tokenizers.Tokenizer) -> None:
+    """Refuse what would make the ids of a text depend on chance, or on other texts."""
+    for name in ("truncation", "padding"):
+        if getattr(backend, name) is not None:
+            raise TokenizerError(f"The tokenizer has {name}; keraslm scores every token of a text, and no others.")
+    if getattr(backend.model, "dropout", None):
+        raise TokenizerError(f"The tokenizer merges at random, with a dropout of {backend.model.dropout}.")
 
 
 def _end_symbol(backend: tokenizers.Tokenizer) -> int:

@@ -15,7 +15,7 @@ RATE = "a rate of at least 0 and below 1"
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("num_layers", 0, "at least 1"),
+        ("num_layers", 0, "at least 1 and at most 1000"),
         ("units", 0, "at least 1"),
         ("embedding_dim", -1, "0 (as many as units) or more"),
         ("embedding_dropout", 1.0, RATE),

@@ -62,7 +62,7 @@ def test_a_byte_order_mark_elsewhere_is_a_character(text):
     assert list(text("a\n\ufeffb\n".encode())) == ["a", "\ufeffb"]
 
 
-@pytest.mark.parametrize(("data", "lines"), [(b"", []), (b"\n", [""]), (b"\n\n", ["", ""]), (b"\xef\xbb\xbf", [""])])
+@pytest.mark.parametrize(("data", "lines"), [(b"", []), (b"\n", [""]), (b"\n\n", ["", ""]), (b"\xef\xbb\xbf", [])])
 def test_texts_of_nothing(text, data, lines):
     assert list(text(data)) == lines
 

@@ -136,7 +136,7 @@ def test_a_refused_value_in_the_configuration_is_named_with_the_file(run_copy, s
 @pytest.mark.parametrize("size", [100, None, "13"])
 def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(run_copy, trained_run, size):
     change(run_copy / "config.json", vocab_size=size)
-    message = f"tokenizer.json has {trained_run.tokenizer.vocab_size} tokens, but config.json says {size}"
+    message = f"tokenizer.json has {trained_run.tokenizer.vocab_size} tokens, but config.json says {size!r}"
     with pytest.raises(RunError, match=message):
         Run.open(run_copy)
 

@@ -99,7 +99,8 @@ def test_a_value_that_is_no_number_is_refused(field):
 
 def test_configuration_gives_the_runs_values():
     config = Config().replace(units=3, train="text.txt")
-    values, found = model_info(config=json.dumps(config.to_dict())).configuration("m.onnx")
+    sizes = {"num_layers": 2, "hidden_size": 3, "embedding_dim": 3}
+    values, found = model_info(config=json.dumps(config.to_dict()), **sizes).configuration("m.onnx")
     assert found == config
     assert values == config.to_dict()
 

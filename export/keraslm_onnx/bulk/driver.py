@@ -67,10 +67,10 @@ class BulkResult:
         if not self.failed:
             return
         code = min(outcome.exit_code for outcome in self.failed)
-        listed = "".join(f"\n  {outcome.failure}" for outcome in self.failed)
+        listed = [f"  {outcome.failure}" for outcome in self.failed]
         total = len(self.outcomes) + self.finished
-        message = f"{len(self.failed)} of {total} shards failed, the others are finished:{listed}"
-        raise InputError(message) if code == InputError.exit_code else KeraslmError(message)
+        message = f"{len(self.failed)} of {total} shards failed, the others are finished:"
+        raise (InputError if code == InputError.exit_code else KeraslmError)(message, *listed)
 
     def __str__(self) -> str:
         count = len(self.outcomes) - len(self.failed)

@@ -89,9 +89,20 @@ class Record:
             if values.pop("format_version") != FORMAT_VERSION:
                 return None
             text, output = Mark(**values.pop("text")), Mark(**values.pop("output"))
-            return cls(text=text, output=output, **values)
+            found = cls(text=text, output=output, **values)
+            return found if found._is_whole() else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+
+    def _is_whole(self) -> bool:
+        """Whether every value is of its type."""
+        marks = (self.text, self.output)
+        numbers = [self.lines, self.tokens, self.replaced, *(n for mark in marks for n in (mark.bytes, mark.changed))]
+        return (
+            isinstance(self.settings, dict)
+            and all(type(number) is int for number in numbers)
+            and all(isinstance(mark.sha256, str) for mark in marks)
+        )
 
     def difference(self, settings: dict[str, Any], shard: Shard) -> str:
         """How this record differs from a job of today, in words; empty where it does not."""

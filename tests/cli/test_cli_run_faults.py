@@ -1,0 +1,180 @@
+"""Each file of a run malformed in many ways, through every command that opens it: one sentence, exit code 2."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from tests.support import fake_model
+from tests.support.made_run import make_run
+from tests.support.program import assert_refused, strict_json
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("sound"), num_layers=1, units=4)
+    run.metrics_path.write_text('{"epoch": 1, "perplexity": 7.0, "val_perplexity": 8.0}\n', encoding="utf-8")
+    return run.path
+
+
+@pytest.fixture
+def refused(program, sound, tmp_path, text):
+    """Put bytes in the place of a file of a run, and give the run to each command."""
+
+    def check(name: str, data: bytes, *parts: str, commands=("show", "evaluate", "export")) -> None:
+        run = shutil.copytree(sound, tmp_path / "run")
+        (run / name).write_bytes(data)
+        lines = {
+            "show": ("show", run),
+            "evaluate": ("evaluate", run, text("the cat\n")),
+            "export": ("export", tmp_path / "model.onnx", "--run", run),
+        }
+        for command in commands:
+            outcome = program(*lines[command])
+            assert_refused(outcome, str(run), *parts)
+            assert "Traceback" not in outcome.out
+        assert not (tmp_path / "model.onnx").exists()
+
+    return check
+
+
+def of(path, *keys, to):
+    """A file of JSON with the value at some keys changed."""
+    whole = json.loads(path.read_text())
+    inner = whole
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = to
+    return json.dumps(whole).encode()
+
+
+CONFIGS = {
+    "empty": (b"", "not JSON"),
+    "cut": (b'{"format_version": 1, "model": {', "not JSON"),
+    "no object": (b"[1, 2]", "format version None"),
+    "nested": (b"[" * 100_000, "not JSON"),
+    "not UTF-8": (b"\xff\xfe{", "cannot be read"),
+    "version": (("format_version", "2\n3"), r"format version '2\n3', but this keraslm reads 1"),
+    "section": (("model", None), "no section 'model'"),
+    "field": (("model", "heads", 2), "Unknown configuration field 'heads'"),
+    "type": (("model", "units", "4"), "units is '4'"),
+    "NaN": (("train", "learning_rate", float("nan")), "learning_rate is nan"),
+    "huge integer": (("model", "units", 10**4000), "units is an integer of 13288 bits"),
+    "huge float": (("model", "init_scale", 10**400), "init_scale is an integer of"),
+    "layers": (("model", "num_layers", 10**9), "num_layers is 1000000000, but must be at least 1 and at most 1000"),
+    "line ends": (("data", "valid", ["\n\x1b[31m"]), r"--valid \n\x1b[31m was given without --train"),
+    "vocabulary": (("vocab_size", [10**300] * 99), "but config.json says [1000"),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_malformed_configuration(refused, sound, case):
+    change, message = CONFIGS[case]
+    data = change if isinstance(change, bytes) else of(sound / "config.json", *change[:-1], to=change[-1])
+    refused("config.json", data, message)
+
+
+TRUNCATION = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+TOKENIZERS = {
+    "empty": (b"", "not a tokenizer.json of the tokenizers library"),
+    "cut": (b'{"version": "1.0", "model": {"type": ', "not a tokenizer.json"),
+    "no object": (b"null", "not a tokenizer.json"),
+    "nested": (b'{"normalizer": ' + b'{"type": "Sequence", "normalizers": [' * 5000, "not a tokenizer.json"),
+    "not UTF-8": (b"\xff\xfe", "cannot be read"),
+    "no model": (("model", None), "not a tokenizer.json"),
+    "model": (("model", "type", "Magic"), "not a tokenizer.json"),
+    "vocabulary": (("model", "vocab", [1, 2]), "not a tokenizer.json"),
+    "negative id": (("model", "vocab", {"<unk>": -1}), "not a tokenizer.json"),
+    "gap": (("model", "vocab", "a", 99), "are not 0 to"),
+    "id twice": (("model", "vocab", "a", 0), "are not 0 to"),
+    "no unknown word": (("model", "unk_token", "nope"), "no token 'nope' for unknown words"),
+    "no end symbol": (("post_processor", None), "does not end each line with one token"),
+    "other end symbol": (("post_processor", "special_tokens", "<eos>", "ids", [77]), "does not end each line"),
+    "truncation": (("truncation", TRUNCATION), "The tokenizer has truncation"),
+}
+
+
+@pytest.mark.parametrize("case", TOKENIZERS)
+def test_a_malformed_tokenizer(refused, sound, case):
+    change, message = TOKENIZERS[case]
+    data = change if isinstance(change, bytes) else of(sound / "tokenizer.json", *change[:-1], to=change[-1])
+    refused("tokenizer.json", data, message)
+
+
+METRICS = [b"{", b"3\n", b"\xff", b"[" * 10_000, b'{"perplexity": NaN}', b'{"perplexity": 1%s}' % (b"0" * 400)]
+METRICS += [b'{"perplexity": %s}' % value for value in (b"null", b'"7"', b"[7]", b"{}", b"true", b"1e999")]
+METRICS += [b'{"perplexity": 7, "val_perplexity": %s}' % value for value in (b"null", b'"8"', b"Infinity")]
+
+
+@pytest.mark.parametrize("data", METRICS)
+def test_malformed_metrics(refused, data):
+    refused("metrics.jsonl", data, "metrics.jsonl: ", commands=["show"])
+
+
+def test_a_run_without_metrics_is_shown(program, sound, tmp_path):
+    run = shutil.copytree(sound, tmp_path / "run")
+    (run / "metrics.jsonl").write_bytes(b"")
+    assert strict_json(program("show", run, "--json").out)["perplexity"] is None
+
+
+WEIGHTS = [b"", b"\x00" * 7, b"\xff" * 8 + b"{}", b"\x02" + b"\x00" * 7 + b"[]", b"PK\x03\x04", b"\x80\x04."]
+WEIGHTS += [b"\x10\x27" + b"\x00" * 6 + b"{" * 10_000]
+
+
+@pytest.mark.parametrize("data", WEIGHTS)
+def test_malformed_weights(refused, data):
+    refused("weights.safetensors", data, "weights.safetensors: ", commands=["evaluate", "export"])
+
+
+# The same inside a model file, sealed again
+
+
+INFOS = {
+    "tokenizer": ({"tokenizer": "{}"}, "metadata tokenizer: not a tokenizer.json"),
+    "end symbol": ({"tokenizer": of, "keys": ("post_processor", None)}, "does not end each line with one token"),
+    "size": ({"vocab_size": 10**30}, "The file was put together from two models"),
+    "layers": ({"num_layers": -1}, "the state has shape"),
+    "softmax": ({"softmax": "\n"}, r"metadata softmax is '\n'"),
+    "precision": ({"precision": ""}, "metadata precision is ''"),
+    "digest": ({"tokenizer_sha256": "0" * 64}, "the tokenizer is not that of tokenizer_sha256"),
+    "ids": ({"eos_id": 3}, "are not the tokenizer's"),
+    "number": ({"hidden_size": "1\n2"}, r"metadata 'hidden_size' is not a int"),
+    "perplexity": ({"valid_perplexity": "many"}, "metadata 'valid_perplexity' is not a float"),
+}
+
+
+@pytest.mark.parametrize("case", INFOS)
+def test_malformed_metadata(program, tmp_path, text, case):
+    changes, message = INFOS[case]
+    if "keys" in changes:
+        whole = json.loads(fake_model.TOKENIZER.to_json())
+        whole[changes["keys"][0]] = changes["keys"][1]
+        tokenizer = json.dumps(whole)
+        changes = {"tokenizer": tokenizer, "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest()}
+    path = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(**changes))
+    for command in (("score", path, text("the cat\n")), ("show", path), ("generate", path)):
+        assert_refused(program(*command), str(path), message)
+
+
+CONFIGURATIONS = ["", "[]", "{", "[" * 10_000, '{"model": 3}', "NaN", '{"model": {}, "data": {}}']
+
+
+@pytest.mark.parametrize("value", [*CONFIGURATIONS, json.dumps({"model": {"units": 10**400}, "data": {}, "train": {}})])
+def test_a_malformed_configuration_of_a_model(program, tmp_path, value):
+    path = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(config=value))
+    assert_refused(program("show", path), f"{path}: metadata 'config' is not a configuration")
+
+
+def test_the_configuration_of_another_network(program, tmp_path, text):
+    for changes in ({"num_layers": 3}, {"softmax": "adaptive"}):
+        config = json.loads(fake_model.model_info().config)
+        config["model"] |= changes
+        info = fake_model.model_info(config=json.dumps(config))
+        path = fake_model.write(tmp_path / "model.onnx", info=info)
+        assert_refused(program("show", path), "metadata 'config' is the configuration of another network")
+    info = fake_model.model_info(softmax="adaptive")
+    path = fake_model.write(tmp_path / "model.onnx", info=info)
+    assert_refused(program("score", path, text("the cat\n")), "metadata 'config' is the configuration of another")

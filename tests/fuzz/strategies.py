@@ -1,0 +1,106 @@
+"""Hypothesis strategies: JSON that is nearly right, and files that lie."""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+from typing import Any
+
+from hypothesis import strategies as st
+
+ODD = [
+    *(None, True, False, 0, 1, -1, 0.5, 1.5, -0.0, 1e999, -1e999, float("nan"), 2**31, 2**63, -(2**64), 10**400),
+    *("", " ", "0", "\n", "\x00", "\x1b[31m", "\ud800", "x" * 3000, "1" * 5000, "<unk>", "<eos>"),
+    *([], {}, [[]], [None], [1, 2], [0, 2**62], {"": 0}, {"type": "x"}, {"id": 0}),
+]
+values = st.sampled_from(ODD) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple = ()) -> list[tuple]:
+    found = [path]
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            found += places(inner, (*path, key))
+    return found
+
+
+@st.composite
+def changed(draw, value: Any) -> Any:
+    """A JSON value with one to three places changed: another value or type, gone, twice, renamed, or too deep."""
+    value = copy.deepcopy(value)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(places(value)))
+        if not path:
+            if draw(st.integers(0, 9)) == 0:
+                return draw(values)
+            continue
+        inner: Any = value
+        for key in path[:-1]:
+            inner = inner[key]
+        last, change = path[-1], draw(st.sampled_from(["value", "value", "value", "gone", "other", "deep"]))
+        if change == "value":
+            inner[last] = draw(values)
+        elif change == "gone":
+            del inner[last]
+        elif change == "deep":
+            deep: Any = inner[last]
+            for _ in range(draw(st.sampled_from([1, 100, 900]))):
+                deep = [deep]
+            inner[last] = deep
+        elif isinstance(inner, dict):
+            inner[draw(st.text(max_size=4) | st.sampled_from(sorted(inner)))] = draw(values)
+        else:
+            inner.insert(0, copy.deepcopy(inner[last]))
+    return value
+
+
+@st.composite
+def json_texts(draw, value: Any) -> bytes:
+    """A changed JSON value as bytes; sometimes with a key twice, cut short, nested beyond reason, or not UTF-8."""
+    text = json.dumps(draw(changed(value)))
+    wreck = draw(st.sampled_from(["whole"] * 8 + ["twice", "cut", "nested", "bytes"]))
+    if wreck == "twice" and isinstance(value, dict):
+        key = draw(st.sampled_from(sorted(value)))
+        text = "{" + f"{json.dumps(key)}: {json.dumps(draw(values))}, " + text[1:]
+    elif wreck == "cut":
+        text = text[: draw(st.integers(0, len(text)))]
+    elif wreck == "nested":
+        return b"[" * draw(st.sampled_from([100, 990, 5000])) + text.encode()
+    data = text.encode()
+    return data + b"\xff" if wreck == "bytes" else data
+
+
+DTYPES = ("F32", "F64", "F16", "I8", "I64", "U64", "BOOL", "BF16", "F8_E4M3", "F8_E8M0", "F4", "C64", "XX", "")
+
+
+@st.composite
+def safetensors(draw, tensors: dict[str, Any]) -> bytes:
+    """A file of tensors whose header may lie: offsets, overlaps, shapes, types, names, its own length."""
+    header: dict[str, Any] = {"__metadata__": {"format": "np"}}
+    body = b""
+    for name, value in tensors.items():
+        start, body = len(body), body + value.tobytes()
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [start, len(body)]}
+    lie = draw(st.sampled_from(["none", "dtype", "shape", "offsets", "overlap", "json", "json", "length", "body"]))
+    name = draw(st.sampled_from(sorted(tensors)))
+    numbers = st.sampled_from([0, 1, 2, 5, 2**31, 2**62, 2**64 - 1, 2**64, -1])
+    if lie == "dtype":
+        header[name]["dtype"] = draw(st.sampled_from(DTYPES))
+    elif lie == "shape":
+        header[name]["shape"] = draw(st.lists(numbers, max_size=70))
+    elif lie == "offsets":
+        header[name]["data_offsets"] = draw(st.lists(numbers, max_size=3))
+    elif lie == "overlap":
+        header[name] = header[draw(st.sampled_from(sorted(tensors)))]
+    text = json.dumps(draw(changed(header)) if lie == "json" else header).encode()
+    length = draw(st.sampled_from([0, 2, 2**32, 2**63, 2**64 - 1])) if lie == "length" else len(text)
+    if lie == "body":
+        body = body[: draw(st.integers(0, len(body)))] + draw(st.binary(max_size=8))
+    if lie == "none" and draw(st.booleans()):
+        body = struct.pack("<f", draw(st.sampled_from([float("nan"), float("inf")]))) + body[4:]
+    return struct.pack("<Q", length) + text + body

@@ -1,0 +1,353 @@
+"""What keraslm parses, each as a function of bytes: a refusal in words, or a result that holds what it must.
+
+A target raises nothing but a `KeraslmError`, of one line and with an exit code; or it ends, and then its assertions
+about the result held. Whatever else happens is a find: another exception, a crash, a hang, memory without a bound.
+
+To add one: a function here, with its valid samples in `seeds.py`, and a line in `TARGETS`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from keraslm.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
+from keraslm.config import Config, DataConfig, ModelConfig
+from keraslm.errors import LONGEST, KeraslmError
+from keraslm.resume import Earlier, changed_surroundings, check_position, check_texts, continued
+from keraslm.run import Run
+from keraslm.text.files import TextFile
+from keraslm.text.importing import import_tokenizer
+from keraslm.text.tokenizer import Tokenizer
+from keraslm.text.vocabulary import train_tokenizer
+from keraslm.weights import read_weights, weight_shapes
+from keraslm_onnx.bulk.records import Record
+from keraslm_onnx.nbest import best_row, read_nbest, scored_rows
+from keraslm_onnx.pairs import read_pairs
+from keraslm_onnx.report.options import ScoreOptions
+from keraslm_onnx.report.writer import write_scores
+from keraslm_onnx.scorer import load
+from keraslm_onnx.seal import sealed
+from keraslm_onnx.word_errors import read_references
+from tests.support import fake_model
+
+Target = Callable[[bytes], None]
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="keraslm-fuzz-")
+FOLDER = Path(_FOLDER.name)
+WEIGHTS = ModelConfig(num_layers=1, units=2)
+WORDS = 5
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstandard
+LINES = ["the cat sat", "", " a  dog\u00e9 \u65e5\u672c ", "x" * 40 + "\t\x00 1."]
+
+
+def is_refused(target: Target, data: bytes) -> bool:
+    """Run a target: whether it refused. Raises for a find."""
+    try:
+        target(data)
+    except KeraslmError as error:
+        message = str(error)
+        assert message.strip() and "\n" not in message and len(message) <= LONGEST, message
+        assert error.exit_code in (1, 2)
+        return True
+    return False
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+@cache
+def _run_folder() -> Path:
+    """A run whose files are then replaced, one at a time."""
+    run = Run(FOLDER / "run", Config(), fake_model.TOKENIZER)
+    run.path.mkdir()
+    (run.path / "tokenizer.json").write_text(run.tokenizer.to_json(), encoding="utf-8")
+    (run.path / "config.json").write_text(json.dumps(run._header("jax")), encoding="utf-8")
+    return run.path
+
+
+# The run folder
+
+
+def config(data: bytes) -> None:
+    """`config.json`: what is read can be written and read again, and sizes of weights can be told."""
+    (_run_folder() / "config.json").write_bytes(data)
+    run = Run.open(_run_folder())
+    assert Config.from_dict(json.loads(json.dumps(run.config.to_dict()))) == run.config
+    for shape in weight_shapes(run.config.model, run.tokenizer.vocab_size).values():
+        assert all(size >= 1 for size in shape) and len(str(math.prod(shape))) < 100
+
+
+def metrics(data: bytes) -> None:
+    """`metrics.jsonl`: the figures that are shown and exported are numbers."""
+    path = _run_folder()
+    (path / "metrics.jsonl").write_bytes(data)
+    for row in Run(path, Config(), fake_model.TOKENIZER).epochs():
+        assert math.isfinite(row["perplexity"]) and math.isfinite(float(row.get("val_perplexity", 0)))
+
+
+def weights(data: bytes) -> None:
+    """`weights.safetensors`: finite numbers of the shapes that the configuration asks for, and no others."""
+    found = read_weights(_file("weights.safetensors", data), WEIGHTS, WORDS)
+    assert {name: value.shape for name, value in found.items()} == weight_shapes(WEIGHTS, WORDS)
+    assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
+
+
+def checkpoint_state(data: bytes) -> None:
+    """`state.json` of a checkpoint whose sums are right."""
+    _check_checkpoint({STATE: data})
+
+
+def checkpoint_variables(data: bytes) -> None:
+    """`variables.safetensors` of a checkpoint whose sums are right."""
+    _check_checkpoint({VARIABLES: data})
+
+
+def _check_checkpoint(changed: dict[str, bytes]) -> None:
+    folder = FOLDER / "0001-00000003"
+    folder.mkdir(exist_ok=True)
+    files = checkpoint_files() | changed
+    sums = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
+    for name, content in {**files, SUMS: "".join(sums).encode()}.items():
+        (folder / name).write_bytes(content)
+    found = read_checkpoint(folder)
+    earlier = Earlier(Run(_run_folder(), Config(), fake_model.TOKENIZER), found)
+    assert continued(earlier, Config()) == Config()
+    check_texts(earlier, {"train": {"tokens": 3, "sha256": "a"}})
+    check_position(earlier, windows=5)
+    assert all(value.dtype.kind in "fiub" for value in found.variables.values())
+    assert 0 <= found.window <= 5 and found.epoch >= 0
+    assert math.isfinite(found.state["log"]["seconds"] + found.state["log"]["seen"] + found.state["log"]["sum"])
+    assert len(changed_surroundings(found, {"backend": "jax", "jax": "1"})) <= LONGEST
+
+
+def checkpoint_files() -> dict[str, bytes]:
+    """The files of a whole checkpoint, but for their sums."""
+    from safetensors.numpy import save
+
+    state = {
+        "format_version": 1,
+        "epoch": 1,
+        "window": 3,
+        "config": Config().to_dict(),
+        "texts": {"train": {"tokens": 3, "sha256": "a"}},
+        "surroundings": {"backend": "jax", "jax": "1"},
+        "log": {"seconds": 1.5, "seen": 0, "sum": 0.0},
+    }
+    variables = {"model/lstm_0/h": np.ones((2, 2), np.float32), "optimizer/iteration": np.array(3, np.int64)}
+    rows = b'{"epoch": 1, "loss": 2.5, "perplexity": 7.0}\n'
+    return {STATE: json.dumps(state).encode(), VARIABLES: save(variables), METRICS: rows}
+
+
+# Tokenizers
+
+
+def tokenizer(data: bytes) -> None:
+    """`tokenizer.json`, as runs and model files hold it."""
+    _check_tokenizer(Tokenizer.from_json(data.decode("utf-8", "surrogateescape")))
+
+
+def tokenizer_file(data: bytes) -> None:
+    """A `tokenizer.json` or `tokens.txt` from elsewhere."""
+    _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file("tokens.txt", data)))))
+
+
+def sentencepiece(data: bytes) -> None:
+    """A sentencepiece `.model` from elsewhere."""
+    _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file("sp.model", data)))))
+
+
+def _check_tokenizer(found: Tokenizer) -> None:
+    """Ids inside the vocabulary, the same on both ways to them and the same again, with places inside the line."""
+    assert 0 <= found.eos_id < found.vocab_size and -1 <= found.unk_id < found.vocab_size
+    again = Tokenizer.from_json(found.to_json())
+    assert (again.eos_id, again.unk_id) == (found.eos_id, found.unk_id)
+    encoded = found.encode_lines(LINES)
+    for line, ids in zip(LINES, encoded, strict=True):
+        assert ids[-1] == found.eos_id and ids.min() >= 0 and ids.max() < found.vocab_size
+        places = found.offsets(line)
+        assert len(places) == len(ids) and places.min() >= 0 and places.max() <= len(line)
+        assert len(found.tokens(ids)) == len(ids)
+        assert isinstance(found.decode(ids), str)
+    for one, two in zip(encoded, again.encode_lines(LINES), strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(found.encode_text(LINES), np.concatenate(encoded))
+
+
+@cache
+def _trained(kind: str) -> Tokenizer:
+    return train_tokenizer(LINES * 3, DataConfig(tokenizer=kind, vocab_size=270))
+
+
+def round_trip(data: bytes) -> None:
+    """Any text through tokenizers of ours: bytes and BPE give it back, and all give the same ids on both ways."""
+    lines = data.decode("utf-8", "replace").split("\n")
+    for kind in ("byte", "bpe", "word", "char"):
+        found = _trained(kind)
+        encoded = found.encode_lines(lines)
+        np.testing.assert_array_equal(found.encode_text(lines), np.concatenate(encoded))
+        if kind in ("byte", "bpe"):
+            assert [found.decode(ids[:-1]) for ids in encoded] == lines
+
+
+# Texts
+
+
+def text(data: bytes) -> None:
+    """A text, plain or compressed: as many lines as `wc -l` counts, and an unended one; blocks are the same text."""
+    path = _file("text", data)
+    whole = b"".join(block.data for block in TextFile(path).blocks())
+    assert not whole or whole.endswith(b"\n")
+    if not data.startswith(PACKED):
+        assert whole.removesuffix(b"\n") == data.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n")
+    expected = [line.removesuffix(b"\r") for line in whole.split(b"\n")[:-1]]
+    for errors in ("replace", "strict"):
+        assert list(TextFile(path, errors)) == [line.decode("utf-8", "replace") for line in expected]
+
+
+@cache
+def _scorer():
+    return load(fake_model.write(FOLDER / "fake.onnx", fake_model.BY_HISTORY), "cpu", threads=1)
+
+
+def score(data: bytes) -> None:
+    """A text scored: finite numbers, a row for each token or line, in JSON that any reader takes."""
+    lines = list(TextFile(_file("text", data), "replace"))
+    scores = _scorer().logprobs(lines)
+    assert len(scores) == len(lines) and all(np.isfinite(line).all() and (line <= 0).all() for line in scores)
+    for level, count in (("token", sum(map(len, scores))), ("sentence", len(lines))):
+        path = FOLDER / "rows"
+        with path.open("w", encoding="utf-8", newline="\n") as out:
+            write_scores(_scorer(), iter([*lines, None]), ScoreOptions(level=level, format="jsonl"), out, False)
+        rows = path.read_text(encoding="utf-8").split("\n")
+        assert rows.pop() == "" and len(rows) == count
+        for row in rows:
+            _strict(row)
+
+
+def _strict(text: str):
+    def refuse(name: str):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def nbest_tsv(data: bytes) -> None:
+    _check_lists(data, "tsv")
+
+
+def nbest_kaldi(data: bytes) -> None:
+    _check_lists(data, "kaldi")
+
+
+def nbest_jsonl(data: bytes) -> None:
+    _check_lists(data, "jsonl")
+
+
+def _check_lists(data: bytes, format: str) -> None:
+    """n-best lists: each row is there once, with finite scores, and is written as the format has it."""
+    for utterance in itertools.islice(read_nbest(TextFile(_file("lists", data)), format), 2000):
+        assert utterance and all(math.isfinite(s) for hypothesis in utterance for s in hypothesis.scores)
+        rows = list(scored_rows(utterance, [-1.0] * len(utterance), format, "new"))
+        rows += [best_row(hypothesis, -1.0, format) for hypothesis in utterance]
+        assert all("\n" not in row for row in rows) and (format == "jsonl" or len(rows) == 2 * len(utterance))
+        for row in rows if format == "jsonl" else ():
+            _strict(row)
+            row.encode()
+
+
+def references(data: bytes) -> None:
+    """What was said, a row an utterance."""
+    found = read_references(TextFile(_file("references", data)))
+    assert all(name and "\n" not in text for name, text in found.items())
+
+
+def pairs(data: bytes) -> None:
+    """Minimal pairs: names are cells of a table."""
+    for pair in read_pairs(TextFile(_file("pairs", data))):
+        for cell in (pair.field, pair.term, pair.uid, pair.number):
+            assert isinstance(cell, str) and "\t" not in cell and "\n" not in cell
+        f"{pair.good}{pair.bad}".encode()
+
+
+# Model files
+
+
+def model(data: bytes) -> None:
+    """The bytes of a model file without its seal, which is put there again: what is let in answers with numbers."""
+    _check_model(sealed(data))
+
+
+def metadata(data: bytes) -> None:
+    """Metadata of a model file: keys and values with NUL between them, in the place of those of a sound model."""
+    parts = data.split(b"\x00")
+    pairs = list(zip(parts[::2], parts[1::2], strict=False))
+    given = {key for key, _ in pairs}
+    kept = [(key, value) for key, value in _entries() if key not in given]
+    _check_model(sealed(_without_metadata() + b"".join(_entry(key, value) for key, value in kept + pairs)))
+
+
+def _check_model(data: bytes) -> None:
+    scorer = load(_file("model.onnx", data), "cpu", threads=1)
+    scorer.session.info.configuration("model.onnx")
+    assert all(np.isfinite(line).all() for line in scorer.logprobs(["the cat sat", "", "unheard"]))
+
+
+@cache
+def _without_metadata() -> bytes:
+    proto = fake_model.build()
+    del proto.metadata_props[:]
+    return proto.SerializeToString()
+
+
+@cache
+def _entries() -> list[tuple[bytes, bytes]]:
+    return [(key.encode(), value.encode()) for key, value in fake_model.model_info().to_metadata().items()]
+
+
+def _entry(key: bytes, value: bytes) -> bytes:
+    """`ModelProto.metadata_props` (14), a message of key (1) and value (2)."""
+    inner = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(value)) + value
+    return b"\x72" + _varint(len(inner)) + inner
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
+
+
+# Records of bulk scoring
+
+
+def record(data: bytes) -> None:
+    """The record beside an output of bulk scoring: it says what differs, or counts as none."""
+    found = Record.read(_file("record.json", data))
+    if found:
+        assert isinstance(found.settings, dict)
+        assert found.text.fits(FOLDER / "record.json") is False
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (
+        *(config, metrics, weights, checkpoint_state, checkpoint_variables),
+        *(tokenizer, tokenizer_file, sentencepiece, round_trip),
+        *(text, score, nbest_tsv, nbest_kaldi, nbest_jsonl, references, pairs),
+        *(model, metadata, record),
+    )
+}
