@@ -170,9 +170,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         )
     epoch, window = state.pop("epoch", None), state.pop("window", None)
     if not all(type(number) is int and number >= 0 for number in (epoch, window)):
-        raise RunError(
-            f"{folder / STATE}: epoch {shown(epoch)} and window {shown(window)}, but both must be numbers from 0."
-        )
+        raise RunError(f"{folder / STATE}: epoch {shown(epoch)}, window {shown(window)}; both must be numbers from 0.")
     try:
         return Checkpoint(epoch, window, _load(data[VARIABLES]), state, data[METRICS].decode())
     except ValueError as error:

@@ -36,13 +36,12 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "export")]
 
-from tests.support.failing_disk import KILLS, UnavailableError, environment, fired, library  # noqa: E402
-
 from keraslm.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
 from tests.reference.text import write_text  # noqa: E402
+from tests.support.failing_disk import KILLS, UnavailableError, environment, fired, library  # noqa: E402
 from tests.support.program import START  # noqa: E402
 
-EPOCHS = 4
+EPOCHS = 3
 FLAGS = {
     "units": 24,
     "epochs": EPOCHS,
@@ -101,10 +100,11 @@ class Child:
 
     def _read(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if line.startswith("Epoch "):
-                self.training.set()
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self.lines.append(line)
+                if line.startswith("Epoch "):
+                    self.training.set()
         self.training.set()
 
     def wait(self, seconds: float = SECONDS) -> int | None:
@@ -122,8 +122,8 @@ class Trainer:
 
     def __init__(self, folder: Path, backend: str):
         self.folder = folder
-        write_text(folder / "train.txt", lines=400, seed=1)
-        write_text(folder / "valid.txt", lines=60, seed=2)
+        write_text(folder / "train.txt", lines=200, seed=1)
+        write_text(folder / "valid.txt", lines=40, seed=2)
         flags = [f"--{name}={value}" for name, value in FLAGS.items()]
         self.command = [*START, "train", "--preset=small", f"--backend={backend}", *flags]
         self.command += ["--train=train.txt", "--valid=valid.txt"]
