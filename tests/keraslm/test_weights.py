@@ -1,3 +1,6 @@
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +50,37 @@ def test_an_array_in_any_memory_order_is_written_by_its_values(path):
     write_weights(path, turned)
     for name, value in made_up().items():
         np.testing.assert_array_equal(read(path)[name], value)
+
+
+@given(st.data())
+def test_a_flipped_bit_is_found_or_changes_no_weight(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        write_weights(path, made_up())
+        changed = bytearray(path.read_bytes())
+        place = data.draw(st.integers(0, len(changed) - 1))
+        changed[place] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(changed)
+        try:
+            found = read(path)
+        except RunError:
+            return
+    assert place < 8 + int.from_bytes(changed[:8], "little"), "a weight was changed"
+    for name, value in made_up().items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_changed_weights_are_told_from_those_that_were_written(path):
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(RunError, match=r"damaged, its weights do not have the SHA-256 that was written with them"):
+        read(path)
+
+
+def test_weights_of_another_program_need_no_digest(path):
+    save_file(made_up(), path)
+    np.testing.assert_array_equal(read(path)["logits/bias"], made_up()["logits/bias"])
 
 
 def test_a_write_that_fails_leaves_the_old_weights_and_no_other_file(path):
