@@ -2,7 +2,7 @@
 # make test    the whole test suite, once a backend
 # make check   format, lint, types
 # make bench   training speed against PyTorch and stock Keras
-# make torture damaged model files, thousands of them, some ten minutes
+# make torture trainings killed, disks failing, files damaged: docs/reliability.md, some three hours
 # make docs    docs/cli.md from the live help
 # make dist    wheel and sdist in dist/
 
@@ -43,6 +43,12 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/train_speed.py
 
 torture: .venv/dev
+	@for backend in $(BACKENDS); do \
+	  $(BIN)/python tests/torture/kill_training.py --backend $$backend --kills 120 || exit 1; \
+	done
+	$(BIN)/python tests/torture/damaged_checkpoints.py --count 4000
+	$(BIN)/python tests/torture/faulty_training.py
+	$(BIN)/python tests/torture/write_faults.py export
 	@for seed in 0 1 2 3 4; do $(BIN)/python tests/torture/model_files.py --count 2000 --seed $$seed || exit 1; done
 
 docs: .venv/dev

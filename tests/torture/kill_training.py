@@ -5,8 +5,8 @@
 The program `keraslm train` runs as a process of its own and is killed; the same command goes on with the run, and is
 killed again. Where it is killed is drawn anew each time:
 
-    clock     SIGKILL at a moment of the whole process, imports and all
-    training  SIGKILL at a moment after the first window
+    clock     SIGKILL at a moment of the start, or a little later
+    training  SIGKILL at a moment of the training
     disk      SIGKILL before, in the middle of, or after one of the writes, flushes and renames in the run folder
     sigterm   SIGTERM while it trains: it must save and end with 143
 
@@ -133,19 +133,39 @@ class Trainer:
     def start(self, run: str, extra: dict[str, str] | None = None) -> Child:
         return Child([*self.command, f"--run={run}"], self.folder, {**self.environ, **(extra or {})})
 
-    def whole(self) -> tuple[Checkpoint, dict[str, bytes], float, float, int]:
-        """The undisturbed training: its end and files, seconds until it trains and in all, operations of the disk."""
+    def whole(self) -> Whole:
+        """The training that nobody disturbs."""
         extra, counter = {}, self.folder / "counter"
         if _has_disk():
             (self.folder / "whole").mkdir()
             extra = environment(self.folder / "whole", 0, "kill-before", counter)
         child = self.start("whole", {name: extra[name] for name in extra if name != "PYTHONPATH"})
         child.training.wait(SECONDS)
-        before = time.monotonic() - child.started
+        seconds = time.monotonic() - child.started
         if child.wait() != 0:
             raise SystemExit("".join(child.lines))
         operations = int.from_bytes(counter.read_bytes()[:8], sys.byteorder) if extra else 0
-        return *end_of(self.folder / "whole"), before, time.monotonic() - child.started, operations
+        windows = next(int(line.split()[0]) for line in child.lines if " windows of " in line)
+        return Whole(*end_of(self.folder / "whole"), windows, seconds, operations)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A training that nobody disturbed.
+
+    Attributes:
+        checkpoint: its end.
+        files: of the run.
+        windows: of an epoch.
+        seconds: until it trains.
+        operations: of the disk, in all; 0 where they cannot be counted.
+    """
+
+    checkpoint: Checkpoint
+    files: dict[str, bytes]
+    windows: int
+    seconds: float
+    operations: int
 
 
 def _has_disk() -> bool:
@@ -167,9 +187,9 @@ def end_of(run: Path) -> tuple[Checkpoint, dict[str, bytes]]:
     return checkpoint, {**files, "metrics.jsonl": json.dumps(rows).encode()}
 
 
-def compare(run: Path, expected: Checkpoint, files: dict[str, bytes], tally: Tally) -> None:
+def compare(run: Path, whole: Whole, tally: Tally) -> None:
     """Count what a finished run has in common with the one that was left alone."""
-    found, found_files = end_of(run)
+    (found, found_files), (expected, files) = end_of(run), (whole.checkpoint, whole.files)
     pairs = [(name, found.variables.get(name), value) for name, value in expected.variables.items()]
     different = [name for name, one, other in pairs if one is None or one.tobytes() != other.tobytes()]
     different += [name for name, value in files.items() if found_files[name] != value]
@@ -179,36 +199,47 @@ def compare(run: Path, expected: Checkpoint, files: dict[str, bytes], tally: Tal
     tally.finished += 1
 
 
-def disturb(
-    trainer: Trainer, run: str, kind: str, rng: random.Random, times: tuple[float, float, int], tally: Tally
-) -> bool:
+def disturb(trainer: Trainer, run: str, kind: str, rng: random.Random, whole: Whole, tally: Tally) -> bool:
     """Go on with a run and kill it; whether it was killed before it reached its end."""
-    before, total, operations = times
+    counter, folder = trainer.folder / "counter", trainer.folder / run
+    stood = windows_of(folder, whole.windows)
     extra: dict[str, str] = {}
-    counter = trainer.folder / "counter"
     if kind == "disk":
-        extra = environment(trainer.folder / run, rng.randint(1, operations), rng.choice(KILLS), counter)
+        left = whole.operations * (EPOCHS * whole.windows - stood) // (EPOCHS * whole.windows)
+        extra = environment(folder, rng.randint(1, max(1, left)), rng.choice(KILLS), counter)
         extra = {name: value for name, value in extra.items() if name != "PYTHONPATH"}
     child = trainer.start(run, extra)
     if kind == "disk":
         code = child.wait()
+    elif kind == "clock":
+        code = child.wait(rng.uniform(0, whole.seconds))
     else:
-        if kind != "clock":
-            child.training.wait(SECONDS)
-        code = child.wait(rng.uniform(0, total if kind == "clock" else total - before))
+        child.training.wait(SECONDS)
+        goal = rng.uniform(stood, EPOCHS * whole.windows)
+        while child.process.poll() is None and windows_of(folder, whole.windows) < goal:
+            time.sleep(0.001)
+        code = child.wait(rng.uniform(0, 0.05))
     if code is None:
         asked = time.monotonic()
         child.process.send_signal(signal.SIGTERM if kind == "sigterm" else signal.SIGKILL)
         code = child.wait()
         if kind == "sigterm" and code == 143:
             tally.answers.append(time.monotonic() - asked)
-    if code == 0:
+    ended = windows_of(folder, whole.windows) == EPOCHS * whole.windows
+    if code == 0 or (code == -signal.SIGTERM and ended):  # while Python shuts down
         return False
     if code != (143 if kind == "sigterm" else -signal.SIGKILL) or (kind == "disk" and not fired(counter)):
         tally.differing.append(f"{run}: {kind}: exit code {code}: {''.join(child.lines[-3:])}")
     tally.kills[kind] += 1
-    _look(trainer.folder / run, child, tally)
+    _look(folder, child, tally)
     return True
+
+
+def windows_of(run: Path, windows: int) -> int:
+    """Windows that are behind at the newest checkpoint."""
+    names = CheckpointStore(run / "checkpoints").names()
+    epoch, window = map(int, names[-1].split("-")) if names else (0, 0)
+    return epoch * windows + window
 
 
 def _look(run: Path, child: Child, tally: Tally) -> None:
@@ -225,25 +256,25 @@ def torture(
 ) -> Tally:
     """Kill trainings until there were so many kills, and bring the last one to its end."""
     rng, tally, trainer = random.Random(seed), Tally(), Trainer(folder, backend)
-    expected, files, before, total, operations = trainer.whole()
-    say(f"left alone: {total:.1f} s, {total - before:.1f} of them training; {operations} disk operations")
+    whole = trainer.whole()
+    say(f"left alone: {EPOCHS} epochs of {whole.windows} windows; {whole.operations} disk operations")
     kinds = ["clock", "training", "training", "disk", "disk", "sigterm"]
-    if not operations:
+    if not whole.operations:
         say("no C compiler, or no LD_PRELOAD: nothing is killed at disk operations")
         kinds = [kind for kind in kinds if kind != "disk"]
+    told = 0
     for number in range(10 * kills):
         run, done = f"killed-{number}", False
         while not done:
-            left = kills - sum(tally.kills.values())
-            kind = rng.choice(kinds) if left > 0 else ""
-            if kind:
-                done = not disturb(trainer, run, kind, rng, (before, total, operations), tally)
+            at_its_end = windows_of(folder / run, whole.windows) == EPOCHS * whole.windows
+            if sum(tally.kills.values()) < kills and not at_its_end:
+                done = not disturb(trainer, run, rng.choice(kinds), rng, whole, tally)
             else:
                 child = trainer.start(run)
                 done = True
                 if child.wait() != 0:
                     raise SystemExit("".join(child.lines))
-        compare(folder / run, expected, files, tally)
+        compare(folder / run, whole, tally)
         shutil.rmtree(folder / run)
         say(
             f"{sum(tally.kills.values())} kills, {tally.finished} runs at their end, {len(tally.differing)} differences"

@@ -1,0 +1,98 @@
+"""What checkpoints cost a training: seconds for one, and their share of the time.
+
+    python benchmarks/checkpoint_cost.py ptb.train.txt --backend torch --presets small medium
+
+Each preset trains on the first lines of the text with a checkpoint every few windows, in a process of its own. The time
+of each save is taken around the whole of it: waiting for the device, copies, digests, writing, flushing, removal of the
+one before the last. From the median and the speed of training follows the share at the default, a checkpoint every 10
+minutes and one at the end of each epoch over the whole text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "export")]
+
+EVERY = 600  # seconds, the default of --checkpoint-every
+
+
+def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> dict[str, float]:
+    """Train a little; seconds of each save, size of a checkpoint, tokens a second, tokens of the whole text."""
+    from keraslm.backend import select_backend
+    from keraslm.text.files import TextFile
+
+    select_backend(backend)
+    from keraslm import train
+    from keraslm.checkpointing import SaveCheckpoints
+
+    seconds, save = [], SaveCheckpoints._save
+
+    def timed(self: SaveCheckpoints, epoch: int, window: int) -> None:
+        start = time.perf_counter()
+        save(self, epoch, window)
+        seconds.append(time.perf_counter() - start)
+
+    SaveCheckpoints._save = timed  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        short = Path(folder) / "short.txt"
+        whole = [*TextFile(text)]
+        short.write_text("".join(f"{line}\n" for line in whole[:lines]), encoding="utf-8")
+        run = train(
+            preset=preset,
+            train=short,
+            run=Path(folder) / "run",
+            backend=backend,
+            epochs=2,
+            checkpoint_every="1000000w",
+            verbose=0,
+            say=lambda line: None,
+        )
+        speed = run.epochs()[-1]["tokens_per_second"]
+        for number in range(saves):
+            train(run=run.path, epochs=3 + number, train=short, backend=backend, verbose=0, say=lambda line: None)
+        (newest, *_) = sorted(run.checkpoints_path.iterdir(), reverse=True)
+        size = sum(file.stat().st_size for file in newest.iterdir())
+    tokens = sum(len(line.split()) + 1 for line in whole)
+    return {"seconds": statistics.median(seconds), "bytes": size, "speed": speed, "tokens": tokens}
+
+
+def row(backend: str, preset: str, found: dict[str, float]) -> str:
+    epoch = found["tokens"] / found["speed"]
+    saves = 1 + int(epoch // EVERY)
+    return (
+        f"| {preset} | {backend} | {found['bytes'] / 1e6:,.1f} | {found['seconds']:.2f} | {found['speed']:,.0f} | "
+        f"{epoch:,.0f} | {saves} | {saves * found['seconds'] / epoch:.2%} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--backend", choices=["jax", "tensorflow", "torch"], default="torch")
+    parser.add_argument("--presets", nargs="+", default=["small", "medium"])
+    parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--saves", type=int, default=3)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.text, options.backend, options.child, options.lines, options.saves)))
+        return
+    print("| preset | backend | MB | seconds a save | tokens a second | seconds an epoch | saves an epoch | share |")
+    print("|---|---|---|---|---|---|---|---|")
+    for preset in options.presets:
+        flags = ["--backend", options.backend, "--lines", str(options.lines), "--saves", str(options.saves)]
+        command = [sys.executable, __file__, str(options.text), *flags, "--child", preset]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        print(row(options.backend, preset, json.loads(done.stdout.splitlines()[-1])), flush=True)
+
+
+if __name__ == "__main__":
+    main()
