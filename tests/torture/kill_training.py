@@ -276,10 +276,12 @@ def torture(
                     raise SystemExit("".join(child.lines))
         compare(folder / run, whole, tally)
         shutil.rmtree(folder / run)
-        say(
-            f"{sum(tally.kills.values())} kills, {tally.finished} runs at their end, {len(tally.differing)} differences"
-        )
-        if sum(tally.kills.values()) >= kills:
+        killed = sum(tally.kills.values())
+        say(f"{killed} kills, {tally.finished} runs at their end, {len(tally.differing)} differences")
+        for what in tally.differing[told:]:
+            say(f"  {what}")
+        told = len(tally.differing)
+        if killed >= kills:
             break
     return tally
 
