@@ -85,7 +85,8 @@ def train_run(
     keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
     with ExitStack() as held:
-        if (folder / "config.json").exists():
+        is_there = (folder / "config.json").exists()
+        if is_there:
             held.enter_context(_locked(folder, say))
         earlier = find_earlier(folder, resume, overwrite, say)
         goes_on = earlier if earlier and earlier.checkpoint else None
@@ -93,7 +94,7 @@ def train_run(
         tokenizer = goes_on.run.tokenizer if goes_on else None
         corpus = read_corpus(config, say, bool(_verbosity(verbose)), tokenizer)
         config = with_clusters(config, corpus, say)
-        if not (folder / "config.json").exists():
+        if not is_there:  # a folder is made when the texts are known to be good
             held.enter_context(_locked(folder, say))
         if goes_on:
             run = _take_up(goes_on, config, corpus, say)
@@ -201,7 +202,6 @@ def run_callbacks(
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
         callbacks.SaveWeights(run, len(windows)),
         log,
-        SaveCheckpoints(run, len(windows), _description(run, corpus), states, log, signals),
     ]
     if checkpoint:
         chosen.insert(0, TakeUp(checkpoint, WindowDataset(windows), str(run.checkpoints_path / checkpoint.name)))
@@ -211,6 +211,8 @@ def run_callbacks(
         chosen.append(callbacks.LearningCurve(run))
     if tensorboard:
         chosen.append(callbacks.TensorBoard(run))
+    # Last, so that whatever an epoch leaves is there when its checkpoint says that it is over.
+    chosen.append(SaveCheckpoints(run, len(windows), _description(run, corpus), states, log, signals))
     return chosen
 
 
