@@ -106,7 +106,6 @@ class CheckpointStore:
             OSError: when the disk does not take it. Those that were there are untouched.
         """
         target = self.folder / checkpoint.name
-        self.folder.mkdir(parents=True, exist_ok=True)
         for abandoned in self.folder.glob(".*"):
             shutil.rmtree(abandoned, ignore_errors=True)
         if target.exists():

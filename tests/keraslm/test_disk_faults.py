@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keraslm.atomic import atomic_folder, atomic_path, make_folder, sync_file, sync_folder, writing
+from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
 from keraslm.errors import RunError, WriteError
 from keraslm.run import Run
@@ -261,3 +262,39 @@ def test_a_row_is_appended_whole_or_left_out(tmp_path):
         assert run.epochs() in ([{"epoch": 1, "perplexity": 3.0}], [{"epoch": 1, "perplexity": 3.0}, ROW])
         if trial.kind in ("full", "full-once", "io-once", "half"):
             assert json.loads(run.metrics_path.read_text())["epoch"] == 1, trial
+
+
+# Checkpoints
+
+
+def checkpoint(epoch: int) -> Checkpoint:
+    return Checkpoint(epoch, 0, {"model/lstm_0/kernel": np.full((9, 9), epoch, np.float32)}, {"said": epoch}, "{}\n")
+
+
+def two_checkpoints(folder: Path) -> None:
+    for epoch in (1, 2):
+        CheckpointStore(folder / "checkpoints").save(checkpoint(epoch))
+
+
+def third_checkpoint(folder: Path) -> None:
+    CheckpointStore(folder / "checkpoints").save(checkpoint(3))
+
+
+def test_the_newest_checkpoint_is_whole_whatever_fails_while_another_is_saved(tmp_path):
+    found = trials(two_checkpoints, third_checkpoint, tmp_path)
+    assert len(found) > 15 * len(KINDS)
+    seen = set()
+    for trial in found:
+        store = CheckpointStore(trial.folder / "checkpoints")
+        newest, damaged = store.newest()
+        if trial.ended == DONE:  # a disk became read-only when only old files were left to remove
+            assert trial.kind == "read-only" and newest and newest.epoch == 3, trial
+        else:
+            assert_told(trial)
+        assert_no_strays(trial)
+        assert newest and newest.epoch in (2, 3) and not damaged, trial
+        seen.add(newest.epoch)
+        store.save(checkpoint(4))  # and the next training tidies up
+        assert store.newest()[0].epoch == 4 and len(store.names()) == 2, trial
+        assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == [], trial
+    assert seen == {2, 3}
