@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from keraslm.errors import WriteError
+from keraslm.errors import UsageError, WriteError
 
 _UMASK = os.umask(0)  # read once: to read it is to set it, for every thread of the process
 os.umask(_UMASK)
@@ -78,6 +78,29 @@ def atomic_path(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def output_file(path: Path, kept: str = "Nothing was changed there.") -> Iterator[Path]:
+    """`atomic_path` for a file whose name a user gave.
+
+    Raises:
+        UsageError: the path is a folder, or lies in none.
+        WriteError: it cannot be written; an older file is untouched.
+    """
+    checked_place(path)
+    with writing(path, kept), atomic_path(path) as temporary:
+        yield temporary
+
+
+def checked_place(path: Path | None) -> None:
+    """Refuse the path of an output before any work is done for it.
+
+    Raises:
+        UsageError: it is a folder, or lies in none.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise UsageError(f"{path}: give the name of a file in a folder that exists.")
 
 
 def sync_file(path: Path) -> None:

@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -89,14 +88,16 @@ def rescore(
     word_penalties
         To try.
     output
-        File to write instead of printing; it appears when it is whole.
+        File to write instead of printing, gzip where its name ends with .gz; it appears when it is whole.
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     errors
         Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD, and counts.
     """
+    from keraslm.atomic import checked_place
     from keraslm.text.files import TextFile
     from keraslm_onnx.nbest import read_nbest
+    from keraslm_onnx.report.output import opened_output
     from keraslm_onnx.rescoring import Weighting, score_lists
     from keraslm_onnx.scorer import load
 
@@ -104,6 +105,7 @@ def rescore(
         raise UsageError("--tune counts word errors: add --references FILE.")
     if best and references:
         raise UsageError("--best prints hypotheses and --references a table: leave one of them out.")
+    checked_place(output)
     weighting = Weighting(weight, word_penalty, _numbers("--scales", scales or ""), interpolate, mix)
     points = [(w, p) for w in _numbers("--weights", weights) for p in _numbers("--word-penalties", word_penalties)]
     file = TextFile(nbest, errors)
@@ -117,7 +119,7 @@ def rescore(
         rows = _error_rows(scored, weighting, TextFile(references, errors), points if tune else [])
     else:
         rows = _best_rows(scored, weighting, format) if best else _scored_rows(scored, format, name)
-    with _written(output) as out:
+    with opened_output(output) as out:
         for row in rows:
             print(row, file=out, flush=nbest == "-")
     if file.replaced:
@@ -184,18 +186,3 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
         raise UsageError(
             f"{flag} {text}: numbers with commas between them, or first:last:step, are expected."
         ) from None
-
-
-@contextmanager
-def _written(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when the block ends well."""
-    if path is None:
-        yield sys.stdout
-        return
-    from keraslm.atomic import atomic_path
-
-    try:
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error}).") from error

@@ -142,8 +142,9 @@ def _one_after_the_other(
     errors: str,
     provider: str,
 ) -> None:
+    from keraslm.atomic import checked_place
     from keraslm.text.files import STDIN, TextFile
-    from keraslm_onnx.report.output import checked_place, opened_output
+    from keraslm_onnx.report.output import opened_output
     from keraslm_onnx.report.signature import signature
     from keraslm_onnx.report.writer import write_scores
     from keraslm_onnx.scorer import load

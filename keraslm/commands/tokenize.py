@@ -100,13 +100,10 @@ def _existing(path: Path, fields: dict[str, Any]) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    from keraslm.atomic import atomic_path
+    from keraslm.atomic import output_file
 
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    with output_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _line_rows(tokenizer: Any, text: Any) -> Iterator[str]:

@@ -95,7 +95,10 @@ def test_an_output_appears_whole_or_not_at_all(program, fake, text, tmp_path):
     assert program("rescore", fake, text(LISTS + "u3\n"), "--output", target).code == 2
     assert target.read_text() == SCORED
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scored.tsv", "text.txt"]
-    assert_refused(program("rescore", fake, text(LISTS), "--output", tmp_path / "no" / "x"), "x: cannot be written (No")
+    assert_refused(
+        program("rescore", fake, text(LISTS), "--output", tmp_path / "no" / "x"),
+        "no/x: give the name of a file in a folder that exists",
+    )
 
 
 def test_replaced_bytes_are_counted(program, fake, text):

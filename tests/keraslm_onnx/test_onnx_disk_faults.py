@@ -104,7 +104,7 @@ def test_the_conversion_process_passes_an_error_of_the_system_on(tiny_run, tmp_p
 
     monkeypatch.setattr(convert, "convert", full)
     monkeypatch.setattr("keraslm.backend.select_backend", lambda name: name)
-    convert._main(str(tiny_run.path), str(tmp_path / "model.onnx"))
+    convert._main("last", str(tiny_run.path), str(tmp_path / "model.onnx"))
     answer = capsys.readouterr().out
     assert json.loads(answer) == {"errno": 28}
 

@@ -81,5 +81,5 @@ def test_without_matplotlib_the_answer_is_the_pip_line(monkeypatch):
 def test_a_picture_that_cannot_be_written(tmp_path):
     pytest.importorskip("matplotlib")
     plot = SurprisalPlot(TOKENIZER, "a text")
-    with pytest.raises(UsageError, match=r"nowhere/a\.png: cannot be written"):
+    with pytest.raises(UsageError, match=r"nowhere/a\.png: give the name of a file in a folder that exists"):
         plot.write(tmp_path / "nowhere" / "a.png")

@@ -18,8 +18,7 @@ from string import Template
 from typing import TextIO
 
 from keraslm import __version__
-from keraslm.atomic import atomic_path
-from keraslm.errors import UsageError
+from keraslm.atomic import output_file
 from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx.measures import LineScore
 from keraslm_onnx.pictures import scale, svg
@@ -82,13 +81,11 @@ class HtmlReport:
         """Write the page.
 
         Raises:
-            UsageError: the file cannot be written.
+            UsageError: the path is a folder, or lies in none.
+            WriteError: the file cannot be written.
         """
-        try:
-            with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-                self._write(out)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        with output_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+            self._write(out)
 
     def _show(self, laid: Laid) -> None:
         number = self._statistics.cost.lines

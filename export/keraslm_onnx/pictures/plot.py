@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from keraslm.atomic import atomic_path
+from keraslm.atomic import output_file
 from keraslm.backend import require
-from keraslm.errors import UsageError
 from keraslm.text.tokenizer import Tokenizer
 from keraslm_onnx.measures import LineScore
 from keraslm_onnx.pictures.escape import shown
@@ -62,7 +61,8 @@ class SurprisalPlot:
         """Draw the picture.
 
         Raises:
-            UsageError: the file cannot be written.
+            UsageError: the path is a folder, or lies in none.
+            WriteError: the file cannot be written.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -81,11 +81,8 @@ class SurprisalPlot:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3, axis="y")
         FigureCanvasAgg(figure)
-        try:
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, dpi=150, format="png")
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        with output_file(path) as temporary:
+            figure.savefig(temporary, dpi=150, format="png")
 
     def _draw_pieces(self, axes: Any) -> None:
         places = range(len(self._labels))

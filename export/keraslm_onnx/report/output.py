@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from keraslm.atomic import atomic_path, writing
-from keraslm.errors import UsageError
+from keraslm.atomic import output_file
 
 
 @contextmanager
@@ -27,12 +26,7 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    checked_place(path)
-    with (
-        writing(path, "Nothing was changed there."),
-        atomic_path(path) as temporary,
-        score_file(temporary, packed=path.suffix == ".gz") as out,
-    ):
+    with output_file(path) as temporary, score_file(temporary, packed=path.suffix == ".gz") as out:
         yield out
 
 
@@ -43,13 +37,3 @@ def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
         binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
         with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
             yield out
-
-
-def checked_place(path: Path | None) -> None:
-    """Refuse the path of an output before any work is done for it.
-
-    Raises:
-        UsageError: it is a folder, or lies in none.
-    """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise UsageError(f"{path}: give the name of a file in a folder that exists.")
