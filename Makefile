@@ -1,5 +1,5 @@
 # make demo    a first model: train, export, score, generate
-# make test    the whole test suite, once a backend
+# make test    the whole test suite on the first backend, and what computes on it on the others
 # make check   format, lint, types
 # make bench   training speed against PyTorch and stock Keras
 # make torture trainings killed, disks failing, files damaged: docs/reliability.md, some three hours
@@ -26,8 +26,8 @@ demo: .venv/demo
 	$(BIN)/keraslm generate model.onnx "the statement" --temperature 0.7 --seed 1
 
 test: .venv/dev
-	@for backend in $(BACKENDS); do \
-	  echo "== $$backend"; KERAS_BACKEND=$$backend $(BIN)/python -m pytest || exit 1; \
+	@only=; for backend in $(BACKENDS); do \
+	  echo "== $$backend $$only"; KERAS_BACKEND=$$backend $(BIN)/python -m pytest $$only || exit 1; only=--backend-only; \
 	done
 
 check: .venv/dev

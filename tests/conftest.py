@@ -14,6 +14,25 @@ from keraslm.backend import select_backend
 
 BACKEND = select_backend()
 
+# What computes nothing on the Keras backend of its process, or what `cli/test_cli_modes.py` does on each one.
+WITHOUT_BACKEND = [
+    "docs",
+    "packaging",
+    "keraslm_onnx",
+    *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
+    *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
+]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend-only", action="store_true", help="leave out what computes nothing on a Keras backend")
+
+
+def pytest_ignore_collect(collection_path, config):
+    left_out = {Path(__file__).parent / name for name in WITHOUT_BACKEND}
+    return True if config.getoption("--backend-only") and collection_path in left_out else None
+
+
 # No test reads or fills the user's cache.
 _cache = tempfile.TemporaryDirectory()
 os.environ["KERASLM_CACHE"] = _cache.name

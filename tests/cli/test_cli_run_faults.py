@@ -111,7 +111,7 @@ METRICS += [b'{"perplexity": 7, "val_perplexity": %s}' % value for value in (b"n
 
 @pytest.mark.parametrize("data", METRICS)
 def test_malformed_metrics(refused, data):
-    refused("metrics.jsonl", data, "metrics.jsonl: ", commands=["show"])
+    refused("metrics.jsonl", data.removesuffix(b"\n") + b"\n", "metrics.jsonl: ", commands=["show"])
 
 
 def test_a_run_without_metrics_is_shown(program, sound, tmp_path):
