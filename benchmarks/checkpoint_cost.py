@@ -27,6 +27,8 @@ EVERY = 600  # seconds, the default of --checkpoint-every
 def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> dict[str, float]:
     """Train a little; seconds of each save, size of a checkpoint, tokens a second, tokens of the whole text."""
     from keraslm.backend import select_backend
+    from keraslm.config import DataConfig
+    from keraslm.text.encoding import Encoder
     from keraslm.text.files import TextFile
 
     select_backend(backend)
@@ -45,9 +47,12 @@ def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> di
         short = Path(folder) / "short.txt"
         whole = [*TextFile(text)]
         short.write_text("".join(f"{line}\n" for line in whole[:lines]), encoding="utf-8")
+        vocabulary = Path(folder) / "tokenizer.json"  # of the whole text, so that the model has its size
+        vocabulary.write_text(Encoder().tokenizer(TextFile(text), DataConfig()).to_json(), encoding="utf-8")
         run = train(
             preset=preset,
             train=short,
+            tokenizer=vocabulary,
             run=Path(folder) / "run",
             backend=backend,
             epochs=2,
