@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.atomic import atomic_folder
+from keraslm.atomic import atomic_folder, make_folder
 from keraslm.errors import RunError, shown
 
 FORMAT_VERSION = 1
@@ -64,7 +64,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Of its folder; names in order are positions in order."""
+        """Of its folder; where the numbers outgrow their zeros, they tell the order and not the letters."""
         return f"{self.epoch:04d}-{self.window:08d}"
 
     @property
@@ -97,7 +97,8 @@ class CheckpointStore:
         """Names of the folders that were committed, oldest first, whole or damaged."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+        found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda name: [int(number) for number in name.split("-")])
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Commit a checkpoint, and keep the newest two.
@@ -106,7 +107,7 @@ class CheckpointStore:
             OSError: when the disk does not take it. Those that were there are untouched.
         """
         target = self.folder / checkpoint.name
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         for abandoned in self.folder.glob(".*"):
             shutil.rmtree(abandoned, ignore_errors=True)
         if target.exists():
