@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keraslm.atomic import writing
+from keraslm.atomic import make_folder, writing
 from keraslm.callbacks import MetricsLog, ResetStates
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import TrainConfig
@@ -62,6 +62,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_begin(self, logs: Logs = None) -> None:
+        with writing(self.store.folder):
+            make_folder(self.store.folder)  # the mark of a training that keeps checkpoints, before it has one
         self._saved = time.monotonic(), 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:

@@ -64,12 +64,17 @@ def find_earlier(folder: Path, resume: str, overwrite: bool, say: Callable[[str]
         return Earlier(run, checkpoint)
     if damaged:
         raise RunError(f"{folder}: every checkpoint is damaged ({found}). Pass --overwrite to train from the start.")
-    if resume == "must" or run.weights_path.exists():
+    if resume == "must" or (run.weights_path.exists() and not _was_cut_off(run)):
         raise RunError(
             f"{folder} holds a run without a checkpoint, so it cannot go on. Choose another --run, or pass --overwrite."
         )
     say(f"again     {folder} ended before its first checkpoint: it begins again")
     return Earlier(run, None)
+
+
+def _was_cut_off(run: Run) -> bool:
+    """Whether a training wrote the weights of its first epoch and ended before the checkpoint that follows them."""
+    return run.checkpoints_path.is_dir() and len(run.epochs()) < 2
 
 
 def continued(earlier: Earlier, asked: Config) -> Config:

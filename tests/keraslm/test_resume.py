@@ -15,6 +15,7 @@ import pytest
 
 from keraslm import training
 from keraslm.checkpoint import CheckpointStore, read_checkpoint
+from keraslm.checkpointing import SaveCheckpoints
 from keraslm.errors import ConfigError, Interrupted, RunError, TextError
 from keraslm.run import Run
 from keraslm.training import compiled_model, train_run
@@ -296,6 +297,24 @@ def test_a_run_without_a_checkpoint_begins_again_unless_it_has_weights(config, r
     with pytest.raises(RunError, match="without a checkpoint"):
         quietly(config, run_copy, resume="must")
     run, said = quietly(config, run_copy)
+    assert any(line.endswith("ended before its first checkpoint: it begins again") for line in said)
+    assert_same(run, trained_run)
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_again(config, trained_run, monkeypatch):
+    """Its weights may be there: they are written a moment earlier."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, epoch, logs=None):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(SaveCheckpoints, "on_epoch_end", killed)
+        quietly(config, "run")
+    assert Run.open("run").weights_path.exists() and last(Run.open("run")) is None
+    run, said = quietly(config, "run")
     assert any(line.endswith("ended before its first checkpoint: it begins again") for line in said)
     assert_same(run, trained_run)
 
