@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -186,6 +188,30 @@ def test_best_weights_are_those_of_the_epoch_that_validated_best(config):
     best = int(np.argmin(perplexities)) + 1
     first, _ = quietly(config.replace(epochs=best, lr_decay=1.0, learning_rate=3.0), "first")
     assert run.best_weights_path.read_bytes() == first.weights_path.read_bytes()
+
+
+def test_tensorboard_has_the_rest_of_a_broken_epoch_and_those_after_it(stopped, config, corpus, monkeypatch):
+    class Writer:
+        def __init__(self, folder):
+            self.closed, self.steps = False, []
+            writers.append(self)
+
+        def add_scalar(self, name, value, step):
+            assert not self.closed  # tensorboardX would open a file of the same name, if it is the same second
+            self.steps.append(step)
+
+        def flush(self):
+            pass
+
+        def close(self):
+            self.closed = True
+
+    writers = []
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    stopped("run", 0, len(corpus[1]) - 1, None)
+    quietly(config, "run", tensorboard=True)
+    (writer,) = writers
+    assert sorted(set(writer.steps)) == [1, 2, 3] and writer.closed
 
 
 # What is asked of a run that is there
