@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 
 from keraslm import training
+from keraslm.api import train
 from keraslm.checkpoint import CheckpointStore, read_checkpoint
 from keraslm.checkpointing import SaveCheckpoints
-from keraslm.errors import ConfigError, Interrupted, RunError, TextError
+from keraslm.errors import ConfigError, Interrupted, RunError, TextError, WriteError
 from keraslm.run import Run
 from keraslm.training import compiled_model, train_run
 from keraslm.variables import training_variables
@@ -245,6 +247,36 @@ def test_another_configuration_is_refused_with_the_difference(config, run_copy, 
     assert {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("begun", "flags", "difference"),
+    [
+        ({"softmax": "adaptive", "cutoffs": "5"}, {"softmax": "full"}, "softmax is 'adaptive', not 'full'"),
+        ({"lowercase": True}, {"tokenizer": "t.json"}, r"tokenizer is 'word', not 't\.json'"),
+    ],
+)
+def test_a_flag_that_does_not_go_with_the_runs_own_is_shown_as_a_difference(config, begun, flags, difference):
+    quietly(config.replace(epochs=1, **begun), "run")
+    with pytest.raises(ConfigError, match=rf"run was begun with another configuration: {difference}\. Leave"):
+        train(run="run", **flags)
+    shutil.rmtree("run/checkpoints")  # without any there is no going on, and nothing to differ from
+    with pytest.raises(ConfigError, match="belongs to"):
+        train(run="run", **flags)
+
+
+def test_cutoffs_are_the_same_however_they_are_spelled(config):
+    again = config.replace(epochs=1, softmax="adaptive", cutoffs=" 5, 09")
+    quietly(again, "run")
+    _, said = quietly(again, "run")
+    assert any("it has its 1 epochs" in line for line in said)
+    with pytest.raises(ConfigError, match="cutoffs is '5,9', not '5,8'"):
+        quietly(again.replace(cutoffs="5,8"), "run")
+
+
+def test_fewer_epochs_than_it_has_leave_a_run_alone(config, run_copy):
+    _, said = quietly(config.replace(epochs=2), run_copy)
+    assert any("it has its 3 epochs; --epochs can be raised" in line for line in said)
+
+
 def test_a_configuration_that_was_edited_in_the_folder_is_refused_too(config, run_copy):
     header = json.loads((run_copy / "config.json").read_text())
     header["train"]["clip_norm"] = 1.0
@@ -299,6 +331,17 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(stopped, config, trai
         "going on from the one before, 0001-00000000"
     ) in said
     assert_same(run, trained_run)
+
+
+def test_a_damaged_checkpoint_that_cannot_be_removed_is_a_sentence(config, run_copy, monkeypatch):
+    (run_copy / "checkpoints" / "0003-00000000" / "state.json").write_text("{}")
+
+    def refuse(self, path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(CheckpointStore, "_remove", refuse)
+    with pytest.raises(WriteError, match=r"checkpoints: cannot be written \(Read-only file system\)"):
+        quietly(config, run_copy)
 
 
 def test_where_every_checkpoint_is_damaged_nothing_is_trained(config, run_copy):
