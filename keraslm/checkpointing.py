@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -98,9 +99,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def _give_way(self, when: str) -> None:
         signal = self.signals.received
         if signal:
-            raise Interrupted(
-                f"{signal.name} {when}; everything is saved. Go on with: keraslm train --run {self.run.path}", signal
-            )
+            again = f"keraslm train --run {shlex.quote(str(self.run.path))}"
+            raise Interrupted(f"{signal.name} {when}; everything is saved. Go on with: {again}", signal)
 
     def _sync(self) -> None:
         """On JAX the variables are empty while an epoch runs; Keras takes them up again after the look."""
