@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from keraslm.backend import require, select_backend
 from keraslm.config import DOCUMENTS, RESUME, WEIGHTS, Config
-from keraslm.errors import UsageError
+from keraslm.errors import ConfigError, UsageError
 from keraslm.presets import preset as preset_config
+from keraslm.resume import check_same
 from keraslm.run import LATEST, Run, check_free
 from keraslm.text.files import TextFiles
 
@@ -40,7 +41,7 @@ def train(
     Args:
         preset: `"tiny"`, `"small"`, `"medium"`, `"large"`, `"char"` or `"byte"`; None takes `"tiny"`, or what the run
             was begun with.
-        backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes the run's, `KERAS_BACKEND`, or the first one
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND`, the run's, or the first one
             installed.
         run: the run folder; None makes `runs/<date>-<time>`.
         resume: where the folder holds a run: `"auto"` goes on with it from its last checkpoint, `"never"` refuses;
@@ -84,7 +85,12 @@ def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[
         config = preset_config(preset, **fields)
     else:
         texts = {"train": (), "valid": (), "data": ""} if fields.keys() & {"train", "valid", "data"} else {}
-        config = run.config.replace(**{**texts, **fields})
+        try:
+            config = run.config.replace(**{**texts, **fields})
+        except ConfigError:  # perhaps over something that was not given, and is the run's
+            if run.checkpoints_path.is_dir():
+                check_same(run.path, run.config, fields)
+            raise
     return config, backend or os.environ.get("KERAS_BACKEND") or run.backend
 
 

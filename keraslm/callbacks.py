@@ -216,15 +216,15 @@ class TensorBoard(keras.callbacks.Callback):
         super().__init__()
         from tensorboardX import SummaryWriter
 
+        self._epochs = run.config.train.epochs
         self._writer = SummaryWriter(str(run.path / "tensorboard"))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         for name, value in (logs or {}).items():
             self._writer.add_scalar(name, float(value), epoch + 1)
         self._writer.flush()
-
-    def on_train_end(self, logs: Logs = None) -> None:
-        self._writer.close()
+        if epoch + 1 == self._epochs:  # not at each fit()'s end: reopened in the same second, its file would be emptied
+            self._writer.close()
 
 
 def learning_rate_schedule(config: TrainConfig) -> keras.callbacks.Callback:

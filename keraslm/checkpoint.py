@@ -64,7 +64,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Of its folder; names in order are positions in order."""
+        """Of its folder; where the numbers outgrow their zeros, they tell the order and not the letters."""
         return f"{self.epoch:04d}-{self.window:08d}"
 
     @property
@@ -97,7 +97,8 @@ class CheckpointStore:
         """Names of the folders that were committed, oldest first, whole or damaged."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+        found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda name: [int(number) for number in name.split("-")])
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Commit a checkpoint, and keep the newest two.

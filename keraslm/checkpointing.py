@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keraslm.atomic import writing
+from keraslm.atomic import make_folder, writing
 from keraslm.callbacks import MetricsLog, ResetStates
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import TrainConfig
@@ -62,6 +63,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_begin(self, logs: Logs = None) -> None:
+        with writing(self.store.folder):
+            make_folder(self.store.folder)  # the mark of a training that keeps checkpoints, before it has one
         self._saved = time.monotonic(), 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -96,9 +99,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def _give_way(self, when: str) -> None:
         signal = self.signals.received
         if signal:
-            raise Interrupted(
-                f"{signal.name} {when}; everything is saved. Go on with: keraslm train --run {self.run.path}", signal
-            )
+            again = f"keraslm train --run {shlex.quote(str(self.run.path))}"
+            raise Interrupted(f"{signal.name} {when}; everything is saved. Go on with: {again}", signal)
 
     def _sync(self) -> None:
         """On JAX the variables are empty while an epoch runs; Keras takes them up again after the look."""

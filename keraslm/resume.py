@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,16 +60,22 @@ def find_earlier(folder: Path, resume: str, overwrite: bool, say: Callable[[str]
     if checkpoint:
         if damaged:
             say(f"damaged   checkpoint {found}; going on from the one before, {checkpoint.name}")
-            store.discard(damaged)
+            with writing(store.folder):
+                store.discard(damaged)
         return Earlier(run, checkpoint)
     if damaged:
         raise RunError(f"{folder}: every checkpoint is damaged ({found}). Pass --overwrite to train from the start.")
-    if resume == "must" or run.weights_path.exists():
+    if resume == "must" or (run.weights_path.exists() and not _was_cut_off(run)):
         raise RunError(
             f"{folder} holds a run without a checkpoint, so it cannot go on. Choose another --run, or pass --overwrite."
         )
     say(f"again     {folder} ended before its first checkpoint: it begins again")
     return Earlier(run, None)
+
+
+def _was_cut_off(run: Run) -> bool:
+    """Whether a training wrote the weights of its first epoch and ended before the checkpoint that follows them."""
+    return run.checkpoints_path.is_dir() and len(run.epochs()) < 2
 
 
 def continued(earlier: Earlier, asked: Config) -> Config:
@@ -79,19 +85,34 @@ def continued(earlier: Earlier, asked: Config) -> Config:
         ConfigError: another one was asked for; the message shows each difference.
     """
     own = _begun_with(earlier)
-    if asked.model.softmax == own.model.softmax and not asked.model.cutoffs:
+    if asked.model.softmax == own.model.softmax and asked.model.cluster_ends in ((), own.model.cluster_ends):
         asked = asked.replace(cutoffs=own.model.cutoffs)
+    check_same(earlier.run.path, own, _flat(asked))
+    return asked
+
+
+def check_same(path: Path, own: Config, asked: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run where what it computes would be another.
+
+    Args:
+        path: the run folder.
+        own: what it was begun with.
+        asked: fields that are asked for, by name.
+
+    Raises:
+        ConfigError: the message shows each difference.
+    """
+    before = _flat(own)
     differences = [
-        f"{name} is {shown(_flat(own)[name])}, not {shown(value)}"
-        for name, value in _flat(asked).items()
-        if name not in FREE and value != _flat(own)[name]
+        f"{name} is {shown(before[name])}, not {shown(value)}"
+        for name, value in asked.items()
+        if name not in FREE and name in before and value != before[name]
     ]
     if differences:
         raise ConfigError(
-            f"{earlier.run.path} was begun with another configuration: {'; '.join(differences)}. Leave these flags out "
+            f"{path} was begun with another configuration: {'; '.join(differences)}. Leave these flags out "
             "to go on with the run; or choose another --run, or pass --overwrite."
         )
-    return asked
 
 
 def _begun_with(earlier: Earlier) -> Config:

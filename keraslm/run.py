@@ -57,7 +57,7 @@ class Run:
 
     @property
     def backend(self) -> str | None:
-        """The backend it was begun on; None where `config.json` does not say."""
+        """The backend it was trained on last; None where `config.json` does not say."""
         found = self._read_header(self.path).get("versions")
         return found.get("backend") if isinstance(found, dict) and found.get("backend") in BACKENDS else None
 

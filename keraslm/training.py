@@ -137,7 +137,7 @@ def _fit(
 ) -> None:
     epochs = run.config.train.epochs
     if checkpoint and checkpoint.epoch >= epochs:
-        say(f"          it has its {epochs} epochs; --epochs can be raised")
+        say(f"          it has its {checkpoint.epoch} epochs; --epochs can be raised")
         return
     model = compiled_model(run.config, corpus.tokenizer.vocab_size)
     say(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")

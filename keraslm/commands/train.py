@@ -1,5 +1,6 @@
 """`keraslm train`"""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,6 +50,7 @@ def train(
         Write TensorBoard events to the folder tensorboard of the run.
     """
     from keraslm.api import train as run_training
+    from keraslm.run import LATEST
 
     trained = run_training(
         preset=preset,
@@ -63,4 +65,5 @@ def train(
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")
-    print("next      keraslm export model.onnx")
+    run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {shlex.quote(str(trained.path))}"
+    print(f"next      keraslm export model.onnx{run_flag}")

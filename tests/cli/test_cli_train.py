@@ -61,6 +61,14 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     assert not {name for name in names if name.startswith(".")}
 
 
+def test_the_next_command_is_of_this_run_where_another_was_started_later(program, train_file):
+    for name in ("my first", "second"):
+        outcome = program("train", "--train", train_file, "--run", f"runs/{name}", *SMALL)
+        assert outcome.out.endswith("next      keraslm export model.onnx\n")
+    outcome = program("train", "--run", "runs/my first", "--epochs", "3", "--progress", "none")
+    assert outcome.out.endswith("next      keraslm export model.onnx --run 'runs/my first'\n")
+
+
 def test_an_empty_text_is_refused(program, folder, text):
     assert_refused(program("train", "--train", text("", "empty.txt"), *SMALL), "empty.txt: 0 tokens")
     assert_made_nothing(folder, "empty.txt")

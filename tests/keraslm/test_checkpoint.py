@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keraslm import atomic
 from keraslm.checkpoint import Checkpoint, CheckpointStore, DamagedCheckpointError, read_checkpoint
 from keraslm.errors import RunError
 
@@ -62,6 +63,20 @@ def test_the_newest_two_are_kept(store):
         store.save(checkpoint(*position))
     assert store.names() == ["0001-00000000", "0010-00000003"]
     assert store.newest()[0].name == "0010-00000003"
+
+
+def test_the_newest_are_the_latest_where_numbers_outgrow_their_zeros(store):
+    for position in ((9999, 0), (9999, 10**8), (10_000, 0)):
+        store.save(checkpoint(*position))
+    assert store.names() == ["9999-100000000", "10000-00000000"]
+    assert store.newest()[0].name == "10000-00000000"
+
+
+def test_the_name_of_the_folder_is_flushed_too(store, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(atomic, "sync_folder", flushed.append)
+    store.save(checkpoint())
+    assert store.folder.parent in flushed and store.folder in flushed
 
 
 def test_an_empty_store_has_none(store):

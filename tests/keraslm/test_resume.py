@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 from keraslm import training
+from keraslm.api import train
 from keraslm.checkpoint import CheckpointStore, read_checkpoint
-from keraslm.errors import ConfigError, Interrupted, RunError, TextError
+from keraslm.checkpointing import SaveCheckpoints
+from keraslm.errors import ConfigError, Interrupted, RunError, TextError, WriteError
 from keraslm.run import Run
 from keraslm.training import compiled_model, train_run
 from keraslm.variables import training_variables
@@ -187,6 +192,30 @@ def test_best_weights_are_those_of_the_epoch_that_validated_best(config):
     assert run.best_weights_path.read_bytes() == first.weights_path.read_bytes()
 
 
+def test_tensorboard_has_the_rest_of_a_broken_epoch_and_those_after_it(stopped, config, corpus, monkeypatch):
+    class Writer:
+        def __init__(self, folder):
+            self.closed, self.steps = False, []
+            writers.append(self)
+
+        def add_scalar(self, name, value, step):
+            assert not self.closed  # tensorboardX would open a file of the same name, if it is the same second
+            self.steps.append(step)
+
+        def flush(self):
+            pass
+
+        def close(self):
+            self.closed = True
+
+    writers = []
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    stopped("run", 0, len(corpus[1]) - 1, None)
+    quietly(config, "run", tensorboard=True)
+    (writer,) = writers
+    assert sorted(set(writer.steps)) == [1, 2, 3] and writer.closed
+
+
 # What is asked of a run that is there
 
 
@@ -216,6 +245,36 @@ def test_another_configuration_is_refused_with_the_difference(config, run_copy, 
     with pytest.raises(ConfigError, match=rf"copy was begun with another configuration: {difference}\. Leave"):
         quietly(config.replace(**changes), run_copy)
     assert {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("begun", "flags", "difference"),
+    [
+        ({"softmax": "adaptive", "cutoffs": "5"}, {"softmax": "full"}, "softmax is 'adaptive', not 'full'"),
+        ({"lowercase": True}, {"tokenizer": "t.json"}, r"tokenizer is 'word', not 't\.json'"),
+    ],
+)
+def test_a_flag_that_does_not_go_with_the_runs_own_is_shown_as_a_difference(config, begun, flags, difference):
+    quietly(config.replace(epochs=1, **begun), "run")
+    with pytest.raises(ConfigError, match=rf"run was begun with another configuration: {difference}\. Leave"):
+        train(run="run", **flags)
+    shutil.rmtree("run/checkpoints")  # without any there is no going on, and nothing to differ from
+    with pytest.raises(ConfigError, match="belongs to"):
+        train(run="run", **flags)
+
+
+def test_cutoffs_are_the_same_however_they_are_spelled(config):
+    again = config.replace(epochs=1, softmax="adaptive", cutoffs=" 5, 09")
+    quietly(again, "run")
+    _, said = quietly(again, "run")
+    assert any("it has its 1 epochs" in line for line in said)
+    with pytest.raises(ConfigError, match="cutoffs is '5,9', not '5,8'"):
+        quietly(again.replace(cutoffs="5,8"), "run")
+
+
+def test_fewer_epochs_than_it_has_leave_a_run_alone(config, run_copy):
+    _, said = quietly(config.replace(epochs=2), run_copy)
+    assert any("it has its 3 epochs; --epochs can be raised" in line for line in said)
 
 
 def test_a_configuration_that_was_edited_in_the_folder_is_refused_too(config, run_copy):
@@ -274,6 +333,17 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(stopped, config, trai
     assert_same(run, trained_run)
 
 
+def test_a_damaged_checkpoint_that_cannot_be_removed_is_a_sentence(config, run_copy, monkeypatch):
+    (run_copy / "checkpoints" / "0003-00000000" / "state.json").write_text("{}")
+
+    def refuse(self, path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(CheckpointStore, "_remove", refuse)
+    with pytest.raises(WriteError, match=r"checkpoints: cannot be written \(Read-only file system\)"):
+        quietly(config, run_copy)
+
+
 def test_where_every_checkpoint_is_damaged_nothing_is_trained(config, run_copy):
     for path in run_copy.glob("checkpoints/*/state.json"):
         path.write_text("{}")
@@ -296,6 +366,24 @@ def test_a_run_without_a_checkpoint_begins_again_unless_it_has_weights(config, r
     with pytest.raises(RunError, match="without a checkpoint"):
         quietly(config, run_copy, resume="must")
     run, said = quietly(config, run_copy)
+    assert any(line.endswith("ended before its first checkpoint: it begins again") for line in said)
+    assert_same(run, trained_run)
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_again(config, trained_run, monkeypatch):
+    """Its weights may be there: they are written a moment earlier."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, epoch, logs=None):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(SaveCheckpoints, "on_epoch_end", killed)
+        quietly(config, "run")
+    assert Run.open("run").weights_path.exists() and last(Run.open("run")) is None
+    run, said = quietly(config, "run")
     assert any(line.endswith("ended before its first checkpoint: it begins again") for line in said)
     assert_same(run, trained_run)
 
