@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import platform
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,8 +188,17 @@ def _described(text: Any) -> str:
 
 
 def surroundings(backend: str) -> dict[str, Any]:
-    """What the last bit of a number may depend on: versions, and the cores that share a sum."""
-    return {**versions(backend), "cores": available_cores()}
+    """What the last bit of a number may depend on: versions, the processor, and the cores that share a sum."""
+    return {**versions(backend), "processor": _processor(), "cores": available_cores()}
+
+
+def _processor() -> str:
+    """Its model: matrix products are computed by other instructions on another, in another order."""
+    with suppress(OSError):
+        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^model name\s*:\s*(.+)", listed, re.MULTILINE):
+            return found[1]
+    return platform.processor() or platform.machine()
 
 
 def changed_surroundings(checkpoint: Checkpoint, now: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def train_run(
     """Train a language model and leave it in a run folder; go on where a run was stopped.
 
     A training that goes on ends in the same bits as one that was never stopped, on the same backend and versions, on a
-    CPU of as many cores.
+    CPU of the same model and as many cores.
 
     Args:
         config: what to train on what, and how.

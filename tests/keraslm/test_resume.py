@@ -307,6 +307,7 @@ def test_another_backend_or_version_is_reported(config, run_copy):
     store = CheckpointStore(run_copy / "checkpoints")
     around = checkpoint.state["surroundings"]
     for changed, words in (
+        ({**around, "processor": "A5"}, f"processor {around['processor']} (was A5)"),
         ({**around, "backend": "other"}, f"backend {keras.backend.backend()} (was other)"),
         (
             {**around, "keras": "3.0", "cores": 64},
