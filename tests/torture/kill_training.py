@@ -39,7 +39,13 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / 
 from keraslm.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
 from tests.reference.text import write_text  # noqa: E402
 from tests.support.failing_disk import KILLS, UnavailableError, environment, fired, library  # noqa: E402
-from tests.support.program import START  # noqa: E402
+
+# A shell's background job ignores SIGINT, and what it starts does, too.
+START = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from keraslm.cli import main; main()",
+]
 
 EPOCHS = 3
 FLAGS = {
@@ -91,7 +97,6 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         self.lines: list[str] = []
         self.training = threading.Event()
