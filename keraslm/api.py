@@ -81,10 +81,13 @@ def train(
 
 def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[str, Any]) -> tuple[Config, str | None]:
     """What a training that goes on is asked for: the run's configuration and backend, and over them what was given."""
+    names_texts = fields.keys() & {"train", "valid", "data"}
     if preset:
-        config = preset_config(preset, **fields)
+        data = run.config.data
+        texts: dict[str, Any] = {} if names_texts else {"train": data.train, "valid": data.valid, "data": data.data}
+        config = preset_config(preset, **{**texts, **fields})
     else:
-        texts = {"train": (), "valid": (), "data": ""} if fields.keys() & {"train", "valid", "data"} else {}
+        texts = {"train": (), "valid": (), "data": ""} if names_texts else {}
         try:
             config = run.config.replace(**{**texts, **fields})
         except ConfigError:  # perhaps over something that was not given, and is the run's

@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ class Earlier:
     Attributes:
         run: the run.
         checkpoint: where it goes on; None when it ended before its first checkpoint, and begins again.
+        damaged: what is wrong with each newer checkpoint, by name.
     """
 
     run: Run
     checkpoint: Checkpoint | None
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_earlier(folder: Path, resume: str, overwrite: bool, say: Callable[[str], None]) -> Earlier | None:
@@ -63,9 +65,7 @@ def find_earlier(folder: Path, resume: str, overwrite: bool, say: Callable[[str]
     if checkpoint:
         if damaged:
             say(f"damaged   checkpoint {found}; going on from the one before, {checkpoint.name}")
-            with writing(store.folder):
-                store.discard(damaged)
-        return Earlier(run, checkpoint)
+        return Earlier(run, checkpoint, damaged)
     if damaged:
         raise RunError(f"{folder}: every checkpoint is damaged ({found}). Pass --overwrite to train from the start.")
     if resume == "must" or (run.weights_path.exists() and not _was_cut_off(run)):
@@ -218,11 +218,18 @@ def _named(value: Any) -> str:
     return value[:40] if isinstance(value, str) else shown(value)
 
 
-def put_back(run: Run, checkpoint: Checkpoint) -> None:
+def put_back(run: Run, checkpoint: Checkpoint, damaged: Mapping[str, str]) -> None:
     """Make the files of a run those of a checkpoint: metrics that came later are forgotten.
 
+    Args:
+        run: that goes on.
+        checkpoint: where it goes on.
+        damaged: newer checkpoints, which must not be taken for the newest again.
+
     Raises:
-        WriteError: when the file cannot be written; the old one is whole.
+        WriteError: when the disk does not take it; the old metrics are whole.
     """
+    with writing(run.checkpoints_path):
+        CheckpointStore(run.checkpoints_path).discard(damaged)
     with writing(run.metrics_path), atomic_path(run.metrics_path) as file:
         file.write_text(checkpoint.metrics, encoding="utf-8")

@@ -124,7 +124,7 @@ def _take_up(earlier: Earlier, config: Config, corpus: TrainingCorpus, say: Say)
     check_position(earlier, len(corpus.train))
     backend = keras.backend.backend()
     run = earlier.run.changed(config, backend)
-    put_back(run, earlier.checkpoint)
+    put_back(run, earlier.checkpoint, earlier.damaged)
     changed = changed_surroundings(earlier.checkpoint, surroundings(backend))
     say(f"run       {run.path} on {backend}, going on after {earlier.checkpoint.position}")
     if changed:

@@ -69,6 +69,15 @@ def test_the_next_command_is_of_this_run_where_another_was_started_later(program
     assert outcome.out.endswith("next      keraslm export model.onnx --run 'runs/my first'\n")
 
 
+def test_the_same_command_again_and_any_part_of_it_find_the_run_at_its_end(program, train_file):
+    line = ["train", "--train", train_file, "--run", "mine", *SMALL]
+    assert program(*line).code == 0
+    for again in (line, ["train", "--run", "mine"], ["train", "--run", "mine", *SMALL]):
+        outcome = program(*again)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "going on after the end of epoch 2" in outcome.out and "it has its 2 epochs" in outcome.out
+
+
 def test_an_empty_text_is_refused(program, folder, text):
     assert_refused(program("train", "--train", text("", "empty.txt"), *SMALL), "empty.txt: 0 tokens")
     assert_made_nothing(folder, "empty.txt")

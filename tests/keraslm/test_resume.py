@@ -330,7 +330,11 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(stopped, config, trai
     data = bytearray((newest / "variables.safetensors").read_bytes())
     data[len(data) // 2] ^= 4
     (newest / "variables.safetensors").write_bytes(data)
+    with pytest.raises(ConfigError):  # which changes nothing
+        quietly(config.replace(units=7), "run")
+    assert newest.is_dir()
     run, said = quietly(config, "run")
+    assert not newest.is_dir() or read_checkpoint(newest)
     assert (
         "damaged   checkpoint 0001-00000008: variables.safetensors and SHA256SUMS do not agree; "
         "going on from the one before, 0001-00000000"
