@@ -18,7 +18,7 @@ from keraslm.divergence import check_finite
 from keraslm.errors import Interrupted
 from keraslm.run import Run
 from keraslm.signals import StopSignals
-from keraslm.variables import assign_variables, read_variables, training_variables
+from keraslm.variables import assign_variables, read_variables, synchronise, training_variables
 
 Logs = dict[str, Any] | None
 
@@ -71,13 +71,13 @@ class SaveCheckpoints(keras.callbacks.Callback):
         since, windows = self._saved
         self._saved = since, windows + 1
         if self.signals.received or self._due(time.monotonic() - since, windows + 1):
-            self._sync()
+            synchronise(self.model)
             self._save(self._epoch, batch + 1)
             self._give_way(f"after window {batch + 1} of epoch {self._epoch + 1}")
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.signals.received:
-            self._sync()
+            synchronise(self.model)
             self.states.give_back()
             self._save(self._epoch, self.windows)
             self._give_way(f"in the validation of epoch {self._epoch + 1}")
@@ -101,11 +101,6 @@ class SaveCheckpoints(keras.callbacks.Callback):
         if signal:
             again = f"keraslm train --run {shlex.quote(str(self.run.path))}"
             raise Interrupted(f"{signal.name} {when}; everything is saved. Go on with: {again}", signal)
-
-    def _sync(self) -> None:
-        """On JAX the variables are empty while an epoch runs; Keras takes them up again after the look."""
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()
 
 
 def due(config: TrainConfig) -> Callable[[float, int], bool]:

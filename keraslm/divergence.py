@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from keraslm.errors import NonFiniteLossError
 from keraslm.optimizer import ClippedSGD
 from keraslm.progress import Logs
+from keraslm.variables import synchronise
 
 _KEPT = "The last checkpoint and the weights of the last good epoch, if there are any, are kept."
 _ADVICE_UNTRAINED = "Try a smaller --init-scale, and --dtype float32 where it is bfloat16."
@@ -55,8 +56,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     def _look(self, logs: Logs) -> None:
         if found := _not_finite(logs):
-            if hasattr(self.model, "jax_state_sync"):
-                self.model.jax_state_sync()  # on JAX the variables are elsewhere while an epoch runs
+            synchronise(self.model)
             raise self._error(*found)
         self._unread = []
 

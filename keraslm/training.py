@@ -35,7 +35,6 @@ from keraslm.resume import (
     check_texts,
     continued,
     find_earlier,
-    fingerprint,
     put_back,
     surroundings,
 )
@@ -120,7 +119,7 @@ def _locked(folder: Path, say: Say) -> Iterator[None]:
 def _take_up(earlier: Earlier, config: Config, corpus: TrainingCorpus, say: Say) -> Run:
     """The run that goes on, with its files as they were at its checkpoint."""
     assert earlier.checkpoint
-    check_texts(earlier, _fingerprints(corpus))
+    check_texts(earlier, corpus.fingerprints)
     check_position(earlier, len(corpus.train))
     backend = keras.backend.backend()
     run = earlier.run.changed(config, backend)
@@ -219,12 +218,7 @@ def run_callbacks(
 def _description(run: Run, corpus: TrainingCorpus) -> dict[str, Any]:
     """What every checkpoint of a training says of it."""
     around = surroundings(keras.backend.backend())
-    return {"config": run.config.to_dict(), "texts": _fingerprints(corpus), "surroundings": around}
-
-
-def _fingerprints(corpus: TrainingCorpus) -> dict[str, Any]:
-    found = {"train": fingerprint(corpus.ids)}
-    return found if corpus.valid_ids is None else {**found, "valid": fingerprint(corpus.valid_ids)}
+    return {"config": run.config.to_dict(), "texts": corpus.fingerprints, "surroundings": around}
 
 
 def _verbosity(verbose: int | str) -> int:

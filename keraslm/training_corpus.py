@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from keraslm.clusters import choose_cutoffs, describe_clusters
 from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.errors import ConfigError
+from keraslm.resume import fingerprint
 from keraslm.text.corpus import Text, open_texts
 from keraslm.text.counts import TextCounts
 from keraslm.text.encoding import Encoder
@@ -40,6 +42,12 @@ class TrainingCorpus:
     valid_ids: NDArray[Any] | None = None
     valid: Windows | None = None
     valid_counts: TextCounts | None = None
+
+    @cached_property
+    def fingerprints(self) -> dict[str, Any]:
+        """What tells its texts from others, by name; each text is read through once."""
+        texts = {"train": self.ids, "valid": self.valid_ids}
+        return {name: fingerprint(ids) for name, ids in texts.items() if ids is not None}
 
 
 def read_corpus(config: Config, say: Say, show: bool, tokenizer: Tokenizer | None = None) -> TrainingCorpus:

@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from keraslm.errors import RunError
 
 
+def synchronise(model: keras.Model) -> None:
+    """Give variables their values: on JAX they are empty while an epoch runs, until Keras takes them up again."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
 def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """All variables of a compiled and built model, its optimizer and its metrics.
 

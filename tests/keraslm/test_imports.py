@@ -57,7 +57,8 @@ LEVELS = [
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint"},
-    {"keraslm.resume", "keraslm.training_corpus"},
+    {"keraslm.resume"},
+    {"keraslm.training_corpus"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
     {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
@@ -65,7 +66,8 @@ LEVELS = [
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
     {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
     {"keraslm.model", "keraslm.optimizer"},
-    {"keraslm.divergence", "keraslm.variables"},
+    {"keraslm.variables"},
+    {"keraslm.divergence"},
     {"keraslm.callbacks"},
     {"keraslm.checkpointing"},
     {"keraslm.training", "keraslm.evaluation"},
