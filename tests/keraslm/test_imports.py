@@ -13,6 +13,8 @@ LEVELS = [
     # Plain Python.
     {"keraslm.errors", "keraslm.perplexity", "keraslm.signals"},
     {"keraslm.clusters", "keraslm.lock", "keraslm.atomic"},
+    {"keraslm.config.fields"},
+    {"keraslm.config.model", "keraslm.config.data", "keraslm.config.train"},
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend"},
     # Text: NumPy and tokenizers.
