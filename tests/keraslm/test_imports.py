@@ -66,6 +66,7 @@ LEVELS = [
     {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
     {f"keraslm.layers.kernels.adaptive_{backend}" for backend in BACKENDS},
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
+    {"keraslm.layers.masks"},
     {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
     {"keraslm.model", "keraslm.optimizer"},
     {"keraslm.variables"},
