@@ -27,6 +27,7 @@ import keras
 from keras import ops
 
 from keraslm.layers.kernels.dispatch import lstm
+from keraslm.layers.masks import drop_connections, recurrent_mask, seed_generator
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -48,6 +49,7 @@ class StatefulLSTM(keras.layers.Layer):
         forget_bias: start value of the forget gate's bias; 0 in Zaremba et al. 2014, 1 in stock Keras.
         recurrent_dropout: rate of dropout on `h` inside the recurrence, with one mask a row for all steps of a call
             (Gal and Ghahramani 2016).
+        dropconnect: rate of dropout on the elements of `recurrent_kernel`, one mask a call (Merity et al. 2018).
         kernel_initializer: for `kernel`.
         recurrent_initializer: for `recurrent_kernel`.
         seed: of the dropout masks.
@@ -78,6 +80,7 @@ class StatefulLSTM(keras.layers.Layer):
         units: int,
         forget_bias: float = 0.0,
         recurrent_dropout: float = 0.0,
+        dropconnect: float = 0.0,
         kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         seed: int | None = None,
@@ -88,12 +91,12 @@ class StatefulLSTM(keras.layers.Layer):
         self.units = units
         self.forget_bias = forget_bias
         self.recurrent_dropout = recurrent_dropout
+        self.dropconnect = dropconnect
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.seed = seed
         self.product_dtype = product_dtype
-        # Made only where it is used: a seed generator is a variable, and an idle one makes runs differ for nothing.
-        self.seed_generator = keras.random.SeedGenerator(seed) if recurrent_dropout > 0.0 else None
+        self.seed_generator = seed_generator(seed, recurrent_dropout, dropconnect)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         batch_size, _, input_dim = input_shape
@@ -116,11 +119,10 @@ class StatefulLSTM(keras.layers.Layer):
         inputs = self._check_batch_size(inputs)
         # A copy, because torch's backward pass still needs the old value when the variable below is overwritten.
         h0, c0 = ops.stop_gradient(ops.copy(self.h)), ops.stop_gradient(ops.copy(self.c))  # [B, H]
-        mask = self._recurrent_mask(h0) if training else None
+        mask = recurrent_mask(h0, self.recurrent_dropout, self.seed_generator, training)
+        recurrent_kernel = drop_connections(self.recurrent_kernel, self.dropconnect, self.seed_generator, training)
         keep = None if resets is None else 1.0 - ops.cast(resets, h0.dtype)
-        outputs, h, c = lstm(
-            inputs, h0, c0, self.kernel, self.recurrent_kernel, self.bias, mask, keep, self.product_dtype
-        )
+        outputs, h, c = lstm(inputs, h0, c0, self.kernel, recurrent_kernel, self.bias, mask, keep, self.product_dtype)
         self.h.assign(ops.stop_gradient(h))
         self.c.assign(ops.stop_gradient(c))
         return outputs  # [B, T, H]
@@ -139,6 +141,7 @@ class StatefulLSTM(keras.layers.Layer):
             "units": self.units,
             "forget_bias": self.forget_bias,
             "recurrent_dropout": self.recurrent_dropout,
+            "dropconnect": self.dropconnect,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
             "seed": self.seed,
@@ -162,9 +165,3 @@ class StatefulLSTM(keras.layers.Layer):
 
             return tf.ensure_shape(inputs, (expected, None, None), name=f"{self.name}_batch_size")
         return inputs
-
-    def _recurrent_mask(self, h: Any) -> Any:
-        """0 or 1 / (1 - rate) for each row and unit, shape `(B, H)`; None without recurrent dropout."""
-        if self.seed_generator is None:
-            return None
-        return keras.random.dropout(ops.ones_like(h), self.recurrent_dropout, seed=self.seed_generator)
