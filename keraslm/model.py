@@ -1,4 +1,4 @@
-"""The network: embedding -> dropout -> LSTM stack, dropout after each -> projection to the vocabulary."""
+"""The network: embedding -> dropout -> recurrent stack, dropout after each -> projection to the vocabulary."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
 from keraslm.layers.adaptive import AdaptiveSoftmax
+from keraslm.layers.cells import recurrent_layer
 from keraslm.layers.cross_entropy import ProjectionCrossEntropy
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.embedding import Embedding
-from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.recurrent import StatefulRecurrent
 from keraslm.layers.sampled import SampledSoftmax
 
 
@@ -65,8 +66,8 @@ def build_model(
 
     Returns:
         a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free. Layers are named `embedding`,
-        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`; a dropout layer is there only where
-        its rate is above 0.
+        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`, with the cell's name for `lstm`; a
+        dropout layer is there only where its rate is above 0.
 
     Example:
         >>> model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
@@ -87,17 +88,8 @@ def build_model(
     )(ids)
     x = dropout(x, config.embedding_dropout, "embedding_dropout")  # [B, T, D]
     for number in range(config.num_layers):
-        name = f"lstm_{number}"
-        x = StatefulLSTM(
-            config.units,
-            forget_bias=config.forget_bias,
-            recurrent_dropout=config.recurrent_dropout,
-            kernel_initializer=uniform(f"{name}/kernel"),
-            recurrent_initializer=uniform(f"{name}/recurrent_kernel"),
-            seed=_seed_of(seed, name),
-            product_dtype=product_dtype,
-            name=name,
-        )(x, resets=starts)
+        layer = recurrent_layer(config, number, uniform, _seed_of(seed, f"{config.cell}_{number}"), product_dtype)
+        x = layer(x, resets=starts)
         x = dropout(x, config.output_dropout, f"output_dropout_{number}")  # [B, T, H]
     logits = _projection(config, vocab_size, uniform, seed)(x)
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
@@ -136,13 +128,13 @@ def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Mode
     return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 
 
-def stateful_layers(model: keras.Model) -> list[StatefulLSTM]:
-    """The LSTM layers of a model, lowest first."""
-    return [layer for layer in model.layers if isinstance(layer, StatefulLSTM)]
+def stateful_layers(model: keras.Model) -> list[StatefulRecurrent]:
+    """The recurrent layers of a model, lowest first."""
+    return [layer for layer in model.layers if isinstance(layer, StatefulRecurrent)]
 
 
 def reset_states(model: keras.Model) -> None:
-    """Zero the state of every LSTM layer of a model."""
+    """Zero the state of every recurrent layer of a model."""
     for layer in stateful_layers(model):
         layer.reset_states()
 
