@@ -45,7 +45,7 @@ class ResetStates(keras.callbacks.Callback):
         self._resumed = False
 
     def on_test_begin(self, logs: Logs = None) -> None:
-        states = [variable for layer in stateful_layers(self.model) for variable in (layer.h, layer.c)]
+        states = [variable for layer in stateful_layers(self.model) for variable in layer.state_variables]
         used = [*states, *self.model.metrics_variables]
         self._kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in used]
         reset_states(self.model)

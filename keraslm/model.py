@@ -1,4 +1,4 @@
-"""The network: embedding -> dropout -> LSTM stack, dropout after each -> projection to the vocabulary."""
+"""The network: embedding -> dropout -> recurrent stack, dropout after each -> projection to the vocabulary."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 import keras
 
 from keraslm.config import ModelConfig
+from keraslm.layers.cells import recurrent_layer
 from keraslm.layers.cross_entropy import ProjectionCrossEntropy
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.embedding import Embedding
-from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.recurrent import StatefulRecurrent
 from keraslm.projection import projection_layer
 from keraslm.seeded import SeededUniform, seed_of
 
@@ -35,9 +36,9 @@ def build_model(
 
     Returns:
         a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free; an adaptive softmax and a mixture put out
-        log-probabilities, which are logits too. Layers are named `embedding`,
-        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`; a dropout layer is there only where
-        its rate is above 0.
+        log-probabilities, which are logits too. Layers are named `embedding`, `embedding_dropout`, `lstm_0`,
+        `output_dropout_0`, `lstm_1`, ..., `logits`, with the cell's name for `lstm`; a dropout layer is there only
+        where its rate is above 0.
 
     Example:
         >>> model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
@@ -62,20 +63,9 @@ def build_model(
         name="embedding",
     )
     x = dropout(embedding(ids), config.embedding_dropout, "embedding_dropout")  # [B, T, E]
-    for number, (units, rate) in enumerate(zip(config.sizes, config.dropout_after, strict=True)):
-        name = f"{config.cell}_{number}"
-        x = StatefulLSTM(
-            units,
-            forget_bias=config.forget_bias,
-            recurrent_dropout=config.recurrent_dropout,
-            dropconnect=config.dropconnect,
-            kernel_initializer=uniform(f"{name}/kernel"),
-            recurrent_initializer=uniform(f"{name}/recurrent_kernel"),
-            seed=seed_of(seed, name),
-            product_dtype=product_dtype,
-            name=name,
-        )(x, resets=starts)
-        x = dropout(x, rate, f"output_dropout_{number}")  # [B, T, H]
+    for number, rate in enumerate(config.dropout_after):
+        layer = recurrent_layer(config, number, uniform, seed_of(seed, f"{config.cell}_{number}"), product_dtype)
+        x = dropout(layer(x, resets=starts), rate, f"output_dropout_{number}")  # [B, T, H]
     logits = projection_layer(config, vocab_size, embedding, seed)(x)
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
 
@@ -98,12 +88,12 @@ def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Mode
     return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 
 
-def stateful_layers(model: keras.Model) -> list[StatefulLSTM]:
-    """The LSTM layers of a model, lowest first."""
-    return [layer for layer in model.layers if isinstance(layer, StatefulLSTM)]
+def stateful_layers(model: keras.Model) -> list[StatefulRecurrent]:
+    """The recurrent layers of a model, lowest first."""
+    return [layer for layer in model.layers if isinstance(layer, StatefulRecurrent)]
 
 
 def reset_states(model: keras.Model) -> None:
-    """Zero the state of every LSTM layer of a model."""
+    """Zero the state of every recurrent layer of a model."""
     for layer in stateful_layers(model):
         layer.reset_states()

@@ -59,8 +59,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_decay_from": 14,
         "clip_norm": 10.0,
     },
-    # Merity, Keskar and Socher 2018, PTB: 60.0 / 57.3 after 500 epochs. Rates of dropout, windows and schedule are those
-    # of their program; it starts biases at random too, and each LSTM's weights by its own 1 / sqrt(units).
+    # Merity, Keskar and Socher 2018, PTB: 60.0 / 57.3 after 500 epochs. Dropout, windows, schedule are those of their
+    # program; it starts biases at random too, and each LSTM's weights by its own 1 / sqrt(units).
     "awd": {
         "layer_units": "1150,1150,400",
         "tie_weights": True,
@@ -84,9 +84,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "nonmonotone_interval": 5,
         "epochs": 500,
     },
-    # Melis, Kocisky and Blunsom 2020, PTB, 24 M parameters: 51.4 / 50.1, from the settings published with it (RMSprop is
-    # Adam without momentum). It also sums the outputs of both layers, caps the input gate, penalises weights inside
-    # the gradient (here: weight_decay, not tuned) and steps 200,000 times, which is 965 epochs.
+    # Melis, Kocisky and Blunsom 2020, PTB, 24 M parameters: 51.4 / 50.1, from the settings published with it (RMSprop
+    # is Adam without momentum). Theirs also sums the outputs of both layers, caps the input gate and penalises weights
+    # inside the gradient (here: weight_decay, not tuned). 200,000 steps are 965 epochs.
     "mogrifier": {
         "units": 912,
         "mogrifier_rounds": 5,

@@ -20,7 +20,7 @@ from keraslm.checkpointing import SaveCheckpoints, TakeUp, fit_on
 from keraslm.config import Config
 from keraslm.dataset import WindowDataset
 from keraslm.divergence import StopOnNonFiniteLoss
-from keraslm.layers.kernels.dispatch import describe_lstm
+from keraslm.layers.cells import describe_cell
 from keraslm.lock import run_lock
 from keraslm.losses import SequenceLoss
 from keraslm.machine import check_dtype, keep_freed_memory
@@ -140,7 +140,9 @@ def _fit(
         return
     model = compiled_model(run.config, corpus.tokenizer.vocab_size)
     say(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
-    say(f"lstm      {describe_lstm(run.config.model.recurrent_dropout, run.config.train.dtype)}")
+    say(f"{run.config.model.cell:<10}{describe_cell(run.config.model, run.config.train.dtype)}")
+    if run.config.model.not_exportable:
+        say(f"export    {run.config.model.not_exportable}")
     train, valid = WindowDataset(corpus.train), WindowDataset(corpus.valid) if corpus.valid else None
     with StopSignals() as signals:
         chosen = run_callbacks(run, corpus, signals, checkpoint, tensorboard, verbose)

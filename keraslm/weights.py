@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.atomic import atomic_path, writing
+from keraslm.cells import cell_shapes
 from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
@@ -29,9 +30,8 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
     shapes: dict[str, tuple[int, ...]] = {"embedding/embeddings": (vocab_size, config.embedding_size)}
     inputs = config.embedding_size
     for number, units in enumerate(config.sizes):
-        shapes[f"lstm_{number}/kernel"] = (inputs, 4 * units)
-        shapes[f"lstm_{number}/recurrent_kernel"] = (units, 4 * units)
-        shapes[f"lstm_{number}/bias"] = (4 * units,)
+        layer = cell_shapes(config, inputs, units)
+        shapes |= {f"{config.cell}_{number}/{name}": shape for name, shape in layer.items()}
         inputs = units
     return shapes | {f"logits/{name}": shape for name, shape in softmax_shapes(config, vocab_size).items()}
 

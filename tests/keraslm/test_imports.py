@@ -16,7 +16,7 @@ LEVELS = [
     {"keraslm.config.fields"},
     {"keraslm.config.model", "keraslm.config.data", "keraslm.config.train"},
     {"keraslm.config"},
-    {"keraslm.presets", "keraslm.backend"},
+    {"keraslm.presets", "keraslm.backend", "keraslm.cells"},
     # Text: NumPy and tokenizers.
     {"keraslm.text.pieces", "keraslm.text.compression", "keraslm.text.counts", "keraslm.text.meter"},
     {"keraslm.text.files", "keraslm.text.encoders"},
@@ -63,13 +63,16 @@ LEVELS = [
     {"keraslm.training_corpus"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
-    {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
+    {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy", "scan") for backend in BACKENDS},
     {f"keraslm.layers.kernels.adaptive_{backend}" for backend in BACKENDS},
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
     {"keraslm.layers.masks"},
-    {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
-    {"keraslm.layers.tied"},
-    {"keraslm.layers.mixture", "keraslm.seeded"},
+    {"keraslm.layers.recurrent", "keraslm.layers.tied"},
+    {
+        f"keraslm.layers.{layer}"
+        for layer in ("lstm", "gru", "rnn", "mogrifier", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")
+    },
+    {"keraslm.layers.cells", "keraslm.layers.mixture", "keraslm.seeded"},
     {"keraslm.projection"},
     {"keraslm.model", "keraslm.optimizer"},
     {"keraslm.variables"},

@@ -174,6 +174,19 @@ def test_every_softmax_goes_on_bit_for_bit(stopped, config, changes):
     assert_same(run, whole)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"cell": "gru"}, {"mogrifier_rounds": 2, "mogrifier_rank": 2, "documents": "line"}],
+    ids=["gru", "mogrifier"],
+)
+def test_other_cells_go_on_bit_for_bit(stopped, config, changes):
+    changes = {**changes, "num_layers": 1, "dropconnect": 0.2, "epochs": 2}
+    whole, _ = quietly(config.replace(**changes), "whole")
+    stopped("run", 1, 4, None, changes=changes)
+    run, _ = quietly(config.replace(**changes), "run")
+    assert_same(run, whole)
+
+
 def test_shuffled_documents_without_a_validation_text_go_on_bit_for_bit(stopped, config):
     changes = {"documents": "line", "shuffle_documents": True, "valid": "", "epochs": 2}
     whole, _ = quietly(config.replace(**changes), "whole")
