@@ -26,7 +26,7 @@ from keraslm.losses import SequenceLoss
 from keraslm.machine import check_dtype, keep_freed_memory
 from keraslm.metrics import Perplexity
 from keraslm.model import build_model, nats_model
-from keraslm.optimizer import ClippedSGD
+from keraslm.optimizers.sgd import ClippedSGD
 from keraslm.progress import Progress, Throughput, UnreadLogs
 from keraslm.resume import (
     Earlier,

@@ -15,7 +15,7 @@ class Embedding(keras.layers.Embedding):
     measured by the clipping norm and added to the weights at every step.
 
     TensorFlow's gradient is such a list anyway. On torch it is one when `sparse_gradient` is set, which needs an
-    optimizer that can take it, such as `keraslm.optimizer.ClippedSGD`. JAX differentiates to dense arrays only.
+    optimizer that can take it, such as `keraslm.optimizers.sgd.ClippedSGD`. JAX differentiates to dense arrays only.
 
     Attributes:
         sparse_gradient: whether torch should make a sparse gradient; set it before training. False at first.

@@ -67,7 +67,9 @@ LEVELS = [
     {f"keraslm.layers.kernels.adaptive_{backend}" for backend in BACKENDS},
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
     {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
-    {"keraslm.model", "keraslm.optimizer"},
+    {"keraslm.model", "keraslm.optimizers.base"},
+    {f"keraslm.optimizers.updates_{backend}" for backend in BACKENDS},
+    {"keraslm.optimizers.sgd", "keraslm.optimizers.adamw"},
     {"keraslm.variables"},
     {"keraslm.divergence"},
     {"keraslm.callbacks"},
@@ -95,6 +97,7 @@ PACKAGES = {
     "keraslm.text",
     "keraslm.layers",
     "keraslm.layers.kernels",
+    "keraslm.optimizers",
     "keraslm.commands",
 }
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
