@@ -70,12 +70,15 @@ def build_model(
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
 
 
-def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Model:
+def nats_model(
+    model: keras.Model, product_dtype: str = "float32", regularization: keras.layers.Layer | None = None
+) -> keras.Model:
     """The model that training and evaluation run: the same layers and weights, without logits.
 
     Args:
         model: of `build_model`.
         product_dtype: of the operands of the projection's products, "float32" or "bfloat16".
+        regularization: for training: gets the last layer's output after dropout and before it, and passes the first on.
 
     Returns:
         a `keras.Model` from `(ids, targets)`, `(B, T)` each, to the nats of each target, `(B, T)`; from `(ids, targets,
@@ -84,7 +87,10 @@ def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Mode
     projection = model.get_layer("logits")
     targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
     cross_entropy = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")
-    nats = cross_entropy([projection.input, targets])
+    hidden = projection.input
+    if regularization is not None:
+        hidden = regularization([hidden, stateful_layers(model)[-1].output])
+    nats = cross_entropy([hidden, targets])
     return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 
 

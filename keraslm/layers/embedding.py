@@ -18,8 +18,8 @@ class Embedding(keras.layers.Embedding):
     measured by the clipping norm and added to the weights at every step.
 
     TensorFlow's gradient is such a list anyway. On torch it is one when `sparse_gradient` is set, which needs an
-    optimizer that can take it, such as `keraslm.optimizer.ClippedSGD`. JAX differentiates to dense arrays only. Of a
-    table that is the kernel of the softmax too, every backend makes a dense gradient of both parts.
+    optimizer that can take it, such as `keraslm.optimizers.sgd.ClippedSGD`. JAX differentiates to dense arrays only. Of
+    a table that is the kernel of the softmax too, every backend makes a dense gradient of both parts.
 
     Args:
         row_dropout: rate at which a row of the table, that is a token wherever it occurs, is dropped for a call in

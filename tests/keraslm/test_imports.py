@@ -16,9 +16,10 @@ LEVELS = [
     {"keraslm.config.fields"},
     {"keraslm.config.model", "keraslm.config.data", "keraslm.config.train"},
     {"keraslm.config"},
-    {"keraslm.presets", "keraslm.backend", "keraslm.cells"},
+    {"keraslm.presets", "keraslm.backend", "keraslm.cells", "keraslm.schedule"},
     # Text: NumPy and tokenizers.
     {"keraslm.text.pieces", "keraslm.text.compression", "keraslm.text.counts", "keraslm.text.meter"},
+    {"keraslm.text.window_lengths"},
     {"keraslm.text.files", "keraslm.text.encoders"},
     {"keraslm.text.corpus", "keraslm.text.tokenizer", "keraslm.text.documents", "keraslm.text.store"},
     {"keraslm.text.vocabulary", "keraslm.text.importing", "keraslm.text.stream"},
@@ -74,7 +75,10 @@ LEVELS = [
     },
     {"keraslm.layers.cells", "keraslm.layers.mixture", "keraslm.seeded"},
     {"keraslm.projection"},
-    {"keraslm.model", "keraslm.optimizer"},
+    {"keraslm.layers.activation_regularization", "keraslm.epoch"},
+    {"keraslm.model", "keraslm.optimizers.base"},
+    {f"keraslm.optimizers.updates_{backend}" for backend in BACKENDS},
+    {"keraslm.optimizers.sgd", "keraslm.optimizers.adamw"},
     {"keraslm.variables"},
     {"keraslm.divergence"},
     {"keraslm.callbacks"},
@@ -102,6 +106,7 @@ PACKAGES = {
     "keraslm.text",
     "keraslm.layers",
     "keraslm.layers.kernels",
+    "keraslm.optimizers",
     "keraslm.commands",
 }
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
