@@ -24,6 +24,7 @@ NAMES = {
         "train",
     ],
     "keraslm_onnx": [
+        "Ensemble",
         "LineScore",
         "ModelInfo",
         "ModelSession",

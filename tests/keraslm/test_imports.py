@@ -36,6 +36,7 @@ LEVELS = [
     {"keraslm_onnx.admission"},
     {"keraslm_onnx.opening"},
     {"keraslm_onnx.session"},
+    {"keraslm_onnx.ensemble"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.kenlm"},
     {"keraslm_onnx.words", "keraslm_onnx.report.options", "keraslm_onnx.report.numbers", "keraslm_onnx.report.output"},
