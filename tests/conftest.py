@@ -25,7 +25,7 @@ WITHOUT_BACKEND = [
     ),
     *(
         f"keraslm/test_{name}.py"
-        for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")
+        for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus", "averaging")
     ),
 ]
 

@@ -16,6 +16,7 @@ NAMES = {
         "Run",
         "TrainConfig",
         "__version__",
+        "average",
         "build_model",
         "evaluate",
         "load_model",

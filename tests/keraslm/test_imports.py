@@ -60,7 +60,7 @@ LEVELS = [
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint"},
-    {"keraslm.resume"},
+    {"keraslm.resume", "keraslm.averaging"},
     {"keraslm.training_corpus"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
@@ -82,7 +82,7 @@ LEVELS = [
     # The command line.
     {"keraslm.commands.flags"},
     {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "rescore", "pairs")},
-    {f"keraslm.commands.{verb}" for verb in ("generate", "tokenize", "show")},
+    {f"keraslm.commands.{verb}" for verb in ("generate", "tokenize", "show", "average")},
     {"keraslm.cli"},
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}
