@@ -25,6 +25,7 @@ _HOMES = {
     "PRESETS": "keraslm.presets",
     "Run": "keraslm.run",
     "TrainConfig": "keraslm.config",
+    "average": "keraslm.api",
     "build_model": "keraslm.model",
     "evaluate": "keraslm.api",
     "load_model": "keraslm.api",
@@ -36,6 +37,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from keraslm.api import average as average
     from keraslm.api import evaluate as evaluate
     from keraslm.api import load_model as load_model
     from keraslm.api import load_run as load_run

@@ -5,18 +5,21 @@ Nothing here imports Keras at the top: a call first fixes the backend, then impo
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keraslm.averaging import average_runs, members_of
 from keraslm.backend import require, select_backend
 from keraslm.config import DOCUMENTS, RESUME, WEIGHTS, Config
-from keraslm.errors import ConfigError, UsageError
+from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
 from keraslm.presets import preset as preset_config
 from keraslm.resume import check_same
 from keraslm.run import LATEST, Run, check_free
-from keraslm.text.files import TextFiles
+from keraslm.text.corpus import open_texts
+from keraslm.text.files import STDIN, TextFiles
 
 if TYPE_CHECKING:
     import keras
@@ -153,6 +156,63 @@ def evaluate(
     from keraslm.evaluation import evaluate_run
 
     return evaluate_run(run, opened, tutorial, documents, str(cache), show)
+
+
+def average(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    output: str | Path,
+    *,
+    last: int = 0,
+    overwrite: bool = False,
+    backend: str | None = None,
+    cache: str | Path = "",
+    say: Callable[[str], None] = print,
+) -> Run:
+    """The mean of the weights of several runs, or of the last epochs of one, as a run of its own.
+
+    Where the first run has a validation text, the mean is evaluated on it, counted in the training's windows as the
+    members were; its `averaged()` row holds the result as `val_perplexity`.
+
+    Args:
+        runs: two or more runs or their folders, with the weights that they were opened with; or one, with `last`.
+        output: folder of the new run.
+        last: average so many epochs of one run, the last that `keep_weights` has kept.
+        overwrite: replace a run that is already there.
+        backend: as in `train`, for the evaluation.
+        cache: folder for large texts as ids; empty takes the user's cache.
+        say: takes each line of progress text.
+
+    Returns:
+        the new run, which can be evaluated and exported, and not trained on.
+
+    Raises:
+        UsageError: too few runs, or one twice.
+        RunError: different tokenizers or shapes, damaged weights, fewer kept epochs than asked for, or a run in the
+            way.
+
+    Example:
+        >>> run = keraslm.average("runs/mine", "runs/mean", last=5)
+        >>> run.averaged()["val_perplexity"]
+        81.2
+    """
+    listed = [runs] if isinstance(runs, Run | str | Path) else runs
+    members = members_of([run if isinstance(run, Run) else load_run(run) for run in listed], last)
+
+    def validate(run: Run) -> dict[str, float]:
+        try:
+            text = None if STDIN in run.config.data.valid else open_texts(run.config.data)[1]
+            if text is None:
+                return {}
+            select_backend(backend)
+            from keraslm.evaluation import evaluate_run
+
+            found = evaluate_run(run, text, tutorial=True, cache=str(cache)).perplexity
+            return {"val_perplexity": found} if math.isfinite(found) else {}
+        except (TextError, MissingPackageError) as error:
+            say(f"          the mean is not evaluated: {error}")
+            return {}
+
+    return average_runs(members, Path(output), overwrite, validate, say)
 
 
 def _plain(value: Any) -> Any:

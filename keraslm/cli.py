@@ -14,6 +14,7 @@ from collections.abc import Callable
 from cyclopts import App, CycloptsError
 
 from keraslm import __version__
+from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
 from keraslm.commands.generate import generate
@@ -37,7 +38,18 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
 )
-VERBS: tuple[Callable[..., None], ...] = (train, evaluate, export, score, rescore, pairs, generate, tokenize, show)
+VERBS: tuple[Callable[..., None], ...] = (
+    train,
+    evaluate,
+    average,
+    export,
+    score,
+    rescore,
+    pairs,
+    generate,
+    tokenize,
+    show,
+)
 for _order, _verb in enumerate(VERBS):
     app.command(_verb, sort_key=_order)
 

@@ -5,7 +5,7 @@
       tokenizer.json       the vocabulary, readable by the `tokenizers` library
       weights.safetensors  the trained weights, by name (`lstm_0/kernel`), float32
       best.safetensors     those of the epoch that validated best
-      weights-12.safetensors  those of epoch 12, where the last ones are kept
+      weights-012.safetensors  those of epoch 12, where the last ones are kept
       checkpoints/         where a training goes on: `keraslm.checkpoint`
       metrics.jsonl        one JSON object a line: each epoch, and each `log_every` windows
       learning_curve.png   perplexity by epoch, where matplotlib is installed
@@ -22,7 +22,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -75,7 +75,7 @@ class Run:
 
     def kept_weights_path(self, epoch: int) -> Path:
         """The file that keeps the weights of an epoch, counted from 1, with `keep_weights`."""
-        return self.path / f"weights-{epoch}.safetensors"
+        return self.path / f"weights-{epoch:03d}.safetensors"
 
     def kept_weights(self) -> dict[int, Path]:
         """Files that keep the weights of an epoch, by its number, in order."""
@@ -111,7 +111,29 @@ class Run:
             RunError: when the folder already holds a run and `overwrite` is false.
             WriteError: when the folder or `runs/latest` cannot be written.
         """
-        check_free(path, overwrite)
+        run = cls.place(path, config, tokenizer, backend, overwrite)
+        with writing(LATEST, f"{path} holds the new run, without weights."):
+            _point_latest_at(path)
+        return run
+
+    @classmethod
+    def place(
+        cls,
+        path: Path,
+        config: Config,
+        tokenizer: Tokenizer,
+        backend: str,
+        overwrite: bool,
+        parts: Sequence[Path] = (),
+        flag: str = "--run",
+    ) -> Run:
+        """`create`, which calls it, without `runs/latest`.
+
+        Args:
+            parts: files on the same disk that are moved into the run before it is one.
+            flag: that names the folder, for errors.
+        """
+        check_free(path, overwrite, flag)
         run = cls(path, config, tokenizer)
         with writing(path):
             make_folder(path)
@@ -119,11 +141,11 @@ class Run:
             with atomic_path(path / "config.json") as header, atomic_path(path / "tokenizer.json") as vocabulary:
                 header.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
                 vocabulary.write_text(tokenizer.to_json(), encoding="utf-8")
-                for file in (header, vocabulary):
+                for file in (header, vocabulary, *parts):
                     sync_file(file)
                 _remove_old(path)
-        with writing(LATEST, f"{path} holds the new run, without weights."):
-            _point_latest_at(path)
+                for part in parts:
+                    part.replace(path / part.name)
         return run
 
     def changed(self, config: Config, backend: str) -> Run:
@@ -178,10 +200,13 @@ class Run:
         return run
 
     def trained_epoch(self) -> dict[str, Any]:
-        """The row of the epoch that left the weights as they are used; empty before the first epoch has ended."""
+        """The row of the epoch that left the weights as they are used, or that says what they are the mean of; empty
+        before the first epoch has ended."""
         rows = self.epochs()
-        if self.weights == "last" or not rows:
-            return rows[-1] if rows else {}
+        if not rows:
+            return self.averaged()
+        if self.weights == "last":
+            return rows[-1]
         return min(rows, key=lambda row: row.get("val_perplexity") or math.inf)
 
     def epochs(self) -> list[dict[str, Any]]:
@@ -189,6 +214,13 @@ class Run:
 
         A last line without its newline is left out: the process was killed while it wrote it.
         """
+        return [row for row in self._rows() if "perplexity" in row]
+
+    def averaged(self) -> dict[str, Any]:
+        """The row of `metrics.jsonl` that says what weights the run's are the mean of; empty for a trained run."""
+        return next((row for row in self._rows() if "averaged" in row), {})
+
+    def _rows(self) -> list[dict[str, Any]]:
         if not self.metrics_path.is_file():
             return []
         try:
@@ -196,11 +228,10 @@ class Run:
             rows = [json.loads(line) for line in lines if line]
             if not all(isinstance(row, dict) for row in rows):
                 raise TypeError("a line is not an object")
-            epochs = [row for row in rows if "perplexity" in row]
-            for row in epochs:
+            for row in rows:
                 for name in ("perplexity", "val_perplexity"):
                     _check_figure(name, row.get(name, 1.0))
-            return epochs
+            return rows
         except (OSError, ValueError, OverflowError, RecursionError, TypeError) as error:
             raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
 
@@ -253,17 +284,17 @@ def versions(backend: str) -> dict[str, str]:
     return found
 
 
-def check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool, flag: str = "--run") -> None:
     """Raise `RunError` when a run is in the way."""
     if (path / "config.json").exists() and not overwrite:
-        raise RunError(f"{path} already holds a run. Choose another --run, or pass --overwrite to replace it.")
+        raise RunError(f"{path} already holds a run. Choose another {flag}, or pass --overwrite to replace it.")
     if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; a run needs a folder. Choose another --run.")
+        raise RunError(f"{path} is a file; a run needs a folder. Choose another {flag}.")
 
 
 def _kept_weights(folder: Path) -> Iterator[tuple[int, Path]]:
     for path in folder.glob("weights-*.safetensors"):
-        if found := re.fullmatch(r"weights-([1-9][0-9]{0,17})\.safetensors", path.name, re.ASCII):
+        if found := re.fullmatch(r"weights-([0-9]{3,18})\.safetensors", path.name, re.ASCII):
             yield int(found[1]), path
 
 

@@ -19,9 +19,24 @@ WITHOUT_BACKEND = [
     "docs",
     "packaging",
     "keraslm_onnx",
-    *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
-    *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
-    *(f"keraslm/test_{name}.py" for name in ("schedule", "window_lengths")),
+    *(
+        f"cli/test_cli_{name}.py"
+        for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export", "ensemble")
+    ),
+    *(
+        f"keraslm/test_{name}.py"
+        for name in (
+            "encoding",
+            "disk_faults",
+            "fuzz",
+            "tokenizer",
+            "importing",
+            "corpus",
+            "averaging",
+            "schedule",
+            "window_lengths",
+        )
+    ),
 ]
 
 

@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "Ensemble": "keraslm_onnx.ensemble",
     "LineScore": "keraslm_onnx.measures",
     "ModelInfo": "keraslm_onnx.contract",
     "ModelSession": "keraslm_onnx.session",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from keraslm_onnx.bulk.driver import score_files as score_files
     from keraslm_onnx.contract import ModelInfo as ModelInfo
     from keraslm_onnx.convert import export as export
+    from keraslm_onnx.ensemble import Ensemble as Ensemble
     from keraslm_onnx.measures import LineScore as LineScore
     from keraslm_onnx.prefixes import score_sets as score_sets
     from keraslm_onnx.report.options import ScoreOptions as ScoreOptions

@@ -35,7 +35,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,6 +148,8 @@ class Model:
         config: accepted, and without effect.
         provider: `"cpu"`, `"cuda"` or `"auto"`; kenlm has no such argument.
         threads: that compute one operation; 0 takes one a core. kenlm has no such argument.
+        others: more files with the same tokenizer; all numbers are of the mean of their probabilities. kenlm has no
+            such argument.
 
     Attributes:
         path: of the file, absolute; bytes.
@@ -169,18 +171,23 @@ class Model:
     """
 
     def __init__(
-        self, path: str | bytes, config: Config | None = None, provider: str = "auto", threads: int = 0
+        self,
+        path: str | bytes,
+        config: Config | None = None,
+        provider: str = "auto",
+        threads: int = 0,
+        others: Sequence[str] = (),
     ) -> None:
         if config is not None and not isinstance(config, Config):
             raise TypeError(f"config is a {type(config).__name__}, but a keraslm_onnx.kenlm.Config is expected.")
         name = _text(path)
         self.path: bytes = os.path.abspath(os.fsencode(name))  # noqa: PTH100  (a name in bytes is no Path)
         try:
-            self._scorer = load(name, provider, threads)
+            self._scorer = load(name, provider, threads, others)
         except InputError as error:
             reason = str(error).replace("\n", " ").removeprefix(f"{Path(name)}: ").removesuffix(".")
             raise OSError(f"Cannot read model '{name}' ({reason})") from error
-        self._opened = (provider, threads)
+        self._opened = (provider, threads, tuple(os.path.abspath(other) for other in others))  # noqa: PTH100
         self._null = _Place(self._scorer.begin(), 0)
         self._begin = _Place(self._scorer.begin(), 1)
         self._encode = functools.lru_cache(_KEPT_WORDS)(self._encode_word)

@@ -194,7 +194,7 @@ def _branching(
     if len(lone):  # nothing but a number each has to leave the graph
         found, others = _targets(session, inputs[lone][:, None], tokens[~inner][:, None], state.select(lone))
         logprobs[~inner] = found[:, 0]
-        after = State.join([after, others]).select(np.argsort(np.concatenate([forks, lone])))
+        after = after.join([after, others]).select(np.argsort(np.concatenate([forks, lone])))
     return logprobs, after
 
 
@@ -205,7 +205,7 @@ def _targets(session: ModelSession, inputs: Indices, targets: Indices, state: St
         logprobs, after = session.target_logprobs(inputs[part], targets[part], state.select(part))
         found.append(logprobs)
         states.append(after)
-    return np.concatenate(found).astype(np.float64), State.join(states)
+    return np.concatenate(found).astype(np.float64), states[0].join(states)
 
 
 def _distributions(
@@ -218,7 +218,7 @@ def _distributions(
         edges = slice(*np.searchsorted(nodes, [part.start, part.stop]))
         found.append(log_probs[nodes[edges] - part.start, 0, tokens[edges]])
         states.append(after)
-    return np.concatenate(found).astype(np.float64), State.join(states)
+    return np.concatenate(found).astype(np.float64), states[0].join(states)
 
 
 def _slices(session: ModelSession, rows: int, steps: int) -> Iterator[slice]:

@@ -24,6 +24,7 @@ from keraslm.errors import UsageError
 from keraslm.perplexity import perplexity
 from keraslm.text.encoders import Ids
 from keraslm_onnx.batching import CONTEXTS, WINDOW, Line, Row, cut, groups, windows
+from keraslm_onnx.ensemble import open_models
 from keraslm_onnx.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
 from keraslm_onnx.session import ModelSession
 from keraslm_onnx.state import State
@@ -52,7 +53,7 @@ class Scorer:
     """Scores text with a model file.
 
     Args:
-        session: an open model file.
+        session: an open model file, or an `Ensemble` of several.
 
     Example:
         >>> scorer = keraslm_onnx.load("model.onnx")
@@ -235,15 +236,20 @@ class Scorer:
                 start += len(ids)
 
 
-def load(path: str | Path, provider: str = "auto", threads: int = 0) -> Scorer:
+def load(path: str | Path, provider: str = "auto", threads: int = 0, others: Sequence[str | Path] = ()) -> Scorer:
     """Open a model file for scoring.
 
     Args:
         path: of the file.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         threads: that compute one operation; 0 takes one a core.
+        others: model files with the same tokenizer; scores are of the mean of all probabilities then.
 
     Raises:
-        ModelFileError: the file is not a keraslm model.
+        ModelFileError: a file is not a keraslm model, or has another tokenizer.
+
+    Example:
+        >>> keraslm_onnx.load("one.onnx", others=["two.onnx", "three.onnx"]).score("the cat sat")
+        -20.9
     """
-    return Scorer(ModelSession(path, provider, threads))
+    return Scorer(open_models([path, *others], provider, threads))

@@ -96,6 +96,11 @@ class ModelSession:
             )
         return self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
 
+    @property
+    def members(self) -> tuple[ModelSession, ...]:
+        """The model files whose probabilities this session gives the mean of: itself; see `keraslm_onnx.ensemble`."""
+        return (self,)
+
     @cached_property
     def cells(self) -> int:
         """Numbers that a token of a call is reckoned to take in memory: a row of logits, by far the most."""

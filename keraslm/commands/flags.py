@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Optional, get_type_hints
 
 from cyclopts import Group, Parameter
@@ -31,6 +32,10 @@ def _whole_number(_: Any, tokens: Sequence[Any]) -> int:
 
 Integer = Annotated[int, Parameter(converter=_whole_number)]
 OptionalInteger = Annotated[int | None, Parameter(converter=_whole_number)]
+
+
+# The model files beside the first one, as the commands that score take them.
+Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]
 
 
 def _flags(config: type[Any], title: str, order: int) -> Any:

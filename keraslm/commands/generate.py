@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Integer, OptionalInteger
+from keraslm.commands.flags import Integer, OptionalInteger, Others
 
 
 def generate(
@@ -20,6 +20,7 @@ def generate(
     seed: OptionalInteger = None,
     through_lines: Annotated[bool, Parameter(negative="")] = False,
     allow_unk: Annotated[bool, Parameter(negative="")] = False,
+    others: Others = (),
     provider: Literal["cpu", "cuda", "auto"] = "auto",
 ) -> None:
     """Continue a prompt with text drawn from a model file.
@@ -44,14 +45,17 @@ def generate(
         Go on after the end of a line instead of stopping there.
     allow_unk
         Let the unknown token <unk> be drawn.
+    others
+        Another model file with the same tokenizer; may be given more than once. Tokens are drawn from the mean of the
+        probabilities that all of them give.
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     """
+    from keraslm_onnx.ensemble import open_models
     from keraslm_onnx.sampler import Sampling, generate_text
-    from keraslm_onnx.session import ModelSession
 
     sampling = Sampling(temperature, top_k, top_p, seed)
-    session = ModelSession(model, provider)
+    session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:
         prompt = prompt.rstrip()
     pieces = generate_text(session, prompt, max_tokens, sampling, not through_lines, allow_unk)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import TextName
+from keraslm.commands.flags import Others, TextName
 
 
 def pairs(
@@ -16,6 +16,7 @@ def pairs(
     *files: TextName,
     by: Literal["all", "field", "term", "uid"] = "all",
     rows: Annotated[bool, Parameter(negative="")] = False,
+    others: Others = (),
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
 ) -> None:
@@ -37,6 +38,9 @@ def pairs(
         A row for each field, linguistics term or UID, and one for all.
     rows
         A row a pair instead: log-probabilities in nats, their difference, and right, wrong or tie.
+    others
+        Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
+        that all of them give.
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     errors
@@ -47,7 +51,7 @@ def pairs(
     from keraslm_onnx.scorer import load
 
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
-    scores = score_pairs(load(model, provider), chain.from_iterable(map(read_pairs, texts)))
+    scores = score_pairs(load(model, provider, others=others), chain.from_iterable(map(read_pairs, texts)))
     for row in _pair_rows(scores) if rows else _tally_rows(scores, by):
         print(row)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import OptionalInteger, TextName
+from keraslm.commands.flags import OptionalInteger, Others, TextName
 from keraslm.errors import UsageError
 
 Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
@@ -33,6 +33,7 @@ def rescore(
     tune: Annotated[bool, Parameter(negative="")] = False,
     weights: Numbers = "0:2:0.1",
     word_penalties: Numbers = "-2:2:0.5",
+    others: Others = (),
     output: Path | None = None,
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
@@ -87,6 +88,9 @@ def rescore(
         To try: first:last:step, or numbers with commas between them.
     word_penalties
         To try.
+    others
+        Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
+        that all of them give.
     output
         File to write instead of printing, gzip where its name ends with .gz; it appears when it is whole.
     provider
@@ -114,7 +118,7 @@ def rescore(
         from keraslm.backend import require
 
         require("jiwer", extra="wer", purpose="Counting word errors")
-    scored = score_lists(load(model, provider), lists, base)
+    scored = score_lists(load(model, provider, others=others), lists, base)
     if references:
         rows = _error_rows(scored, weighting, TextFile(references, errors), points if tune else [])
     else:

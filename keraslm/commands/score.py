@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Integer, OptionalInteger, TextName
+from keraslm.commands.flags import Integer, OptionalInteger, Others, TextName
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def score(
     spaces: Literal["before", "after"] = "before",
     context: Literal["sentence", "paragraph", "document"] = "sentence",
     window: Integer = 4096,
+    others: Others = (),
     output: Path | None = None,
     html: Path | None = None,
     plot: Path | None = None,
@@ -78,6 +79,9 @@ def score(
         paragraph does so up to the next blank line.
     window
         Lines read ahead and scored side by side; 1 answers each line before the next is read.
+    others
+        Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
+        that all of them give.
     output
         File for the scores instead of standard output; compressed if its name ends with .gz. It appears when it is
         whole. With --workers or --scheduler: folder in which each text has a file of scores.
@@ -125,15 +129,15 @@ def score(
         if html or plot:
             raise UsageError("--html and --plot show one text: leave out --workers and --scheduler.")
         count = 1 if workers is None else workers
-        _in_bulk(model, files, output, options, count, scheduler, resume, overwrite, gzip, errors, provider)
+        _in_bulk([model, *others], files, output, options, count, scheduler, resume, overwrite, gzip, errors, provider)
     elif resume or overwrite or gzip:
         raise UsageError("--resume, --overwrite and --gzip belong to --workers or --scheduler.")
     else:
-        _one_after_the_other(model, files, output, options, html, plot, errors, provider)
+        _one_after_the_other([model, *others], files, output, options, html, plot, errors, provider)
 
 
 def _one_after_the_other(
-    model: Path,
+    models: Sequence[Path],
     files: Sequence[str],
     output: Path | None,
     options: ScoreOptions,
@@ -152,7 +156,7 @@ def _one_after_the_other(
     for path in (html, plot):
         checked_place(path)
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
-    scorer = load(model, provider)
+    scorer = load(models[0], provider, others=models[1:])
     pictures = _pictures(scorer, texts[0].name, options, html, plot)
     at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
@@ -177,8 +181,9 @@ def _pictures(
     if html:
         from keraslm_onnx.pictures.page import HtmlReport
 
-        session = scorer.session
-        facts = {"model": session.path.name, "sha256": session.digest, "context": options.context}
+        members = scorer.session.members
+        names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
+        facts = {"model": names, "sha256": digests, "context": options.context}
         found[html] = HtmlReport(scorer.tokenizer, title, facts | {"keraslm": __version__})
     if plot:
         from keraslm_onnx.pictures.plot import SurprisalPlot
@@ -188,7 +193,7 @@ def _pictures(
 
 
 def _in_bulk(
-    model: Path,
+    models: Sequence[Path],
     files: Sequence[str],
     output: Path,
     options: ScoreOptions,
@@ -203,7 +208,7 @@ def _in_bulk(
     from keraslm_onnx.bulk.driver import score_files
 
     result = score_files(
-        model,
+        models[0],
         files,
         output,
         options,
@@ -214,6 +219,7 @@ def _in_bulk(
         gzip=gzip,
         errors=errors,
         provider=provider,
+        others=models[1:],
         say=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
     )
     result.check()

@@ -35,6 +35,7 @@ def show(path: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", neg
 def _run_facts(path: Path) -> dict[str, Any]:
     import hashlib
 
+    from keraslm.averaging import described
     from keraslm.checkpoint import CheckpointStore
     from keraslm.errors import RunError
     from keraslm.run import Run
@@ -42,15 +43,16 @@ def _run_facts(path: Path) -> dict[str, Any]:
     run = Run.open(path)
     if not run.weights_path.is_file():
         raise RunError(f"{path}: no weights yet; its training has not finished an epoch.")
-    epochs = run.epochs()
+    epochs, averaged = run.epochs(), run.averaged()
     checkpoints = CheckpointStore(run.checkpoints_path).names()
     return {
         "file": str(path.resolve()),
         **_sizes(run.config.model, run.tokenizer.vocab_size),
         **dataclasses.asdict(run.config),
         "epochs trained": len(epochs),
+        **({"the mean of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
         "perplexity": epochs[-1]["perplexity"] if epochs else None,
-        "validation perplexity": epochs[-1].get("val_perplexity") if epochs else None,
+        "validation perplexity": run.trained_epoch().get("val_perplexity"),
         "checkpoint": checkpoints[-1] if checkpoints else None,
         "tokenizer sha256": run.tokenizer.digest,
         "weights sha256": hashlib.sha256(run.weights_path.read_bytes()).hexdigest(),

@@ -16,6 +16,7 @@ NAMES = {
         "Run",
         "TrainConfig",
         "__version__",
+        "average",
         "build_model",
         "evaluate",
         "load_model",
@@ -24,6 +25,7 @@ NAMES = {
         "train",
     ],
     "keraslm_onnx": [
+        "Ensemble",
         "LineScore",
         "ModelInfo",
         "ModelSession",

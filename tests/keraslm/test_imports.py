@@ -37,6 +37,7 @@ LEVELS = [
     {"keraslm_onnx.admission"},
     {"keraslm_onnx.opening"},
     {"keraslm_onnx.session"},
+    {"keraslm_onnx.ensemble"},
     {"keraslm_onnx.scorer", "keraslm_onnx.sampler"},
     {"keraslm_onnx.kenlm"},
     {"keraslm_onnx.words", "keraslm_onnx.report.options", "keraslm_onnx.report.numbers", "keraslm_onnx.report.output"},
@@ -60,7 +61,7 @@ LEVELS = [
     # The run folder: no Keras.
     {"keraslm.run"},
     {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint"},
-    {"keraslm.resume"},
+    {"keraslm.resume", "keraslm.averaging"},
     {"keraslm.training_corpus"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
@@ -92,7 +93,7 @@ LEVELS = [
     # The command line.
     {"keraslm.commands.flags"},
     {f"keraslm.commands.{verb}" for verb in ("train", "evaluate", "export", "score", "rescore", "pairs")},
-    {f"keraslm.commands.{verb}" for verb in ("generate", "tokenize", "show")},
+    {f"keraslm.commands.{verb}" for verb in ("generate", "tokenize", "show", "average")},
     {"keraslm.cli"},
 ]
 LEVEL_OF = {module: number for number, level in enumerate(LEVELS) for module in level}

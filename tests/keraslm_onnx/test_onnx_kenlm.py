@@ -294,7 +294,7 @@ def test_states_are_ordered_by_their_words(model):
 def test_a_pickled_model_opens_its_file_again(by_id_path):
     model = kenlm.LanguageModel(str(by_id_path), provider="cpu", threads=1)
     again = pickle.loads(pickle.dumps(model))
-    assert again.__reduce__() == (kenlm.LanguageModel, (str(by_id_path).encode(), None, "cpu", 1))
+    assert again.__reduce__() == (kenlm.LanguageModel, (str(by_id_path).encode(), None, "cpu", 1, ()))
     assert type(again) is kenlm.LanguageModel
     assert again.path == str(by_id_path).encode()
     assert again.score("the cat") == model.score("the cat")

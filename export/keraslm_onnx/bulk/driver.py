@@ -93,6 +93,7 @@ def score_files(
     errors: str = "strict",
     provider: str = "auto",
     gzip: bool = False,
+    others: Sequence[str | Path] = (),
     say: Say = lambda _: None,
     write: Writer = write_scores,
 ) -> BulkResult:
@@ -110,6 +111,7 @@ def score_files(
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
+        others: model files with the same tokenizer; scores are of the mean of all probabilities then.
         say: is told what a user should know, a sentence at a time.
         write: writes the scores of one text.
 
@@ -130,9 +132,11 @@ def score_files(
     if workers < 1:
         raise UsageError(f"workers is {workers}, but must be at least 1.")
     begun = time.monotonic()
-    path, folder = Path(model).absolute(), Path(output)
-    _, digest = read_model(path)
-    job = Job(path, digest, options, errors, provider, gzip, write)
+    folder = Path(output)
+    (path, digest), *more = [
+        (path, read_model(path)[1]) for path in (Path(name).absolute() for name in (model, *others))
+    ]
+    job = Job(path, digest, options, errors, provider, gzip, write, tuple(more))
     shards = plan(files, folder, job.ending)
     with ended_by_sigterm(), claimed(folder):
         try:

@@ -17,12 +17,15 @@ from keraslm.errors import MissingPackageError, ModelFileError, TextError
 from keraslm.text.files import TextFile
 from keraslm_onnx.bulk.records import Mark, Record, unwritable
 from keraslm_onnx.bulk.shards import Shard
+from keraslm_onnx.ensemble import open_models
 from keraslm_onnx.measures import LineScore
 from keraslm_onnx.report.options import ScoreOptions
 from keraslm_onnx.report.output import score_file
 from keraslm_onnx.report.writer import write_scores
-from keraslm_onnx.scorer import Scorer, load
+from keraslm_onnx.scorer import Scorer
 from keraslm_onnx.session import ModelSession
+
+Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
 
 _ENDINGS = {"tsv": ".tsv", "jsonl": ".jsonl"}
 
@@ -45,6 +48,7 @@ class Job:
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the output.
         write: writes the scores of a text.
+        others: path and digest of each model file whose probabilities count in the mean, too.
     """
 
     model: Path
@@ -54,6 +58,12 @@ class Job:
     provider: str = "auto"
     gzip: bool = False
     write: Writer = write_scores
+    others: Models = ()
+
+    @property
+    def models(self) -> Models:
+        """Path and digest of each model file."""
+        return ((self.model, self.digest), *self.others)
 
     @property
     def ending(self) -> str:
@@ -64,7 +74,8 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """What the bytes of an output depend on, but for the text, as JSON gives it back."""
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
-        return {"model": self.digest, **options, "errors": self.errors, "gzip": self.gzip}
+        others = {"with": [digest for _, digest in self.others]} if self.others else {}
+        return {"model": self.digest, **others, **options, "errors": self.errors, "gzip": self.gzip}
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
         ModelFileError: the model cannot be used, or is not the one that the job began with.
         KeraslmError: the output folder cannot be written.
     """
-    scorer = _Counting(_opened(job.model, job.digest, job.provider))
+    scorer = _Counting(_opened(job.models, job.provider))
     text = TextFile(shard.text, job.errors, shard.name)
     try:
         before = _marked(shard)
@@ -141,14 +152,16 @@ def _marked(shard: Shard) -> Mark:
 _opening = threading.Lock()
 
 
-def _opened(model: Path, digest: str, provider: str) -> ModelSession:
+def _opened(models: Models, provider: str) -> ModelSession:
     with _opening:  # a process of a cluster may have several threads
-        return _open(model, digest, provider)
+        return _open(models, provider)
 
 
 @lru_cache(maxsize=1)
-def _open(model: Path, digest: str, provider: str) -> ModelSession:
-    session = load(model, provider, threads=1).session
-    if session.digest != digest:
-        raise ModelFileError(f"{model}: not the file that the job began with (SHA-256 {session.digest[:12]}…).")
+def _open(models: Models, provider: str) -> ModelSession:
+    session = open_models([path for path, _ in models], provider, threads=1)
+    for member, (_, digest) in zip(session.members, models, strict=True):
+        if member.digest != digest:
+            found = f"SHA-256 {member.digest[:12]}…"
+            raise ModelFileError(f"{member.path}: not the file that the job began with ({found}).")
     return session

@@ -165,7 +165,9 @@ def _is_finished(shard: Shard, settings: dict[str, Any], resume: bool, overwrite
 
 
 def _shown(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(_shown, value)) or "none"
+    text = "" if value is None else str(value)
     return (f"{text[:12]}…" if len(text) == 64 else text) or "none"
 
 

@@ -10,12 +10,14 @@ from keraslm_onnx.scorer import Scorer
 def signature(scorer: Scorer, options: ScoreOptions) -> str:
     """Settings as `key:value`, parted by `|`, as sacrebleu does it; digests are the first 12 digits of SHA-256.
 
+    Those of the members of an ensemble stand in their order, with `+` between them.
+
     Example:
         >>> signature(scorer, ScoreOptions(context="document"))
         'model:1f0c5a2b7d9e|tokenizer:9a3b52c1d0e4|context:document|base:e,2|unk:include|spaces:before|keraslm:0.1.0'
     """
     parts = {
-        "model": scorer.session.digest[:12],
+        "model": "+".join(member.digest[:12] for member in scorer.session.members),
         "tokenizer": scorer.session.info.tokenizer_sha256[:12],
         "context": options.context,
         "base": options.base or ("10" if options.format in ("kenlm", "srilm") else "e,2"),
