@@ -21,6 +21,7 @@ WITHOUT_BACKEND = [
     "keraslm_onnx",
     *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
     *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
+    "keraslm/test_techniques.py",
 ]
 
 
