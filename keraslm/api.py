@@ -18,6 +18,7 @@ from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageErr
 from keraslm.presets import preset as preset_config
 from keraslm.resume import check_same
 from keraslm.run import LATEST, Run, check_free
+from keraslm.testtime.options import Techniques
 from keraslm.text.corpus import open_texts
 from keraslm.text.files import STDIN, TextFiles
 
@@ -131,8 +132,10 @@ def evaluate(
     backend: str | None = None,
     cache: str | Path = "",
     show: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    **techniques: Any,
 ) -> Evaluation:
-    """Perplexity of a text file under a run, over every token.
+    """Perplexity of a text file under a run, over every token; beside it, with techniques of test time.
 
     Args:
         run: a run or its folder.
@@ -143,16 +146,27 @@ def evaluate(
         backend: as in `train`.
         cache: folder for large texts as ids; empty takes the user's cache.
         show: a progress bar while a large text is encoded.
+        say: takes lines of progress while parameters are tuned.
+        **techniques: any field of `keraslm.testtime.options.Techniques`, e.g. `temperature="tune"`,
+            `neural_cache=True`, `mc_dropout=20`, `with_runs=["runs/b", "runs/c"]`.
 
     Returns:
-        an `Evaluation`: the text's size in every unit, nats, perplexities and bits.
+        an `Evaluation`: the text's size in every unit, nats, perplexities and bits; and a `Variant` for each technique.
+
+    Example:
+        >>> keraslm.evaluate(run, "test.txt", temperature="tune", neural_cache=True).variants[-1].perplexity
     """
     run = run if isinstance(run, Run) else load_run(run)
+    chosen = _techniques(techniques, tutorial)
     if documents not in (None, *DOCUMENTS):
         raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
     paths = [text] if isinstance(text, str | Path) else text
     opened = TextFiles([str(path) for path in paths], errors)
     select_backend(backend)
+    if chosen:
+        from keraslm.testtime.techniques import evaluate_with
+
+        return evaluate_with(run, opened, chosen, documents, str(cache), show, say)
     from keraslm.evaluation import evaluate_run
 
     return evaluate_run(run, opened, tutorial, documents, str(cache), show)
@@ -213,6 +227,18 @@ def average(
             return {}
 
     return average_runs(members, Path(output), overwrite, validate, say)
+
+
+def _techniques(options: dict[str, Any], tutorial: bool) -> Techniques:
+    """What evaluation is asked for beyond the plain cost."""
+    foreign = options.keys() - Techniques.__dataclass_fields__.keys()
+    if foreign:
+        known = ", ".join(Techniques.__dataclass_fields__)
+        raise UsageError(f"Unknown option of evaluate {min(foreign)!r}. Those of test time are: {known}.")
+    chosen = Techniques(**{name: _plain(value) for name, value in options.items()})
+    if chosen and tutorial:
+        raise UsageError("--tutorial reads a text in rows; the techniques of test time read it as one. Leave one out.")
+    return chosen
 
 
 def _plain(value: Any) -> Any:
