@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
-from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
-from keraslm.layers.adaptive import AdaptiveSoftmax
 from keraslm.layers.cells import recurrent_layer
 from keraslm.layers.cross_entropy import ProjectionCrossEntropy
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.embedding import Embedding
 from keraslm.layers.recurrent import StatefulRecurrent
-from keraslm.layers.sampled import SampledSoftmax
-
-
-@keras.saving.register_keras_serializable(package="keraslm")
-class SeededUniform(keras.initializers.Initializer):
-    """Uniform in [-scale, scale], drawn by NumPy, so that one seed gives the same weights on every backend.
-
-    Args:
-        scale: bound of the interval.
-        seed: of the run.
-        name: of the weight; two names give independent draws.
-
-    Example:
-        >>> SeededUniform(0.1, seed=0, name="lstm_0/kernel")((2, 3)).shape
-        (2, 3)
-    """
-
-    def __init__(self, scale: float, seed: int, name: str):
-        self.scale, self.seed, self.name = scale, seed, name
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        generator = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
-        values = generator.uniform(-self.scale, self.scale, shape).astype(np.float32)
-        return keras.ops.convert_to_tensor(values, dtype=dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"scale": self.scale, "seed": self.seed, "name": self.name}
+from keraslm.projection import projection_layer
+from keraslm.seeded import SeededUniform, seed_of
 
 
 def build_model(
@@ -65,9 +35,10 @@ def build_model(
         resets: whether the model takes a second input, bool `(B, T)`: True where a row's state starts from zeros.
 
     Returns:
-        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free. Layers are named `embedding`,
-        `embedding_dropout`, `lstm_0`, `output_dropout_0`, `lstm_1`, ..., `logits`, with the cell's name for `lstm`; a
-        dropout layer is there only where its rate is above 0.
+        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`, T free; an adaptive softmax and a mixture put out
+        log-probabilities, which are logits too. Layers are named `embedding`, `embedding_dropout`, `lstm_0`,
+        `output_dropout_0`, `lstm_1`, ..., `logits`, with the cell's name for `lstm`; a dropout layer is there only
+        where its rate is above 0.
 
     Example:
         >>> model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
@@ -75,39 +46,29 @@ def build_model(
         4651600
     """
 
-    def uniform(name: str) -> SeededUniform:
-        return SeededUniform(config.init_scale, seed, name)
+    def uniform(name: str, scale: float = 0.0) -> SeededUniform:
+        return SeededUniform(scale or config.init_scale, seed, name)
 
     def dropout(x: Any, rate: float, name: str) -> Any:
-        return Dropout(rate, seed=_seed_of(seed, name), name=name)(x) if rate else x
+        return Dropout(rate, config.locked_dropout, seed=seed_of(seed, name), name=name)(x) if rate else x
 
     ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
     starts = keras.Input(batch_shape=(batch_size, None), dtype="bool", name="resets") if resets else None
-    x = Embedding(
-        vocab_size, config.embedding_size, embeddings_initializer=uniform("embedding/embeddings"), name="embedding"
-    )(ids)
-    x = dropout(x, config.embedding_dropout, "embedding_dropout")  # [B, T, D]
-    for number in range(config.num_layers):
-        layer = recurrent_layer(config, number, uniform, _seed_of(seed, f"{config.cell}_{number}"), product_dtype)
+    embedding = Embedding(
+        vocab_size,
+        config.embedding_size,
+        embeddings_initializer=uniform("embedding/embeddings", config.embedding_init_scale),
+        row_dropout=config.embedding_row_dropout,
+        seed=seed_of(seed, "embedding"),
+        name="embedding",
+    )
+    x = dropout(embedding(ids), config.embedding_dropout, "embedding_dropout")  # [B, T, E]
+    for number, rate in enumerate(config.dropout_after):
+        layer = recurrent_layer(config, number, uniform, seed_of(seed, f"{config.cell}_{number}"), product_dtype)
         x = layer(x, resets=starts)
-        x = dropout(x, config.output_dropout, f"output_dropout_{number}")  # [B, T, H]
-    logits = _projection(config, vocab_size, uniform, seed)(x)
+        x = dropout(x, rate, f"output_dropout_{number}")  # [B, T, H]
+    logits = projection_layer(config, vocab_size, embedding, seed)(x)
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
-
-
-def _projection(
-    config: ModelConfig, vocab_size: int, uniform: Callable[[str], SeededUniform], seed: int
-) -> keras.layers.Layer:
-    """The layer `logits`: its weights are those of `keraslm.weights.weight_shapes`."""
-    if config.softmax == "adaptive":
-        shapes = adaptive_shapes(config.units, config.cluster_ends, vocab_size)
-        initializers = {name: uniform(f"logits/{name}") for name, shape in shapes.items() if len(shape) > 1}
-        return AdaptiveSoftmax(vocab_size, config.cluster_ends, initializers, name="logits")
-    if config.softmax == "sampled":
-        return SampledSoftmax(
-            vocab_size, config.num_sampled, uniform("logits/kernel"), seed=_seed_of(seed, "logits"), name="logits"
-        )
-    return keras.layers.Dense(vocab_size, kernel_initializer=uniform("logits/kernel"), name="logits")
 
 
 def nats_model(model: keras.Model, product_dtype: str = "float32") -> keras.Model:
@@ -137,7 +98,3 @@ def reset_states(model: keras.Model) -> None:
     """Zero the state of every recurrent layer of a model."""
     for layer in stateful_layers(model):
         layer.reset_states()
-
-
-def _seed_of(seed: int, name: str) -> int:
-    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF

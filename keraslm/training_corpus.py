@@ -83,7 +83,7 @@ def with_clusters(config: Config, corpus: TrainingCorpus, say: Say) -> Config:
     if config.model.softmax != "adaptive":
         return config
     counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
-    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.units)
+    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.sizes[-1])
     if ends[-1] >= len(counts):
         raise ConfigError(f"--cutoffs {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
     say(f"softmax   adaptive: {describe_clusters(counts, ends)}")

@@ -73,6 +73,9 @@ LEVELS = [
         for layer in ("lstm", "gru", "rnn", "mogrifier", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")
     },
     {"keraslm.layers.cells"},
+    {"keraslm.layers.tied"},
+    {"keraslm.layers.mixture", "keraslm.seeded"},
+    {"keraslm.projection"},
     {"keraslm.model", "keraslm.optimizer"},
     {"keraslm.variables"},
     {"keraslm.divergence"},

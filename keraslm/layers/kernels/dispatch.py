@@ -60,7 +60,9 @@ def scan(
     return _of_backend("scan")(step, state, inputs, keep)
 
 
-def cross_entropy(hidden: Any, kernel: Any, bias: Any, targets: Any, product_dtype: str = "float32") -> Any:
+def cross_entropy(
+    hidden: Any, kernel: Any, bias: Any, targets: Any, product_dtype: str = "float32", transposed: bool = False
+) -> Any:
     """Negative log-likelihood of each target under `softmax(hidden @ kernel + bias)`.
 
     Args:
@@ -68,11 +70,12 @@ def cross_entropy(hidden: Any, kernel: Any, bias: Any, targets: Any, product_dty
         kernel, bias: of the projection, `(H, V)` and `(V,)`.
         targets: token ids, `(B, T)`, integers below V.
         product_dtype: as in `lstm`; the softmax is float32.
+        transposed: the kernel is given as `(V, H)`, a row a token, as an embedding table lies in memory.
 
     Returns:
         nats, `(B, T)`.
     """
-    return _of_backend("cross_entropy")(hidden, *_tensors(kernel, bias), targets, product_dtype)
+    return _of_backend("cross_entropy")(hidden, *_tensors(kernel, bias), targets, product_dtype, transposed)
 
 
 def adaptive_cross_entropy(
