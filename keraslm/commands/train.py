@@ -65,6 +65,7 @@ def train(
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")
-    run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {shlex.quote(str(trained.path))}"
-    verb = "evaluate TEXT" if trained.config.model.not_exportable else "export model.onnx"
-    print(f"next      keraslm {verb}{run_flag}")
+    path = shlex.quote(str(trained.path))
+    run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {path}"
+    not_exportable = trained.config.model.not_exportable
+    print(f"next      keraslm {f'evaluate {path} TEXT' if not_exportable else f'export model.onnx{run_flag}'}")
