@@ -67,12 +67,15 @@ LEVELS = [
     {f"keraslm.layers.kernels.adaptive_{backend}" for backend in BACKENDS},
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
     {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
-    {"keraslm.model", "keraslm.optimizer"},
+    {"keraslm.model", "keraslm.optimizer", "keraslm.testtime.dynamic_optimizer"},
     {"keraslm.variables"},
     {"keraslm.divergence"},
     {"keraslm.callbacks"},
     {"keraslm.checkpointing"},
     {"keraslm.training", "keraslm.evaluation"},
+    {"keraslm.testtime.dynamic_step"},
+    {"keraslm.testtime.dynamic"},
+    {"keraslm.testtime.dynamic_tuning"},
     {"keraslm.api"},
     # Export.
     {"keraslm_onnx.graph", "keraslm_onnx.verify", "keraslm_onnx.simplify"},
@@ -95,6 +98,7 @@ PACKAGES = {
     "keraslm.text",
     "keraslm.layers",
     "keraslm.layers.kernels",
+    "keraslm.testtime",
     "keraslm.commands",
 }
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}
