@@ -188,8 +188,8 @@ def test_given_parameters_are_not_tuned(trained_run, held_out):
     )
     heat, both = found.variants
     assert heat.nats == pytest.approx(found.nats, rel=1e-5) and both.nats == pytest.approx(found.nats, rel=1e-5)
-    assert both.parameters == {"temperature": 1.0, "window": 2000, "theta": 0.5, "lambda": 0.0}
-    assert both.tuned == () and both.tuned_on == "" and both.description.startswith("temperature 1, window 2000, theta")
+    assert both.parameters == {"temperature": 1.0, "window": 500, "theta": 0.5, "lambda": 0.0}
+    assert both.tuned == () and both.tuned_on == "" and both.description.startswith("temperature 1, window 500, theta")
 
 
 def test_a_number_tuned_on_its_own_text_is_called_optimistic(trained_run, tmp_path, config):
