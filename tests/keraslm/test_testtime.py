@@ -114,7 +114,8 @@ def test_monte_carlo_averages_passes_with_masks_of_their_own(trained_run, ids, m
 
 
 def test_monte_carlo_gives_a_seeds_number_twice_and_another_seeds_never(trained_run, ids):
-    one, two, other = (monte_carlo_nats(Reader(trained_run), ids[:40], 2, seed) for seed in (7, 7, 8))
+    run = without(trained_run, embedding_dropout=0.0, recurrent_dropout=0.0)
+    one, two, other = (monte_carlo_nats(Reader(run), ids[:20], 2, seed) for seed in (7, 7, 8))
     np.testing.assert_array_equal(one, two)
     assert np.abs(one - other).max() > 1e-3
 
@@ -188,8 +189,8 @@ def test_given_parameters_are_not_tuned(trained_run, held_out):
     )
     heat, both = found.variants
     assert heat.nats == pytest.approx(found.nats, rel=1e-5) and both.nats == pytest.approx(found.nats, rel=1e-5)
-    assert both.parameters == {"temperature": 1.0, "window": 2000, "theta": 0.5, "lambda": 0.0}
-    assert both.tuned == () and both.tuned_on == "" and both.description.startswith("temperature 1, window 2000, theta")
+    assert both.parameters == {"temperature": 1.0, "window": 500, "theta": 0.5, "lambda": 0.0}
+    assert both.tuned == () and both.tuned_on == "" and both.description.startswith("temperature 1, window 500, theta")
 
 
 def test_a_number_tuned_on_its_own_text_is_called_optimistic(trained_run, tmp_path, config):
