@@ -121,43 +121,6 @@ def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None =
     return build(run, batch_size)
 
 
-def evaluate(
-    run: Run | str | Path,
-    text: str | Path | Sequence[str | Path],
-    *,
-    tutorial: bool = False,
-    documents: str | None = None,
-    errors: str = "strict",
-    backend: str | None = None,
-    cache: str | Path = "",
-    show: bool = False,
-) -> Evaluation:
-    """Perplexity of a text file under a run, over every token.
-
-    Args:
-        run: a run or its folder.
-        text: path of the text, a pattern, or several of them in a list; `"-"` is standard input.
-        tutorial: count as the PTB tutorial does.
-        documents: `"none"`, `"line"` or `"blank-line"`: where the state is set to zero; None as in training.
-        errors: `"strict"` or `"replace"`, for invalid UTF-8.
-        backend: as in `train`.
-        cache: folder for large texts as ids; empty takes the user's cache.
-        show: a progress bar while a large text is encoded.
-
-    Returns:
-        an `Evaluation`: the text's size in every unit, nats, perplexities and bits.
-    """
-    run = run if isinstance(run, Run) else load_run(run)
-    if documents not in (None, *DOCUMENTS):
-        raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
-    paths = [text] if isinstance(text, str | Path) else text
-    opened = TextFiles([str(path) for path in paths], errors)
-    select_backend(backend)
-    from keraslm.evaluation import evaluate_run
-
-    return evaluate_run(run, opened, tutorial, documents, str(cache), show)
-
-
 def average(
     runs: Run | str | Path | Sequence[Run | str | Path],
     output: str | Path,
@@ -213,6 +176,43 @@ def average(
             return {}
 
     return average_runs(members, Path(output), overwrite, validate, say)
+
+
+def evaluate(
+    run: Run | str | Path,
+    text: str | Path | Sequence[str | Path],
+    *,
+    tutorial: bool = False,
+    documents: str | None = None,
+    errors: str = "strict",
+    backend: str | None = None,
+    cache: str | Path = "",
+    show: bool = False,
+) -> Evaluation:
+    """Perplexity of a text file under a run, over every token.
+
+    Args:
+        run: a run or its folder.
+        text: path of the text, a pattern, or several of them in a list; `"-"` is standard input.
+        tutorial: count as the PTB tutorial does.
+        documents: `"none"`, `"line"` or `"blank-line"`: where the state is set to zero; None as in training.
+        errors: `"strict"` or `"replace"`, for invalid UTF-8.
+        backend: as in `train`.
+        cache: folder for large texts as ids; empty takes the user's cache.
+        show: a progress bar while a large text is encoded.
+
+    Returns:
+        an `Evaluation`: the text's size in every unit, nats, perplexities and bits.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    if documents not in (None, *DOCUMENTS):
+        raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
+    paths = [text] if isinstance(text, str | Path) else text
+    opened = TextFiles([str(path) for path in paths], errors)
+    select_backend(backend)
+    from keraslm.evaluation import evaluate_run
+
+    return evaluate_run(run, opened, tutorial, documents, str(cache), show)
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@
       tokenizer.json       the vocabulary, readable by the `tokenizers` library
       weights.safetensors  the trained weights, by name (`lstm_0/kernel`), float32
       best.safetensors     those of the epoch that validated best
+      weights-12.safetensors  those of epoch 12, where the last ones are kept
       checkpoints/         where a training goes on: `keraslm.checkpoint`
       metrics.jsonl        one JSON object a line: each epoch, and each `log_every` windows
       learning_curve.png   perplexity by epoch, where matplotlib is installed
@@ -21,7 +22,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +40,6 @@ LATEST = RUNS / "latest"
 # What a run holds besides its tokenizer; config.json, the mark of a run, goes first and comes last.
 FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")
 FOLDERS = ("checkpoints", "tensorboard")
-_KEPT = re.compile(r"weights-([0-9]{3,})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,25 @@ class Run:
     @property
     def best_weights_path(self) -> Path:
         return self.path / "best.safetensors"
+
+    def kept_weights_path(self, epoch: int) -> Path:
+        """The file that keeps the weights of an epoch, counted from 1, with `keep_weights`."""
+        return self.path / f"weights-{epoch}.safetensors"
+
+    def kept_weights(self) -> dict[int, Path]:
+        """Files that keep the weights of an epoch, by its number, in order."""
+        return dict(sorted(_kept_weights(self.path)))
+
+    def keep_weights_from(self, epoch: int) -> None:
+        """Remove the kept weights of the epochs before one.
+
+        Raises:
+            WriteError: one cannot be removed.
+        """
+        for number, path in self.kept_weights().items():
+            if number < epoch:
+                with writing(path):
+                    path.unlink()
 
     @property
     def checkpoints_path(self) -> Path:
@@ -118,7 +137,7 @@ class Run:
         run = cls(path, config, tokenizer)
         with writing(path):
             make_folder(path)
-            remove_temporaries(path / name for name in (*FILES, "tokenizer.json"))
+            remove_temporaries(path / name for name in (*FILES, "tokenizer.json", *_unfinished(path)))
             with atomic_path(path / "config.json") as header, atomic_path(path / "tokenizer.json") as vocabulary:
                 header.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
                 vocabulary.write_text(tokenizer.to_json(), encoding="utf-8")
@@ -136,7 +155,7 @@ class Run:
             WriteError: when `config.json` cannot be written; the old one is whole.
         """
         run = Run(self.path, config, self.tokenizer)
-        remove_temporaries(self.path / name for name in FILES)
+        remove_temporaries(self.path / name for name in (*FILES, *_unfinished(self.path)))
         path = self.path / "config.json"
         with writing(path, "The old one is untouched."), atomic_path(path) as file:
             file.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
@@ -200,16 +219,6 @@ class Run:
     def averaged(self) -> dict[str, Any]:
         """The row of `metrics.jsonl` that says what weights the run's are the mean of; empty for a trained run."""
         return next((row for row in self._rows() if "averaged" in row), {})
-
-    def kept_weights(self) -> dict[int, Path]:
-        """The files of weights that were kept of single epochs, by the number of the epoch, from 1, in order.
-
-        Example:
-            >>> run.kept_weights()
-            {12: PosixPath('runs/mine/weights-012.safetensors'), 13: PosixPath('runs/mine/weights-013.safetensors')}
-        """
-        found = {int(name[1]): path for path in self.path.iterdir() if (name := _KEPT.fullmatch(path.name))}
-        return dict(sorted(found.items()))
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self.metrics_path.is_file():
@@ -283,11 +292,23 @@ def check_free(path: Path, overwrite: bool, flag: str = "--run") -> None:
         raise RunError(f"{path} is a file; a run needs a folder. Choose another {flag}.")
 
 
+def _kept_weights(folder: Path) -> Iterator[tuple[int, Path]]:
+    for path in folder.glob("weights-*.safetensors"):
+        if found := re.fullmatch(r"weights-([1-9][0-9]{0,17})\.safetensors", path.name, re.ASCII):
+            yield int(found[1]), path
+
+
+def _unfinished(folder: Path) -> Iterator[str]:
+    """Names of kept weights that a killed process was writing."""
+    return (path.name[1:].rpartition(".")[0] for path in folder.glob(".weights-*.safetensors.*"))
+
+
 def _remove_old(path: Path) -> None:
-    kept = [file.name for file in path.iterdir() if _KEPT.fullmatch(file.name)]
-    for name in (*FILES, *kept):
+    for name in FILES:
         (path / name).unlink(missing_ok=True)
         sync_folder(path)
+    for _, kept in _kept_weights(path):
+        kept.unlink()
     for name in FOLDERS:
         if (path / name).exists():
             shutil.rmtree(path / name)
