@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.atomic import writing
-from keraslm.config import TrainConfig
 from keraslm.divergence import check_finite
 from keraslm.model import reset_states, stateful_layers
+from keraslm.optimizers.base import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.progress import TOKENS_PER_SECOND, Throughput
 from keraslm.run import Run
 from keraslm.text.counts import TextCounts
-from keraslm.text.stream import Windows
+from keraslm.variables import synchronise
 from keraslm.weights import weight_shapes, write_weights
 
 Logs = dict[str, Any] | None
@@ -28,7 +28,8 @@ class ResetStates(keras.callbacks.Callback):
     """Start each epoch and each evaluation from a zero state; give training its state back after a validation.
 
     The one place where state is reset during `fit()` and `evaluate()`. Keras itself never resets recurrent state in
-    `fit()`, and validation runs on the same variables as training: states and the sums of metrics.
+    `fit()`, and validation runs on the same variables as training: states and the sums of metrics. Where the optimizer
+    averages the weights, validation has the averages.
 
     Args:
         resumed: the first epoch goes on in its middle, from the state that the model has.
@@ -45,10 +46,14 @@ class ResetStates(keras.callbacks.Callback):
         self._resumed = False
 
     def on_test_begin(self, logs: Logs = None) -> None:
-        states = [variable for layer in stateful_layers(self.model) for variable in (layer.h, layer.c)]
-        used = [*states, *self.model.metrics_variables]
+        states = [variable for layer in stateful_layers(self.model) for variable in layer.state_variables]
+        averages = averaged_weights(self.model)
+        weights = self.model.trainable_variables if averages else []
+        used = [*states, *self.model.metrics_variables, *weights]
         self._kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in used]
         reset_states(self.model)
+        for variable in weights:
+            variable.assign(averages[variable.path])
 
     def on_test_end(self, logs: Logs = None) -> None:
         self.give_back()
@@ -59,25 +64,16 @@ class ResetStates(keras.callbacks.Callback):
             variable.assign(value)
 
 
-class OrderDocuments(keras.callbacks.Callback):
-    """Put the documents of a training text in the order of each epoch, before its first window is cut.
-
-    Args:
-        windows: of the training text.
-    """
-
-    def __init__(self, windows: Windows):
-        super().__init__()
-        self.windows = windows
-
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self.windows.set_epoch(epoch)
+def averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
+    """The averages of the weights by path, where the optimizer of a model has begun to average them; else empty."""
+    return model.optimizer.averaged() if isinstance(model.optimizer, ClippedOptimizer) else {}
 
 
 class SaveWeights(keras.callbacks.Callback):
     """Write `weights.safetensors` of a run at each epoch's end, and `best.safetensors` where it validates best so far.
 
-    Weights that are not finite are not written.
+    With `keep_weights` also `weights-<epoch>.safetensors` of the last epochs. Where weights are averaged, the averages
+    are written. Weights that are not finite are not written.
 
     Args:
         run: the run folder.
@@ -91,12 +87,16 @@ class SaveWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         names = weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)
-        values = {v.path: keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
+        values = averaged_weights(self.model)
+        values = values or {v.path: keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
         weights = {name: values[name] for name in names}
         check_finite(weights, self.model.optimizer, self.windows)
         write_weights(self.run.weights_path, weights)
         if self._is_best((logs or {}).get("val_perplexity")):
             write_weights(self.run.best_weights_path, weights)
+        if kept := self.run.config.train.keep_weights:
+            write_weights(self.run.kept_weights_path(epoch + 1), weights)
+            self.run.keep_weights_from(epoch + 2 - kept)
 
     def _is_best(self, perplexity: float | None) -> bool:
         """Whether a validation perplexity is below that of every epoch before."""
@@ -107,11 +107,12 @@ class SaveWeights(keras.callbacks.Callback):
 class MetricsLog(keras.callbacks.Callback):
     """Append a JSON row to `metrics.jsonl` for each epoch and, on request, every few windows.
 
-    An epoch's row: `epoch` (from 1), `loss` (nats a window as the loss averages them), `perplexity`, `val_loss`,
-    `val_perplexity`, `learning_rate`, `tokens`, `seconds` (training and validation), `tokens_per_second` (training
-    alone, without the first window); with a validation text also what `TextCost` makes of its perplexity:
-    `val_perplexity_per_word`, `val_bits_per_character`, `val_bits_per_byte`. A window row: `epoch`, `window` (from 1),
-    `loss` (mean over the windows since the row before), `tokens_per_second` (of the epoch so far).
+    An epoch's row: `epoch` (from 1), `loss` (nats a window as the loss averages them, with what regularisation adds),
+    `perplexity`, `val_loss`, `val_perplexity`, `learning_rate` (mean over its windows), `gradient_norm` (the same,
+    before clipping), `tokens`, `seconds` (training and validation), `tokens_per_second` (training alone, without the
+    first window); with a validation text also what `TextCost` makes of its perplexity: `val_perplexity_per_word`,
+    `val_bits_per_character`, `val_bits_per_byte`. A window row: `epoch`, `window` (from 1), `loss` (mean over the
+    windows since the row before), `gradient_norm` (of this window), `tokens_per_second` (of the epoch so far).
 
     Args:
         run: the run folder.
@@ -159,6 +160,8 @@ class MetricsLog(keras.callbacks.Callback):
             mean = (total - self._sum) / (batch + 1 - self._seen)
             self._seen, self._sum = batch + 1, total
             row: dict[str, Any] = {"epoch": self._epoch + 1, "window": batch + 1, "loss": mean}
+            synchronise(self.model)
+            row["gradient_norm"] = float(self.model.optimizer.gradient_norm)
             if self.throughput.rate:
                 row[TOKENS_PER_SECOND] = round(self.throughput.rate, 1)
             self._write(row)
@@ -223,10 +226,7 @@ class TensorBoard(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self._writer.add_scalar(name, float(value), epoch + 1)
         self._writer.flush()
-        if epoch + 1 == self._epochs:  # not at each fit()'s end: reopened in the same second, its file would be emptied
+        if (
+            epoch + 1 == self._epochs or self.model.stop_training
+        ):  # not at each fit()'s end: reopened in the same second, its file would be emptied
             self._writer.close()
-
-
-def learning_rate_schedule(config: TrainConfig) -> keras.callbacks.Callback:
-    """Set the learning rate at each epoch's start, and report it as `learning_rate`."""
-    return keras.callbacks.LearningRateScheduler(lambda epoch, _: config.learning_rate_of(epoch))

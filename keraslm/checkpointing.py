@@ -84,7 +84,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._save(epoch + 1, 0)
-        if epoch + 1 < self.run.config.train.epochs:
+        if epoch + 1 < self.run.config.train.epochs and not self.model.stop_training:
             self._give_way(f"after epoch {epoch + 1}")
 
     def _save(self, epoch: int, window: int) -> None:
@@ -172,19 +172,21 @@ def fit_on(
         epoch: epochs that are behind.
         window: windows of the next one that are behind; all of them where only its validation is left.
     """
+    model.stop_training = False
     if window == len(train):
         _close_epoch(model, valid, callbacks, epoch)
         epoch += 1
     elif window:
         callbacks.first = window
-        rest = WindowDataset(train.windows, window)
+        rest = WindowDataset(train.windows, window).source()
         model.fit(
             rest, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=callbacks
         )
         callbacks.first = 0
         epoch += 1
-    if epoch < epochs:
-        model.fit(train, validation_data=valid, initial_epoch=epoch, epochs=epochs, shuffle=False, callbacks=callbacks)
+    if epoch < epochs and not model.stop_training:
+        source = train.source()
+        model.fit(source, validation_data=valid, initial_epoch=epoch, epochs=epochs, shuffle=False, callbacks=callbacks)
 
 
 def _close_epoch(model: keras.Model, valid: WindowDataset | None, callbacks: Any, epoch: int) -> None:

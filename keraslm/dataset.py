@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,21 @@ class WindowDataset(keras.utils.PyDataset):
         self._next = index + 1
         window = self.windows[number]
         return window, window[1]
+
+    def source(self) -> Any:
+        """What `fit()` takes: this dataset; on TensorFlow with windows of varying length one that says so.
+
+        Keras concludes the shapes from the first two windows, which may be of one length by chance.
+        """
+        if keras.backend.backend() != "tensorflow" or not self.windows.varies:
+            return self
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(lambda part: tf.TensorSpec((len(part), None), part.dtype), self.example())
+        made = tf.data.Dataset.from_generator(
+            lambda: map(self.__getitem__, range(len(self))), output_signature=signature
+        )
+        return made.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(tf.data.AUTOTUNE)
 
     def example(self) -> tuple[Window, NDArray[np.int32]]:
         """The first window, whichever comes next."""

@@ -1,7 +1,7 @@
 """What happens when a training diverges: it stops before anything good is overwritten, and names the step and why.
 
 Whoever writes weights calls `check_finite` first; `StopOnNonFiniteLoss` looks at the losses in between. Both end with
-the same sentence. Its step comes from `ClippedSGD`, which counts on the device; window and epoch follow from the
+the same sentence. Its step comes from `ClippedOptimizer`, which counts on the device; window and epoch follow from the
 count of steps alone, so that they are right in a training that was resumed in the middle of an epoch too.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import NonFiniteLossError
-from keraslm.optimizer import ClippedSGD
+from keraslm.optimizers.base import ClippedOptimizer
 from keraslm.progress import Logs
 from keraslm.variables import synchronise
 
@@ -79,7 +79,7 @@ def _not_finite(logs: Logs) -> tuple[str, float] | None:
     return None
 
 
-def check_finite(tensors: Mapping[str, NDArray[Any]], optimizer: ClippedSGD, windows: int) -> None:
+def check_finite(tensors: Mapping[str, NDArray[Any]], optimizer: ClippedOptimizer, windows: int) -> None:
     """Refuse tensors of a training that are not fit to be written.
 
     The loss of an epoch's last window may be finite and its update not: the loss is that of the weights before it.
@@ -105,7 +105,7 @@ def check_finite(tensors: Mapping[str, NDArray[Any]], optimizer: ClippedSGD, win
             raise _divergence(found, "after", int(optimizer.iterations), optimizer, windows)
 
 
-def _divergence(found: str, when: str, step: int, optimizer: ClippedSGD, windows: int) -> NonFiniteLossError:
+def _divergence(found: str, when: str, step: int, optimizer: ClippedOptimizer, windows: int) -> NonFiniteLossError:
     """The error: what was found, at which step, the norm of the last good gradient, what is kept, what to try.
 
     Args:
@@ -136,6 +136,6 @@ def _place(step: int, windows: int) -> str:
     return f"window {window + 1:,} of epoch {epoch + 1}"
 
 
-def _advice(optimizer: ClippedSGD) -> str:
+def _advice(optimizer: ClippedOptimizer) -> str:
     clip = "a lower --clip-norm" if optimizer.clip_norm else "--clip-norm 5"
     return f"Try a lower --learning-rate, {clip} or a smaller --init-scale."

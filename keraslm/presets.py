@@ -59,6 +59,56 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_decay_from": 14,
         "clip_norm": 10.0,
     },
+    # Merity, Keskar and Socher 2018, PTB: 60.0 / 57.3 after 500 epochs. Dropout, windows, schedule are those of their
+    # program; it starts biases at random too, and each LSTM's weights by its own 1 / sqrt(units).
+    "awd": {
+        "layer_units": "1150,1150,400",
+        "tie_weights": True,
+        "locked_dropout": True,
+        "embedding_dropout": 0.4,
+        "embedding_row_dropout": 0.1,
+        "dropconnect": 0.5,
+        "output_dropout": 0.25,
+        "last_dropout": 0.4,
+        "init_scale": 0.03,
+        "embedding_init_scale": 0.1,
+        "num_steps": 70,
+        "variable_windows": True,
+        "learning_rate": 30.0,
+        "lr_schedule": "constant",
+        "clip_norm": 0.25,
+        "average_across_timesteps": True,
+        "weight_decay": 1.2e-6,
+        "activation_regularization": 2.0,
+        "temporal_regularization": 1.0,
+        "nonmonotone_interval": 5,
+        "epochs": 500,
+    },
+    # Melis, Kocisky and Blunsom 2020, PTB, 24 M parameters: 51.4 / 50.1, from the settings published with it (RMSprop
+    # is Adam without momentum). Theirs also sums the outputs of both layers, caps the input gate and penalises weights
+    # inside the gradient (here: weight_decay, not tuned). 200,000 steps are 965 epochs.
+    "mogrifier": {
+        "units": 912,
+        "mogrifier_rounds": 5,
+        "mogrifier_rank": 84,
+        "tie_weights": True,
+        "embedding_dropout": 0.729,
+        "recurrent_dropout": 0.387,
+        "output_dropout": 0.291,
+        "last_dropout": 0.716,
+        "forget_bias": 1.0,
+        "init_scale": 0.03,
+        "batch_size": 64,
+        "num_steps": 70,
+        "optimizer": "adamw",
+        "learning_rate": 0.0023,
+        "beta_1": 0.0,
+        "weight_decay": 0.1,
+        "lr_schedule": "constant",
+        "clip_norm": 10.0,
+        "nonmonotone_interval": 48,
+        "epochs": 965,
+    },
 }
 
 

@@ -48,10 +48,10 @@ class Throughput(keras.callbacks.Callback):
     before the validation.
 
     Args:
-        tokens: tokens that a window predicts.
+        tokens: tokens that a window predicts, in the mean.
     """
 
-    def __init__(self, tokens: int):
+    def __init__(self, tokens: float):
         super().__init__()
         self.tokens = tokens
         self._first, self._windows, self._start, self._seconds = 0, 0, 0.0, 0.0

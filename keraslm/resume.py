@@ -22,7 +22,7 @@ from keraslm.run import Run, check_free, versions
 from keraslm.text.workers import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
-FREE = ("epochs", "log_every", "checkpoint_every", "cache", "train", "valid", "data")
+FREE = ("epochs", "log_every", "checkpoint_every", "early_stopping", "keep_weights", "cache", "train", "valid", "data")
 _CHUNK = 1 << 22  # tokens
 
 
@@ -106,10 +106,11 @@ def check_same(path: Path, own: Config, asked: Mapping[str, Any]) -> None:
         ConfigError: the message shows each difference.
     """
     before = _flat(own)
+    free = [name for name in FREE if name != "epochs" or own.train.lr_schedule != "cosine"]  # whose rates end with them
     differences = [
         f"{name} is {shown(before[name])}, not {shown(value)}"
         for name, value in asked.items()
-        if name not in FREE and name in before and value != before[name]
+        if name not in free and name in before and value != before[name]
     ]
     if differences:
         raise ConfigError(

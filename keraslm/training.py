@@ -17,16 +17,20 @@ from keraslm import callbacks
 from keraslm.atomic import make_folder, writing
 from keraslm.checkpoint import Checkpoint
 from keraslm.checkpointing import SaveCheckpoints, TakeUp, fit_on
-from keraslm.config import Config
+from keraslm.config import Config, TrainConfig
 from keraslm.dataset import WindowDataset
 from keraslm.divergence import StopOnNonFiniteLoss
-from keraslm.layers.kernels.dispatch import describe_lstm
+from keraslm.epoch import EndEarly, PrepareEpoch, early_end
+from keraslm.layers.activation_regularization import ActivationRegularization
+from keraslm.layers.cells import describe_cell
 from keraslm.lock import run_lock
 from keraslm.losses import SequenceLoss
 from keraslm.machine import check_dtype, keep_freed_memory
 from keraslm.metrics import Perplexity
 from keraslm.model import build_model, nats_model
-from keraslm.optimizer import ClippedSGD
+from keraslm.optimizers.adamw import ClippedAdamW
+from keraslm.optimizers.base import ClippedOptimizer
+from keraslm.optimizers.sgd import ClippedSGD
 from keraslm.progress import Progress, Throughput, UnreadLogs
 from keraslm.resume import (
     Earlier,
@@ -39,6 +43,7 @@ from keraslm.resume import (
     surroundings,
 )
 from keraslm.run import RUNS, Run
+from keraslm.schedule import has_factors
 from keraslm.signals import StopSignals
 from keraslm.training_corpus import Say, TrainingCorpus, read_corpus, with_clusters
 
@@ -138,12 +143,18 @@ def _fit(
     if checkpoint and checkpoint.epoch >= epochs:
         say(f"          it has its {checkpoint.epoch} epochs; --epochs can be raised")
         return
-    model = compiled_model(run.config, corpus.tokenizer.vocab_size)
+    line = early_end(run) if checkpoint and not checkpoint.window else ""
+    if line:
+        say(line)
+        return
+    model = compiled_model(run.config, corpus.tokenizer.vocab_size, len(corpus.train))
     say(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
-    say(f"lstm      {describe_lstm(run.config.model.recurrent_dropout, run.config.train.dtype)}")
+    say(f"{run.config.model.cell:<10}{describe_cell(run.config.model, run.config.train.dtype)}")
+    if run.config.model.not_exportable:
+        say(f"export    {run.config.model.not_exportable}")
     train, valid = WindowDataset(corpus.train), WindowDataset(corpus.valid) if corpus.valid else None
     with StopSignals() as signals:
-        chosen = run_callbacks(run, corpus, signals, checkpoint, tensorboard, verbose)
+        chosen = run_callbacks(run, corpus, signals, checkpoint, tensorboard, verbose, say)
         listed = UnreadLogs(
             chosen, add_history=True, model=model, verbose=verbose, epochs=epochs, steps=len(corpus.train)
         )
@@ -151,22 +162,42 @@ def _fit(
         fit_on(model, train, valid, epochs, listed, *position)
 
 
-def compiled_model(config: Config, vocab_size: int) -> keras.Model:
-    """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric."""
+def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
+    """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric.
+
+    Args:
+        config: of the run.
+        vocab_size: V.
+        windows: of an epoch; needed where the learning rate changes within one.
+    """
     train = config.train
     resets = config.data.documents != "none"
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
-    model = nats_model(network, train.dtype)
+    model = nats_model(network, train.dtype, _regularization(train))
     for layer in (network.get_layer("embedding"), network.get_layer("logits")):
-        layer.sparse_gradient = True  # which this optimizer takes
+        layer.sparse_gradient = train.optimizer == "sgd" and not config.model.tie_weights  # elsewhere it is dense anyway
     model.compile(
-        optimizer=ClippedSGD(train.learning_rate, train.clip_norm or None),
-        loss=SequenceLoss(config.train.average_across_timesteps, config.train.average_across_batch),
+        optimizer=_optimizer(train, windows if has_factors(train) else None),
+        loss=SequenceLoss(train.average_across_timesteps, train.average_across_batch),
         metrics=[Perplexity()],
         # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
     return model
+
+
+def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
+    averaging = train.nonmonotone_interval > 0
+    shared = train.learning_rate, train.clip_norm or None, train.weight_decay, windows, averaging
+    return ClippedAdamW(*shared, train.beta_1, train.beta_2) if train.optimizer == "adamw" else ClippedSGD(*shared)
+
+
+def _regularization(train: TrainConfig) -> keras.layers.Layer | None:
+    factors = train.activation_regularization, train.temporal_regularization
+    if not any(factors):
+        return None
+    sums = not train.average_across_timesteps, not train.average_across_batch
+    return ActivationRegularization(*factors, *sums, name="activation_regularization")
 
 
 def run_callbacks(
@@ -176,6 +207,7 @@ def run_callbacks(
     checkpoint: Checkpoint | None = None,
     tensorboard: bool = False,
     verbose: int = 0,
+    say: Say = print,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a training, in the order in which they must act.
 
@@ -186,21 +218,22 @@ def run_callbacks(
         checkpoint: where the training goes on; None where it begins.
         tensorboard: write TensorBoard events too.
         verbose: 0 shows no progress.
+        say: takes lines about averaging and an early end.
     """
     windows = corpus.train
-    throughput = Throughput(windows.predicted // len(windows))
+    throughput = Throughput(windows.predicted / len(windows))
     inside = checkpoint if checkpoint and checkpoint.window else None
     states = callbacks.ResetStates(resumed=inside is not None)
     progress = inside.state.get("log") if inside else None
     log = callbacks.MetricsLog(run, windows.predicted, throughput, corpus.valid_counts, progress)
     chosen: list[keras.callbacks.Callback] = [
         throughput,
-        callbacks.learning_rate_schedule(run.config.train),
+        PrepareEpoch(run, windows, say),
         states,
-        callbacks.OrderDocuments(windows),
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
         callbacks.SaveWeights(run, len(windows)),
         log,
+        EndEarly(run, say),
     ]
     if checkpoint:
         chosen.insert(0, TakeUp(checkpoint, WindowDataset(windows), str(run.checkpoints_path / checkpoint.name)))

@@ -13,6 +13,7 @@ from keraslm.clusters import choose_cutoffs, describe_clusters
 from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.errors import ConfigError
 from keraslm.resume import fingerprint
+from keraslm.schedule import check_validated
 from keraslm.text.corpus import Text, open_texts
 from keraslm.text.counts import TextCounts
 from keraslm.text.encoding import Encoder
@@ -62,10 +63,12 @@ def read_corpus(config: Config, say: Say, show: bool, tokenizer: Tokenizer | Non
     Raises:
         TextError: a text is missing, not UTF-8, or too short for one window.
         TokenizerError: the tokenizer's file cannot be used.
+        ConfigError: what is asked for needs a validation text, and there is none.
     """
     data = config.data
     encoder = Encoder(data.cache, show)
     train, valid = open_texts(data)
+    check_validated(config.train, valid is not None)
     origin = "of the run" if tokenizer else _origin(data, train)
     tokenizer = tokenizer or encoder.tokenizer(train, data)
     say(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
@@ -83,7 +86,7 @@ def with_clusters(config: Config, corpus: TrainingCorpus, say: Say) -> Config:
     if config.model.softmax != "adaptive":
         return config
     counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
-    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.units)
+    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.sizes[-1])
     if ends[-1] >= len(counts):
         raise ConfigError(f"--cutoffs {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
     say(f"softmax   adaptive: {describe_clusters(counts, ends)}")
@@ -107,6 +110,7 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         documents=data.documents,
         eos_id=tokenizer.eos_id,
         shuffle_seed=train.seed if shuffled else None,
+        length_seed=train.seed if title == "train" and train.variable_windows else None,
     )
     replaced = f"; {text.replaced:,} lines were not UTF-8" if text.replaced else ""
     unknown = f", {counts.oovs:,} of them <unk>" if tokenizer.unk_id >= 0 else ""
@@ -114,8 +118,10 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         f"{title:<9} {counts.tokens:,} tokens{unknown}, of {counts.lines:,} lines, {counts.words:,} words, "
         f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
     )
+    around = "about " if windows.varies else ""
     say(
-        f"          {len(windows):,} windows of {train.batch_size} x {train.num_steps} predict {windows.predicted:,}, "
+        f"          {len(windows):,} windows of {train.batch_size} x {around}{train.num_steps} predict "
+        f"{windows.predicted:,}, "
         f"{windows.left_over:,} are left over"
     )
     return windows

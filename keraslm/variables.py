@@ -33,7 +33,11 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
         ['metrics/loss/count', 'metrics/loss/total']
     """
     named: dict[str, keras.Variable] = {}
-    owned = [(f"model/{_within(layer, v)}", v) for layer in model.layers for v in layer.variables]
+    owners: dict[int, tuple[keras.layers.Layer, keras.Variable]] = {}
+    for layer in model.layers:
+        for variable in layer.variables:
+            owners.setdefault(id(variable), (layer, variable))  # a tied softmax has those of the embedding, too
+    owned = [(f"model/{_within(layer, v)}", v) for layer, v in owners.values()]
     of_optimizer = [(f"optimizer/{v.path.partition('/')[2]}", v) for v in model.optimizer.variables]
     of_metrics = [(f"metrics/{v.path}", v) for v in model.metrics_variables]
     for name, variable in (*owned, *of_optimizer, *of_metrics):

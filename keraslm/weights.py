@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.atomic import atomic_path, writing
+from keraslm.cells import cell_shapes
 from keraslm.clusters import adaptive_shapes
 from keraslm.config import ModelConfig
 from keraslm.errors import RunError
@@ -28,20 +29,31 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
     """
     shapes: dict[str, tuple[int, ...]] = {"embedding/embeddings": (vocab_size, config.embedding_size)}
     inputs = config.embedding_size
-    for number in range(config.num_layers):
-        shapes[f"lstm_{number}/kernel"] = (inputs, 4 * config.units)
-        shapes[f"lstm_{number}/recurrent_kernel"] = (config.units, 4 * config.units)
-        shapes[f"lstm_{number}/bias"] = (4 * config.units,)
-        inputs = config.units
-    return shapes | _softmax_shapes(config, vocab_size)
+    for number, units in enumerate(config.sizes):
+        layer = cell_shapes(config, inputs, units)
+        shapes |= {f"{config.cell}_{number}/{name}": shape for name, shape in layer.items()}
+        inputs = units
+    return shapes | {f"logits/{name}": shape for name, shape in softmax_shapes(config, vocab_size).items()}
 
 
-def _softmax_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def softmax_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight that the layer `logits` owns; a tied one has no kernel of its own.
+
+    Example:
+        >>> softmax_shapes(ModelConfig(units=200, tie_weights=True), vocab_size=5)
+        {'bias': (5,)}
+    """
+    units, size, experts = config.sizes[-1], config.embedding_size, config.num_experts
     if config.softmax == "adaptive":
-        shapes = adaptive_shapes(config.units, config.cluster_ends, vocab_size)
-        return {f"logits/{name}": shape for name, shape in shapes.items()}
-    kernel = (config.units, vocab_size)
-    return {"logits/kernel": kernel[::-1] if config.softmax == "sampled" else kernel, "logits/bias": (vocab_size,)}
+        return adaptive_shapes(units, config.cluster_ends, vocab_size)
+    shapes: dict[str, tuple[int, ...]] = {}
+    if config.softmax == "mixture":
+        shapes |= {"prior_kernel": (units, experts), "latent_kernel": (units, experts * size)}
+        shapes["latent_bias"] = (experts * size,)
+    if not config.tie_weights:
+        kernel = (size if config.softmax == "mixture" else units, vocab_size)
+        shapes["kernel"] = kernel[::-1] if config.softmax == "sampled" else kernel
+    return shapes | {"bias": (vocab_size,)}
 
 
 def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -23,6 +23,7 @@ WITHOUT_BACKEND = [
     "keraslm/test_averaging.py",
     *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
     *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
+    *(f"keraslm/test_{name}.py" for name in ("schedule", "window_lengths")),
 ]
 
 

@@ -54,6 +54,7 @@ def export(
         an int8 file also `int8`, what `keraslm_onnx.quantize.compare_files` found, and the `text`.
 
     Raises:
+        UsageError: the run's network has no form in ONNX, or the arguments contradict each other.
         RunError: the run is damaged, or its weights are not finite.
         TextError: the text cannot be read.
         ExportError: the conversion failed, the graph does not answer as Keras does, or int8 changes the perplexity.
@@ -69,6 +70,8 @@ def export(
     if not tolerance >= 0:
         raise UsageError(f"tolerance is {tolerance}, but must be at least 0, e.g. {TOLERANCE}.")
     run = run if isinstance(run, Run) else Run.open(run)
+    if run.config.model.not_exportable:
+        raise UsageError(f"{run.path} cannot become a model file: {run.config.model.not_exportable}.")
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"{target}: give the name of a file in a folder that exists, e.g. model.onnx.")

@@ -66,4 +66,5 @@ def train(
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")
     run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {shlex.quote(str(trained.path))}"
-    print(f"next      keraslm export model.onnx{run_flag}")
+    verb = "evaluate TEXT" if trained.config.model.not_exportable else "export model.onnx"
+    print(f"next      keraslm {verb}{run_flag}")

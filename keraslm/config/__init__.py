@@ -53,6 +53,12 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self) -> None:
+        plain = self.model.cell == "lstm" and not self.model.mogrifier_rounds
+        if self.train.dtype == "bfloat16" and not plain:
+            kind = "An LSTM with --mogrifier-rounds" if self.model.mogrifier_rounds else f"--cell {self.model.cell}"
+            raise ConfigError(f"{kind} is computed in float32; --dtype bfloat16 belongs to a plain --cell lstm.")
+
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed, named flatly.
 

@@ -146,6 +146,10 @@ class ModelConfig:
     def _check_combinations(self) -> None:
         if self.mogrifier_rounds and self.cell != "lstm":
             raise ConfigError(f"--mogrifier-rounds belongs to --cell lstm, not {self.cell}.")
+        if self.mogrifier_rank and not self.mogrifier_rounds:
+            raise ConfigError("--mogrifier-rank belongs to --mogrifier-rounds, which is 0.")
+        if self.forget_bias and self.cell != "lstm":
+            raise ConfigError(f"--forget-bias belongs to --cell lstm, not {self.cell}.")
         if self.expert_dropout and self.softmax != "mixture":
             raise ConfigError("--expert-dropout belongs to --softmax mixture.")
         if not self.tie_weights:
@@ -166,6 +170,18 @@ class ModelConfig:
     def sizes(self) -> tuple[int, ...]:
         """Units of each layer, the lowest first."""
         return tuple(whole_numbers(self.layer_units)) if self.layer_units else (self.units,) * self.num_layers
+
+    @property
+    def not_exportable(self) -> str:
+        """Why no model file can be made of this network, as a clause; empty where one can.
+
+        Example:
+            >>> ModelConfig(mogrifier_rounds=5).not_exportable
+            'a Mogrifier has no ONNX node: the run can be evaluated and loaded in Python, but not exported'
+        """
+        if not self.mogrifier_rounds:
+            return ""
+        return "a Mogrifier has no ONNX node: the run can be evaluated and loaded in Python, but not exported"
 
     @property
     def cluster_ends(self) -> tuple[int, ...]:

@@ -108,12 +108,3 @@ class TrainConfig:
         every = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)m|([0-9]+)w", self.checkpoint_every, re.ASCII)
         number = float(every[1] or every[2]) if every else 0.0
         check(self, "checkpoint_every", number > 0.0, "minutes or windows above 0, such as 10m or 500w")
-
-    def learning_rate_of(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0: `lr * decay ** max(epoch + 1 - decay_from, 0)` (PTB tutorial).
-
-        Example:
-            >>> [TrainConfig().learning_rate_of(epoch) for epoch in range(6)]
-            [1.0, 1.0, 1.0, 1.0, 0.5, 0.25]
-        """
-        return float(self.learning_rate * self.lr_decay ** max(epoch + 1 - self.lr_decay_from, 0))

@@ -20,7 +20,7 @@ class ProjectionCrossEntropy(keras.layers.Layer):
     Args:
         projection: the built layer whose weights are used, and shared: a `Dense` layer without activation, or one that
             knows the cost of targets itself, `nats(hidden, targets, product_dtype, training)`: `AdaptiveSoftmax`,
-            `SampledSoftmax`.
+            `SampledSoftmax`, `TiedSoftmax`, `MixtureOfSoftmaxes`.
         product_dtype: "float32" or "bfloat16"; see `keraslm.layers.kernels.dispatch.lstm`.
 
     Input shapes: hidden states `(B, T, H)` and integer targets `(B, T)`, as a list.

@@ -1,4 +1,4 @@
-"""Dropout with masks that cost little on torch."""
+"""Dropout with masks that cost little on torch, fresh at each step or locked for a window."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ from typing import Any
 
 import keras
 
+from keraslm.layers.masks import mask_like, on_torch_cpu
+
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class Dropout(keras.layers.Dropout):
-    """`keras.layers.Dropout`, with masks made from 16 random bits an element on torch's CPU.
+    """`keras.layers.Dropout`, with the masks of `keraslm.layers.masks` on torch's CPU.
 
-    torch draws one Bernoulli variable after the other, 10 ns each: the three masks of Zaremba's medium model then take
-    6 % of a training step, here 1 %. 16 bits round the share of kept elements to a multiple of 2**-16, and the scale is
-    one over that share, so that the expectation is exact.
+    Args:
+        rate: share of the elements that is dropped, 0 <= rate < 1.
+        locked: one mask a row for all steps of a call, `(B, 1, D)` for inputs `(B, T, D)`, instead of a fresh one each
+            step; in Keras' words `noise_shape=(None, 1, None)`.
+
+    Example:
+        >>> Dropout(0.5, locked=True)(ops.ones((1, 3, 2)), training=True)[0]     # perhaps
+        [[2, 0], [2, 0], [2, 0]]
+
+    Reference: Gal and Ghahramani 2016, arXiv:1512.05287, section 4, and Merity, Keskar and Socher 2018,
+    arXiv:1708.02182, section 4.2, for the locked mask.
     """
 
+    def __init__(self, rate: float, locked: bool = False, **kwargs: Any):
+        kwargs.pop("noise_shape", None)
+        super().__init__(rate, noise_shape=(None, 1, None) if locked else None, **kwargs)
+        self.locked = locked
+
     def call(self, inputs: Any, training: bool = False) -> Any:
-        on_cpu = keras.backend.backend() == "torch" and inputs.device.type == "cpu"
-        if not training or self.rate == 0.0 or not on_cpu:
+        if not training or self.rate == 0.0 or not on_torch_cpu(inputs):
             return super().call(inputs, training=training)
-        return inputs * self._mask(inputs)
+        return inputs * mask_like(inputs[:, :1] if self.locked else inputs, self.rate, self.seed_generator)
 
-    def _mask(self, inputs: Any) -> Any:
-        """0 or one over the share that is kept, for each element, in the memory layout of `inputs`."""
-        import torch
-
-        kept = max(1, round((1.0 - self.rate) * 2**16))
-        words = torch.empty((inputs.numel() + 3) // 4, dtype=torch.int64)
-        words.random_(-(2**63), None, generator=torch.Generator().manual_seed(self._next_seed()))
-        bits = words.view(torch.int16)[: inputs.numel()]  # from -2**15
-        mask = torch.empty_like(inputs)
-        mask.as_strided((inputs.numel(),), (1,)).copy_(bits < kept - 2**15).mul_(2**16 / kept)
-        return mask
-
-    def _next_seed(self) -> int:
-        """32 bits, all that torch's generator takes, from the layer's seed and the number of masks before."""
-        seed, number = (int(word) for word in keras.ops.convert_to_numpy(self.seed_generator.next()))
-        return (seed + 0x9E3779B9 * number) % 2**32
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["noise_shape"]
+        return {**config, "locked": self.locked}

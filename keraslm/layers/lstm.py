@@ -21,16 +21,16 @@ layer, not trainable, but tracked: compiled, saved and counted like any other.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
-from keras import ops
 
 from keraslm.layers.kernels.dispatch import lstm
+from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
-class StatefulLSTM(keras.layers.Layer):
+class StatefulLSTM(StatefulRecurrent):
     """LSTM that carries `h` and `c` from one call to the next, in `fit`, `evaluate` and `predict`.
 
     A step, with the gates in Keras' order i, f, g, o and `*` element by element:
@@ -48,6 +48,7 @@ class StatefulLSTM(keras.layers.Layer):
         forget_bias: start value of the forget gate's bias; 0 in Zaremba et al. 2014, 1 in stock Keras.
         recurrent_dropout: rate of dropout on `h` inside the recurrence, with one mask a row for all steps of a call
             (Gal and Ghahramani 2016).
+        dropconnect: rate of dropout on the elements of `recurrent_kernel`, one mask a call (Merity et al. 2018).
         kernel_initializer: for `kernel`.
         recurrent_initializer: for `recurrent_kernel`.
         seed: of the dropout masks.
@@ -73,98 +74,32 @@ class StatefulLSTM(keras.layers.Layer):
     Reference: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """
 
+    STATE: ClassVar = ("h", "c")
+
     def __init__(
         self,
         units: int,
         forget_bias: float = 0.0,
         recurrent_dropout: float = 0.0,
+        dropconnect: float = 0.0,
         kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         seed: int | None = None,
         product_dtype: str = "float32",
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.units = units
+        shared = recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed
+        super().__init__(units, *shared, **kwargs)
         self.forget_bias = forget_bias
-        self.recurrent_dropout = recurrent_dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
-        self.seed = seed
         self.product_dtype = product_dtype
-        # Made only where it is used: a seed generator is a variable, and an idle one makes runs differ for nothing.
-        self.seed_generator = keras.random.SeedGenerator(seed) if recurrent_dropout > 0.0 else None
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        batch_size, _, input_dim = input_shape
-        if batch_size is None:
-            raise ValueError(
-                f"Layer {self.name!r} carries a state for each row and needs a fixed batch size, "
-                f"but its input has shape {tuple(input_shape)}. Give the batch size: keras.Input(batch_shape=(B, ...))."
-            )
-        self.kernel = self.add_weight(
-            name="kernel", shape=(input_dim, 4 * self.units), initializer=self.kernel_initializer
-        )
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(self.units, 4 * self.units), initializer=self.recurrent_initializer
-        )
-        self.bias = self.add_weight(name="bias", shape=(4 * self.units,), initializer=self._initial_bias)
-        self.h = self.add_weight(name="h", shape=(batch_size, self.units), initializer="zeros", trainable=False)
-        self.c = self.add_weight(name="c", shape=(batch_size, self.units), initializer="zeros", trainable=False)
-
-    def call(self, inputs: Any, resets: Any = None, training: bool = False) -> Any:
-        inputs = self._check_batch_size(inputs)
-        # A copy, because torch's backward pass still needs the old value when the variable below is overwritten.
-        h0, c0 = ops.stop_gradient(ops.copy(self.h)), ops.stop_gradient(ops.copy(self.c))  # [B, H]
-        mask = self._recurrent_mask(h0) if training else None
-        keep = None if resets is None else 1.0 - ops.cast(resets, h0.dtype)
-        outputs, h, c = lstm(
-            inputs, h0, c0, self.kernel, self.recurrent_kernel, self.bias, mask, keep, self.product_dtype
-        )
-        self.h.assign(ops.stop_gradient(h))
-        self.c.assign(ops.stop_gradient(c))
-        return outputs  # [B, T, H]
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], self.units)
-
-    def reset_states(self) -> None:
-        """Set `h` and `c` of every row to zero, as at the start of a text."""
-        self.h.assign(ops.zeros(self.h.shape))
-        self.c.assign(ops.zeros(self.c.shape))
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "forget_bias": self.forget_bias,
-            "recurrent_dropout": self.recurrent_dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
-            "seed": self.seed,
-            "product_dtype": self.product_dtype,
-        }
+        return {**super().get_config(), "forget_bias": self.forget_bias, "product_dtype": self.product_dtype}
 
-    def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        zeros = ops.zeros((self.units,), dtype)
-        return ops.concatenate([zeros, zeros + self.forget_bias, zeros, zeros])  # i, f, g, o
+    def _add_weights(self, input_dim: int) -> None:
+        self._add_matrices(input_dim, 4, (4 * self.units,), forget_gate_bias(self.forget_bias))
 
-    def _check_batch_size(self, inputs: Any) -> Any:
-        found, expected = inputs.shape[0], self.h.shape[0]
-        if found is not None and found != expected:
-            raise ValueError(
-                f"Layer {self.name!r} was built for batch_size={expected} and carries one state for each of these "
-                f"rows, but was called with a batch of {found}. Build the model again for that batch size."
-            )
-        if found is None and keras.backend.backend() == "tensorflow":
-            # TensorFlow traces without knowing the size, and would broadcast one row over all states.
-            import tensorflow as tf
-
-            return tf.ensure_shape(inputs, (expected, None, None), name=f"{self.name}_batch_size")
-        return inputs
-
-    def _recurrent_mask(self, h: Any) -> Any:
-        """0 or 1 / (1 - rate) for each row and unit, shape `(B, H)`; None without recurrent dropout."""
-        if self.seed_generator is None:
-            return None
-        return keras.random.dropout(ops.ones_like(h), self.recurrent_dropout, seed=self.seed_generator)
+    def _window(self, inputs: Any, state: State, recurrent_kernel: Any, mask: Any, keep: Any) -> tuple[Any, State]:
+        h0, c0 = state
+        outputs, h, c = lstm(inputs, h0, c0, self.kernel, recurrent_kernel, self.bias, mask, keep, self.product_dtype)
+        return outputs, (h, c)

@@ -72,8 +72,7 @@ class SampledSoftmax(keras.layers.Layer):
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
         """Cost of each target, `(B, T)`: estimated in training, exact elsewhere."""
         if not training:
-            kernel = ops.transpose(ops.convert_to_tensor(self.kernel))
-            return cross_entropy(hidden, kernel, self.bias, targets, product_dtype)
+            return cross_entropy(hidden, self.kernel, self.bias, targets, product_dtype, transposed=True)
         return self.estimated_nats(hidden, targets, self.draw(), product_dtype)
 
     def draw(self) -> Any:

@@ -26,6 +26,9 @@ start window 1 with. Read down a column: step t of a window is the vector of eve
 gradient does not flow from window 1 back into window 0 (truncated backpropagation through time), and `f l r x`, `y z`
 and each row's first token are never targets: there are (26 // 4 - 1) // 2 = 2 windows, 16 of 26 tokens are predicted.
 
+Windows may be of varying length (`keraslm.text.window_lengths`): they are then cut at other places in each epoch, and
+fill the rows to their last token.
+
 Where the stream is made of documents that must not see each other, a window has a third part: which inputs start from
 a state of zeros (`keraslm.text.documents`). Documents follow each other without padding, wherever windows are cut.
 """
@@ -40,6 +43,7 @@ from numpy.typing import NDArray
 
 from keraslm.errors import TextError
 from keraslm.text.documents import ShuffledDocuments, closes_document
+from keraslm.text.window_lengths import draw_lengths, window_count
 
 Window = tuple[NDArray[Any], ...]  # inputs, targets; with documents, resets too
 
@@ -55,6 +59,7 @@ class Windows:
         documents: `"none"`, `"line"` or `"blank-line"`: what a document is.
         eos_id: the end symbol, needed for documents.
         shuffle_seed: order of the documents, another one each epoch; None leaves them in the text's order.
+        length_seed: lengths of the windows around `num_steps`, others each epoch; None makes all of them `num_steps`.
 
     Attributes:
         predicted: tokens that are a target of some window.
@@ -78,29 +83,46 @@ class Windows:
         documents: str = "none",
         eos_id: int = 0,
         shuffle_seed: int | None = None,
+        length_seed: int | None = None,
     ):
         row_length = len(ids) // batch_size
-        self._count = max(row_length - 1, 0) // num_steps
-        if self._count == 0:
+        if row_length <= num_steps:
             raise TextError(_too_short(name, len(ids), batch_size, num_steps))
+        self.num_steps, self._length_seed = num_steps, length_seed
+        self._predicted = row_length - 1  # of a row
+        if length_seed is None:
+            self._count = self._predicted // num_steps
+            self._predicted = self._count * num_steps
+        else:
+            self._count = window_count(self._predicted, num_steps)
+            self._cut(0)
         self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
         self._shuffled = None
         if shuffle_seed is not None:
             self._shuffled = ShuffledDocuments(ids, eos_id, documents, shuffle_seed)
         self.documents, self._eos_id = documents, eos_id
-        self.num_steps = num_steps
-        self.predicted = self._count * batch_size * num_steps
+        self.predicted = batch_size * self._predicted
         self.left_over = len(ids) - self.predicted
 
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def varies(self) -> bool:
+        """Whether windows are of varying length."""
+        return self._length_seed is not None
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """T of each window of the epoch, `(windows,)`."""
+        return np.diff(self._edges) if self.varies else np.full(self._count, self.num_steps)
+
     def __getitem__(self, index: int) -> Window:
         """Inputs and targets of one window, int32 of shape `(B, T)` each; with documents also resets, bool `(B, T)`."""
         if not 0 <= index < self._count:
             raise IndexError(f"window {index} of {self._count}")
-        start = index * self.num_steps
-        rows = self._columns(start, start + self.num_steps + 1)  # [B, T + 1]
+        start, stop = self._edge(index), self._edge(index + 1)
+        rows = self._columns(start, stop + 1)  # [B, T + 1]
         inputs, targets = rows[:, :-1], rows[:, 1:]
         if self.documents == "none":
             return inputs, targets
@@ -112,9 +134,20 @@ class Windows:
         return (self[index] for index in range(len(self)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Put the documents in the order of an epoch, counted from 0; nothing where they are not shuffled."""
+        """Put the documents in the order of an epoch, counted from 0, and cut its windows, where these differ."""
         if self._shuffled:
             self._shuffled.set_epoch(epoch)
+        if self.varies:
+            self._cut(epoch)
+
+    def _cut(self, epoch: int) -> None:
+        assert self._length_seed is not None
+        lengths = draw_lengths(self._predicted, self.num_steps, self._length_seed, epoch)
+        self._edges = np.concatenate([[0], np.cumsum(lengths)])
+
+    def _edge(self, index: int) -> int:
+        """Where a window begins in its row."""
+        return int(self._edges[index]) if self.varies else index * self.num_steps
 
     def _columns(self, start: int, stop: int) -> NDArray[np.int32]:
         if self._shuffled is None:

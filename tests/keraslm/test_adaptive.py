@@ -8,7 +8,7 @@ from keraslm.layers.kernels import pieces
 from keraslm.layers.kernels.dispatch import adaptive_cross_entropy
 from keraslm.losses import SequenceLoss
 from keraslm.model import build_model, nats_model
-from keraslm.optimizer import ClippedSGD
+from keraslm.optimizers.sgd import ClippedSGD
 from tests.support.gradients import compiled, gradients, tensor, wide
 
 B, T, H = 3, 5, 8

@@ -170,18 +170,3 @@ def test_names_are_unique_over_the_parts():
 def test_every_field_has_a_sentence(f):
     text = f.metadata["help"]
     assert text[0].isupper() and text.endswith((".", ")")) and len(text) > 15
-
-
-# The schedule
-
-
-@pytest.mark.parametrize(("rate", "decay", "start"), [(1.0, 0.5, 4), (1.0, 0.8, 6), (2.0, 1 / 1.15, 14), (0.3, 1.0, 0)])
-def test_learning_rate_follows_the_tutorials_loop(rate, decay, start):
-    config = TrainConfig(learning_rate=rate, lr_decay=decay, lr_decay_from=start)
-    for epoch in range(60):
-        decayed = rate * decay ** max(epoch + 1 - start, 0.0)  # ptb_word_lm.py: i + 1 - max_epoch
-        assert config.learning_rate_of(epoch) == pytest.approx(decayed, rel=1e-12)
-
-
-def test_decay_sets_in_after_the_epochs_at_full_rate():
-    assert [TrainConfig().learning_rate_of(epoch) for epoch in range(6)] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.25]

@@ -110,6 +110,16 @@ def test_gradients_equal_the_backends_own_of_the_plain_form(cut):
         assert_near(gradients_of(cross_entropy, np.float64), plain, 1e-12)
 
 
+def test_a_transposed_kernel_gives_the_same_and_its_gradient_transposed(cut):
+    loss = lambda *a: ops.sum(cross_entropy(*a, tensor(TARGETS), transposed=True) * tensor(COTANGENT))  # noqa: E731
+    with wide():
+        arguments = [tensor(HIDDEN), tensor(KERNEL.T), tensor(BIAS)]
+        nats = cross_entropy(*arguments, tensor(TARGETS), transposed=True)
+        np.testing.assert_allclose(ops.convert_to_numpy(nats), token_nats(TARGETS, HIDDEN @ KERNEL + BIAS), rtol=1e-12)
+        dhidden, dkernel, dbias = numpy_gradients()
+        assert_near(gradients(loss, arguments), (dhidden, dkernel.T, dbias), 1e-12)
+
+
 def test_compiled_gradients_equal_numpy(cut):
     cotangent = tensor(COTANGENT, np.float32)
     loss = compiled(lambda *weights: ops.sum(cross_entropy(*weights, tensor(TARGETS)) * cotangent))

@@ -12,7 +12,7 @@ from keraslm.dataset import WindowDataset
 from keraslm.divergence import StopOnNonFiniteLoss, check_finite
 from keraslm.errors import NonFiniteLossError
 from keraslm.model import reset_states
-from keraslm.optimizer import ClippedSGD
+from keraslm.optimizers.sgd import ClippedSGD
 from keraslm.progress import Throughput
 from keraslm.run import Run
 from keraslm.signals import StopSignals

@@ -77,8 +77,31 @@ def test_the_memory_layout_of_the_input_is_kept(backend):
     assert set(np.unique(found.numpy())) == {0.0, 2.0}
 
 
-def test_configuration_goes_round():
-    layer = Dropout(0.25, seed=7, name="drop")
+# Locked for a window
+
+
+def test_a_locked_mask_is_one_for_all_steps_and_another_for_each_row_and_call():
+    layer = Dropout(0.5, locked=True, seed=1)
+    first, second = dropped(layer), dropped(layer)
+    for found in (first, second):
+        assert set(np.unique(found)) == {0.0, 2.0}
+        np.testing.assert_array_equal(found, np.repeat(found[:, :1], 30, axis=1))
+    assert len({mask.tobytes() for mask in (*first[:, 0], *second[:, 0])}) == 40
+
+
+def test_a_locked_mask_keeps_the_mean():
+    found = dropped(Dropout(0.3, locked=True, seed=1), np.ones((200, 2, 50), np.float32))
+    assert abs((found != 0).mean() - 0.7) < 5 * np.sqrt(0.21 / 10_000)
+    np.testing.assert_allclose(found[found != 0], 1 / 0.7, rtol=1e-3)
+
+
+def test_nothing_is_locked_out_without_training():
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(Dropout(0.5, locked=True)(ONES)), ONES)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_configuration_goes_round(locked):
+    layer = Dropout(0.25, locked, seed=7, name="drop")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is Dropout
+    assert type(again) is Dropout and again.locked is locked
     assert again.get_config() == layer.get_config()

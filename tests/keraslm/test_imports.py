@@ -16,9 +16,10 @@ LEVELS = [
     {"keraslm.config.fields"},
     {"keraslm.config.model", "keraslm.config.data", "keraslm.config.train"},
     {"keraslm.config"},
-    {"keraslm.presets", "keraslm.backend"},
+    {"keraslm.presets", "keraslm.backend", "keraslm.cells", "keraslm.schedule"},
     # Text: NumPy and tokenizers.
     {"keraslm.text.pieces", "keraslm.text.compression", "keraslm.text.counts", "keraslm.text.meter"},
+    {"keraslm.text.window_lengths"},
     {"keraslm.text.files", "keraslm.text.encoders"},
     {"keraslm.text.corpus", "keraslm.text.tokenizer", "keraslm.text.documents", "keraslm.text.store"},
     {"keraslm.text.vocabulary", "keraslm.text.importing", "keraslm.text.stream"},
@@ -64,11 +65,21 @@ LEVELS = [
     {"keraslm.training_corpus"},
     # Keras.
     {"keraslm.layers.kernels.pieces", "keraslm.losses", "keraslm.dataset", "keraslm.machine", "keraslm.progress"},
-    {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy") for backend in BACKENDS},
+    {f"keraslm.layers.kernels.{op}_{backend}" for op in ("lstm", "cross_entropy", "scan") for backend in BACKENDS},
     {f"keraslm.layers.kernels.adaptive_{backend}" for backend in BACKENDS},
     {"keraslm.layers.kernels.dispatch", "keraslm.metrics"},
-    {f"keraslm.layers.{layer}" for layer in ("lstm", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")},
-    {"keraslm.model", "keraslm.optimizer"},
+    {"keraslm.layers.masks"},
+    {"keraslm.layers.recurrent", "keraslm.layers.tied"},
+    {
+        f"keraslm.layers.{layer}"
+        for layer in ("lstm", "gru", "rnn", "mogrifier", "cross_entropy", "adaptive", "sampled", "dropout", "embedding")
+    },
+    {"keraslm.layers.cells", "keraslm.layers.mixture", "keraslm.seeded"},
+    {"keraslm.projection"},
+    {"keraslm.layers.activation_regularization", "keraslm.epoch"},
+    {"keraslm.model", "keraslm.optimizers.base"},
+    {f"keraslm.optimizers.updates_{backend}" for backend in BACKENDS},
+    {"keraslm.optimizers.sgd", "keraslm.optimizers.adamw"},
     {"keraslm.variables"},
     {"keraslm.divergence"},
     {"keraslm.callbacks"},
@@ -96,6 +107,7 @@ PACKAGES = {
     "keraslm.text",
     "keraslm.layers",
     "keraslm.layers.kernels",
+    "keraslm.optimizers",
     "keraslm.commands",
 }
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx"}

@@ -1,5 +1,6 @@
 import itertools
 import zlib
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,7 +10,9 @@ from keraslm.config import ModelConfig
 from keraslm.losses import SequenceLoss
 from keraslm.losses import token_nats as token_nats_of
 from keraslm.metrics import Perplexity
-from keraslm.model import SeededUniform, build_model, nats_model, reset_states, stateful_layers
+from keraslm.model import build_model, nats_model, reset_states, stateful_layers
+from keraslm.seeded import SeededUniform
+from keraslm.weights import weight_shapes
 from tests.reference.language_model import language_model, token_nats
 
 CONFIG = ModelConfig(
@@ -73,6 +76,17 @@ def test_reset_states_zeroes_every_layer():
     assert all(np.abs(to_numpy(state)).max() == 0 for state in states)
 
 
+def test_layers_have_each_their_size_and_equal_numpy():
+    config = replace(CONFIG, layer_units="6,8,4", embedding_dim=0)
+    model = build_model(config, V, B, seed=1)
+    assert [tuple(layer.h.shape) for layer in stateful_layers(model)] == [(B, 6), (B, 8), (B, 4)]
+    assert tuple(model.get_layer("embedding").embeddings.shape) == (V, 4)
+    ids = np.random.default_rng(0).integers(0, V, (B, 7))
+    np.testing.assert_allclose(
+        model.predict_on_batch(ids.astype(np.int32)), language_model(weights_of(model), ids)[0], atol=1e-5
+    )
+
+
 # The model that is trained
 
 IDS = np.random.default_rng(1).integers(0, V, (B, 9)).astype(np.int32)
@@ -125,6 +139,18 @@ def test_each_dropout_rate_lands_in_its_place():
     assert [model.get_layer(f"output_dropout_{number}").rate for number in (0, 1)] == [0.3, 0.3]
 
 
+def test_every_dropout_of_merity_lands_in_its_place():
+    rates = {"embedding_row_dropout": 0.1, "dropconnect": 0.5, "last_dropout": 0.4, "locked_dropout": True}
+    model = build_model(replace(CONFIG, **rates), V, B)
+    assert model.get_layer("embedding").row_dropout == 0.1
+    assert [layer.dropconnect for layer in stateful_layers(model)] == [0.5, 0.5]
+    between = [model.get_layer(name) for name in ("embedding_dropout", "output_dropout_0", "output_dropout_1")]
+    assert [layer.rate for layer in between] == [0.1, 0.3, 0.4]
+    assert all(layer.locked for layer in between)
+    only_last = build_model(replace(CONFIG, output_dropout=0.0, last_dropout=0.4), V, B)
+    assert [layer.name for layer in only_last.layers if layer.name.startswith("output")] == ["output_dropout_1"]
+
+
 def test_where_nothing_is_dropped_there_is_no_layer():
     names = [layer.name for layer in build_model(ModelConfig(units=6), V, B).layers]
     assert names == ["ids", "embedding", "lstm_0", "lstm_1", "logits"]
@@ -160,6 +186,19 @@ def test_dropout_is_repeated_by_the_same_seed_only():
 def test_the_small_recipe_has_the_published_number_of_parameters():
     model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
     assert sum(np.prod(v.shape) for v in model.trainable_variables) == 4_651_600
+
+
+def test_the_awd_lstm_has_the_published_number_of_parameters():
+    """24,221,600 in Merity's program, whose LSTMs have two biases."""
+    config = ModelConfig(layer_units="1150,1150,400", tie_weights=True)
+    second_biases = 4 * (1150 + 1150 + 400)
+    assert sum(map(np.prod, weight_shapes(config, 10_000).values())) == 24_221_600 - second_biases
+
+
+def test_the_table_starts_in_an_interval_of_its_own():
+    values = weights_of(build_model(replace(CONFIG, embedding_init_scale=0.01), V, B, seed=7))
+    assert 0.008 < np.abs(values["embedding/embeddings"]).max() <= 0.01
+    assert np.abs(values["lstm_0/kernel"]).max() > 0.2
 
 
 def test_initial_weights_are_numpys_draws_on_every_backend():

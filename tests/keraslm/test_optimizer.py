@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 
 from keraslm.layers.embedding import Embedding
-from keraslm.optimizer import ClippedSGD
+from keraslm.optimizers.adamw import ClippedAdamW
+from keraslm.optimizers.sgd import ClippedSGD
+from tests.reference import updates
+from tests.reference.updates import norm_of
 
 SHAPES = [(7, 5), (5,), (3, 4, 2)]
 STEPS = 4
@@ -25,16 +28,8 @@ def after(optimizer, steps=GRADIENTS):
     return [keras.ops.convert_to_numpy(v) for v in own]
 
 
-def norm_of(gradients):
-    return np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
-
-
-def numpy_after(clip_norm, learning_rate=0.3):
-    weights = [w.astype(np.float64) for w in WEIGHTS]
-    for gradients in GRADIENTS:
-        factor = min(1.0, clip_norm / norm_of(gradients)) if clip_norm else 1.0
-        weights = [w - learning_rate * factor * g for w, g in zip(weights, gradients, strict=True)]
-    return weights
+def numpy_after(clip_norm, rates=(0.3,) * STEPS, decay=0.0):
+    return updates.sgd(WEIGHTS, GRADIENTS, rates, clip_norm, decay)[-1]
 
 
 def assert_equal(found, expected):
@@ -87,15 +82,26 @@ def test_count_and_norm_stand_still_from_the_first_gradient_that_is_not_finite(c
     assert float(optimizer.gradient_norm) == pytest.approx(norm_of(GRADIENTS[1]), rel=1e-6)
 
 
-def test_count_and_norm_are_variables_of_the_optimizer():
+@pytest.mark.parametrize("kind", [ClippedSGD, ClippedAdamW])
+def test_all_that_is_kept_is_a_variable_of_the_optimizer(kind):
     """Under names that do not depend on when it is built; so checkpoints hold them."""
-    optimizer = ClippedSGD(0.3, 5.0)
-    names = ["sgd/iteration", "sgd/learning_rate", "sgd/finite_steps", "sgd/gradient_norm"]
-    assert [v.path for v in optimizer.variables] == names
+    optimizer = kind(0.3, 5.0, windows=3, averaging=True, name="own")
+    own = ["iteration", "learning_rate", "finite_steps", "gradient_norm", "mean_norm", "epoch_start"]
+    own += ["window_factors", "averages_from"]
+    assert [v.path for v in optimizer.variables] == [f"own/{name}" for name in own]
     after(optimizer)
-    assert [v.path for v in optimizer.variables] == names
+    of_weights = ["average", "mean", "mean_square"] if kind is ClippedAdamW else ["average"]
+    own += [f"w{number}_{name}" for name in of_weights for number in range(3)]
+    assert [v.path for v in optimizer.variables] == [f"own/{name}" for name in own]
     assert not any(v.trainable for v in optimizer.variables)
     assert optimizer.gradient_norm.dtype == "float32" and optimizer.finite_steps.dtype == optimizer.iterations.dtype
+
+
+def test_a_plain_optimizer_keeps_no_table_and_no_averages():
+    optimizer = ClippedSGD(0.3, 5.0)
+    after(optimizer)
+    assert optimizer.window_factors is None and optimizer.averages == [] and optimizer.averaged() == {}
+    assert len(optimizer.variables) == 6
 
 
 def test_a_gradient_of_zeros_changes_nothing():
@@ -136,9 +142,131 @@ def test_a_word_seen_twice_counts_once_in_the_norm_with_the_sum_of_its_rows(clip
     assert np.abs(found[[1, 5, 8]] - table[[1, 5, 8]]).min() > 1e-6
 
 
-def test_configuration_goes_round():
-    optimizer = ClippedSGD(0.3, 2.0)
+@pytest.mark.parametrize(
+    "make",
+    [lambda: ClippedSGD(0.3, 2.0, 0.1, 4, True), lambda: ClippedAdamW(0.3, 2.0, 0.1, 4, True, beta_1=0.5, beta_2=0.7)],
+)
+def test_configuration_goes_round(make):
+    optimizer = make()
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
-    assert type(again) is ClippedSGD
+    assert type(again) is type(optimizer)
     assert again.get_config() == optimizer.get_config()
-    assert_equal(after(again), after(ClippedSGD(0.3, 2.0)))
+    assert_equal(after(again), after(make()))
+
+
+# Weight decay
+
+
+@pytest.mark.parametrize("clip_norm", [5.0, None])
+def test_decay_takes_its_share_off_every_weight_apart_from_the_clipping(clip_norm):
+    found = after(ClippedSGD(0.3, clip_norm, weight_decay=0.2))
+    assert_equal(found, numpy_after(clip_norm, decay=0.2))
+    assert np.abs(found[0] - numpy_after(clip_norm)[0]).max() > 0.05
+
+
+# AdamW
+
+
+@pytest.mark.parametrize(("clip_norm", "decay"), [(5.0, 0.2), (1e-3, 0.0), (None, 0.1)])
+def test_adamw_equals_numpy(clip_norm, decay):
+    optimizer = ClippedAdamW(0.05, clip_norm, decay, beta_1=0.8, beta_2=0.95)
+    expected = updates.adamw(WEIGHTS, GRADIENTS, [0.05] * STEPS, clip_norm, decay, 0.8, 0.95)[-1]
+    assert_equal(after(optimizer), expected)
+    assert float(optimizer.gradient_norm) == pytest.approx(norm_of(GRADIENTS[-1]), rel=1e-6)
+
+
+def test_adamws_epsilon_stands_beside_the_corrected_root():
+    """Small gradients tell where it is added."""
+    steps = [[g * 1e-7 for g in GRADIENTS[number]] for number in (2, 3)]
+    assert_equal(after(ClippedAdamW(0.5), steps), updates.adamw(WEIGHTS, steps, [0.5, 0.5])[-1])
+
+
+def test_the_optimizers_equal_those_of_torch():
+    torch = pytest.importorskip("torch")
+    for ours, theirs in (
+        (ClippedAdamW(0.05, 5.0, 0.2), lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.2)),
+        (ClippedSGD(0.05, 5.0, 0.2), lambda p: torch.optim.SGD(p, 0.05, weight_decay=0.2)),
+    ):
+        parameters = [torch.nn.Parameter(torch.from_numpy(w.copy())) for w in WEIGHTS]
+        stock = theirs(parameters)
+        for gradients in GRADIENTS:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = torch.from_numpy(gradient.copy())
+            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+            stock.step()
+        assert_equal(after(ours), [p.detach().cpu().numpy() for p in parameters])
+
+
+@pytest.mark.parametrize("kind", [ClippedSGD, ClippedAdamW])
+def test_compiled_training_equals_single_updates(kind):
+    """With everything on, under `fit` as the backend compiles it."""
+    ids = np.arange(6, dtype=np.int32).reshape(6, 1)
+    model = keras.Sequential([keras.Input((1,), dtype="int32"), keras.layers.Embedding(6, 3)])
+    optimizer = kind(0.1, 0.5, weight_decay=0.1, windows=2, averaging=True)
+    model.compile(optimizer, keras.losses.MeanSquaredError(reduction="sum"))
+    factors, targets = np.array([1.0, 0.25], np.float32), np.ones((6, 1, 3), np.float32)
+    optimizer.build(model.trainable_variables)
+    optimizer.window_factors.assign(factors)
+    optimizer.averages_from.assign(2)
+    table = keras.ops.convert_to_numpy(model.trainable_variables[0]).astype(np.float64)
+    weights, iterates, moments = [table], [], [0.0, 0.0]
+    model.fit(ids, targets, batch_size=6, epochs=5, shuffle=False, verbose=0)
+    for step in range(5):
+        (gradient,) = updates.clipped([(2 / 3) * (weights[-1] - 1)], 0.5)
+        if kind is ClippedAdamW:
+            moments = [0.9 * moments[0] + 0.1 * gradient, 0.999 * moments[1] + 0.001 * gradient**2]
+            mean, square = moments[0] / (1 - 0.9 ** (step + 1)), moments[1] / (1 - 0.999 ** (step + 1))
+            gradient = mean / (np.sqrt(square) + 1e-8)
+        weights.append(weights[-1] - 0.1 * factors[step % 2] * (gradient + 0.1 * weights[-1]))
+        iterates.append(weights[-1])
+    found = keras.ops.convert_to_numpy(model.trainable_variables[0])
+    np.testing.assert_allclose(found, weights[-1], atol=1e-5)
+    (average,) = optimizer.averaged().values()
+    np.testing.assert_allclose(average, np.mean(iterates[2:], axis=0), atol=1e-5)
+
+
+# Windows and epochs
+
+
+@pytest.mark.parametrize("kind", [ClippedSGD, ClippedAdamW])
+def test_each_window_of_an_epoch_has_its_factor_on_the_rate(kind):
+    optimizer, factors = kind(0.3, 5.0, weight_decay=0.1, windows=3), [0.5, 2.0, 0.25]
+    optimizer.window_factors.assign(factors)
+    rates = [0.3 * factors[step % 3] for step in range(STEPS)]
+    reference = updates.adamw if kind is ClippedAdamW else updates.sgd
+    assert_equal(after(optimizer), reference(WEIGHTS, GRADIENTS, rates, 5.0, 0.1)[-1])
+
+
+def test_the_mean_norm_is_that_of_the_epoch_so_far():
+    optimizer, own, norms = ClippedSGD(0.3, 5.0), variables(), [norm_of(g) for g in GRADIENTS]
+    for step, gradients in enumerate(GRADIENTS):
+        optimizer.epoch_start.assign(step // 3 * 3)
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], own)
+        assert float(optimizer.mean_norm) == pytest.approx(np.mean(norms[step // 3 * 3 : step + 1]), rel=1e-6)
+
+
+# Averages
+
+
+@pytest.mark.parametrize("kind", [ClippedSGD, ClippedAdamW])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_averages_are_the_mean_of_the_weights_after_each_step_from_there_on(kind, start):
+    optimizer = kind(0.3, 5.0, averaging=True)
+    optimizer.averages_from.assign(start)
+    after(optimizer)
+    reference = updates.adamw if kind is ClippedAdamW else updates.sgd
+    iterates = reference(WEIGHTS, GRADIENTS, [0.3] * STEPS, 5.0)
+    found = optimizer.averaged()
+    assert list(found) == ["w0", "w1", "w2"]
+    for number, value in enumerate(found.values()):
+        np.testing.assert_allclose(value, np.mean([w[number] for w in iterates[start:]], axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_averaged_before_its_time():
+    optimizer = ClippedSGD(0.3, averaging=True)
+    weights = after(optimizer)
+    assert optimizer.averaged() == {}
+    for average, weight in zip(optimizer.averages, weights, strict=True):  # they follow, to begin from there
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(average), weight)
+    optimizer.averages_from.assign(STEPS)
+    assert optimizer.averaged() == {}

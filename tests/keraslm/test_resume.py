@@ -148,9 +148,39 @@ def test_sigint_is_answered_with_130(stopped):
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("softmax", ["adaptive", "sampled"])
-def test_every_softmax_goes_on_bit_for_bit(stopped, config, softmax):
-    changes = {"softmax": softmax, "num_sampled": 8, "cutoffs": "5" if softmax == "adaptive" else "", "epochs": 2}
+MIXTURE = {  # and every mask there is
+    "softmax": "mixture",
+    "layer_units": "6,4",
+    "tie_weights": True,
+    "embedding_row_dropout": 0.2,
+    "dropconnect": 0.3,
+    "last_dropout": 0.2,
+    "locked_dropout": True,
+    "num_experts": 2,
+    "expert_dropout": 0.3,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"softmax": "adaptive", "cutoffs": "5"}, {"softmax": "sampled", "num_sampled": 8}, MIXTURE],
+    ids=lambda changes: changes["softmax"],
+)
+def test_every_softmax_goes_on_bit_for_bit(stopped, config, changes):
+    changes = {**changes, "epochs": 2}
+    whole, _ = quietly(config.replace(**changes), "whole")
+    stopped("run", 1, 4, None, changes=changes)
+    run, _ = quietly(config.replace(**changes), "run")
+    assert_same(run, whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"cell": "gru"}, {"mogrifier_rounds": 2, "mogrifier_rank": 2, "documents": "line"}],
+    ids=["gru", "mogrifier"],
+)
+def test_other_cells_go_on_bit_for_bit(stopped, config, changes):
+    changes = {**changes, "num_layers": 1, "dropconnect": 0.2, "epochs": 2}
     whole, _ = quietly(config.replace(**changes), "whole")
     stopped("run", 1, 4, None, changes=changes)
     run, _ = quietly(config.replace(**changes), "run")

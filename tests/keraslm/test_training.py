@@ -9,6 +9,7 @@ import pytest
 from keraslm.errors import RunError, TextError
 from keraslm.model import reset_states, stateful_layers
 from keraslm.run import Run
+from keraslm.schedule import learning_rate_of
 from keraslm.training import compiled_model, train_run
 from keraslm.weights import read_weights, weight_shapes
 
@@ -82,7 +83,7 @@ def test_metrics_have_a_row_each_log_every_windows(trained_run, corpus):
     of_an_epoch = list(range(5, len(corpus[1]) + 1, 5))
     assert len(of_an_epoch) >= 3
     assert [(row["epoch"], row["window"]) for row in rows] == [(e, w) for e in (1, 2, 3) for w in of_an_epoch]
-    assert all(set(row) == {"epoch", "window", "loss", "tokens_per_second"} for row in rows)
+    assert all(set(row) == {"epoch", "window", "loss", "gradient_norm", "tokens_per_second"} for row in rows)
 
 
 def test_loss_goes_down(config):
@@ -154,7 +155,7 @@ def test_a_text_that_is_too_short_leaves_no_run(config, tmp_path, which, text, m
 def test_window_rows_average_what_a_loop_of_single_steps_sees(trained_run, config, corpus):
     model, seen = compiled_model(config, corpus[0].vocab_size), []
     for epoch in range(config.train.epochs):
-        model.optimizer.learning_rate.assign(config.train.learning_rate_of(epoch))
+        model.optimizer.learning_rate.assign(learning_rate_of(config.train, epoch))
         reset_states(model)
         losses = []
         for inputs, targets in corpus[1]:

@@ -1,4 +1,5 @@
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,23 @@ def read(path):
     return read_weights(path, CONFIG, V)
 
 
-def test_names_and_shapes_are_those_of_the_network():
-    model = build_model(CONFIG, V, batch_size=2)
-    assert weight_shapes(CONFIG, V) == {v.path: tuple(v.shape) for v in model.trainable_variables}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layer_units": "5,4,3", "embedding_dim": 0},
+        {"layer_units": "5,3", "tie_weights": True},
+        {"softmax": "mixture", "num_experts": 2},
+        {"softmax": "mixture", "num_experts": 2, "tie_weights": True},
+        {"softmax": "adaptive", "cutoffs": "3", "layer_units": "5,4"},
+        {"softmax": "sampled", "layer_units": "5,4"},
+    ],
+    ids=str,
+)
+def test_names_and_shapes_are_those_of_the_network(changes):
+    config = replace(CONFIG, **changes)
+    model = build_model(config, V, batch_size=2)
+    assert weight_shapes(config, V) == {v.path: tuple(v.shape) for v in model.trainable_variables}
 
 
 def test_weights_go_round(path):

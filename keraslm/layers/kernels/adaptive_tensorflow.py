@@ -32,11 +32,11 @@ def adaptive_cross_entropy(
     in_head = ids
     for cluster in range(len(tails)):
         in_head = tf.where((ids >= ends[cluster]) & (ids < ends[cluster + 1]), ends[0] + cluster, in_head)
-    nats = cross_entropy(flat[None], *head, in_head[None], product_dtype, size)[0]
+    nats = cross_entropy(flat[None], *head, in_head[None], product_dtype, largest=size)[0]
     for (projection, kernel, bias), (start, end) in zip(tails, pairwise(ends), strict=True):
         member = tf.where((ids >= start) & (ids < end))  # [n, 1]
         own_hidden, own_ids = tf.gather_nd(flat, member), tf.gather_nd(ids, member) - start
         narrow = tf.cast(tf.matmul(tf.cast(own_hidden, low), tf.cast(projection, low)), hidden.dtype)  # [n, d]
-        own = cross_entropy(narrow[None], kernel, bias, own_ids[None], product_dtype, size)[0]
+        own = cross_entropy(narrow[None], kernel, bias, own_ids[None], product_dtype, largest=size)[0]
         nats = tf.tensor_scatter_nd_add(nats, member, own)
     return tf.reshape(nats, tf.shape(targets))

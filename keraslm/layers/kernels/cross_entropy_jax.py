@@ -15,8 +15,16 @@ from jax import Array, lax
 from keraslm.layers.kernels.pieces import rows_of_a_piece
 
 
-def cross_entropy(hidden: Array, kernel: Array, bias: Array, targets: Array, product_dtype: str = "float32") -> Array:
+def cross_entropy(
+    hidden: Array,
+    kernel: Array,
+    bias: Array,
+    targets: Array,
+    product_dtype: str = "float32",
+    transposed: bool = False,
+) -> Array:
     """`dispatch.cross_entropy` for arrays of JAX."""
+    kernel = kernel.T if transposed else kernel  # which the compiler makes a part of the products
     low = jnp.bfloat16 if product_dtype == "bfloat16" else hidden.dtype
     nats = _nats(hidden.reshape(-1, hidden.shape[-1]), kernel, bias, targets.reshape(-1).astype("int32"), low)
     return nats.reshape(targets.shape)

@@ -20,6 +20,7 @@ def cross_entropy(
     bias: Tensor,
     targets: Tensor,
     product_dtype: str = "float32",
+    transposed: bool = False,
     largest: int | None = None,
 ) -> Any:
     """`dispatch.cross_entropy` for tensors of TensorFlow.
@@ -34,8 +35,8 @@ def cross_entropy(
     @tf.custom_gradient
     def nats(hidden: Tensor, kernel: Tensor, bias: Tensor) -> Any:
         if rows is None or rows == size:
-            whole, dlogits = _softmax_cost(hidden, kernel, bias, ids, low)
-            return whole, lambda dnats: _gradients(hidden, kernel, dlogits, dnats, low)
+            whole, dlogits = _softmax_cost(hidden, kernel, bias, ids, low, transposed)
+            return whole, lambda dnats: _gradients(hidden, kernel, dlogits, dnats, low, transposed)
         pieces = [slice(start, start + rows) for start in range(0, size, rows)]
 
         def gradient(dnats: Tensor) -> Any:
@@ -44,8 +45,8 @@ def cross_entropy(
                 # One piece after the other: without this TensorFlow would start all at once, and hold them all.
                 with tf.control_dependencies([dkernel]):
                     own = tf.identity(hidden[piece])
-                _, dlogits = _softmax_cost(own, kernel, bias, ids[piece], low)
-                of_hidden, of_kernel, of_bias = _gradients(own, kernel, dlogits, dnats[piece], low)
+                _, dlogits = _softmax_cost(own, kernel, bias, ids[piece], low, transposed)
+                of_hidden, of_kernel, of_bias = _gradients(own, kernel, dlogits, dnats[piece], low, transposed)
                 dhidden.append(of_hidden)
                 dkernel, dbias = dkernel + of_kernel, dbias + of_bias
             return tf.concat(dhidden, 0), dkernel, dbias
@@ -54,7 +55,7 @@ def cross_entropy(
         for piece in pieces:
             with tf.control_dependencies(costs[-1:]):
                 own = tf.identity(hidden[piece])
-            costs.append(_softmax_cost(own, kernel, bias, ids[piece], low)[0])
+            costs.append(_softmax_cost(own, kernel, bias, ids[piece], low, transposed)[0])
         return tf.concat(costs, 0), gradient
 
     # Values, not variables: those a function with its own gradient may not use.
@@ -62,17 +63,21 @@ def cross_entropy(
     return tf.reshape(nats(tf.reshape(hidden, (-1, hidden.shape[-1])), *weights), tf.shape(targets))
 
 
-def _softmax_cost(hidden: Tensor, kernel: Tensor, bias: Tensor, ids: Tensor, low: Any) -> tuple[Tensor, Tensor]:
+def _softmax_cost(
+    hidden: Tensor, kernel: Tensor, bias: Tensor, ids: Tensor, low: Any, transposed: bool
+) -> tuple[Tensor, Tensor]:
     """Nats `(n,)`, and the gradient of their sum by the logits, `(n, V)`: one kernel gives both."""
-    logits = tf.cast(tf.matmul(tf.cast(hidden, low), tf.cast(kernel, low)), bias.dtype) + bias
+    product = tf.matmul(tf.cast(hidden, low), tf.cast(kernel, low), transpose_b=transposed)
+    logits = tf.cast(product, bias.dtype) + bias
     cost = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=ids)
     return cost.loss, cost.backprop
 
 
-def _gradients(hidden: Tensor, kernel: Tensor, dlogits: Tensor, dnats: Tensor, low: Any) -> Any:
+def _gradients(hidden: Tensor, kernel: Tensor, dlogits: Tensor, dnats: Tensor, low: Any, transposed: bool) -> Any:
     """Of hidden, kernel and bias. The narrow sides of the products are scaled, not the array of `n x V`."""
     wide = tf.cast(dlogits, low)
-    dhidden = tf.cast(tf.matmul(wide, tf.cast(kernel, low), transpose_b=True), hidden.dtype) * dnats[:, None]
-    dkernel = tf.matmul(tf.cast(hidden * dnats[:, None], low), wide, transpose_a=True)
+    dhidden = tf.cast(tf.matmul(wide, tf.cast(kernel, low), transpose_b=not transposed), hidden.dtype)
+    scaled = tf.cast(hidden * dnats[:, None], low)
+    dkernel = tf.matmul(wide, scaled, transpose_a=True) if transposed else tf.matmul(scaled, wide, transpose_a=True)
     dbias = tf.linalg.matvec(dlogits, dnats, transpose_a=True)
-    return dhidden, tf.cast(dkernel, kernel.dtype), dbias
+    return dhidden * dnats[:, None], tf.cast(dkernel, kernel.dtype), dbias

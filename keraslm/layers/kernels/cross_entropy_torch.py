@@ -15,15 +15,19 @@ from keraslm.layers.kernels.pieces import rows_of_a_piece
 
 
 def cross_entropy(
-    hidden: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor, product_dtype: str = "float32"
+    hidden: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    product_dtype: str = "float32",
+    transposed: bool = False,
 ) -> Tensor:
     """`dispatch.cross_entropy` for tensors of torch."""
     # Time first, as the LSTM leaves it in memory: the reshape below then copies nothing.
     rows = hidden.transpose(0, 1)
     low = torch.bfloat16 if product_dtype == "bfloat16" else hidden.dtype
-    nats = _Nats.apply(
-        rows.reshape(-1, hidden.shape[-1]), kernel, bias, targets.t().reshape(-1), low, torch.is_grad_enabled()
-    )
+    flat, ids = rows.reshape(-1, hidden.shape[-1]), targets.t().reshape(-1)
+    nats = _Nats.apply(flat, kernel, bias, ids, low, transposed, torch.is_grad_enabled())
     return nats.view(rows.shape[:2]).t()
 
 
@@ -37,9 +41,17 @@ class _Nats(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor, low: torch.dtype, with_gradient: bool
+        ctx: Any,
+        hidden: Tensor,
+        kernel: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        low: torch.dtype,
+        transposed: bool,
+        with_gradient: bool,
     ) -> Tensor:
         kernel_low, targets = kernel.to(low), targets.long()
+        kernel_low = kernel_low.t() if transposed else kernel_low
         rows = rows_of_a_piece(len(hidden), len(bias))
         nats, kept = [], None
         for piece, ids in zip(hidden.to(low).split(rows), targets.split(rows), strict=True):
@@ -48,7 +60,7 @@ class _Nats(torch.autograd.Function):
             if with_gradient and rows >= len(hidden):
                 kept = _minus_target(log_p, ids).to(low)
             del log_p
-        ctx.rows = rows
+        ctx.rows, ctx.transposed = rows, transposed
         ctx.save_for_backward(hidden, kernel_low, bias, targets, kept)
         return torch.cat(nats)
 
@@ -64,11 +76,13 @@ class _Nats(torch.autograd.Function):
             dlogits = kept
             if dlogits is None:
                 dlogits = _minus_target(_log_softmax(own_hidden.to(low), kernel_low, bias), ids).to(low)
-            product = torch.mm(own_scaled.t(), dlogits).to(bias.dtype)
+            # In the memory order of the kernel itself: a gradient in another one would be copied.
+            sides = (dlogits.t(), own_scaled) if ctx.transposed else (own_scaled.t(), dlogits)
+            product = torch.mm(*sides).to(bias.dtype)
             dkernel = product if dkernel.ndim == 0 else dkernel.add_(product)
             dbias += torch.mv(dlogits.t(), own_dnats.to(low))
             dhidden.append(torch.mm(dlogits, kernel_low.t()).to(bias.dtype).mul_(own_dnats[:, None]))
-        return torch.cat(dhidden), dkernel, dbias, None, None, None
+        return torch.cat(dhidden), dkernel, dbias, None, None, None, None
 
 
 def _log_softmax(hidden: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

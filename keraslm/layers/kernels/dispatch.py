@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -37,7 +38,31 @@ def lstm(
     return _of_backend("lstm")(x, h0, c0, *weights, mask, keep, product_dtype)
 
 
-def cross_entropy(hidden: Any, kernel: Any, bias: Any, targets: Any, product_dtype: str = "float32") -> Any:
+def scan(
+    step: Callable[[tuple[Any, ...], Any], tuple[Any, ...]], state: tuple[Any, ...], inputs: Any, keep: Any = None
+) -> tuple[Any, tuple[Any, ...]]:
+    """Run a step function over a window, in the backend's own loop and with its own differentiation.
+
+    Args:
+        step: from the state before a step, `(B, H)` each, and the input of that step, `(B, D)`, to the state after it.
+        state: before the window; a tuple of tensors.
+        inputs: `(B, T, D)`.
+        keep: as in `lstm`.
+
+    Returns:
+        the first tensor of the state after each step, `(B, T, H)`, and the state after the last one.
+
+    Example:
+        >>> sums, _ = scan(lambda state, x: (state[0] + x,), (ops.zeros((1, 2)),), ops.ones((1, 3, 2)))
+        >>> sums[0, :, 0]
+        [1., 2., 3.]
+    """
+    return _of_backend("scan")(step, state, inputs, keep)
+
+
+def cross_entropy(
+    hidden: Any, kernel: Any, bias: Any, targets: Any, product_dtype: str = "float32", transposed: bool = False
+) -> Any:
     """Negative log-likelihood of each target under `softmax(hidden @ kernel + bias)`.
 
     Args:
@@ -45,11 +70,12 @@ def cross_entropy(hidden: Any, kernel: Any, bias: Any, targets: Any, product_dty
         kernel, bias: of the projection, `(H, V)` and `(V,)`.
         targets: token ids, `(B, T)`, integers below V.
         product_dtype: as in `lstm`; the softmax is float32.
+        transposed: the kernel is given as `(V, H)`, a row a token, as an embedding table lies in memory.
 
     Returns:
         nats, `(B, T)`.
     """
-    return _of_backend("cross_entropy")(hidden, *_tensors(kernel, bias), targets, product_dtype)
+    return _of_backend("cross_entropy")(hidden, *_tensors(kernel, bias), targets, product_dtype, transposed)
 
 
 def adaptive_cross_entropy(

@@ -1,0 +1,116 @@
+"""Many trainings, each a process of its own, with a record that grows by a line a training and is never run twice.
+
+A trial is a name, a seed and the flags of `keraslm train`. The record is JSON, one object a line; a trial whose name,
+seed and flags are in it is not run again, so that a program that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+PROGRAM = [sys.executable, "-c", "from keraslm.cli import main; main()"]
+_lock = Lock()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Attributes:
+        name: what it tries.
+        seed: of weights, dropout and windows.
+        flags: of `keraslm train`, by the field's name.
+    """
+
+    name: str
+    seed: int
+    flags: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name.replace(' ', '-')}-{self.seed}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """The flags as they are typed."""
+        typed = []
+        for name, value in {**self.flags, "seed": self.seed}.items():
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                typed.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                typed += [f"--{flag}", str(value)]
+        return typed
+
+    def is_in(self, row: dict[str, Any]) -> bool:
+        return (row["name"], row["seed"], row["flags"]) == (self.name, self.seed, self.flags)
+
+
+def read(record: Path) -> list[dict[str, Any]]:
+    """The rows of a record, none where it is not there yet."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
+def append(record: Path, row: dict[str, Any]) -> None:
+    with _lock, record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def keraslm(*arguments: str, threads: int = 0) -> str:
+    """What a command prints; it ends this program where it fails."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if threads:
+        environment |= {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"keraslm {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def train(trial: Trial, common: list[str], work: Path, threads: int) -> dict[str, Any]:
+    """Train, and say what came of it: perplexities by epoch and the seconds that they took."""
+    run = work / trial.folder
+    keraslm("train", *common, *trial.arguments, "--run", str(run), "--progress", "none", threads=threads)
+    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = [row for row in epochs if "perplexity" in row]
+    return {
+        "name": trial.name,
+        "seed": trial.seed,
+        "flags": trial.flags,
+        "valid": [round(row["val_perplexity"], 3) for row in epochs],
+        "train": [round(row["perplexity"], 3) for row in epochs],
+        "seconds": round(sum(row["seconds"] for row in epochs), 1),
+        "run": trial.folder,
+    }
+
+
+def run_all(trials: Iterable[Trial], common: list[str], record: Path, work: Path, jobs: int) -> None:
+    """Run what the record does not hold, several at a time, each with its share of the cores.
+
+    Args:
+        trials: in the order in which they begin.
+        common: arguments of `keraslm train` that all share: texts, backend.
+        record: the file of rows.
+        work: where run folders go; one that was stopped goes on.
+        jobs: trainings at a time.
+    """
+    known = read(record)
+    missing = [trial for trial in trials if not any(trial.is_in(row) for row in known)]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+
+    def one(trial: Trial) -> None:
+        row = train(trial, common, work, threads)
+        append(record, row)
+        print(f"{trial.name:<40} seed {trial.seed}  valid {row['valid'][-1]:8.2f}  {row['seconds']:7.0f} s", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, missing))

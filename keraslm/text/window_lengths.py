@@ -1,0 +1,70 @@
+"""Windows of varying length, so that a text is not cut at the same places in each epoch.
+
+A length is drawn around `num_steps`, one in twenty around half of it, with a deviation of 5 and not below 5. The number
+of windows is the same in every epoch: as many as lengths of the average fit into a row. What the lengths that were
+drawn then miss of the row, or have too much, is spread over windows that are drawn too, a token each, so that the
+windows fill the row to its last token.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+LONG = 0.95  # share of windows around num_steps; the others are around half of it
+DEVIATION = 5.0
+LEAST = 5
+
+
+def window_count(tokens: int, num_steps: int) -> int:
+    """How many windows of varying length an epoch has.
+
+    Args:
+        tokens: that are predicted in a row, at least `num_steps`.
+        num_steps: around which lengths are drawn.
+
+    Example:
+        >>> window_count(46478, 70)
+        680
+    """
+    mean = LONG * _mean_length(num_steps, num_steps) + (1.0 - LONG) * _mean_length(num_steps / 2, num_steps)
+    return max(1, int(tokens / mean))
+
+
+def draw_lengths(tokens: int, num_steps: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Lengths of an epoch's windows, `(windows,)`; their sum is `tokens`.
+
+    Args:
+        tokens: that are predicted in a row.
+        num_steps: around which lengths are drawn.
+        seed: of the training.
+        epoch: counted from 0.
+
+    Reference: Merity, Keskar and Socher 2018, section 4.1, and the program of theirs for the least length.
+
+    Example:
+        >>> int(draw_lengths(46478, 70, seed=0, epoch=0).sum())
+        46478
+    """
+    generator = np.random.default_rng([seed, zlib.crc32(b"window lengths"), epoch])
+    count, least = window_count(tokens, num_steps), _least(num_steps)
+    bases = np.where(generator.random(count) < LONG, num_steps, num_steps / 2)
+    lengths = np.maximum(least, generator.normal(bases, DEVIATION).astype(np.int64))
+    while missing := tokens - int(lengths.sum()):
+        able = np.flatnonzero(lengths > least) if missing < 0 else np.arange(count)
+        lengths[generator.permutation(able)[: abs(missing)]] += np.sign(missing)
+    return lengths
+
+
+def _least(num_steps: int) -> int:
+    return min(LEAST, num_steps)
+
+
+def _mean_length(base: float, num_steps: int) -> float:
+    """Expectation of max(least, int(normal(base, DEVIATION)))."""
+    least = _least(num_steps)
+    above = range(least + 1, math.ceil(base + 10 * DEVIATION))
+    return least + math.fsum(0.5 * math.erfc((length - base) / (DEVIATION * math.sqrt(2.0))) for length in above)
