@@ -303,17 +303,6 @@ def _unfinished(folder: Path) -> Iterator[str]:
     return (path.name[1:].rpartition(".")[0] for path in folder.glob(".weights-*.safetensors.*"))
 
 
-def _kept_weights(folder: Path) -> Iterator[tuple[int, Path]]:
-    for path in folder.glob("weights-*.safetensors"):
-        if found := re.fullmatch(r"weights-([1-9][0-9]{0,17})\.safetensors", path.name, re.ASCII):
-            yield int(found[1]), path
-
-
-def _unfinished(folder: Path) -> Iterator[str]:
-    """Names of kept weights that a killed process was writing."""
-    return (path.name[1:].rpartition(".")[0] for path in folder.glob(".weights-*.safetensors.*"))
-
-
 def _remove_old(path: Path) -> None:
     for name in FILES:
         (path / name).unlink(missing_ok=True)
