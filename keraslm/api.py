@@ -18,6 +18,7 @@ from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageErr
 from keraslm.presets import preset as preset_config
 from keraslm.resume import check_same
 from keraslm.run import LATEST, Run, check_free
+from keraslm.testtime.options import Techniques
 from keraslm.text.corpus import open_texts
 from keraslm.text.files import STDIN, TextFiles
 
@@ -121,6 +122,56 @@ def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None =
     return build(run, batch_size)
 
 
+def evaluate(
+    run: Run | str | Path,
+    text: str | Path | Sequence[str | Path],
+    *,
+    tutorial: bool = False,
+    documents: str | None = None,
+    errors: str = "strict",
+    backend: str | None = None,
+    cache: str | Path = "",
+    show: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    **techniques: Any,
+) -> Evaluation:
+    """Perplexity of a text file under a run, over every token; beside it, with techniques of test time.
+
+    Args:
+        run: a run or its folder.
+        text: path of the text, a pattern, or several of them in a list; `"-"` is standard input.
+        tutorial: count as the PTB tutorial does.
+        documents: `"none"`, `"line"` or `"blank-line"`: where the state is set to zero; None as in training.
+        errors: `"strict"` or `"replace"`, for invalid UTF-8.
+        backend: as in `train`.
+        cache: folder for large texts as ids; empty takes the user's cache.
+        show: a progress bar while a large text is encoded.
+        say: takes lines of progress while parameters are tuned.
+        **techniques: any field of `keraslm.testtime.options.Techniques`, e.g. `temperature="tune"`,
+            `neural_cache=True`, `mc_dropout=20`, `with_runs=["runs/b", "runs/c"]`.
+
+    Returns:
+        an `Evaluation`: the text's size in every unit, nats, perplexities and bits; and a `Variant` for each technique.
+
+    Example:
+        >>> keraslm.evaluate(run, "test.txt", temperature="tune", neural_cache=True).variants[-1].perplexity
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    chosen = _techniques(techniques, tutorial)
+    if documents not in (None, *DOCUMENTS):
+        raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
+    paths = [text] if isinstance(text, str | Path) else text
+    opened = TextFiles([str(path) for path in paths], errors)
+    select_backend(backend)
+    if chosen:
+        from keraslm.testtime.techniques import evaluate_with
+
+        return evaluate_with(run, opened, chosen, documents, str(cache), show, say)
+    from keraslm.evaluation import evaluate_run
+
+    return evaluate_run(run, opened, tutorial, documents, str(cache), show)
+
+
 def average(
     runs: Run | str | Path | Sequence[Run | str | Path],
     output: str | Path,
@@ -178,41 +229,16 @@ def average(
     return average_runs(members, Path(output), overwrite, validate, say)
 
 
-def evaluate(
-    run: Run | str | Path,
-    text: str | Path | Sequence[str | Path],
-    *,
-    tutorial: bool = False,
-    documents: str | None = None,
-    errors: str = "strict",
-    backend: str | None = None,
-    cache: str | Path = "",
-    show: bool = False,
-) -> Evaluation:
-    """Perplexity of a text file under a run, over every token.
-
-    Args:
-        run: a run or its folder.
-        text: path of the text, a pattern, or several of them in a list; `"-"` is standard input.
-        tutorial: count as the PTB tutorial does.
-        documents: `"none"`, `"line"` or `"blank-line"`: where the state is set to zero; None as in training.
-        errors: `"strict"` or `"replace"`, for invalid UTF-8.
-        backend: as in `train`.
-        cache: folder for large texts as ids; empty takes the user's cache.
-        show: a progress bar while a large text is encoded.
-
-    Returns:
-        an `Evaluation`: the text's size in every unit, nats, perplexities and bits.
-    """
-    run = run if isinstance(run, Run) else load_run(run)
-    if documents not in (None, *DOCUMENTS):
-        raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
-    paths = [text] if isinstance(text, str | Path) else text
-    opened = TextFiles([str(path) for path in paths], errors)
-    select_backend(backend)
-    from keraslm.evaluation import evaluate_run
-
-    return evaluate_run(run, opened, tutorial, documents, str(cache), show)
+def _techniques(options: dict[str, Any], tutorial: bool) -> Techniques:
+    """What evaluation is asked for beyond the plain cost."""
+    foreign = options.keys() - Techniques.__dataclass_fields__.keys()
+    if foreign:
+        known = ", ".join(Techniques.__dataclass_fields__)
+        raise UsageError(f"Unknown option of evaluate {min(foreign)!r}. Those of test time are: {known}.")
+    chosen = Techniques(**{name: _plain(value) for name, value in options.items()})
+    if chosen and tutorial:
+        raise UsageError("--tutorial reads a text in rows; the techniques of test time read it as one. Leave one out.")
+    return chosen
 
 
 def _plain(value: Any) -> Any:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from keraslm.model import build_model, nats_model, reset_states
 from keraslm.perplexity import TextCost
 from keraslm.run import Run
+from keraslm.testtime.variant import Variant, variant_rows
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
 from keraslm.text.stream import EveryToken, Windows
@@ -28,20 +32,52 @@ class Evaluation(TextCost):
         counting: `"every token"` (one row, the first token predicted from the end symbol) or `"tutorial"` (rows x
             steps).
         documents: where the state was set to zero: `"none"`, `"line"` or `"blank-line"`.
+        variants: the same text with each technique of test time that was asked for.
     """
 
     text: str
     counting: str
     documents: str
+    variants: tuple[Variant, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return super().to_dict() | {"variants": [variant.to_dict() for variant in self.variants]}
+
+    def rows(self) -> list[str]:
+        """Lines for people."""
+        return super().rows() + variant_rows(self.perplexity, self.variants)
+
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._values().items() if name != "variants"}
 
 
-def load_model(run: Run, batch_size: int = 1, resets: bool = False) -> keras.Model:
+@dataclass(frozen=True)
+class Scored:
+    """A window with the cost of each of its targets.
+
+    Attributes:
+        inputs, targets: int32 `(B, T)`.
+        nats: of each target, float64 `(B, T)`.
+        hidden: what the projection to the vocabulary saw, float32 `(B, T, H)`; None where it was not asked for.
+        starts: bool `(B, T)`: where a row's state started from zeros; None without documents.
+    """
+
+    inputs: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    nats: NDArray[np.float64]
+    hidden: NDArray[np.float32] | None = None
+    starts: NDArray[np.bool_] | None = None
+
+
+def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 0) -> keras.Model:
     """The trained network of a run, for rows of another batch size than it was trained with.
 
     Args:
         run: the run folder.
         batch_size: B, rows whose state the model carries.
         resets: whether the model takes a second input, as in `build_model`.
+        seed: of the dropout masks, for those who call it in training mode.
 
     Returns:
         a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`.
@@ -51,7 +87,7 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False) -> keras.Mod
     """
     vocab_size = run.tokenizer.vocab_size
     weights = read_weights(run.weights_path, run.config.model, vocab_size)
-    model = build_model(run.config.model, vocab_size, batch_size, resets=resets)
+    model = build_model(run.config.model, vocab_size, batch_size, seed, resets=resets)
     for variable in model.trainable_variables:
         variable.assign(weights[variable.path])
     return model
@@ -99,12 +135,31 @@ def evaluate_run(
     )
 
 
+def hidden_model(network: keras.Model) -> keras.Model:
+    """The model of `nats_model` with a second output: the hidden states `(B, T, H)` that the projection sees."""
+    model = nats_model(network)
+    return keras.Model(model.inputs, [model.outputs[0], network.get_layer("logits").input])
+
+
+def scored_windows(model: keras.Model, windows: EveryToken | Windows) -> Iterator[Scored]:
+    """Read a text from a state of zeros, window by window.
+
+    Args:
+        model: of `nats_model`, or of `hidden_model` for hidden states too.
+        windows: the text.
+    """
+    reset_states(model)
+    for window in windows:
+        found = model.predict_on_batch(list(window))
+        nats, hidden = found if len(model.outputs) == 2 else (found, None)
+        starts = window[2] if len(window) == 3 else None
+        yield Scored(window[0], window[1], np.asarray(nats, np.float64), hidden, starts)
+
+
 def _sum_nats(model: keras.Model, windows: EveryToken | Windows, unk_id: int) -> tuple[float, float]:
     """Nats of all targets, and of those that are `<unk>`; summed in float64."""
-    reset_states(model)
     sums, oov_sums = [], []
-    for window in windows:
-        nats = np.asarray(model.predict_on_batch(list(window)), np.float64)
-        sums.append(float(nats.sum()))
-        oov_sums.append(float(nats[window[1] == unk_id].sum()))
+    for scored in scored_windows(model, windows):
+        sums.append(float(scored.nats.sum()))
+        oov_sums.append(float(scored.nats[scored.targets == unk_id].sum()))
     return math.fsum(sums), math.fsum(oov_sums)

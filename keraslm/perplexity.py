@@ -90,14 +90,17 @@ class TextCost:
         """Of the whole text; where not every token was predicted, the others at the same rate."""
         return self.nats * _quotient(self.tokens, self.predicted)
 
+    def _values(self) -> dict[str, Any]:
+        return vars(self) | {name: getattr(self, name) for name in QUOTIENTS}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, quotients included, for JSON, which has no NaN: None stands for it."""
-        values = vars(self) | {name: getattr(self, name) for name in QUOTIENTS}
+        values = self._values()
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
     def rows(self) -> list[str]:
         """Lines of `name value`, for people."""
-        values = vars(self) | {name: getattr(self, name) for name in QUOTIENTS}
+        values = self._values()
         shapes = {int: ",", float: ",.4f"}
         rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in values.items()]
         if self.words and self.oovs >= self.tokens - self.lines:

@@ -5,7 +5,7 @@
       tokenizer.json       the vocabulary, readable by the `tokenizers` library
       weights.safetensors  the trained weights, by name (`lstm_0/kernel`), float32
       best.safetensors     those of the epoch that validated best
-      weights-12.safetensors  those of epoch 12, where the last ones are kept
+      weights-012.safetensors  those of epoch 12, where the last ones are kept
       checkpoints/         where a training goes on: `keraslm.checkpoint`
       metrics.jsonl        one JSON object a line: each epoch, and each `log_every` windows
       learning_curve.png   perplexity by epoch, where matplotlib is installed
@@ -75,7 +75,7 @@ class Run:
 
     def kept_weights_path(self, epoch: int) -> Path:
         """The file that keeps the weights of an epoch, counted from 1, with `keep_weights`."""
-        return self.path / f"weights-{epoch}.safetensors"
+        return self.path / f"weights-{epoch:03d}.safetensors"
 
     def kept_weights(self) -> dict[int, Path]:
         """Files that keep the weights of an epoch, by its number, in order."""
@@ -294,7 +294,7 @@ def check_free(path: Path, overwrite: bool, flag: str = "--run") -> None:
 
 def _kept_weights(folder: Path) -> Iterator[tuple[int, Path]]:
     for path in folder.glob("weights-*.safetensors"):
-        if found := re.fullmatch(r"weights-([1-9][0-9]{0,17})\.safetensors", path.name, re.ASCII):
+        if found := re.fullmatch(r"weights-([0-9]{3,18})\.safetensors", path.name, re.ASCII):
             yield int(found[1]), path
 
 

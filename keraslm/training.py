@@ -175,7 +175,9 @@ def compiled_model(config: Config, vocab_size: int, windows: int | None = None) 
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
     model = nats_model(network, train.dtype, _regularization(train))
     for layer in (network.get_layer("embedding"), network.get_layer("logits")):
-        layer.sparse_gradient = train.optimizer == "sgd" and not config.model.tie_weights  # elsewhere it is dense anyway
+        layer.sparse_gradient = (
+            train.optimizer == "sgd" and not config.model.tie_weights
+        )  # elsewhere it is dense anyway
     model.compile(
         optimizer=_optimizer(train, windows if has_factors(train) else None),
         loss=SequenceLoss(train.average_across_timesteps, train.average_across_batch),

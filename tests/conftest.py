@@ -19,11 +19,10 @@ WITHOUT_BACKEND = [
     "docs",
     "packaging",
     "keraslm_onnx",
-    "cli/test_cli_ensemble.py",
-    "keraslm/test_averaging.py",
     *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
+    "cli/test_cli_ensemble.py",
     *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
-    *(f"keraslm/test_{name}.py" for name in ("schedule", "window_lengths")),
+    *(f"keraslm/test_{name}.py" for name in ("averaging", "schedule", "window_lengths", "techniques")),
 ]
 
 

@@ -13,6 +13,7 @@ LEVELS = [
     # Plain Python.
     {"keraslm.errors", "keraslm.perplexity", "keraslm.signals"},
     {"keraslm.clusters", "keraslm.lock", "keraslm.atomic"},
+    {"keraslm.testtime.grid", "keraslm.testtime.options", "keraslm.testtime.variant"},
     {"keraslm.config.fields"},
     {"keraslm.config.model", "keraslm.config.data", "keraslm.config.train"},
     {"keraslm.config"},
@@ -85,6 +86,10 @@ LEVELS = [
     {"keraslm.callbacks"},
     {"keraslm.checkpointing"},
     {"keraslm.training", "keraslm.evaluation"},
+    {"keraslm.testtime.reader"},
+    {"keraslm.testtime.temperature", "keraslm.testtime.cache", "keraslm.testtime.ensemble"},
+    {"keraslm.testtime.monte_carlo"},
+    {"keraslm.testtime.techniques"},
     {"keraslm.api"},
     # Export.
     {"keraslm_onnx.graph", "keraslm_onnx.verify", "keraslm_onnx.simplify"},
@@ -105,6 +110,7 @@ PACKAGES = {
     "keraslm_onnx.pictures",
     "keraslm_onnx.bulk",
     "keraslm.text",
+    "keraslm.testtime",
     "keraslm.layers",
     "keraslm.layers.kernels",
     "keraslm.optimizers",

@@ -1,0 +1,200 @@
+"""A text under a run with the techniques of test time that were asked for, each beside the plain cost."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.errors import TextError, UsageError
+from keraslm.evaluation import Evaluation, evaluate_run
+from keraslm.perplexity import perplexity
+from keraslm.run import Run
+from keraslm.testtime.cache import WINDOW, CacheSettings, cache_nats, tune_cache
+from keraslm.testtime.ensemble import check_members, mean_nats
+from keraslm.testtime.monte_carlo import monte_carlo_nats
+from keraslm.testtime.options import TUNE, Techniques
+from keraslm.testtime.reader import Reader
+from keraslm.testtime.temperature import temperature_nats, tune_temperature
+from keraslm.testtime.variant import Variant
+from keraslm.text.corpus import Text, open_texts
+from keraslm.text.encoding import Encoder
+from keraslm.text.files import STDIN, TextFiles
+from keraslm.text.store import EncodedText
+
+STATISTICS = 1_000_000  # tokens of the training text whose gradients dynamic evaluation takes: all of PTB's
+
+Say = Callable[[str], None]
+Nats = NDArray[np.float64]
+
+
+def evaluate_with(
+    run: Run,
+    text: Text,
+    techniques: Techniques,
+    documents: str | None = None,
+    cache: str = "",
+    show: bool = False,
+    say: Say = lambda _: None,
+) -> Evaluation:
+    """Perplexity of a text, every token, with the techniques asked for beside it.
+
+    Args:
+        run: the run folder.
+        text: what to score.
+        techniques: which, and their parameters; what is missing is tuned.
+        documents: what a document is; None as in training.
+        cache: folder for large texts.
+        show: progress bars while large texts are encoded.
+        say: takes lines of progress.
+
+    Returns:
+        the plain evaluation, with a `Variant` for each technique; a combination follows what it was put on.
+
+    Raises:
+        UsageError: runs of two tokenizers, or nothing to tune on.
+        TextError: the text, or the one to tune on, cannot be read.
+    """
+    others = [Run.open(path, run.weights) for path in techniques.with_runs]
+    check_members(run, others)
+    plain = evaluate_run(run, text, documents=documents, cache=cache, show=show)
+    encoder = Encoder(cache, show)
+    ids = encoder.encode(text, run.tokenizer).ids
+    bench = _Bench(Reader(run, documents), ids, techniques, encoder, say)
+    if techniques.mc_dropout:
+        bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
+    if others:
+        bench.ensemble([bench.reader, *(Reader(other, documents) for other in others)])
+    if techniques.temperature:
+        bench.temperature(techniques.temperature)
+    if techniques.dynamic:
+        bench.dynamic(techniques.dynamic_lr, techniques.dynamic_decay)
+    if techniques.neural_cache:
+        bench.neural_cache(techniques.cache_window, techniques.cache_theta, techniques.cache_lambda)
+    return replace(plain, variants=tuple(bench.variants))
+
+
+@dataclass
+class _Bench:
+    """One text, and the techniques tried on it so far.
+
+    Attributes:
+        variants: their costs.
+        base, tuning_base: cost of each token of the text, and of the one to tune on, under what the cache is put on;
+            None: the network's own.
+    """
+
+    reader: Reader
+    ids: NDArray[Any]
+    techniques: Techniques
+    encoder: Encoder
+    say: Say
+    variants: list[Variant] = field(default_factory=list)
+    base: Nats | None = None
+    tuning_base: Nats | None = None
+
+    def temperature(self, value: float | str) -> None:
+        tuned = ("temperature",) if value == TUNE else ()
+        heat = tune_temperature(self.reader, self.tuning_ids, self.say) if tuned else float(value)
+        self._add("temperature", temperature_nats(self.reader, self.ids, heat), {"temperature": heat}, tuned)
+        if self.techniques.tunes_cache:
+            self.tuning_base = temperature_nats(self.reader, self.tuning_ids, heat)
+
+    def dynamic(self, learning_rate: float | None, decay: float | None) -> None:
+        technique: Any = importlib.import_module("keraslm.testtime.dynamic")
+        run, documents, settings = self.reader.run, self.reader.documents, technique.DynamicSettings()
+        train_ids = self._train_ids()
+        self.say(f"dynamic       gradient statistics over {len(train_ids):,} tokens of the training text")
+        statistics = technique.gradient_statistics(run, train_ids, settings)
+        tuned = () if learning_rate is not None and decay is not None else ("lr", "decay")
+        if tuned:
+            settings = technique.tune(run, self.tuning_ids, statistics, settings, self.say, documents)
+        else:
+            settings = replace(settings, learning_rate=learning_rate, decay=decay)
+        parameters = {"segment": settings.segment, "lr": settings.learning_rate, "decay": settings.decay}
+        self._add("dynamic", technique.dynamic_nats(run, self.ids, settings, statistics, documents), parameters, tuned)
+        if self.techniques.tunes_cache:
+            self.tuning_base = technique.dynamic_nats(run, self.tuning_ids, settings, statistics, documents)
+
+    def neural_cache(self, window: int | None, theta: float | None, share: float | None) -> None:
+        settings = CacheSettings(window or WINDOW, theta, share)
+        tuned = tuple(name for name, value in (("theta", theta), ("lambda", share)) if value is None)
+        if tuned:
+            settings = tune_cache(self.reader, self.tuning_ids, settings, self.say, self.tuning_base)
+        nats = cache_nats(self.reader, self.ids, settings, self.base)
+        parameters = {"window": settings.window, "theta": settings.theta, "lambda": settings.share}
+        self._add("neural cache", nats, parameters, tuned)
+
+    def monte_carlo(self, passes: int, seed: int) -> None:
+        nats = monte_carlo_nats(self.reader, self.ids, passes, seed)
+        self._add("mc dropout", nats, {"passes": passes, "seed": seed})
+
+    def ensemble(self, readers: list[Reader]) -> None:
+        members = []
+        for reader in readers:
+            members.append(reader.nats(self.ids))
+            self.variants.append(_variant(f"run {reader.run.path}", members[-1], {}))
+        self._add("ensemble", mean_nats(np.stack(members)), {"runs": len(members)})
+
+    @cached_property
+    def tuning(self) -> EncodedText:
+        """The text to tune on."""
+        text = _tuning_text(self.reader.run, self.techniques.tune_on)
+        try:
+            return self.encoder.encode(text, self.reader.run.tokenizer)
+        except TextError as error:
+            raise TextError(f"{error} It is the text to tune on; --tune-on FILE names another.") from error
+
+    @property
+    def tuning_ids(self) -> NDArray[Any]:
+        return self.tuning.ids
+
+    def _train_ids(self) -> NDArray[Any]:
+        """The training text, or its beginning where it is long."""
+        run = self.reader.run
+        if STDIN in run.config.data.train:
+            raise UsageError(f"{run.path}: its training text was standard input, but --dynamic needs its gradients.")
+        try:
+            return self.encoder.encode(open_texts(run.config.data)[0], run.tokenizer).ids[:STATISTICS]
+        except TextError as error:
+            raise TextError(f"{error} It is the run's training text; --dynamic needs its gradients.") from error
+
+    def _add(self, name: str, nats: Nats, parameters: dict[str, Any], tuned: tuple[str, ...] = ()) -> None:
+        """Add a variant, on top of the one before where there is one, and make it what the next is put on."""
+        if self.base is not None:
+            before = self.variants[-1]
+            name = f"{before.name} + {name}"
+            parameters, tuned = before.parameters | parameters, before.tuned + tuned
+        variant = _variant(name, nats, parameters)
+        if tuned:
+            same = np.array_equal(self.ids, self.tuning_ids)
+            variant = replace(variant, tuned=tuned, tuned_on=self.tuning.name, optimistic=same)
+        self.variants.append(variant)
+        self.base = nats
+
+
+def _variant(name: str, nats: Nats, parameters: dict[str, Any]) -> Variant:
+    total = math.fsum(nats)
+    return Variant(name, perplexity(total, len(nats)), total, parameters)
+
+
+def _tuning_text(run: Run, paths: Sequence[str]) -> Text:
+    """The files given, or the run's validation text."""
+    data = run.config.data
+    if paths:
+        return TextFiles(paths, data.errors)
+    if STDIN in data.valid:
+        raise UsageError(f"{run.path}: its validation text was standard input. Name a text to tune on: --tune-on FILE.")
+    valid = open_texts(data)[1]
+    if valid is None:
+        raise UsageError(
+            f"{run.path}: it was trained without a validation text. Name one to tune on, --tune-on FILE, or give every "
+            "parameter."
+        )
+    return valid

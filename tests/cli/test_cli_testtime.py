@@ -1,0 +1,92 @@
+"""`keraslm evaluate` with techniques of test time: the table, the JSON and the refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+import keraslm
+from tests.support.program import assert_refused, strict_json
+
+
+def test_the_table_has_each_technique_under_the_plain_perplexity(program, tiny_run, tiny_folder):
+    text = tiny_folder / "held-out.txt"
+    flags = ["--temperature", "tune", "--neural-cache", "--cache-window", 50, "--cache-lambda", 0.1]
+    outcome = program("evaluate", tiny_run.path, text, *flags)
+    expected = keraslm.evaluate(
+        tiny_run, text, temperature="tune", neural_cache=True, cache_window=50, cache_lambda=0.1
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    plain, table = outcome.out.split("\n\n")
+    assert plain == "\n".join(keraslm.evaluate(tiny_run, text).rows())
+    lines = table.splitlines()
+    assert lines[0].split() == ["test", "time", "perplexity"]
+    assert lines[1].split() == ["plain", f"{expected.perplexity:.4f}"]
+    heat, both = expected.variants
+    valid = tiny_folder / "valid.txt"
+    temperature, theta = heat.parameters["temperature"], both.parameters["theta"]
+    assert lines[2].split(maxsplit=2)[1:] == [
+        f"{heat.perplexity:.4f}",
+        f"temperature {temperature:g} tuned on {valid}",
+    ]
+    assert lines[3].startswith("temperature + neural cache ") and lines[3].endswith(
+        f"  window 50, lambda 0.1; temperature {temperature:g}, theta {theta:g} tuned on {valid}"
+    )
+    assert len(lines) == 4
+
+
+def test_the_note_of_a_number_tuned_on_its_own_text(program, tiny_run, tiny_folder):
+    outcome = program("evaluate", tiny_run.path, tiny_folder / "valid.txt", "--neural-cache")
+    assert outcome.out.splitlines()[-1].startswith("note: 'neural cache' was tuned on the text that is evaluated")
+
+
+def test_variants_as_json(program, tiny_run, tiny_folder):
+    text = tiny_folder / "held-out.txt"
+    values = strict_json(program("evaluate", tiny_run.path, text, "--mc-dropout", 2, "--seed", 4, "--json").out)
+    assert values == keraslm.evaluate(tiny_run, text, mc_dropout=2, seed=4).to_dict()
+    (variant,) = values["variants"]
+    assert (variant["name"], variant["parameters"]) == ("mc dropout", {"passes": 2, "seed": 4})
+    assert variant["tuned_on"] is None and variant["optimistic"] is False
+    # The run was trained without dropout.
+    assert variant["perplexity"] == pytest.approx(values["perplexity"], rel=1e-5)
+
+
+def test_with_takes_one_run_each_time(program, tiny_run, tiny_folder):
+    flags = ["--with", tiny_run.path, "--with", tiny_run.path]
+    text = tiny_folder / "held-out.txt"
+    values = strict_json(program("evaluate", tiny_run.path, *flags, text, "--json").out)
+    assert [variant["name"] for variant in values["variants"]] == [*[f"run {tiny_run.path}"] * 3, "ensemble"]
+    assert values["variants"][-1]["perplexity"] == pytest.approx(values["perplexity"], rel=1e-5)
+
+
+def test_a_text_to_tune_on(program, tiny_run, tiny_folder):
+    text, other = tiny_folder / "valid.txt", tiny_folder / "held-out.txt"
+    values = strict_json(
+        program("evaluate", tiny_run.path, "--temperature", "tune", "--tune-on", other, text, "--json").out
+    )
+    assert values["variants"][0]["tuned_on"] == str(other)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--temperature", "0"], "--temperature is 0.0, but must be a number above 0, or tune"),
+        (["--temperature", "warm"], "Invalid value"),
+        (["--mc-dropout", "1.5"], "is not a whole number"),
+        (["--mc-dropout", "2", "--neural-cache"], "--neural-cache and --mc-dropout do not combine"),
+        (["--cache-theta", "1"], "--cache-theta belongs to --neural-cache"),
+        (["--temperature", "2", "--tutorial"], "--tutorial reads a text in rows"),
+        (["--with", "gone"], "gone: no such run folder"),
+        (["--temperature", "tune", "--tune-on", "gone.txt"], "gone.txt: cannot be read"),
+    ],
+)
+def test_refusals_are_sentences(program, tiny_run, tiny_folder, flags, words):
+    assert_refused(program("evaluate", tiny_run.path, tiny_folder / "held-out.txt", *flags), words)
+
+
+def test_the_help_has_one_group_for_them(program):
+    shown = program("evaluate", "--help").out
+    plain, group = shown.split("─ Test time")
+    assert "--cache STR" in plain and "--neural-cache" not in plain
+    for flag in ("--temperature", "--neural-cache", "--dynamic", "--mc-dropout", "--with", "--tune-on"):
+        assert flag in group
+    assert "()" not in shown

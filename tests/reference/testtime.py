@@ -1,0 +1,38 @@
+"""The techniques of test time token by token, in float64, as their papers state them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def tempered_nats(targets, logits, temperature):
+    """Cost of each target (T,) under softmax(logits / temperature), logits (T, V)."""
+    nats = []
+    for target, row in zip(targets, np.asarray(logits, np.float64), strict=True):
+        powers = [math.exp(value / temperature) for value in row]
+        nats.append(-math.log(powers[target] / sum(powers)))
+    return np.array(nats)
+
+
+def cached_nats(targets, hidden, nats, window, theta, share, documents=None):
+    """Cost of each target (T,) with the cache; nats (T,) are the network's, documents (T,) number each token's."""
+    found = []
+    for t, target in enumerate(targets):
+        history = [i for i in range(max(0, t - window), t) if documents is None or documents[i] == documents[t]]
+        if not history:
+            found.append(nats[t])
+            continue
+        # Divided by the largest, which changes no quotient.
+        products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in history}
+        highest = max(products.values())
+        powers = {i: math.exp(theta * (product - highest)) for i, product in products.items()}
+        cached = sum(power for i, power in powers.items() if targets[i] == target) / sum(powers.values())
+        found.append(-math.log((1 - share) * math.exp(-nats[t]) + share * cached))
+    return np.array(found)
+
+
+def averaged_nats(members):
+    """Cost of each token under the mean of the members' probabilities."""
+    return np.array([-math.log(sum(math.exp(-n) for n in token) / len(token)) for token in zip(*members, strict=True)])
