@@ -114,7 +114,8 @@ class _Bench:
         statistics = technique.gradient_statistics(run, train_ids, settings)
         tuned = () if learning_rate is not None and decay is not None else ("lr", "decay")
         if tuned:
-            settings = technique.tune(run, self.tuning_ids, statistics, settings, self.say, documents)
+            tuning: Any = importlib.import_module("keraslm.testtime.dynamic_tuning")
+            settings = tuning.tune(run, self.tuning_ids, statistics, settings, self.say, documents)
         else:
             settings = replace(settings, learning_rate=learning_rate, decay=decay)
         parameters = {"segment": settings.segment, "lr": settings.learning_rate, "decay": settings.decay}

@@ -271,9 +271,10 @@ def fake_dynamic(monkeypatch):
         return np.full(len(ids), settings.learning_rate)
 
     fake = types.SimpleNamespace(
-        DynamicSettings=FakeSettings, gradient_statistics=gradient_statistics, tune=tune, dynamic_nats=dynamic_nats
+        DynamicSettings=FakeSettings, gradient_statistics=gradient_statistics, dynamic_nats=dynamic_nats
     )
     monkeypatch.setitem(sys.modules, "keraslm.testtime.dynamic", fake)
+    monkeypatch.setitem(sys.modules, "keraslm.testtime.dynamic_tuning", types.SimpleNamespace(tune=tune))
     return calls
 
 
