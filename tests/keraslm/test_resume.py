@@ -23,7 +23,6 @@ from keraslm.checkpoint import CheckpointStore, read_checkpoint
 from keraslm.checkpointing import SaveCheckpoints
 from keraslm.errors import ConfigError, Interrupted, RunError, TextError, WriteError
 from keraslm.run import Run
-from keraslm.schedule import averaging_since
 from keraslm.text import window_lengths
 from keraslm.training import compiled_model, train_run
 from keraslm.variables import training_variables
@@ -209,7 +208,7 @@ TECHNIQUES = {
         "temporal_regularization": 1.0,
         "weight_decay": 0.001,
         "keep_weights": 2,
-        "epochs": 5,
+        "epochs": 4,
     },
     "plateau, early end": {
         "lr_schedule": "plateau",
@@ -228,6 +227,8 @@ def technique(request):
 
 def test_every_technique_goes_on_bit_for_bit(stopped, config, technique, monkeypatch):
     monkeypatch.setattr(window_lengths, "DEVIATION", 0.5)  # JAX compiles once for each length
+    # Dropout is another on each backend, and so is the epoch in which a training begins to average.
+    monkeypatch.setattr("keraslm.epoch.averaging_since", lambda interval, rows: 2 if interval and rows[1:] else None)
     whole, said = quietly(config.replace(**technique), "whole")
     epochs = len(whole.epochs())
     for moment in ((epochs - 2, None, 1), (epochs - 1, 4, None)):
@@ -239,7 +240,6 @@ def test_every_technique_goes_on_bit_for_bit(stopped, config, technique, monkeyp
     assert [path.read_bytes() for path in run.kept_weights().values()] == [path.read_bytes() for path in kept.values()]
     if "nonmonotone_interval" in technique:
         assert sum(line.startswith("average ") for line in said) == 1
-        assert averaging_since(1, whole.epochs()) < epochs - 1  # so that two epochs were stopped within averaging
     if "early_stopping" in technique:
         assert epochs < 9 and said[-1].startswith("ended     early after epoch")
 
