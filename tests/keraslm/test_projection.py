@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keraslm.optimizer import ClippedSGD
 
 from keraslm.config import ModelConfig
 from keraslm.evaluation import evaluate_run
@@ -18,6 +17,7 @@ from keraslm.layers.mixture import MixtureOfSoftmaxes
 from keraslm.layers.tied import TiedSoftmax
 from keraslm.losses import SequenceLoss
 from keraslm.model import build_model, nats_model
+from keraslm.optimizers.sgd import ClippedSGD
 from keraslm.text.files import TextFile
 from keraslm.training import train_run
 from keraslm.variables import training_variables
