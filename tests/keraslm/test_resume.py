@@ -289,9 +289,9 @@ def test_a_technique_that_looks_at_validations_leaves_no_run_without_a_validatio
 
 def test_overwriting_removes_kept_weights(config):
     quietly(config.replace(keep_weights=1, epochs=1), "run")
-    assert Path("run/weights-1.safetensors").read_bytes() == Path("run/weights.safetensors").read_bytes()
+    assert Path("run/weights-001.safetensors").read_bytes() == Path("run/weights.safetensors").read_bytes()
     quietly(config.replace(epochs=1), "run", overwrite=True)
-    assert not Path("run/weights-1.safetensors").exists()
+    assert not Path("run/weights-001.safetensors").exists()
 
 
 def test_shuffled_documents_without_a_validation_text_go_on_bit_for_bit(stopped, config):
