@@ -2,15 +2,19 @@
 
     python examples/ptb/ablation.py PTB_FOLDER [--work FOLDER] [--seeds 2] [--jobs 2] [--backend torch]
 
-Trains what `ablation.jsonl` does not hold yet and writes the table of `docs/recipes.md` from it; with everything in the
-record it only writes the table. The text is the first 10,000 lines of the training text, so that a training takes a
-minute or two and overfits as the big ones do; validation is the whole validation text.
+Trains what `ablation.jsonl` does not hold yet and writes the tables of `docs/recipes.md` from it; with everything in
+the record it only writes the tables. The text is the first 10,000 lines of the training text, so that a training takes
+a minute or two and overfits as the big ones do; validation is the whole validation text.
+
+Techniques of test time are put on the unchanged recipe. They are tuned on the first half of the validation text and
+measured on the second (`ablation-test-time.jsonl`).
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import statistics
 from itertools import islice
 from pathlib import Path
@@ -27,7 +31,13 @@ LINES = 10_000
 BEGIN, END = "<!-- ablation -->", "<!-- end of ablation -->"
 
 # The recipe that is changed: Zaremba's small one, narrower for a text a quarter as long, with the dropout of `medium`.
-BASE: dict[str, Any] = {"units": 128, "epochs": 10, "embedding_dropout": 0.3, "output_dropout": 0.3}
+BASE: dict[str, Any] = {
+    "units": 128,
+    "epochs": 10,
+    "embedding_dropout": 0.3,
+    "output_dropout": 0.3,
+    "keep_weights": 3,
+}
 
 CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -59,6 +69,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 
+AT_TEST_TIME: dict[str, list[str]] = {
+    "temperature": ["--temperature", "tune"],
+    "neural cache": ["--neural-cache"],
+    "dynamic evaluation": ["--dynamic"],
+    "dynamic evaluation + neural cache": ["--dynamic", "--neural-cache"],
+    "Monte Carlo dropout": ["--mc-dropout", "20"],
+    "ensemble": ["--with"],
+    "mean of the last 3 epochs' weights": ["average", "--last", "3"],
+}
+
 
 def texts(data: Path, work: Path) -> list[str]:
     """Arguments that name the two texts; the first is written into the work folder."""
@@ -67,7 +87,43 @@ def texts(data: Path, work: Path) -> list[str]:
     opener = gzip.open if train.suffix == ".gz" else open
     with opener(train, "rt", encoding="utf-8") as lines:
         shorter.write_text("".join(islice(lines, LINES)), encoding="utf-8")
+    with opener(valid, "rt", encoding="utf-8") as lines:
+        whole = lines.readlines()
+    for name, part in (("first", whole[: len(whole) // 2]), ("second", whole[len(whole) // 2 :])):
+        (work / f"{name}-half.txt").write_text("".join(part), encoding="utf-8")
     return ["--train", str(shorter), "--valid", str(valid)]
+
+
+def measure_test_time(work: Path, seeds: int, backend: str) -> None:
+    """Put every technique of test time on the unchanged recipe of each seed, unless the record holds it."""
+    known = {(row["name"], row["seed"]) for row in trials.read(TEST_TIME)}
+    for seed in range(seeds):
+        run, other = (work / Trial("nothing", number % seeds).folder for number in (seed, seed + 1))
+        for name, flags in AT_TEST_TIME.items():
+            if (name, seed) in known:
+                continue
+            plain, found, description = evaluated(work, run, other, flags, backend)
+            row = {"name": name, "seed": seed, "flags": flags, "plain": plain, "found": found, "of": description}
+            trials.append(TEST_TIME, row)
+            print(f"{name:<40} seed {seed}  {plain:8.2f} -> {found:8.2f}  {description}", flush=True)
+
+
+def evaluated(work: Path, run: Path, other: Path, flags: list[str], backend: str) -> tuple[float, float, str]:
+    """Perplexity of the second half without and with a technique, and how that was tuned."""
+    text, on_backend = str(work / "second-half.txt"), ["--backend", backend]
+    if flags[0] == "average":
+        mean = work / f"{run.name}-mean"
+        trials.keraslm("average", str(run), *flags[1:], "--output", str(mean), "--overwrite", *on_backend)
+        plain, found = (
+            json.loads(trials.keraslm("evaluate", str(folder), text, "--json", *on_backend)) for folder in (run, mean)
+        )
+        return plain["perplexity"], found["perplexity"], ""
+    extra = [str(other)] if flags == ["--with"] else ["--tune-on", str(work / "first-half.txt")]
+    extra = [] if "--mc-dropout" in flags else extra
+    report = json.loads(trials.keraslm("evaluate", str(run), text, *flags, *extra, "--json", *on_backend))
+    last = report["variants"][-1]
+    parameters = ", ".join(f"{name} {value:g}" for name, value in last["parameters"].items())
+    return report["perplexity"], last["perplexity"], parameters
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -93,12 +149,27 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def write_page(rows: list[dict[str, Any]]) -> None:
-    """Put the table between the marks of the page."""
+def test_time_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: perplexity of the second half with each technique, and its ratio to the plain number."""
+    lines = ["| at test time | by seed | against the plain number | parameters, by seed |", "|---|---|---|---|"]
+    for name in AT_TEST_TIME:
+        found = [row for row in rows if row["name"] == name]
+        if found:
+            change = statistics.mean(row["found"] / row["plain"] - 1 for row in found)
+            shown = ", ".join(f"{row['plain']:.1f} -> {row['found']:.1f}" for row in found)
+            lines.append(
+                f"| {name} | {shown} | {change:+.1%} | {' / '.join(row['of'] for row in found if row['of'])} |"
+            )
+    return lines
+
+
+def write_page(rows: list[dict[str, Any]], at_test_time: list[dict[str, Any]]) -> None:
+    """Put the tables between the marks of the page."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([before + BEGIN, "", *table(rows), "", END]) + after, encoding="utf-8")
+    tables = [*table(rows), "", *test_time_table(at_test_time)]
+    PAGE.write_text("\n".join([before + BEGIN, "", *tables, "", END]) + after, encoding="utf-8")
 
 
 def main() -> None:
@@ -113,7 +184,8 @@ def main() -> None:
     common = [*texts(asked.data, asked.work), "--preset", "small", "--backend", asked.backend]
     todo = [Trial(name, seed, BASE | flags) for name, flags in CHANGES.items() for seed in range(asked.seeds)]
     trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
-    write_page(trials.read(RECORD))
+    measure_test_time(asked.work, asked.seeds, asked.backend)
+    write_page(trials.read(RECORD), trials.read(TEST_TIME))
 
 
 if __name__ == "__main__":
