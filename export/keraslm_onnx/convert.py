@@ -150,9 +150,9 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> dict[str, Any]:
     info = model_info(run)
     smaller = quantized(proto) if int8 else None
     fold_biases(proto)
-    graphs = [proto.graph, *([smaller.graph] if smaller else [])]
-    for graph in graphs if config.tie_weights else []:
-        share_table(graph)
+    for made in (proto, smaller):
+        if config.tie_weights and made is not None:
+            share_table(made.graph)
     check_structure(proto, len(config.sizes), config.cell)
     data = _file(proto, info)
     report = compare(run, data) | {f"{config.cell}_nodes": len(config.sizes)}

@@ -1,8 +1,10 @@
 """Layers of different sizes, tied weights, mixtures of softmaxes and other cells, from training to scores."""
 
 import contextlib
+import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -137,6 +139,23 @@ def test_a_tied_table_is_in_the_file_once_and_not_transposed_at_each_call(made, 
         graph = onnx.load(tmp_path / "optimized.onnx").graph
         constant = constants_of(graph).keys()
         assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in constant]
+
+
+def test_experts_are_computed_one_after_the_other(made, tmp_path):
+    """Each is added to the sum before the next one's distribution is there: memory does not grow with their number."""
+    if made.model.softmax != "mixture":
+        return
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(made.path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    zero = made.session.zero_state(1)
+    session.run(
+        None, dict(zip(contract.INPUTS, (np.zeros((1, 9), int), zero.h, zero.c, np.zeros((1, 4), int)), strict=True))
+    )
+    events = json.loads(Path(session.end_profiling()).read_text())
+    found = [e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")]
+    order = "".join({"Exp": "E", "LogSoftmax": "S"}.get(name, "") for name in found)
+    assert order == ("S" + "SE" * made.model.num_experts) * 2  # priors and experts, of steps without a target and with
 
 
 def test_a_file_with_8_bit_weights_says_the_same(made, tiny_folder):
