@@ -43,8 +43,7 @@ def train(
     """Train a language model, or go on with one that was stopped.
 
     Args:
-        preset: `"tiny"`, `"small"`, `"medium"`, `"large"`, `"char"` or `"byte"`; None takes `"tiny"`, or what the run
-            was begun with.
+        preset: a name of `keraslm.presets.PRESETS`; None takes `"tiny"`, or what the run was begun with.
         backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND`, the run's, or the first one
             installed.
         run: the run folder; None makes `runs/<date>-<time>`.

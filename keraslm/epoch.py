@@ -45,7 +45,7 @@ class PrepareEpoch(keras.callbacks.Callback):
         if has_factors(config):
             factors = window_factors(config, epoch, self.windows.lengths)
             optimizer.window_factors.assign(factors)
-            self._rate *= float(factors.mean(dtype="float64"))
+            self._rate *= float(factors.mean())
         since = averaging_since(config.nonmonotone_interval, rows)
         if since is not None:
             optimizer.averages_from.assign(since * len(self.windows))

@@ -67,7 +67,7 @@ def _follows_lengths(config: TrainConfig) -> bool:
     return config.variable_windows and (config.optimizer == "adamw" or config.average_across_timesteps)
 
 
-def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> NDArray[np.float32]:
+def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> NDArray[np.float64]:
     """Factor on the epoch's learning rate at each of its windows, `(windows,)`: the product of
 
         cosine     lr_final + (1 - lr_final) * (1 + cos(pi * p)) / 2, p the share of all windows that are behind
@@ -83,11 +83,11 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
 
     Example:
         >>> window_factors(TrainConfig(lr_schedule="cosine", epochs=2), 0, np.array([20, 20]))
-        array([1.       , 0.8535534], dtype=float32)
+        array([1.        , 0.85355339])
     """
     windows = len(lengths)
     behind = epoch * windows + np.arange(windows, dtype=np.float64)
-    factors = np.ones(windows)
+    factors: NDArray[np.float64] = np.ones(windows)
     if config.lr_schedule == "cosine":
         share = behind / (config.epochs * windows)
         factors *= config.lr_final + (1.0 - config.lr_final) * (1.0 + np.cos(np.pi * share)) / 2.0
@@ -95,7 +95,7 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
         factors *= np.minimum(1.0, (behind + 1.0) / (config.warmup_epochs * windows))
     if _follows_lengths(config):
         factors *= lengths / config.num_steps
-    return factors.astype(np.float32)
+    return factors
 
 
 def averaging_since(interval: int, rows: Rows) -> int | None:

@@ -72,7 +72,7 @@ def evaluate(
         Mix in the words that the text used lately where the network was in a like state. Goes on top of --temperature
         or --dynamic; nothing else combines.
     cache_window
-        Tokens that the neural cache looks back on. Default: 2000.
+        Tokens that the neural cache looks back on. Default: 500; long documents take more.
     cache_theta
         How sharply the neural cache prefers like states, 0 or more. Default: tuned.
     cache_lambda

@@ -13,7 +13,7 @@ PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0
 
 def train(
     *,
-    preset: Literal["tiny", "small", "medium", "large", "char", "byte"] | None = None,
+    preset: Literal["tiny", "small", "medium", "large", "awd", "mogrifier", "char", "byte"] | None = None,
     backend: Literal["jax", "tensorflow", "torch"] | None = None,
     run: Path | None = None,
     resume: Literal["auto", "never", "must"] = "auto",
@@ -35,7 +35,8 @@ def train(
     ----------
     preset
         Configuration to start from: tiny is a first model in a minute or two; small, medium and large are those of
-        Zaremba et al. 2014; char and byte spell their text. Default: tiny, or what the run was begun with.
+        Zaremba et al. 2014, awd and mogrifier those of Merity et al. 2018 and Melis et al. 2020, for a GPU; char and
+        byte spell their text. Default: tiny, or what the run was begun with.
     backend
         Keras backend. Default: KERAS_BACKEND, the run's, or the first one installed of jax, tensorflow, torch.
     run
@@ -65,6 +66,7 @@ def train(
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")
-    run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {shlex.quote(str(trained.path))}"
-    verb = "evaluate TEXT" if trained.config.model.not_exportable else "export model.onnx"
-    print(f"next      keraslm {verb}{run_flag}")
+    path = shlex.quote(str(trained.path))
+    run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {path}"
+    not_exportable = trained.config.model.not_exportable
+    print(f"next      keraslm {f'evaluate {path} TEXT' if not_exportable else f'export model.onnx{run_flag}'}")

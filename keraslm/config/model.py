@@ -177,11 +177,11 @@ class ModelConfig:
 
         Example:
             >>> ModelConfig(mogrifier_rounds=5).not_exportable
-            'a Mogrifier has no ONNX node: the run can be evaluated and loaded in Python, but not exported'
+            'a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported'
         """
         if not self.mogrifier_rounds:
             return ""
-        return "a Mogrifier has no ONNX node: the run can be evaluated and loaded in Python, but not exported"
+        return "a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported"
 
     @property
     def cluster_ends(self) -> tuple[int, ...]:

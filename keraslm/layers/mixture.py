@@ -97,7 +97,7 @@ class MixtureOfSoftmaxes(keras.layers.Layer):
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
         """Cost of each target, `(B, T)`: K costs under single softmaxes, mixed, and never K distributions over V."""
         log_prior, latents = self._experts(hidden, product_dtype, training)
-        rows, steps = ops.shape(targets)
+        rows, steps = ops.shape(hidden)[0], ops.shape(targets)[1]  # what TensorFlow knows of each, to count pieces
         every = ops.repeat(ops.cast(targets, "int32"), self.experts, axis=1)  # [B, T * K]
         table = self.kernel if self.embedding is None else self.embedding.embeddings
         flat = ops.reshape(latents, (rows, steps * self.experts, self.size))

@@ -33,7 +33,7 @@ class _Stochastic(keras.Model):
     """Nats of targets with dropout as in training, whatever mode it is called in, under the whole softmax."""
 
     def __init__(self, network: keras.Model):
-        super().__init__()
+        super().__init__(name="stochastic")
         self.network = network
 
     def call(self, inputs: Any, training: bool = False) -> Any:

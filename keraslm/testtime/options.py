@@ -35,7 +35,7 @@ class Techniques:
     Attributes:
         temperature: divide the logits by it; `"tune"` finds it.
         neural_cache: mix in what the text itself said lately.
-        cache_window: tokens that the cache looks back on; None means 2000.
+        cache_window: tokens that the cache looks back on; None means 500.
         cache_theta: how sharply it prefers like hidden states; None tunes it.
         cache_lambda: its share in the mixture; None tunes it.
         dynamic: go on learning from the text while it is read.

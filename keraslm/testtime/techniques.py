@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,8 @@ from keraslm.evaluation import Evaluation, evaluate_run
 from keraslm.perplexity import perplexity
 from keraslm.run import Run
 from keraslm.testtime.cache import WINDOW, CacheSettings, cache_nats, tune_cache
+from keraslm.testtime.dynamic import DynamicSettings, dynamic_nats, gradient_statistics
+from keraslm.testtime.dynamic_tuning import TUNED_TOKENS, tune
 from keraslm.testtime.ensemble import check_members, mean_nats
 from keraslm.testtime.monte_carlo import monte_carlo_nats
 from keraslm.testtime.options import TUNE, Techniques
@@ -28,7 +29,7 @@ from keraslm.text.encoding import Encoder
 from keraslm.text.files import STDIN, TextFiles
 from keraslm.text.store import EncodedText
 
-STATISTICS = 1_000_000  # tokens of the training text whose gradients dynamic evaluation takes: all of PTB's
+STATISTICS = 200_000  # tokens of the training text whose gradients dynamic evaluation takes: a fifth of PTB's
 
 Say = Callable[[str], None]
 Nats = NDArray[np.float64]
@@ -107,20 +108,21 @@ class _Bench:
             self.tuning_base = temperature_nats(self.reader, self.tuning_ids, heat)
 
     def dynamic(self, learning_rate: float | None, decay: float | None) -> None:
-        technique: Any = importlib.import_module("keraslm.testtime.dynamic")
-        run, documents, settings = self.reader.run, self.reader.documents, technique.DynamicSettings()
+        run, documents, settings = self.reader.run, self.reader.documents, DynamicSettings()
         train_ids = self._train_ids()
         self.say(f"dynamic       gradient statistics over {len(train_ids):,} tokens of the training text")
-        statistics = technique.gradient_statistics(run, train_ids, settings)
-        tuned = () if learning_rate is not None and decay is not None else ("lr", "decay")
-        if tuned:
-            settings = technique.tune(run, self.tuning_ids, statistics, settings, self.say, documents)
+        statistics = gradient_statistics(run, train_ids, settings)
+        tuned: tuple[str, ...] = ()
+        if learning_rate is None or decay is None:
+            tuned = ("lr", "decay")
+            settings = tune(run, self.tuning_ids, statistics, settings, self.say, documents)
         else:
             settings = replace(settings, learning_rate=learning_rate, decay=decay)
         parameters = {"segment": settings.segment, "lr": settings.learning_rate, "decay": settings.decay}
-        self._add("dynamic", technique.dynamic_nats(run, self.ids, settings, statistics, documents), parameters, tuned)
+        nats = dynamic_nats(run, self.ids, settings, statistics, documents)
+        self._add("dynamic", nats, parameters, tuned, TUNED_TOKENS)
         if self.techniques.tunes_cache:
-            self.tuning_base = technique.dynamic_nats(run, self.tuning_ids, settings, statistics, documents)
+            self.tuning_base = dynamic_nats(run, self.tuning_ids, settings, statistics, documents)
 
     def neural_cache(self, window: int | None, theta: float | None, share: float | None) -> None:
         settings = CacheSettings(window or WINDOW, theta, share)
@@ -165,8 +167,18 @@ class _Bench:
         except TextError as error:
             raise TextError(f"{error} It is the run's training text; --dynamic needs its gradients.") from error
 
-    def _add(self, name: str, nats: Nats, parameters: dict[str, Any], tuned: tuple[str, ...] = ()) -> None:
-        """Add a variant, on top of the one before where there is one, and make it what the next is put on."""
+    def _add(
+        self, name: str, nats: Nats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), most: int | None = None
+    ) -> None:
+        """Add a variant, on top of the one before where there is one, and make it what the next is put on.
+
+        Args:
+            name: of the technique.
+            nats: of each token.
+            parameters: by name.
+            tuned: names of those that were tuned.
+            most: tokens that tuning looks at; None means all.
+        """
         if self.base is not None:
             before = self.variants[-1]
             name = f"{before.name} + {name}"
@@ -174,7 +186,8 @@ class _Bench:
         variant = _variant(name, nats, parameters)
         if tuned:
             same = np.array_equal(self.ids, self.tuning_ids)
-            variant = replace(variant, tuned=tuned, tuned_on=self.tuning.name, optimistic=same)
+            part = f"the first {most:,} tokens of " if most and most < len(self.tuning_ids) else ""
+            variant = replace(variant, tuned=tuned, tuned_on=f"{part}{self.tuning.name}", optimistic=same)
         self.variants.append(variant)
         self.base = nats
 

@@ -17,7 +17,7 @@ class Variant:
         nats: negative log-likelihood of the text.
         parameters: by name.
         tuned: names of those that were tuned; the others were given.
-        tuned_on: name of the text that they were tuned on; empty where nothing was tuned.
+        tuned_on: the text that they were tuned on, or what part of it; empty where nothing was tuned.
         optimistic: whether that is the text whose cost this is.
 
     Example:

@@ -48,13 +48,13 @@ def test_show_and_evaluate_read_a_mean(program, two, tmp_path, text_files):
 
 
 def test_the_last_epochs_of_a_run(program, run_copy, tmp_path):
+    run = Run.open(run_copy)
     for epoch in (2, 3):
-        shutil.copy(run_copy / "weights.safetensors", run_copy / f"weights-{epoch:03d}.safetensors")
+        shutil.copy(run_copy / "weights.safetensors", run.kept_weights_path(epoch))
     outcome = program("average", run_copy, "--last", "2", "--output", tmp_path / "mean")
-    rows = Run.open(run_copy).epochs()
-    for line, row in zip(outcome.out.splitlines(), rows[1:], strict=False):
-        name = f"weights-{row['epoch']:03d}.safetensors (epoch {row['epoch']})"
-        assert line == f"member    {run_copy}/{name}: val_perplexity {row['val_perplexity']:.2f}"
+    for line, row in zip(outcome.out.splitlines(), run.epochs()[1:], strict=False):
+        name = f"{run.kept_weights_path(row['epoch'])} (epoch {row['epoch']})"
+        assert line == f"member    {name}: val_perplexity {row['val_perplexity']:.2f}"
 
 
 def test_faults_are_sentences(program, two, tmp_path):

@@ -34,6 +34,16 @@ def assert_made_nothing(folder, *names):
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 
 
+def test_a_run_that_cannot_be_exported_says_so_before_it_starts_and_is_refused(program, train_file):
+    outcome = program("train", "--train", train_file, "--run", "run", "--mogrifier-rounds=1", *SMALL)
+    reason = "a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported"
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.strip().split("\n")
+    assert lines[-3] == f"export    {reason}"
+    assert lines[-1] == "next      keraslm evaluate run TEXT"
+    assert_refused(program("export", "--run", "run"), f"run cannot become a model file: {reason}.")
+
+
 def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     data = folder / "corpus"
     data.mkdir()

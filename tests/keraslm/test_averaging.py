@@ -41,7 +41,7 @@ def kept(runs):
     """A run that has kept the weights of epochs 2, 3, 9 and 1000, drawn with these as seeds."""
     run = runs[0]
     for epoch in (9, 2, 1000, 3):
-        write_weights(run.path / f"weights-{epoch:03d}.safetensors", weights_of(run, epoch))
+        write_weights(run.kept_weights_path(epoch), weights_of(run, epoch))
         run.append({"epoch": epoch, "perplexity": 9.0, "val_perplexity": 20.0 + epoch})
     return run
 
@@ -115,7 +115,7 @@ def test_the_last_epochs_of_one_run(kept, tmp_path):
     assert [*kept.kept_weights()] == [2, 3, 9, 1000]
     run, lines = average(kept, tmp_path / "mean", last=3)
     assert_mean(run, (3, 9, 1000))
-    assert lines[-1] == f"member    {kept.path}/weights-1000.safetensors (epoch 1000): val_perplexity 1020.00"
+    assert lines[-1] == f"member    {kept.kept_weights_path(1000)} (epoch 1000): val_perplexity 1020.00"
     assert [member["epoch"] for member in run.averaged()["averaged"]] == [3, 9, 1000]
 
 
@@ -123,7 +123,7 @@ def test_weights_of_an_epoch_without_a_row_are_averaged_too(kept, tmp_path):
     kept.metrics_path.unlink()
     run, lines = average(kept, tmp_path / "mean", last=2)
     assert_mean(run, (9, 1000))
-    assert lines[0] == f"member    {kept.path}/weights-009.safetensors (epoch 9)"
+    assert lines[0] == f"member    {kept.kept_weights_path(9)} (epoch 9)"
 
 
 def test_best_weights(runs, tmp_path):

@@ -81,7 +81,7 @@ def test_what_is_said_names_the_cell_and_what_cannot_be_exported(trained, backen
         assert f"lstm      Mogrifier of 3 rounds, {told}" in lines
     reasons = [line for line in lines if line.startswith("export ")]
     assert reasons == (
-        ["export    a Mogrifier has no ONNX node: the run can be evaluated and loaded in Python, but not exported"]
+        ["export    a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported"]
         if name == "mogrifier"
         else []
     )

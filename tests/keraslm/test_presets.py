@@ -1,8 +1,11 @@
+import math
+
 import pytest
 
 from keraslm.config import Config
 from keraslm.errors import ConfigError
 from keraslm.presets import PRESETS, preset
+from keraslm.weights import weight_shapes
 
 # Zaremba et al. 2014, section 4.1, and the three configuration classes of the PTB tutorial.
 RECIPES = {
@@ -63,6 +66,18 @@ def test_presets_are_the_published_recipes(name):
     assert {key: found[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("awd", 24_221_600 - 4 * (1150 + 1150 + 400)),  # as published, less the second bias that PyTorch's LSTM has
+        # The largest of 24 million: table and bias, two LSTMs, five rounds of two matrices of rank 84 in each.
+        ("mogrifier", 912 * 10_000 + 10_000 + 2 * (4 * 912 * (2 * 912 + 1) + 5 * 2 * 912 * 84)),
+    ],
+)
+def test_presets_have_the_published_size(name, parameters):
+    assert sum(math.prod(shape) for shape in weight_shapes(preset(name).model, 10_000).values()) == parameters
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_states_only_what_differs_from_the_defaults(name):
     defaults = values_of(Config())
@@ -77,7 +92,8 @@ def test_changes_go_over_the_preset():
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"Unknown preset 'huge'\. Known are: tiny, char, byte, small, medium, large\."
+        ConfigError,
+        match=r"Unknown preset 'huge'\. Known are: tiny, char, byte, small, medium, large, awd, mogrifier\.",
     ):
         preset("huge")
 
