@@ -2,7 +2,7 @@
 
 onnxruntime runs whatever a file says, in native code: control flow, functions, data read from other files. So a model
 is looked at before onnxruntime sees it, and refused for the first thing that no export of ours has. The lists below are
-those of exports of each softmax, in float32 and with 8-bit weights (`keraslm_onnx.quantize`).
+those of exports of each cell and softmax, in float32 and with 8-bit weights (`keraslm_onnx.quantize`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _LSTM = {"activations": _STRINGS, "direction": _STRING, "hidden_size": _INT}
 # Operators by domain and name, with their attributes and the types of them.
 OPERATORS: dict[tuple[str, str], dict[str, int]] = {
     ("", "LSTM"): _LSTM,
+    ("", "GRU"): {"hidden_size": _INT, "linear_before_reset": _INT},
+    ("", "RNN"): {"hidden_size": _INT},
     ("com.microsoft", "DynamicQuantizeLSTM"): _LSTM,
     ("com.microsoft", "DynamicQuantizeMatMul"): {},
     ("com.microsoft", "MatMulIntegerToFloat"): {},
@@ -45,9 +47,9 @@ OPERATORS: dict[tuple[str, str], dict[str, int]] = {
     **{
         ("", name): {}
         for name in (
-            *("Add", "And", "Equal", "Expand", "GatherND", "GreaterOrEqual", "Less", "LogSoftmax", "MatMul", "Max"),
-            *("Mul", "NonZero", "Not", "Pad", "QuantizeLinear", "Range", "ScatterND", "Shape", "Slice", "Squeeze"),
-            *("Sub", "Sum", "Unsqueeze", "Where"),
+            *("Add", "And", "Equal", "Exp", "Expand", "GatherND", "GreaterOrEqual", "Identity", "Less", "Log"),
+            *("LogSoftmax", "MatMul", "Max", "Mul", "NonZero", "Not", "Pad", "QuantizeLinear", "Range", "ScatterND"),
+            *("Shape", "Slice", "Squeeze", "Sub", "Sum", "Tanh", "Unsqueeze", "Where"),
         )
     },
 }
@@ -133,6 +135,8 @@ def _check_node(node: Node, refuse: _Refusal) -> None:
             refuse(f"a Cast to data type {value}")
         if attribute.name == "activations" and value != [b"Sigmoid", b"Tanh", b"Tanh"]:
             refuse("an LSTM with other activations")
+        if attribute.name == "linear_before_reset" and value != 1:
+            refuse("a GRU that resets before the product")
         if attribute.name == "direction" and value != b"forward":
             refuse("an LSTM that does not run forward")
         if isinstance(value, Tensor) and values_of(value, f"the value of {_named(node)}", refuse).size != 1:

@@ -1,6 +1,6 @@
 """Names, shapes, types and metadata keys of a model file: the only place that the writing and the reading side share.
 
-Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
+Letters: `N` rows, `T` steps, `L` layers, `H` units of the widest layer, `V` vocabulary.
 
     inputs    input_ids          int64    [N, T]          N and T free, at least 1
               h0, c0             float32  [L, N, H]       state before the first step; zeros at the start of a text
@@ -12,6 +12,9 @@ Letters: `N` rows, `T` steps, `L` layers, `H` units, `V` vocabulary.
 onnxruntime computes every output of a graph, whichever are asked for; so the shapes say what is wanted. Whoever scores
 a text gives every target (K = T), and `V` numbers a token never leave the graph; of an adaptive softmax only the
 clusters that the targets need are computed. Whoever wants distributions gives no target (K = 0).
+
+The state has one shape for all layers: one that is narrower than the widest uses the first columns of its plane, and
+gives zeros in the others. A cell without a c passes `c0` on.
 
 Every metadata value is a string, as ONNX wants it.
 """
@@ -43,7 +46,7 @@ KNOWN = "known"  # K
 UNKNOWN = "unknown"  # T - K
 
 FORMAT_VERSION = "3"
-SOFTMAXES = ("full", "sampled", "adaptive")
+SOFTMAXES = ("full", "sampled", "adaptive", "mixture")
 PRECISIONS = ("float32", "int8")
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
 
@@ -64,10 +67,11 @@ class ModelInfo:
         unk_id: id of `<unk>`; a token with this id is out of vocabulary. -1 where every text can be said without it.
         bos_id: id that a text starts from; the same as `eos_id`.
         eos_id: id of the symbol that ends each line.
-        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
+        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding. Cell, and units of each layer: see
+            `config`.
         valid_perplexity: of the run's last epoch, counted in the training's windows; NaN without a validation text.
         config: the run's configuration, JSON.
-        softmax: `"full"`, `"sampled"` (the same graph) or `"adaptive"`.
+        softmax: `"full"`, `"sampled"` (the same graph), `"adaptive"` or `"mixture"`.
         precision: of the weights that the products use, `"float32"` or `"int8"`.
     """
 
@@ -135,7 +139,7 @@ class ModelInfo:
         model = config.model
         ends = model.cluster_ends
         if (
-            (model.num_layers, model.units, model.embedding_size, model.softmax)
+            (len(model.sizes), max(model.sizes), model.embedding_size, model.softmax)
             != (self.num_layers, self.hidden_size, self.embedding_dim, self.softmax)
             or (self.softmax == "adaptive" and not ends)
             or max(ends, default=0) >= self.vocab_size

@@ -20,15 +20,17 @@ from typing import Any
 from keraslm import __version__
 from keraslm.atomic import atomic_path, writing
 from keraslm.backend import require
+from keraslm.config import ModelConfig
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.run import LATEST, Run
-from keraslm.weights import read_weights
+from keraslm.weights import Weights, read_weights
 from keraslm_onnx import contract
 from keraslm_onnx.contract import ModelInfo
 from keraslm_onnx.opening import check_model
 from keraslm_onnx.quantize import CONTEXT_OF, TOLERANCE, check_int8, compare_files, comparison_text, quantized
+from keraslm_onnx.recurrent import add_layers
 from keraslm_onnx.seal import sealed
-from keraslm_onnx.simplify import fold_biases, pick_targets, tidy
+from keraslm_onnx.simplify import fold_biases, pick_targets, share_table, tidy
 from keraslm_onnx.verify import check_structure, compare
 
 
@@ -50,8 +52,9 @@ def export(
         tolerance: largest relative difference of the two perplexities.
 
     Returns:
-        the report of the verification: `cases`, `largest_difference`, `chunked_difference`, `lstm_nodes`, `bytes`; of
-        an int8 file also `int8`, what `keraslm_onnx.quantize.compare_files` found, and the `text`.
+        the report of the verification: `cases`, `largest_difference`, `chunked_difference`, `lstm_nodes` (or
+        `gru_nodes`, `rnn_nodes`), `bytes`; of an int8 file also `int8`, what `keraslm_onnx.quantize.compare_files`
+        found, and the `text`.
 
     Raises:
         UsageError: the run's network has no form in ONNX, or the arguments contradict each other.
@@ -72,6 +75,9 @@ def export(
     run = run if isinstance(run, Run) else Run.open(run)
     if run.config.model.not_exportable:
         raise UsageError(f"{run.path} cannot become a model file: {run.config.model.not_exportable}.")
+    cell = run.config.model.cell
+    if int8 and cell != "lstm":
+        raise UsageError(f"onnxruntime has no layers of --cell {cell} with 8-bit weights: export without --int8.")
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"{target}: give the name of a file in a folder that exists, e.g. model.onnx.")
@@ -140,16 +146,19 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> dict[str, Any]:
 
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     config = run.config.model
-    proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights))
+    proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights), config, weights)
     info = model_info(run)
     smaller = quantized(proto) if int8 else None
     fold_biases(proto)
-    check_structure(proto, config.num_layers)
+    for made in (proto, smaller):
+        if config.tie_weights and made is not None:
+            share_table(made.graph)
+    check_structure(proto, len(config.sizes), config.cell)
     data = _file(proto, info)
-    report = compare(run, data) | {"lstm_nodes": config.num_layers}
+    report = compare(run, data) | {f"{config.cell}_nodes": len(config.sizes)}
     output.write_bytes(data)
     if int8:
-        check_int8(smaller, config.num_layers)
+        check_int8(smaller, len(config.sizes))
         int8.write_bytes(_file(smaller, replace(info, precision="int8")))
     return report
 
@@ -176,8 +185,8 @@ def model_info(run: Run) -> ModelInfo:
         unk_id=tokenizer.unk_id,
         bos_id=tokenizer.eos_id,
         eos_id=tokenizer.eos_id,
-        num_layers=model.num_layers,
-        hidden_size=model.units,
+        num_layers=len(model.sizes),
+        hidden_size=max(model.sizes),
         embedding_dim=model.embedding_size,
         valid_perplexity=float(run.trained_epoch().get("val_perplexity", "nan")),
         config=json.dumps(run.config.to_dict()),
@@ -185,13 +194,11 @@ def model_info(run: Run) -> ModelInfo:
     )
 
 
-def _to_onnx(model: Any) -> Any:
+def _to_onnx(model: Any, config: ModelConfig, weights: Weights) -> Any:
     """Trace a twin and name its inputs, outputs and free axes as the contract does."""
     import tensorflow as tf
     import tf2onnx
     from onnx import helper
-
-    from keraslm_onnx.graph import AdaptiveOutputs
 
     signature = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in model.inputs]
     # Keys in sorted order, because tf2onnx gives back a function's outputs in the order of its structured names.
@@ -199,10 +206,12 @@ def _to_onnx(model: Any) -> Any:
         lambda *inputs: dict(zip("abcd", model(list(inputs)), strict=False)), input_signature=signature
     )
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
-    if not isinstance(model.get_layer("outputs"), AdaptiveOutputs):
+    if config.cell != "lstm":
+        add_layers(proto.graph, config, weights)
+    if config.softmax != "adaptive":
         pick_targets(proto.graph)
     tidy(proto.graph)
-    state = [*(d or contract.BATCH for d in model.inputs[1].shape)]
+    state = [len(config.sizes), contract.BATCH, max(config.sizes)]
     shapes = dict.fromkeys((*contract.INPUTS, *contract.OUTPUTS), state)
     shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
     shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]

@@ -2,9 +2,10 @@
 
 Weights become int8, symmetric, with one scale a column:
 
-    LSTM             -> DynamicQuantizeLSTM: onnxruntime finds the scale of inputs and states at each call
-    MatMul + Add     -> QuantizeLinear + MatMulIntegerToFloat, where the left side is a hidden state: that lies in
-                        (-1, 1), so the scale is 1/127 whatever is in the batch
+    LSTM             -> DynamicQuantizeLSTM: onnxruntime finds the scale of inputs and states at each call (it has no
+                        such node for GRU and RNN layers, which are exported in float32 only)
+    MatMul + Add     -> QuantizeLinear + MatMulIntegerToFloat, where the left side is a hidden state, of the last layer
+                        or of an expert: that lies in (-1, 1), so the scale is 1/127 whatever is in the batch
                         DynamicQuantizeMatMul, inside the tails of an adaptive softmax, whose left side has no bound
     Gather           -> a row of the embedding is int8 and has one scale
 
@@ -97,10 +98,14 @@ def _quantize_projections(graph: Any) -> None:
     zero = add_tensor(graph, "hidden_zero", np.array(128, np.uint8))
     constants = constants_of(graph)
     additions = {product.output[0]: addition for product, addition, *_ in projections(graph)}
+    kernels: dict[str, list[str]] = {}  # used by several products
     for product in [node for node in graph.node if node.op_type == "MatMul"]:
         addition = additions.get(product.output[0])
         name, bias = (addition.output[0], addition.input[1]) if addition else (product.output[0], "")
-        weights = _weights(graph, product.input[1], constants[product.input[1]], axis=0)
+        kernel = product.input[1]
+        if kernel not in kernels:
+            kernels[kernel] = _weights(graph, kernel, constants[kernel], axis=0)
+        weights = kernels[kernel]
         if _is_hidden(product.input[0], source):
             nodes = [
                 helper.make_node("QuantizeLinear", [product.input[0], scale, zero], [f"{name}_input"]),
@@ -119,10 +124,10 @@ def _quantize_projections(graph: Any) -> None:
 
 
 def _is_hidden(name: str, source: dict[str, Any]) -> bool:
-    """Whether a tensor holds hidden states of an LSTM."""
+    """Whether a tensor holds hidden states of an LSTM or of the experts of a mixture, which lie in (-1, 1)."""
     while source[name].op_type in _ON_THE_WAY:
         name = source[name].input[0]
-    return source[name].op_type == "LSTM"
+    return source[name].op_type in ("LSTM", "Tanh")
 
 
 def _quantize_lstms(graph: Any) -> None:

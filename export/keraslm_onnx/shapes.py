@@ -192,33 +192,39 @@ def _integer_product(node: Node, inputs: list[Value]) -> list[Value]:
     return [found]
 
 
+def _same(node: Node, inputs: list[Value]) -> list[Value]:
+    return inputs
+
+
 def _pad(node: Node, inputs: list[Value]) -> list[Value]:
-    data, pads, value = inputs
+    data, pads, *value = inputs
     rank, sizes = len(data.shape), numbers(pads, "the width of a Pad")
-    if len(sizes) != 2 * rank or min(sizes, default=0) < 0 or value.shape:
+    if len(sizes) != 2 * rank or min(sizes, default=0) < 0 or any(x.shape for x in value):
         raise MisfitError(f"a Pad of {sizes[: 2 * MAX_RANK]} for shape {data.shape}")
     padded = (size + before + after for size, before, after in zip(data.shape, sizes, sizes[rank:], strict=False))
     return [Value(tuple(padded), None, data.loose)]
 
 
-def _lstm(node: Node, inputs: list[Value]) -> list[Value]:
-    """Y `(T, 1, N, H)`, the last h and the last c `(1, N, H)`."""
-    units = attribute(node, "hidden_size", 0)
-    if len(inputs) < 7 or len(inputs[0].shape) != 3:
-        raise MisfitError("an LSTM without a state, or of another input than (steps, rows, size)")
-    x, w, r, b, lengths, h, c = inputs[:7]
+def _recurrent(node: Node, inputs: list[Value]) -> list[Value]:
+    """Y `(T, 1, N, H)`, the last h and, of an LSTM, the last c, `(1, N, H)`."""
+    units, kind = attribute(node, "hidden_size", 0), node.op_type.removeprefix("DynamicQuantize")
+    gates, planes = {"LSTM": (4, 2), "GRU": (3, 1), "RNN": (1, 1)}[kind]
+    layer = "a GRU" if kind == "GRU" else f"an {kind}"
+    if len(inputs) < 5 + planes or len(inputs[0].shape) != 3:
+        raise MisfitError(f"{layer} without a state, or of another input than (steps, rows, size)")
+    x, w, r, b, lengths, *state = inputs[: 5 + planes]
     steps, rows, size = x.shape
-    gates = (4 * units, size), (4 * units, units)
+    matrices = (gates * units, size), (gates * units, units)
     if node.domain:  # DynamicQuantizeLSTM has them the other way round
-        gates = (gates[0][::-1], gates[1][::-1])
-    expected = [(1, *gates[0]), (1, *gates[1]), (1, 8 * units), (), (1, rows, units), (1, rows, units)]
-    found = [value.shape for value in (w, r, b, lengths, h, c)]
+        matrices = (matrices[0][::-1], matrices[1][::-1])
+    expected = [(1, *matrices[0]), (1, *matrices[1]), (1, 2 * gates * units), (), *[(1, rows, units)] * planes]
+    found = [value.shape for value in (w, r, b, lengths, *state)]
     # An empty batch aborts the process.
     if found != expected or lengths.known is None or lengths.known.dtype != np.bool_ or not steps * rows * units:
-        raise MisfitError(f"an LSTM of {units} units, {rows} rows and {steps} steps with shapes {found}")
-    if any(value.loose for value in (x, h, c)):
-        raise MisfitError("an LSTM whose number of rows is not that of the inputs")
-    return [Value((steps, 1, rows, units)), Value((1, rows, units)), Value((1, rows, units))]
+        raise MisfitError(f"{layer} of {units} units, {rows} rows and {steps} steps with shapes {found}")
+    if any(value.loose for value in (x, *state)):
+        raise MisfitError(f"{layer} whose number of rows is not that of the inputs")
+    return [Value((steps, 1, rows, units)), *[Value((1, rows, units))] * planes]
 
 
 RULES: dict[str, Rule] = {
@@ -227,16 +233,20 @@ RULES: dict[str, Rule] = {
     "Cast": _cast,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
-    "DynamicQuantizeLSTM": _lstm,
+    "DynamicQuantizeLSTM": _recurrent,
     "DynamicQuantizeMatMul": _integer_product,
     "Equal": _each(np.equal),
+    "Exp": _each(),
     "Expand": _expand,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
+    "GRU": _recurrent,
     "GreaterOrEqual": _each(np.greater_equal),
-    "LSTM": _lstm,
+    "Identity": _same,
+    "LSTM": _recurrent,
     "Less": _each(np.less),
+    "Log": _each(),
     "LogSoftmax": _each(),
     "MatMul": _matmul,
     "MatMulIntegerToFloat": _integer_product,
@@ -246,6 +256,7 @@ RULES: dict[str, Rule] = {
     "Not": _each(np.logical_not),
     "Pad": _pad,
     "QuantizeLinear": _each(),
+    "RNN": _recurrent,
     "Range": _range,
     "ScatterND": _scatter_nd,
     "Shape": _shape,
@@ -253,17 +264,20 @@ RULES: dict[str, Rule] = {
     "Squeeze": _squeeze,
     "Sub": _each(np.subtract),
     "Sum": _each(lambda *values: sum(values[1:], values[0])),
+    "Tanh": _each(),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Where": _each(lambda *values: np.where(*values)),
 }
 INPUTS: dict[str, tuple[int, int]] = {  # fewest and most inputs, where not 2
-    **dict.fromkeys(("Cast", "ConstantOfShape", "LogSoftmax", "NonZero", "Not"), (1, 1)),
-    **dict.fromkeys(("Shape", "Transpose"), (1, 1)),
-    **dict.fromkeys(("Pad", "QuantizeLinear", "Range", "ScatterND", "Where"), (3, 3)),
+    **dict.fromkeys(("Cast", "ConstantOfShape", "Exp", "Identity", "Log", "LogSoftmax", "NonZero", "Not"), (1, 1)),
+    **dict.fromkeys(("Shape", "Tanh", "Transpose"), (1, 1)),
+    "Pad": (2, 3),
+    **dict.fromkeys(("QuantizeLinear", "Range", "ScatterND", "Where"), (3, 3)),
     **dict.fromkeys(("Concat", "Max", "Sum"), (1, 64)),
     "DynamicQuantizeLSTM": (12, 12),
     "DynamicQuantizeMatMul": (5, 5),
+    **dict.fromkeys(("GRU", "RNN"), (6, 6)),
     "LSTM": (7, 7),
     "MatMulIntegerToFloat": (7, 7),
     "Slice": (3, 5),
@@ -284,7 +298,7 @@ def results(node: Node, inputs: list[Value]) -> list[Value]:
     if not low <= len(inputs) <= high:
         raise MisfitError(f"{len(inputs)} inputs")
     needed = inputs[:-1] if RULES[node.op_type] is _integer_product else inputs  # a product may have no bias
-    if any(value is ABSENT for value in needed) and not node.op_type.endswith("LSTM"):
+    if any(value is ABSENT for value in needed) and RULES[node.op_type] is not _recurrent:
         raise MisfitError("an input is left out")
     try:
         with np.errstate(all="ignore"):

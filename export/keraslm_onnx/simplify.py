@@ -8,6 +8,11 @@ Two of its ways cost time at each token:
     GatherND(log_probs, (row, step, target))         takes a dozen small nodes that count rows and steps
         GatherElements(log_probs, target)
 
+And one would keep a large table twice in the file, where it is the kernel of the softmax, too:
+
+    kernel                                           a constant, (H, V)
+        Transpose(table)                             made of the constant (V, H) when onnxruntime opens the file
+
 `keraslm_onnx.verify` compares the outcome with Keras.
 """
 
@@ -22,22 +27,24 @@ from keraslm_onnx import contract
 
 
 def pick_targets(graph: Any) -> None:
-    """Let the output `target_log_probs` of a full softmax be gathered by target alone, in place.
+    """Let log-probabilities be gathered by target alone, in place.
 
     Args:
-        graph: an `onnx.GraphProto`; the nodes that it no longer needs stay, and `tidy` leaves them out.
+        graph: an `onnx.GraphProto` of a full softmax or a mixture, which gather nothing else by `GatherND`; the nodes
+            that it no longer needs stay, and `tidy` leaves them out.
     """
     from onnx import helper
 
-    output = graph.output[contract.OUTPUTS.index(contract.TARGET_LOG_PROBS)].name
-    gather = next(node for node in graph.node if output in node.output)
     axis = add_tensor(graph, "targets_axis", np.array([2], np.int64))
-    nodes = [
-        helper.make_node("Unsqueeze", [contract.TARGETS, axis], ["targets_column"]),
-        helper.make_node("GatherElements", [gather.input[0], "targets_column"], ["found_column"], axis=2),
-        helper.make_node("Squeeze", ["found_column", axis], [output]),
-    ]
-    replace(graph, [gather], nodes)
+    nodes = [helper.make_node("Unsqueeze", [contract.TARGETS, axis], ["targets_column"])]
+    gathers = [node for node in graph.node if node.op_type == "GatherND"]
+    for node in gathers:
+        (output,) = node.output
+        nodes += [
+            helper.make_node("GatherElements", [node.input[0], "targets_column"], [f"{output}_column"], axis=2),
+            helper.make_node("Squeeze", [f"{output}_column", axis], [output]),
+        ]
+    replace(graph, gathers, nodes)
 
 
 def fold_biases(proto: Any) -> None:
@@ -60,6 +67,35 @@ def fold_biases(proto: Any) -> None:
         padded = helper.make_node("Pad", [product.input[0], pads, one], [f"{name}_input"])
         joint = helper.make_node("MatMul", [f"{name}_input", joined], [name])
         replace(graph, [product, addition], [padded, joint])
+    tidy(graph)
+
+
+def share_table(graph: Any) -> None:
+    """Make a kernel that is the transposed embedding table of that table, in place, so that a file holds it once.
+
+    onnxruntime transposes a constant when it opens a file, and not again; clients lose nothing by it.
+
+    Args:
+        graph: an `onnx.GraphProto` in float32 or int8; a bias may be the kernel's last row.
+    """
+    from onnx import helper
+
+    constants = constants_of(graph)
+    table = next(node.input[0] for node in graph.node if node.op_type == "Gather" and node.input[0] in constants)
+    words, size = constants[table].shape
+    for name, kernel in constants.items():
+        rest = kernel.shape[0] - size if kernel.ndim == 2 and kernel.shape[1] == words else -1
+        if rest not in (0, 1) or kernel.dtype != constants[table].dtype:
+            continue
+        if not np.array_equal(kernel[:size], constants[table].T):
+            continue
+        made = f"{name}_transposed" if rest else name
+        nodes = [helper.make_node("Transpose", [table], [made], perm=[1, 0])]
+        if rest:
+            row = add_tensor(graph, f"{name}_row", kernel[size:])
+            nodes.append(helper.make_node("Concat", [made, row], [name], axis=0))
+        graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == name))
+        replace(graph, [], nodes)
     tidy(graph)
 
 

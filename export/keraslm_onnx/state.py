@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The state of the LSTM layers, one column a row of text.
+    """The state of the recurrent layers, one column a row of text.
 
     Two states are equal when every number is, and equal states have equal hashes, so that a state can be the key of a
     dictionary.

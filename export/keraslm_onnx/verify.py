@@ -16,24 +16,25 @@ TOLERANCE = 1e-4  # nats, on a log-probability; float32 differences of these gra
 SHAPES = ((1, 1), (1, 40), (3, 7), (8, 20))  # rows x steps
 
 
-def check_structure(proto: Any, num_layers: int) -> None:
-    """One `LSTM` node a layer, no control flow, the contract's names, every weight finite.
+def check_structure(proto: Any, num_layers: int, cell: str = "lstm") -> None:
+    """One recurrent node a layer, no control flow, the contract's names, every weight finite.
 
     Args:
         proto: an `onnx.ModelProto`.
-        num_layers: of the trained network.
+        num_layers, cell: of the trained network.
 
     Raises:
         ExportError: naming what was found.
     """
     from onnx import numpy_helper
 
-    nodes = Counter(node.op_type for node in proto.graph.node)
+    nodes, kind = Counter(node.op_type for node in proto.graph.node), cell.upper()
     loops = {name: nodes[name] for name in ("Loop", "Scan", "If") if nodes[name]}
-    if nodes["LSTM"] != num_layers or loops:
+    others = {name: nodes[name] for name in ("LSTM", "GRU", "RNN") if nodes[name] and name != kind}
+    if nodes[kind] != num_layers or others or loops:
         raise ExportError(
-            f"The converted graph has {nodes['LSTM']} LSTM nodes and control flow {loops or 'none'}, but must have "
-            f"{num_layers} LSTM nodes and no control flow. Not published."
+            f"The converted graph has {nodes[kind]} {kind} nodes and other layers {others or 'none'}, control flow "
+            f"{loops or 'none'}, but must have {num_layers} {kind} nodes and nothing of the others. Not published."
         )
     found = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
     if found != (contract.INPUTS, contract.OUTPUTS):
@@ -105,7 +106,7 @@ def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tupl
     log-probability of each next id, `(N, 2T - 1)`, in one pass.
     """
     model = run.config.model
-    zero = np.zeros((model.num_layers, len(ids), model.units), np.float32)
+    zero = np.zeros((len(model.sizes), len(ids), max(model.sizes)), np.float32)
 
     def call(part: NDArray[Any], h: NDArray[Any], c: NDArray[Any], known: int = 0) -> list[NDArray[Any]]:
         feed = dict(zip(contract.INPUTS, (part, h, c, part[:, 1 : known + 1]), strict=True))

@@ -44,12 +44,13 @@ def export(
     from keraslm_onnx.convert import export as export_run
 
     print(f"export    {run} -> {model}: converting in a process of its own", flush=True)
-    report = export_run(load_run(run, weights), model, int8=int8, text=text, tolerance=tolerance)
+    trained = load_run(run, weights)
+    report, cell = export_run(trained, model, int8=int8, text=text, tolerance=tolerance), trained.config.model.cell
     print(
         f"verified  {report['cases']} shapes; largest difference Keras - onnxruntime "
         f"{report['largest_difference']:.2e} nats, one pass - chunks {report['chunked_difference']:.2e} nats"
     )
-    print(f"graph     {report['lstm_nodes']} LSTM nodes, no loop, all weights finite")
+    print(f"graph     {report[f'{cell}_nodes']} {cell.upper()} nodes, no loop, all weights finite")
     if int8:
         print("\n".join(_int8_rows(report["int8"])))
     print(f"done      {model} ({report['bytes'] / 1e6:.1f} MB)")

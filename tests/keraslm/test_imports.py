@@ -95,8 +95,9 @@ LEVELS = [
     {"keraslm.testtime.techniques"},
     {"keraslm.api"},
     # Export.
-    {"keraslm_onnx.graph", "keraslm_onnx.verify", "keraslm_onnx.simplify"},
-    {"keraslm_onnx.quantize"},
+    {"keraslm_onnx.outputs", "keraslm_onnx.verify", "keraslm_onnx.simplify"},
+    {"keraslm_onnx.recurrent", "keraslm_onnx.quantize"},
+    {"keraslm_onnx.graph"},
     {"keraslm_onnx.convert"},
     # The command line.
     {"keraslm.commands.flags"},

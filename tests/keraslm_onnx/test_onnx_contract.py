@@ -82,7 +82,7 @@ def test_another_format_version_is_refused_with_its_number(version):
 
 @pytest.mark.parametrize(
     ("key", "known"),
-    [("softmax", "full, sampled, adaptive"), ("precision", "float32, int8")],
+    [("softmax", "full, sampled, adaptive, mixture"), ("precision", "float32, int8")],
     ids=["softmax", "precision"],
 )
 def test_an_unknown_kind_is_refused(key, known):
@@ -103,6 +103,18 @@ def test_configuration_gives_the_runs_values():
     values, found = model_info(config=json.dumps(config.to_dict()), **sizes).configuration("m.onnx")
     assert found == config
     assert values == config.to_dict()
+
+
+def test_configuration_may_name_the_units_of_each_layer():
+    config = Config().replace(layer_units="4,7,5", cell="gru", softmax="mixture", embedding_dim=2)
+    sizes = {"num_layers": 3, "hidden_size": 7, "embedding_dim": 2, "softmax": "mixture"}
+    _, found = model_info(config=json.dumps(config.to_dict()), **sizes).configuration("m.onnx")
+    assert found == config
+    for other in ({"num_layers": 2}, {"hidden_size": 5}, {"softmax": "full"}):
+        with pytest.raises(
+            ModelFileError, match=r"^m\.onnx: metadata 'config' is the configuration of another network"
+        ):
+            model_info(config=json.dumps(config.to_dict()), **sizes | other).configuration("m.onnx")
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", "{}", '{"model": {"units": 0}, "data": {}, "train": {}}'])

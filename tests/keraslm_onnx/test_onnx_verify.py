@@ -42,6 +42,18 @@ def test_another_number_of_lstm_nodes_is_refused(found, layers):
         check_structure(model(lstm(found)), layers)
 
 
+@pytest.mark.parametrize(("cell", "kind"), [("gru", "GRU"), ("rnn", "RNN")])
+def test_nodes_of_another_cell_are_refused(cell, kind):
+    right = helper.make_node(kind, ["x", "w", "r"], ["z"], hidden_size=2)
+    check_structure(model([right]), 1, cell)
+    with pytest.raises(
+        ExportError, match=rf"has 0 {kind} nodes and other layers \{{'LSTM': 1\}}.*must have 1 {kind} nodes"
+    ):
+        check_structure(model(lstm(1)), 1, cell)
+    with pytest.raises(ExportError, match=rf"has 1 LSTM nodes and other layers \{{'{kind}': 1\}}"):
+        check_structure(model([*lstm(1), right]), 1)
+
+
 @pytest.mark.parametrize("kind", ["Loop", "Scan", "If"])
 def test_control_flow_is_refused(kind):
     with pytest.raises(ExportError, match=rf"control flow \{{'{kind}': 1\}}.* Not published"):

@@ -2,9 +2,10 @@
 
     python tests/torture/model_files.py --count 10000 --seed 0 --jobs 2
 
-Model files of each kind (full and adaptive softmax, and both quantised to int8) are changed, one change a file. Half of
-the files keep their old seal or none (raw); the other half are sealed again, so that what stands behind the seal meets
-them. Each is opened and asked in a process of its own, with a limit of time and of memory. Outcomes:
+Model files of each kind (full and adaptive softmax and a mixture, and all of them quantised to int8; GRU layers) are
+changed, one change a file. Half of the files keep their old seal or none (raw); the other half are sealed again, so
+that what stands behind the seal meets them. Each is opened and asked in a process of its own, with a limit of time and
+of memory. Outcomes:
 
     refused        with a sentence of ours
     answered       a sealed file opened, and its answers are finite distributions (a bit of a weight flipped, say)
@@ -126,11 +127,19 @@ def make_models(folder: Path) -> list[bytes]:
 
     text, paths = folder / "text.txt", []
     text.write_text("the cat sat\n", encoding="utf-8")
-    for name, fields in {"full": {}, "adaptive": {"softmax": "adaptive", "cutoffs": "4,7"}}.items():
+    kinds = {
+        "full": {},
+        "adaptive": {"softmax": "adaptive", "cutoffs": "4,7"},
+        "mixture": {"softmax": "mixture", "num_experts": 2, "tie_weights": True, "layer_units": "5,8"},
+        "gru": {"cell": "gru", "layer_units": "8,5"},
+    }
+    for name, fields in kinds.items():
         (folder / name).mkdir()
-        run = make_run(folder / name, num_layers=2, units=8, embedding_dim=6, **fields)
+        run = make_run(folder / name, **{"num_layers": 2, "units": 8, "embedding_dim": 6} | fields)
         paths.append(folder / f"{name}.onnx")
         keraslm_onnx.export(run, paths[-1])
+        if run.config.model.cell != "lstm":
+            continue
         paths.append(folder / f"{name}.int8.onnx")
         keraslm_onnx.export(run, paths[-1], int8=True, text=text, tolerance=1.0)
     return [path.read_bytes() for path in paths]
