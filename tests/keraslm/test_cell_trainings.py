@@ -50,7 +50,7 @@ def weights_of(run):
 def test_training_learns_and_leaves_the_weights_of_the_configuration(trained):
     name, run, _ = trained
     vocab_size = run.tokenizer.vocab_size
-    assert run.epochs()[-1]["val_perplexity"] < 2.0  # of 6 words
+    assert run.epochs()[-1]["val_perplexity"] < 4.0  # 5.7 without looking at the words before
     weights = weights_of(run)
     assert weights.keys() == weight_shapes(run.config.model, vocab_size).keys()
     assert ("lstm_1/mogrifier_3" in weights) == (name == "mogrifier")
