@@ -196,6 +196,10 @@ def test_a_number_tuned_on_its_own_text_is_called_optimistic(trained_run, tmp_pa
     found = keraslm.evaluate(trained_run, copy, temperature="tune")
     assert found.variants[0].optimistic and found.variants[0].perplexity <= found.perplexity
     assert found.rows()[-1] == "note: 'temperature' was tuned on the text that is evaluated; the number is optimistic"
+    given = {"neural_cache": True, "cache_theta": 0.0, "cache_lambda": 0.0}
+    note = keraslm.evaluate(trained_run, copy, temperature="tune", **given).rows()[-1]
+    assert note.startswith("note: 'temperature' and 'temperature + neural cache' were tuned on")
+    assert note.endswith("; the numbers are optimistic")
 
 
 def test_another_text_to_tune_on(trained_run, held_out, config):
