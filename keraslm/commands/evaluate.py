@@ -78,13 +78,15 @@ def evaluate(
     cache_lambda
         Share of the neural cache in the mixture, at least 0 and below 1. Default: tuned.
     dynamic
-        Go on learning from the text while it is read.
+        Go on learning from the text while it is read. Slow: every 5 tokens all weights change, and tuning does that
+        over 10,000 tokens about a dozen times. PTB's validation text takes some ten minutes at 2 x 200 units on a
+        CPU; time grows with the text and with the number of weights.
     dynamic_lr
         Learning rate of --dynamic. Default: tuned, with --dynamic-decay.
     dynamic_decay
         How fast --dynamic goes back to the trained weights. Default: tuned, with --dynamic-lr.
     mc_dropout
-        Mean of the probabilities of N passes with the training's dropout on.
+        Mean of the probabilities of so many passes with the training's dropout on; without dropout the plain number.
     seed
         Of the masks of --mc-dropout. Default: 0.
     with_runs

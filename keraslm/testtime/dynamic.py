@@ -16,7 +16,7 @@ section 5; their program `dynamiceval.py` has the defaults here, for its loss an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,6 @@ from keraslm.testtime.dynamic_step import AsEvaluated
 from keraslm.text.stream import EveryToken, Windows
 
 Statistics = Mapping[str, NDArray[np.float32]]
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,7 @@ class DynamicSettings:
         check(self, "statistics_batch", self.statistics_batch >= 1, "at least 1")
 
 
-def gradient_statistics(
-    run: Run, train_ids: NDArray[Any], settings: DynamicSettings, advance: Advance | None = None
-) -> dict[str, NDArray[np.float32]]:
+def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSettings) -> dict[str, NDArray[np.float32]]:
     """The mean of squared gradients over a training text: how much each number of the weights moves in general.
 
     Takes about as long as an epoch of the training; a part of the text will do, such as `train_ids[:100_000]`.
@@ -73,7 +70,6 @@ def gradient_statistics(
         train_ids: token ids, `(tokens,)`; what does not fill rows and segments is left out. Rows are fewer than asked
             for where the text is too short.
         settings: `segment` and `statistics_batch` are used.
-        advance: called with the tokens done since it was called last.
 
     Returns:
         an array a weight, by its name and of its shape, in nats squared.
@@ -97,62 +93,31 @@ def gradient_statistics(
     model = AsEvaluated(run, rows, documents, optimizer)
     for window in windows:
         model.step(window)
-        if advance:
-            advance(window[1].size)
     squares = {v.path: keras.ops.convert_to_numpy(s) for v, s in zip(model.weights, optimizer.squares, strict=True)}
     return {name: value / len(windows) for name, value in squares.items()}
-
-
-def dynamic_nats(
-    run: Run,
-    ids: NDArray[Any],
-    settings: DynamicSettings,
-    statistics: Statistics | None,
-    documents: str | None = None,
-    advance: Advance | None = None,
-) -> NDArray[np.float64]:
-    """What each token of a text costs while the weights follow the text.
-
-    The text is one row, its first token predicted from the end symbol, every token counted, as `evaluate_run` does;
-    with a learning rate of 0 the costs are the same. The state is carried, computed with the weights of its time. Where
-    the text has documents, the state starts from zeros in each, and the weights go on. Nothing is written to the run.
-
-    Args:
-        run: the run folder.
-        ids: token ids, `(tokens,)`, at least one.
-        settings: how far the weights follow.
-        statistics: of `gradient_statistics`; None takes 1 for sqrt(MS) + epsilon and for R: plain SGD with decay.
-        documents: what a document is; None as in training.
-        advance: called with the tokens done since it was called last.
-
-    Returns:
-        nats, `(tokens,)`; infinite from the segment on at which the weights have diverged.
-
-    Raises:
-        TextError: the text is empty; RunError: weights missing or damaged; UsageError: the statistics are another
-            network's.
-
-    Example:
-        >>> statistics = gradient_statistics(run, train_ids, DynamicSettings())
-        >>> nats = dynamic_nats(run, valid_ids, DynamicSettings(), statistics)
-        >>> perplexity = math.exp(nats.mean())
-    """
-    model = DynamicModel(run, settings.segment, documents)
-    parts = []
-    for nats in model.nats(ids, settings, statistics):
-        parts.append(nats)
-        if advance:
-            advance(nats.size)
-    return np.concatenate(parts)
 
 
 class DynamicModel:
     """A run's network that follows texts, compiled once for any number of them and any settings of one segment length.
 
+    A text is one row, its first token predicted from the end symbol, every token counted, as `evaluate_run` does; with
+    a learning rate of 0 the costs are the same. It begins with the weights of the training and a state of zeros. The
+    state is carried, computed with the weights of its time. Where the text has documents, the state starts from zeros
+    in each, and the weights go on. Nothing is written to the run.
+
     Args:
         run: the run folder.
         segment: tokens between updates.
         documents: what a document is; None as in training.
+
+    Raises:
+        RunError: weights missing or damaged.
+
+    Example:
+        >>> settings = DynamicSettings()
+        >>> statistics = gradient_statistics(run, train_ids, settings)
+        >>> nats = DynamicModel(run, settings.segment).nats(valid_ids, settings, statistics)
+        >>> perplexity = math.exp(nats.mean())
     """
 
     def __init__(self, run: Run, segment: int, documents: str | None = None):
@@ -165,11 +130,26 @@ class DynamicModel:
         for start, value in zip(self._optimizer.start, self._trained, strict=True):
             start.assign(value)
 
-    def nats(
+    def nats(self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics | None) -> NDArray[np.float64]:
+        """What each token of a text costs while the weights follow the text.
+
+        Args:
+            ids: token ids, `(tokens,)`, at least one.
+            settings: how far the weights follow; of the model's segment length.
+            statistics: of `gradient_statistics`; None takes 1 for sqrt(MS) + epsilon and for R: plain SGD with decay.
+
+        Returns:
+            nats, `(tokens,)`; infinite from the segment on at which the weights have diverged.
+
+        Raises:
+            TextError: the text is empty; UsageError: the statistics are another network's.
+        """
+        return np.concatenate(list(self.segments(ids, settings, statistics)))
+
+    def segments(
         self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics | None
     ) -> Iterator[NDArray[np.float64]]:
-        """Nats of each segment of a text, `(segment,)`, the last perhaps shorter; where the weights have diverged,
-        infinite ones of all that is left."""
+        """`nats` segment by segment, the last perhaps shorter; where the weights have diverged, all that is left."""
         self._begin(settings, statistics)
         done = 0
         for window in EveryToken(ids, self._eos_id, self._segment, documents=self._documents):

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.config.fields import check
-from keraslm.run import Run
 from keraslm.testtime.dynamic import DynamicModel, DynamicSettings, Statistics
 
 TUNED_TOKENS = 10_000  # of a validation text, that settings are compared on; Krause's program takes 30,000 or all
@@ -20,12 +19,11 @@ BETTER = 1e-3  # nats a token less that make settings better, 0.1 % of perplexit
 
 
 def tune(
-    run: Run,
+    model: DynamicModel,
     valid_ids: NDArray[Any],
     statistics: Statistics | None,
     settings: DynamicSettings,
     say: Callable[[str], None] = print,
-    documents: str | None = None,
     tokens: int = TUNED_TOKENS,
 ) -> DynamicSettings:
     """Eta and lambda that make a validation text cheapest.
@@ -35,23 +33,22 @@ def tune(
     1,000 tokens. A lambda of 0 stays 0.
 
     Args:
-        run: the run folder.
+        model: of the run, and of the segment length of the settings.
         valid_ids: token ids of a text that is not the one to be evaluated.
         statistics: of `gradient_statistics`; None for plain SGD, which needs an eta of about 0.1 to begin with.
         settings: where to begin; segment and epsilon stay.
         say: takes a line a setting.
-        documents: what a document is; None as in training.
         tokens: of the text, from its start, that are looked at.
 
     Returns:
         the settings with the best eta and lambda. Another one must be better by 0.1 % of perplexity.
 
     Raises:
-        ConfigError: eta is 0; TextError, RunError, UsageError: as `dynamic_nats`.
+        ConfigError: eta is 0; TextError, UsageError: as `DynamicModel.nats`.
     """
     check(settings, "learning_rate", settings.learning_rate > 0.0, "above 0 to begin tuning with")
-    model, ids = DynamicModel(run, settings.segment, documents), valid_ids[:tokens]
-    say(f"tuning    dynamic evaluation on the first {len(ids):,} tokens of the validation text")
+    ids = valid_ids[:tokens]
+    say(f"dynamic       tuning on {len(ids):,} tokens")
     search = _Search(model, ids, statistics, say)
     search.attempt(settings)
     for factor in (3.0, 1.5):
@@ -59,9 +56,15 @@ def tune(
             if getattr(settings, name) == 0.0:
                 continue
             for step in (factor, 1.0 / factor):
-                while search.attempt(dataclasses.replace(search.best, **{name: getattr(search.best, name) * step})):
+                while search.attempt(_multiplied(search.best, name, step)):
                     pass
     return search.best
+
+
+def _multiplied(settings: DynamicSettings, name: str, factor: float) -> DynamicSettings:
+    """Six significant digits, as a report prints them: it shows what was evaluated."""
+    value: Any = float(f"{getattr(settings, name) * factor:g}")
+    return dataclasses.replace(settings, **{name: value})
 
 
 class _Search:
@@ -77,12 +80,12 @@ class _Search:
         self, model: DynamicModel, ids: NDArray[Any], statistics: Statistics | None, say: Callable[[str], None]
     ):
         self._model, self._ids, self._statistics, self._say = model, ids, statistics, say
-        self._tried: set[tuple[str, str]] = set()
+        self._tried: set[str] = set()
         self._totals: NDArray[np.float64] | None = None  # of the best settings: nats of the text up to each token
 
     def attempt(self, settings: DynamicSettings) -> bool:
         """Whether settings are the best so far; False without a look where they were tried before."""
-        key = f"{settings.learning_rate:.3g}", f"{settings.decay:.3g}"
+        key = f"lr {settings.learning_rate:.3g}, decay {settings.decay:.3g}"
         if key in self._tried:
             return False
         self._tried.add(key)
@@ -90,7 +93,7 @@ class _Search:
         finite, whole = np.isfinite(totals[-1]), len(totals) == len(self._ids)
         cost = f"perplexity {np.exp(min(totals[-1] / len(totals), 700.0)):.2f}" if finite else "diverges"
         given_up = "" if whole else f" after {len(totals):,} tokens, given up"
-        self._say(f"          eta {key[0]}, lambda {key[1]}: {cost}{given_up}")
+        self._say(f"dynamic       {key}: {cost}{given_up}")
         better = whole and self._improves(settings, float(totals[-1]))
         if better:
             self.best, self._totals = settings, totals
@@ -106,7 +109,7 @@ class _Search:
     def _cost(self, settings: DynamicSettings) -> NDArray[np.float64]:
         """Nats of the text up to each token; only to where the settings were given up."""
         parts, done, total = [], 0, 0.0
-        for nats in self._model.nats(self._ids, settings, self._statistics):
+        for nats in self._model.segments(self._ids, settings, self._statistics):
             parts.append(nats)
             done, total = done + nats.size, total + float(nats.sum())
             if self._totals is not None and done >= LOOK_FROM and total > self._totals[done - 1] + CLEARLY_WORSE * done:

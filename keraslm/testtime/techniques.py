@@ -16,7 +16,7 @@ from keraslm.evaluation import Evaluation, evaluate_run
 from keraslm.perplexity import perplexity
 from keraslm.run import Run
 from keraslm.testtime.cache import WINDOW, CacheSettings, cache_nats, tune_cache
-from keraslm.testtime.dynamic import DynamicSettings, dynamic_nats, gradient_statistics
+from keraslm.testtime.dynamic import DynamicModel, DynamicSettings, gradient_statistics
 from keraslm.testtime.dynamic_tuning import TUNED_TOKENS, tune
 from keraslm.testtime.ensemble import check_members, mean_nats
 from keraslm.testtime.monte_carlo import monte_carlo_nats
@@ -64,10 +64,13 @@ def evaluate_with(
     """
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_members(run, others)
-    plain = evaluate_run(run, text, documents=documents, cache=cache, show=show)
     encoder = Encoder(cache, show)
     ids = encoder.encode(text, run.tokenizer).ids
     bench = _Bench(Reader(run, documents), ids, techniques, encoder, say)
+    for needed, name in ((techniques.tunes, "tuning"), (techniques.dynamic, "train_ids")):
+        if needed:  # now, so that a text that is not there ends the command before hours of computing
+            getattr(bench, name)
+    plain = evaluate_run(run, text, documents=documents, cache=cache, show=show)
     if techniques.mc_dropout:
         bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:
@@ -108,21 +111,22 @@ class _Bench:
             self.tuning_base = temperature_nats(self.reader, self.tuning_ids, heat)
 
     def dynamic(self, learning_rate: float | None, decay: float | None) -> None:
-        run, documents, settings = self.reader.run, self.reader.documents, DynamicSettings()
-        train_ids = self._train_ids()
-        self.say(f"dynamic       gradient statistics over {len(train_ids):,} tokens of the training text")
-        statistics = gradient_statistics(run, train_ids, settings)
+        run, settings = self.reader.run, DynamicSettings()
+        self.say(f"dynamic       gradient statistics over {len(self.train_ids):,} tokens of the training text")
+        statistics = gradient_statistics(run, self.train_ids, settings)
+        model = DynamicModel(run, settings.segment, self.reader.documents)
         tuned: tuple[str, ...] = ()
         if learning_rate is None or decay is None:
             tuned = ("lr", "decay")
-            settings = tune(run, self.tuning_ids, statistics, settings, self.say, documents)
+            settings = tune(model, self.tuning_ids, statistics, settings, self.say)
         else:
             settings = replace(settings, learning_rate=learning_rate, decay=decay)
         parameters = {"segment": settings.segment, "lr": settings.learning_rate, "decay": settings.decay}
-        nats = dynamic_nats(run, self.ids, settings, statistics, documents)
-        self._add("dynamic", nats, parameters, tuned, TUNED_TOKENS)
+        self.say(f"dynamic       evaluating {len(self.ids):,} tokens")
+        self._add("dynamic", model.nats(self.ids, settings, statistics), parameters, tuned, TUNED_TOKENS)
         if self.techniques.tunes_cache:
-            self.tuning_base = dynamic_nats(run, self.tuning_ids, settings, statistics, documents)
+            self.say(f"dynamic       and {len(self.tuning_ids):,} to tune the neural cache on")
+            self.tuning_base = model.nats(self.tuning_ids, settings, statistics)
 
     def neural_cache(self, window: int | None, theta: float | None, share: float | None) -> None:
         settings = CacheSettings(window or WINDOW, theta, share)
@@ -157,7 +161,8 @@ class _Bench:
     def tuning_ids(self) -> NDArray[Any]:
         return self.tuning.ids
 
-    def _train_ids(self) -> NDArray[Any]:
+    @cached_property
+    def train_ids(self) -> NDArray[Any]:
         """The training text, or its beginning where it is long."""
         run = self.reader.run
         if STDIN in run.config.data.train:
@@ -179,16 +184,17 @@ class _Bench:
             tuned: names of those that were tuned.
             most: tokens that tuning looks at; None means all.
         """
+        part = f"the first {most:,} tokens of " if most and tuned and most < len(self.tuning_ids) else ""
+        tuned_on = f"{part}{self.tuning.name}" if tuned else ""
         if self.base is not None:
             before = self.variants[-1]
             name = f"{before.name} + {name}"
             parameters, tuned = before.parameters | parameters, before.tuned + tuned
+            if before.tuned_on != tuned_on:  # a part of the text, or nothing
+                tuned_on = " and all of ".join(filter(None, (before.tuned_on, tuned_on)))
+        optimistic = bool(tuned) and np.array_equal(self.ids, self.tuning_ids)
         variant = _variant(name, nats, parameters)
-        if tuned:
-            same = np.array_equal(self.ids, self.tuning_ids)
-            part = f"the first {most:,} tokens of " if most and most < len(self.tuning_ids) else ""
-            variant = replace(variant, tuned=tuned, tuned_on=f"{part}{self.tuning.name}", optimistic=same)
-        self.variants.append(variant)
+        self.variants.append(replace(variant, tuned=tuned, tuned_on=tuned_on, optimistic=optimistic))
         self.base = nats
 
 

@@ -59,9 +59,10 @@ def variant_rows(plain: float, variants: tuple[Variant, ...]) -> list[str]:
     figures = max(len(f"{value:,.4f}") for _, value, _ in lines)
     rows = ["", f"{'test time':<{width}} {'perplexity':>{figures}}"]
     rows += [f"{name:<{width}} {value:>{figures},.4f}  {text}".rstrip() for name, value, text in lines]
-    names = " and ".join(f"{v.name!r}" for v in variants if v.optimistic)
+    names = [f"{v.name!r}" for v in variants if v.optimistic]
     if names:
-        rows.append(f"note: {names} was tuned on the text that is evaluated; the number is optimistic")
+        were, are = ("was", "number is") if len(names) == 1 else ("were", "numbers are")
+        rows.append(f"note: {' and '.join(names)} {were} tuned on the text that is evaluated; the {are} optimistic")
     return rows
 
 

@@ -196,6 +196,10 @@ def test_a_number_tuned_on_its_own_text_is_called_optimistic(trained_run, tmp_pa
     found = keraslm.evaluate(trained_run, copy, temperature="tune")
     assert found.variants[0].optimistic and found.variants[0].perplexity <= found.perplexity
     assert found.rows()[-1] == "note: 'temperature' was tuned on the text that is evaluated; the number is optimistic"
+    given = {"neural_cache": True, "cache_theta": 0.0, "cache_lambda": 0.0}
+    note = keraslm.evaluate(trained_run, copy, temperature="tune", **given).rows()[-1]
+    assert note.startswith("note: 'temperature' and 'temperature + neural cache' were tuned on")
+    assert note.endswith("; the numbers are optimistic")
 
 
 def test_another_text_to_tune_on(trained_run, held_out, config):
@@ -256,19 +260,24 @@ def fake_dynamic(monkeypatch):
     """`keraslm.testtime.dynamic` with costs by formula, and the calls of it."""
     calls = []
 
+    class DynamicModel:
+        def __init__(self, run, segment, documents):
+            calls.append(("model", segment, documents))
+
+        def nats(self, ids, settings, statistics):
+            calls.append(("nats", len(ids), statistics))
+            return np.full(len(ids), settings.learning_rate)
+
     def gradient_statistics(run, ids, settings):
         calls.append(("statistics", len(ids)))
         return "statistics"
 
-    def tune(run, ids, statistics, settings, say, documents):
-        calls.append(("tune", len(ids), statistics, documents))
+    def tune(model, ids, statistics, settings, say):
+        assert isinstance(model, DynamicModel)
+        calls.append(("tune", len(ids), statistics))
         return dataclasses.replace(settings, learning_rate=2.0)
 
-    def dynamic_nats(run, ids, settings, statistics, documents):
-        calls.append(("nats", len(ids), statistics, documents))
-        return np.full(len(ids), settings.learning_rate)
-
-    for fake in (gradient_statistics, tune, dynamic_nats):
+    for fake in (gradient_statistics, tune, DynamicModel):
         monkeypatch.setattr(techniques, fake.__name__, fake)
     monkeypatch.setattr(techniques, "DynamicSettings", FakeSettings)
     return calls
@@ -280,9 +289,10 @@ def test_dynamic_evaluation_is_tuned_and_the_cache_put_on_it(trained_run, held_o
     train = len(trained_run.tokenizer.encode_text(TextFile(config.data.train[0])))
     assert fake_dynamic == [
         ("statistics", train),
-        ("tune", len(ids), "statistics", "none"),
-        ("nats", len(text_ids), "statistics", "none"),
-        ("nats", len(ids), "statistics", "none"),
+        ("model", 5, "none"),
+        ("tune", len(ids), "statistics"),
+        ("nats", len(text_ids), "statistics"),
+        ("nats", len(ids), "statistics"),
     ]
     alone, both = found.variants
     assert (alone.name, both.name) == ("dynamic", "dynamic + neural cache")
@@ -295,13 +305,18 @@ def test_dynamic_evaluation_is_tuned_and_the_cache_put_on_it(trained_run, held_o
 
 def test_a_part_of_a_text_that_was_tuned_on_is_named(trained_run, held_out, config, fake_dynamic, monkeypatch):
     monkeypatch.setattr(techniques, "TUNED_TOKENS", 7)
-    found = keraslm.evaluate(trained_run, held_out, dynamic=True)
-    assert found.variants[0].tuned_on == f"the first 7 tokens of {config.data.valid[0]}"
+    valid = config.data.valid[0]
+    alone, both = keraslm.evaluate(trained_run, held_out, dynamic=True, neural_cache=True).variants
+    assert alone.tuned_on == f"the first 7 tokens of {valid}"
+    assert both.tuned_on == f"{alone.tuned_on} and all of {valid}"
+    given = {"neural_cache": True, "cache_theta": 0.0, "cache_lambda": 0.1}
+    both = keraslm.evaluate(trained_run, held_out, dynamic=True, **given).variants[1]
+    assert both.tuned_on == alone.tuned_on and both.tuned == ("lr", "decay")
 
 
 def test_given_rates_of_dynamic_evaluation_are_not_tuned(trained_run, held_out, fake_dynamic):
     found = keraslm.evaluate(trained_run, held_out, dynamic=True, dynamic_lr=1.5, dynamic_decay=0.0, documents="line")
-    assert [call[0] for call in fake_dynamic] == ["statistics", "nats"] and fake_dynamic[1][3] == "line"
+    assert [call[0] for call in fake_dynamic] == ["statistics", "model", "nats"] and fake_dynamic[1][2] == "line"
     assert found.variants[0].perplexity == pytest.approx(math.exp(1.5))
     assert found.variants[0].parameters == {"segment": 5, "lr": 1.5, "decay": 0.0}
 
@@ -316,3 +331,10 @@ def test_given_rates_of_dynamic_evaluation_are_not_tuned(trained_run, held_out, 
 def test_dynamic_evaluation_needs_the_training_text(trained_run, held_out, fake_dynamic, train, error, words):
     with pytest.raises(error, match=words):
         keraslm.evaluate(without(trained_run, train=(train,)), held_out, dynamic=True)
+
+
+def test_a_text_that_is_not_there_is_told_before_anything_is_computed(trained_run, held_out, fake_dynamic, monkeypatch):
+    monkeypatch.setattr(techniques, "evaluate_run", lambda *_, **__: fake_dynamic.append("plain"))
+    with pytest.raises(TextError, match=r"gone\.txt: cannot be read .* It is the text to tune on"):
+        keraslm.evaluate(trained_run, held_out, dynamic=True, tune_on="gone.txt")
+    assert fake_dynamic == []

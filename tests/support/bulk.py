@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -35,11 +36,13 @@ MIDDLE = 5  # rows
 PATIENCE = 60  # seconds until a test that waits for something gives up
 
 
-def alone(model: Path, text: Path, options: ScoreOptions | None = None) -> bytes:
+def alone(model: Path, text: Path, options: ScoreOptions | None = None, others: Sequence[Path] = ()) -> bytes:
     """What one process writes of one text."""
     out = io.StringIO()
     lines = chain(TextFile(text, "replace"), [None])
-    write_scores(keraslm_onnx.load(model, threads=1), lines, options or ScoreOptions(), out, name=str(text))
+    write_scores(
+        keraslm_onnx.load(model, threads=1, others=others), lines, options or ScoreOptions(), out, name=str(text)
+    )
     return out.getvalue().encode()
 
 
