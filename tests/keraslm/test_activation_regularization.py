@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from keraslm import callbacks
+from keraslm.compile import compiled_model
 from keraslm.dataset import WindowDataset
 from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.model import reset_states
-from keraslm.training import compiled_model
 
 random = np.random.default_rng(5)
 DROPPED, RAW = (random.normal(size=(3, 4, 2)).astype(np.float32) for _ in range(2))
