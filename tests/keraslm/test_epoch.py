@@ -6,16 +6,17 @@ import pytest
 
 from keraslm import callbacks
 from keraslm.checkpoint import CheckpointStore
+from keraslm.compile import compiled_model
 from keraslm.dataset import WindowDataset
 from keraslm.evaluation import evaluate_run
 from keraslm.losses import SequenceLoss
 from keraslm.model import reset_states
 from keraslm.optimizers.base import NEVER
-from keraslm.schedule import window_factors
+from keraslm.schedule import averaging_since, window_factors
 from keraslm.text import window_lengths
 from keraslm.text.files import TextFile, TextFiles
 from keraslm.text.stream import Windows
-from keraslm.training import compiled_model, train_run
+from keraslm.training import train_run
 from keraslm.weights import read_weights
 
 
@@ -42,6 +43,18 @@ def test_averages_are_what_is_validated_and_saved_and_training_goes_on_with_the_
     for name in weights:  # the averages have touched nothing
         np.testing.assert_allclose(variables[f"model/{name}"], after[f"model/{name}"], atol=1e-6)
     assert plain.epochs()[-1]["loss"] == pytest.approx(run.epochs()[-1]["loss"], rel=1e-6)
+
+
+def test_averaging_begins_after_a_validation_that_is_worse(config):
+    """A rate of this size spoils what the first epochs have learned."""
+    config = config.replace(nonmonotone_interval=1, learning_rate=5.0, lr_decay=1.0, epochs=6)
+    said = []
+    run = train_run(config, "run", verbose=0, say=said.append)
+    since = averaging_since(1, run.epochs())
+    variables = CheckpointStore(run.checkpoints_path).newest()[0].variables
+    assert since is not None and since < 6
+    assert int(variables["optimizer/averages_from"]) == since * int(variables["optimizer/iteration"]) // 6
+    assert f"average   from epoch {since + 1} on" in said[-1]
 
 
 def test_an_evaluation_with_averages_gives_the_weights_back(config, corpus):
