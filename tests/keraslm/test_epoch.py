@@ -27,6 +27,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def test_averages_are_what_is_validated_and_saved_and_training_goes_on_with_the_weights(config, monkeypatch):
+    config = config.replace(num_layers=1)
     monkeypatch.setattr("keraslm.epoch.averaging_since", lambda interval, rows: 1 if interval and rows else None)
     said = []
     run = train_run(config.replace(nonmonotone_interval=1, epochs=2), "run", verbose=0, say=said.append)
@@ -47,7 +48,7 @@ def test_averages_are_what_is_validated_and_saved_and_training_goes_on_with_the_
 
 def test_averaging_begins_after_a_validation_that_is_worse(config):
     """A rate of this size spoils what the first epochs have learned."""
-    config = config.replace(nonmonotone_interval=1, learning_rate=5.0, lr_decay=1.0, epochs=6)
+    config = config.replace(num_layers=1, nonmonotone_interval=1, learning_rate=5.0, lr_decay=1.0, epochs=6)
     said = []
     run = train_run(config, "run", verbose=0, say=said.append)
     since = averaging_since(1, run.epochs())
@@ -72,9 +73,8 @@ def test_an_evaluation_with_averages_gives_the_weights_back(config, corpus):
 
 
 def test_rates_and_windows_of_a_run_are_those_of_a_loop_of_single_steps(config, corpus):
-    config = config.replace(
-        epochs=2, variable_windows=True, optimizer="adamw", learning_rate=0.01, lr_schedule="cosine", warmup_epochs=0.5
-    )
+    config = config.replace(num_layers=1, epochs=2, variable_windows=True, optimizer="adamw", learning_rate=0.01)
+    config = config.replace(lr_schedule="cosine", warmup_epochs=0.5)
     run = train_run(config, "run", verbose=0, say=lambda line: None)
     ids = corpus[0].encode_text(TextFile(config.data.train[0]))
     windows, model = Windows(ids, 4, 5, length_seed=config.train.seed), compiled_model(config, corpus[0].vocab_size, 1)
