@@ -75,9 +75,9 @@ def on_keras(model, ids, targets_too: bool, callback_list, timed: bool) -> tuple
 
 def keraslm_model(config, ids, timed: bool) -> tuple[float, float | None]:
     """Our own model, compiled and called as `keraslm train` does."""
+    from keraslm.compile import compiled_model
     from keraslm.machine import keep_freed_memory
     from keraslm.progress import UnreadLogs
-    from keraslm.training import compiled_model
 
     keep_freed_memory()
     model = compiled_model(config, VOCAB_SIZE)

@@ -1,14 +1,16 @@
-"""Which Keras backend this process uses: chosen once, before Keras is imported."""
+"""Which Keras backend this process uses: chosen once, before Keras is imported; and in which versions."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 from keraslm.config import BACKENDS
 from keraslm.errors import ConfigError, MissingPackageError
@@ -56,6 +58,17 @@ def require(package: str, extra: str, purpose: str) -> None:
         raise MissingPackageError(
             f'{purpose} needs the package {package}, which is not installed. Run: pip install "keraslm[{extra}]"'
         )
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Versions of what takes part in a training."""
+    found = {"python": platform.python_version(), "backend": backend}
+    for package in ("keraslm", "keras", backend, "numpy", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 def _first_installed() -> str:

@@ -226,7 +226,6 @@ class TensorBoard(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self._writer.add_scalar(name, float(value), epoch + 1)
         self._writer.flush()
-        if (
-            epoch + 1 == self._epochs or self.model.stop_training
-        ):  # not at each fit()'s end: reopened in the same second, its file would be emptied
+        # Not at each fit()'s end: reopened in the same second, its file would be emptied.
+        if epoch + 1 == self._epochs or self.model.stop_training:
             self._writer.close()

@@ -15,10 +15,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from keraslm.atomic import atomic_path, writing
+from keraslm.backend import versions
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError, shown
-from keraslm.run import Run, check_free, versions
+from keraslm.run import Run, check_free
 from keraslm.text.workers import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.

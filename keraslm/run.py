@@ -19,19 +19,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from keraslm.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
+from keraslm.backend import versions
 from keraslm.config import BACKENDS, Config
 from keraslm.errors import ConfigError, RunError, shown
+from keraslm.metrics_file import append_row, read_rows
 from keraslm.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -214,26 +214,11 @@ class Run:
 
         A last line without its newline is left out: the process was killed while it wrote it.
         """
-        return [row for row in self._rows() if "perplexity" in row]
+        return [row for row in read_rows(self.metrics_path) if "perplexity" in row]
 
     def averaged(self) -> dict[str, Any]:
         """The row of `metrics.jsonl` that says what weights the run's are the mean of; empty for a trained run."""
-        return next((row for row in self._rows() if "averaged" in row), {})
-
-    def _rows(self) -> list[dict[str, Any]]:
-        if not self.metrics_path.is_file():
-            return []
-        try:
-            *lines, _ = self.metrics_path.read_bytes().split(b"\n")
-            rows = [json.loads(line) for line in lines if line]
-            if not all(isinstance(row, dict) for row in rows):
-                raise TypeError("a line is not an object")
-            for row in rows:
-                for name in ("perplexity", "val_perplexity"):
-                    _check_figure(name, row.get(name, 1.0))
-            return rows
-        except (OSError, ValueError, OverflowError, RecursionError, TypeError) as error:
-            raise RunError(f"{self.metrics_path}: not one JSON object a line ({error}).") from error
+        return next((row for row in read_rows(self.metrics_path) if "averaged" in row), {})
 
     def append(self, row: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`; where the disk does not take all of it, the file becomes what it was.
@@ -241,16 +226,7 @@ class Run:
         Raises:
             WriteError: it cannot be written.
         """
-        data = memoryview(f"{json.dumps(row)}\n".encode())
-        with writing(self.metrics_path, "The rows before are kept."), self.metrics_path.open("ab", buffering=0) as file:
-            size = file.tell()
-            try:
-                while data:
-                    data = data[file.write(data) :]
-            except OSError:
-                with suppress(OSError):
-                    file.truncate(size)
-                raise
+        append_row(self.metrics_path, row)
 
     def _header(self, backend: str) -> dict[str, Any]:
         return {
@@ -271,17 +247,6 @@ class Run:
         if found != FORMAT_VERSION:
             raise RunError(f"{path}: format version {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
         return dict(header)
-
-
-def versions(backend: str) -> dict[str, str]:
-    """Versions of what takes part in a training."""
-    found = {"python": platform.python_version(), "backend": backend}
-    for package in ("keraslm", "keras", backend, "numpy", "tokenizers"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
 
 
 def check_free(path: Path, overwrite: bool, flag: str = "--run") -> None:
@@ -325,11 +290,6 @@ def _point_latest_at(path: Path) -> None:
         with suppress(OSError):
             link.unlink(missing_ok=True)
         raise
-
-
-def _check_figure(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{name} is {shown(value)}, not a finite number")
 
 
 def _read_text(path: Path) -> str:

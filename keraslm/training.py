@@ -17,20 +17,14 @@ from keraslm import callbacks
 from keraslm.atomic import make_folder, writing
 from keraslm.checkpoint import Checkpoint
 from keraslm.checkpointing import SaveCheckpoints, TakeUp, fit_on
-from keraslm.config import Config, TrainConfig
+from keraslm.compile import compiled_model
+from keraslm.config import Config
 from keraslm.dataset import WindowDataset
 from keraslm.divergence import StopOnNonFiniteLoss
 from keraslm.epoch import EndEarly, PrepareEpoch, early_end
-from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.layers.cells import describe_cell
 from keraslm.lock import run_lock
-from keraslm.losses import SequenceLoss
 from keraslm.machine import check_dtype, keep_freed_memory
-from keraslm.metrics import Perplexity
-from keraslm.model import build_model, nats_model
-from keraslm.optimizers.adamw import ClippedAdamW
-from keraslm.optimizers.base import ClippedOptimizer
-from keraslm.optimizers.sgd import ClippedSGD
 from keraslm.progress import Progress, Throughput, UnreadLogs
 from keraslm.resume import (
     Earlier,
@@ -43,7 +37,6 @@ from keraslm.resume import (
     surroundings,
 )
 from keraslm.run import RUNS, Run
-from keraslm.schedule import has_factors
 from keraslm.signals import StopSignals
 from keraslm.training_corpus import Say, TrainingCorpus, read_corpus, with_clusters
 
@@ -160,46 +153,6 @@ def _fit(
         )
         position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
         fit_on(model, train, valid, epochs, listed, *position)
-
-
-def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
-    """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric.
-
-    Args:
-        config: of the run.
-        vocab_size: V.
-        windows: of an epoch; needed where the learning rate changes within one.
-    """
-    train = config.train
-    resets = config.data.documents != "none"
-    network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
-    model = nats_model(network, train.dtype, _regularization(train))
-    for layer in (network.get_layer("embedding"), network.get_layer("logits")):
-        layer.sparse_gradient = (
-            train.optimizer == "sgd" and not config.model.tie_weights
-        )  # elsewhere it is dense anyway
-    model.compile(
-        optimizer=_optimizer(train, windows if has_factors(train) else None),
-        loss=SequenceLoss(train.average_across_timesteps, train.average_across_batch),
-        metrics=[Perplexity()],
-        # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
-    )
-    return model
-
-
-def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
-    averaging = train.nonmonotone_interval > 0
-    shared = train.learning_rate, train.clip_norm or None, train.weight_decay, windows, averaging
-    return ClippedAdamW(*shared, train.beta_1, train.beta_2) if train.optimizer == "adamw" else ClippedSGD(*shared)
-
-
-def _regularization(train: TrainConfig) -> keras.layers.Layer | None:
-    factors = train.activation_regularization, train.temporal_regularization
-    if not any(factors):
-        return None
-    sums = not train.average_across_timesteps, not train.average_across_batch
-    return ActivationRegularization(*factors, *sums, name="activation_regularization")
 
 
 def run_callbacks(

@@ -48,7 +48,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "embedding-row dropout": {"embedding_row_dropout": 0.1},
     "recurrent dropout": {"recurrent_dropout": 0.2},
     "DropConnect": {"dropconnect": 0.3},
-    "mixture of softmaxes": {"softmax": "mixture", "num_experts": 4},
+    "mixture of softmaxes": {"softmax": "mixture", "num_experts": 4, "learning_rate": 0.5},
     "Mogrifier": {"mogrifier_rounds": 4},
     "GRU": {"cell": "gru", "learning_rate": 0.3},
     "plain RNN": {"cell": "rnn", "learning_rate": 0.3},

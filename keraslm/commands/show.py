@@ -48,7 +48,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
     return {
         "file": str(path.resolve()),
         **_sizes(run.config.model, run.tokenizer.vocab_size),
-        **dataclasses.asdict(run.config),
+        **_as_it_holds(dataclasses.asdict(run.config)),
         "epochs trained": len(epochs),
         **({"the mean of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
         "perplexity": epochs[-1]["perplexity"] if epochs else None,
@@ -69,12 +69,19 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "file": str(path),
         "written by": f"keraslm {info.keraslm_version}",
         **_sizes(config.model, info.vocab_size),
-        **values,
+        **_as_it_holds(values),
         "validation perplexity": info.valid_perplexity if math.isfinite(info.valid_perplexity) else None,
         "unk_id, eos_id": f"{info.unk_id}, {info.eos_id}",
         "tokenizer sha256": info.tokenizer_sha256,
         "model sha256": session.digest,
     }
+
+
+def _as_it_holds(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the number and size of layers that `layer_units` takes the place of."""
+    if not config["model"].get("layer_units"):
+        return config
+    return {**config, "model": {k: v for k, v in config["model"].items() if k not in ("num_layers", "units")}}
 
 
 def _sizes(model: Any, vocab_size: int) -> dict[str, Any]:

@@ -30,8 +30,8 @@ class ModelConfig:
         "Cell of every recurrent layer; gru and rnn are there for comparison. "
         "Source: Hochreiter and Schmidhuber 1997, Cho et al. 2014, Elman 1990.",
     )
-    num_layers: int = option(2, "Stacked LSTM layers. Source: Zaremba.")
-    units: int = option(200, "Units of each LSTM layer. Source: Zaremba, small 200, medium 650, large 1500.")
+    num_layers: int = option(2, "Stacked recurrent layers. Source: Zaremba.")
+    units: int = option(200, "Units of each recurrent layer. Source: Zaremba, small 200, medium 650, large 1500.")
     layer_units: str = option(
         "",
         "Units of each layer, the lowest first, e.g. 1150,1150,400, instead of --num-layers and --units. "
@@ -40,7 +40,8 @@ class ModelConfig:
     embedding_dim: int = option(0, "Size of a token's embedding; 0 means as many as the last layer's units.")
     tie_weights: bool = option(
         False,
-        "Let the embedding table be the kernel of the softmax too; the last layer then has the embedding's size. "
+        "Let the embedding table be the kernel of the softmax too; the last layer then has the embedding's size, "
+        "but in a mixture any. "
         "Source: Inan et al. 2017, Press and Wolf 2017.",
     )
     embedding_dropout: float = option(
@@ -65,7 +66,7 @@ class ModelConfig:
     )
     output_dropout: float = option(
         0.0,
-        "Rate of dropout on every LSTM layer's output, the last one too, a fresh mask each step, 0 <= rate < 1. "
+        "Rate of dropout on every recurrent layer's output, the last one too, a fresh mask each step, 0 <= rate < 1. "
         "Source: Zaremba, section 3.",
     )
     last_dropout: float = option(
@@ -73,8 +74,8 @@ class ModelConfig:
     )
     locked_dropout: bool = option(
         False,
-        "One mask a row for all steps of a window instead of a fresh one each step, in embedding_dropout and "
-        "output_dropout. Source: Gal, section 4; Merity, section 4.2.",
+        "One mask a row for all steps of a window instead of a fresh one each step, in embedding_dropout, "
+        "output_dropout and expert_dropout. Source: Gal, section 4; Merity, section 4.2.",
     )
     mogrifier_rounds: int = option(
         0,

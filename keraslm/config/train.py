@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from keraslm.config.fields import check, check_types, option
+from keraslm.errors import ConfigError
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("decay", "cosine", "plateau", "constant")
@@ -22,12 +23,16 @@ class TrainConfig:
     variable_windows: bool = option(
         False,
         "Draw the length of each window anew, around num_steps with a deviation of 5, one in twenty around half of it, "
-        "and scale the learning rate along. Source: Merity, section 4.1.",
+        "and scale the learning rate along, where the loss is no sum over steps. Source: Merity, section 4.1.",
     )
     optimizer: Literal["sgd", "adamw"] = option(
         "sgd", "Plain SGD, or AdamW. Source: Zaremba; Loshchilov and Hutter 2019."
     )
-    learning_rate: float = option(1.0, "Step size of SGD, on the loss summed over steps. Source: Zaremba.")
+    learning_rate: float = option(
+        1.0,
+        "Step size: 1 is that of SGD on the loss summed over steps, AdamW needs some 0.001. "
+        "Source: Zaremba; Kingma and Ba 2015.",
+    )
     beta_1: float = option(0.9, "AdamW's decay of the mean of gradients. Source: Kingma and Ba 2015.")
     beta_2: float = option(0.999, "AdamW's decay of the mean of squared gradients. Source: Kingma and Ba 2015.")
     weight_decay: float = option(
@@ -96,6 +101,13 @@ class TrainConfig:
             check(self, name, 0.0 <= getattr(self, name) < 1.0, "at least 0 and below 1")
         check(self, "lr_final", 0.0 <= self.lr_final <= 1.0, "at least 0 and at most 1")
         check(self, "lr_patience", self.lr_patience >= 1, "at least 1")
+        if self.optimizer == "adamw" and self.learning_rate >= 1.0:
+            raise ConfigError(
+                "--optimizer adamw moves each weight by about the learning rate at every step, but learning_rate is "
+                f"{self.learning_rate:g}, a rate of SGD. Give, for example, --learning-rate 0.001."
+            )
+        if self.lr_final and self.lr_schedule != "cosine":
+            raise ConfigError(f"--lr-final belongs to --lr-schedule cosine, not {self.lr_schedule}.")
         check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, "between 0 and the number of epochs")
         check(self, "lr_decay", 0.0 < self.lr_decay <= 1.0, "above 0 and at most 1")
         for name in (

@@ -70,7 +70,7 @@ def on_torch_cpu(x: Any) -> bool:
 def _torch_mask(x: Any, rate: float, generator: keras.random.SeedGenerator) -> Any:
     import torch
 
-    kept = max(1, round((1.0 - rate) * 2**16))
+    kept = min(max(1, round((1.0 - rate) * 2**16)), 2**16 - 1)  # of the 2**16 words; the bound must fit one
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64)
     words.random_(-(2**63), None, generator=torch.Generator().manual_seed(_next_seed(generator)))
     bits = words.view(torch.int16)[: x.numel()]  # from -2**15

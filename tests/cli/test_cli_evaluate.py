@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 
@@ -97,6 +98,15 @@ def test_show_describes_a_run_as_json(program, tiny_run):
     assert (facts["perplexity"], facts["validation perplexity"]) == (last["perplexity"], last["val_perplexity"])
     assert facts["model"]["units"] == 8
     assert facts["train"]["epochs"] == 2
+
+
+def test_show_leaves_out_what_the_units_of_each_layer_take_the_place_of(program, tiny_run, tmp_path):
+    folder = shutil.copytree(tiny_run.path, tmp_path / "run")
+    header = json.loads((folder / "config.json").read_text())
+    header["model"] |= {"num_layers": 2, "units": 200, "layer_units": "8"}  # the same network
+    (folder / "config.json").write_text(json.dumps(header))
+    model = strict_json(program("show", folder, "--json").out)["model"]
+    assert model["layer_units"] == "8" and not {"num_layers", "units"} & model.keys()
 
 
 def test_show_describes_a_model(program, tiny_model, tiny_run):

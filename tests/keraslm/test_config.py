@@ -108,6 +108,19 @@ def test_contradictory_paths_are_refused():
         DataConfig(valid="a.txt")
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer": "adamw"}, "learning_rate is 1, a rate of SGD. Give, for example, --learning-rate 0.001"),
+        ({"optimizer": "adamw", "learning_rate": 30.0}, "learning_rate is 30, a rate of SGD"),
+        ({"lr_final": 0.1}, "--lr-final belongs to --lr-schedule cosine, not decay"),
+    ],
+)
+def test_what_does_not_go_together_in_a_training_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        TrainConfig(**fields)
+
+
 # The whole
 
 

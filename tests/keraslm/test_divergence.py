@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keraslm import callbacks
+from keraslm.compile import compiled_model
 from keraslm.dataset import WindowDataset
 from keraslm.divergence import StopOnNonFiniteLoss, check_finite
 from keraslm.errors import NonFiniteLossError
@@ -18,7 +19,7 @@ from keraslm.run import Run
 from keraslm.signals import StopSignals
 from keraslm.text.files import TextFile
 from keraslm.text.stream import Windows
-from keraslm.training import compiled_model, run_callbacks, train_run
+from keraslm.training import run_callbacks, train_run
 from keraslm.training_corpus import TrainingCorpus
 from keraslm.weights import read_weights
 

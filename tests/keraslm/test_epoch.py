@@ -6,16 +6,17 @@ import pytest
 
 from keraslm import callbacks
 from keraslm.checkpoint import CheckpointStore
+from keraslm.compile import compiled_model
 from keraslm.dataset import WindowDataset
 from keraslm.evaluation import evaluate_run
 from keraslm.losses import SequenceLoss
 from keraslm.model import reset_states
 from keraslm.optimizers.base import NEVER
-from keraslm.schedule import window_factors
+from keraslm.schedule import averaging_since, window_factors
 from keraslm.text import window_lengths
 from keraslm.text.files import TextFile, TextFiles
 from keraslm.text.stream import Windows
-from keraslm.training import compiled_model, train_run
+from keraslm.training import train_run
 from keraslm.weights import read_weights
 
 
@@ -26,6 +27,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def test_averages_are_what_is_validated_and_saved_and_training_goes_on_with_the_weights(config, monkeypatch):
+    config = config.replace(num_layers=1)
     monkeypatch.setattr("keraslm.epoch.averaging_since", lambda interval, rows: 1 if interval and rows else None)
     said = []
     run = train_run(config.replace(nonmonotone_interval=1, epochs=2), "run", verbose=0, say=said.append)
@@ -44,6 +46,18 @@ def test_averages_are_what_is_validated_and_saved_and_training_goes_on_with_the_
     assert plain.epochs()[-1]["loss"] == pytest.approx(run.epochs()[-1]["loss"], rel=1e-6)
 
 
+def test_averaging_begins_after_a_validation_that_is_worse(config):
+    """A rate of this size spoils what the first epochs have learned."""
+    config = config.replace(num_layers=1, nonmonotone_interval=1, learning_rate=5.0, lr_decay=1.0, epochs=6)
+    said = []
+    run = train_run(config, "run", verbose=0, say=said.append)
+    since = averaging_since(1, run.epochs())
+    variables = CheckpointStore(run.checkpoints_path).newest()[0].variables
+    assert since is not None and since < 6
+    assert int(variables["optimizer/averages_from"]) == since * int(variables["optimizer/iteration"]) // 6
+    assert f"average   from epoch {since + 1} on" in said[-1]
+
+
 def test_an_evaluation_with_averages_gives_the_weights_back(config, corpus):
     model = compiled_model(config.replace(nonmonotone_interval=1), corpus[0].vocab_size)
     model.optimizer.averages_from.assign(0)
@@ -59,9 +73,8 @@ def test_an_evaluation_with_averages_gives_the_weights_back(config, corpus):
 
 
 def test_rates_and_windows_of_a_run_are_those_of_a_loop_of_single_steps(config, corpus):
-    config = config.replace(
-        epochs=2, variable_windows=True, optimizer="adamw", learning_rate=0.01, lr_schedule="cosine", warmup_epochs=0.5
-    )
+    config = config.replace(num_layers=1, epochs=2, variable_windows=True, optimizer="adamw", learning_rate=0.01)
+    config = config.replace(lr_schedule="cosine", warmup_epochs=0.5)
     run = train_run(config, "run", verbose=0, say=lambda line: None)
     ids = corpus[0].encode_text(TextFile(config.data.train[0]))
     windows, model = Windows(ids, 4, 5, length_seed=config.train.seed), compiled_model(config, corpus[0].vocab_size, 1)

@@ -60,6 +60,7 @@ LEVELS = [
     {"keraslm_onnx.rescoring", "keraslm_onnx.pairs"},
     {"keraslm_onnx.word_errors"},
     # The run folder: no Keras.
+    {"keraslm.metrics_file"},
     {"keraslm.run"},
     {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint"},
     {"keraslm.resume", "keraslm.averaging"},
@@ -81,6 +82,7 @@ LEVELS = [
     {"keraslm.model", "keraslm.optimizers.base", "keraslm.testtime.dynamic_optimizer"},
     {f"keraslm.optimizers.updates_{backend}" for backend in BACKENDS},
     {"keraslm.optimizers.sgd", "keraslm.optimizers.adamw"},
+    {"keraslm.compile"},
     {"keraslm.variables"},
     {"keraslm.divergence"},
     {"keraslm.callbacks"},

@@ -28,6 +28,10 @@ def test_a_mask_is_0_or_one_over_the_share_that_is_kept(rate):
     assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / kept.size)
 
 
+def test_a_rate_near_0_drops_next_to_nothing():
+    assert to_numpy(mask_like(tensor(KERNEL), 1e-6, generator())).mean() > 0.99
+
+
 def test_each_mask_is_another_and_a_seed_gives_one_sequence():
     one, same, other = generator(), generator(), generator(2)
     masks = [to_numpy(mask_like(tensor(KERNEL), 0.5, one)) for _ in range(2)]

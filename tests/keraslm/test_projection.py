@@ -1,5 +1,6 @@
 """Tied softmaxes and mixtures: each against the formula in NumPy, alone and as the end of a whole network."""
 
+import importlib
 from dataclasses import replace
 
 import keras
@@ -8,17 +9,17 @@ import pytest
 from keras import ops
 
 from keraslm.config import ModelConfig
+from keraslm.dataset import WindowDataset
 from keraslm.evaluation import evaluate_run
-from keraslm.layers import mixture
 from keraslm.layers.embedding import Embedding
 from keraslm.layers.kernels import pieces
-from keraslm.layers.kernels.dispatch import cross_entropy
 from keraslm.layers.mixture import MixtureOfSoftmaxes
 from keraslm.layers.tied import TiedSoftmax
 from keraslm.losses import SequenceLoss
 from keraslm.model import build_model, nats_model
 from keraslm.optimizers.sgd import ClippedSGD
 from keraslm.text.files import TextFile
+from keraslm.text.stream import Windows
 from keraslm.training import train_run
 from keraslm.variables import training_variables
 from keraslm.weights import read_weights
@@ -109,19 +110,18 @@ def test_a_model_learns_through_fit(config):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_every_backend_knows_how_many_tokens_a_mixture_computes(monkeypatch):
-    """By which it counts the pieces; TensorFlow's graphs may not know the sizes of a window."""
-    shapes = []
-
-    def spy(hidden, *arguments, **options):
-        shapes.append(tuple(hidden.shape))
-        return cross_entropy(hidden, *arguments, **options)
-
-    model = nats_model(build_model(replace(CONFIG, softmax="mixture"), V, B))
-    monkeypatch.setattr(mixture, "cross_entropy", spy)
+@pytest.mark.parametrize("kind", ["full", "adaptive", *KINDS])
+def test_the_rows_of_a_window_are_counted_in_fit(kind, backend, monkeypatch):
+    """By them the pieces are counted; in TensorFlow's graphs neither hidden states nor targets tell them alone."""
+    if kind == "adaptive" and backend != "tensorflow":
+        pytest.skip("its pieces are those of its clusters' own tokens")
+    counted, kernel = [], importlib.import_module(f"keraslm.layers.kernels.cross_entropy_{backend}")
+    monkeypatch.setattr(kernel, "rows_of_a_piece", lambda rows, *sizes: counted.append(rows) or rows)
+    config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": "4" if kind == "adaptive" else ""}))
+    model = nats_model(build_model(config, V, B))
     model.compile(ClippedSGD(), SequenceLoss())
-    model.fit(INPUTS, INPUTS[1], batch_size=B, epochs=1, verbose=0)
-    assert (B, T * K, E) in shapes and not any(None in shape for shape in shapes[-1:])
+    model.fit(WindowDataset(Windows(np.arange(60) % V, B, T)), epochs=1, shuffle=False, verbose=0)
+    assert counted[-1] == B * T * (K if config.softmax == "mixture" else 1)
 
 
 def test_every_variable_has_one_name(config):

@@ -21,10 +21,12 @@ from keraslm import training
 from keraslm.api import train
 from keraslm.checkpoint import CheckpointStore, read_checkpoint
 from keraslm.checkpointing import SaveCheckpoints
+from keraslm.compile import compiled_model
 from keraslm.errors import ConfigError, Interrupted, RunError, TextError, WriteError
 from keraslm.run import Run
+from keraslm.schedule import learning_rate_of
 from keraslm.text import window_lengths
-from keraslm.training import compiled_model, train_run
+from keraslm.training import train_run
 from keraslm.variables import training_variables
 
 
@@ -252,6 +254,9 @@ def test_a_run_that_has_ended_early_says_so_and_can_be_given_more_patience(confi
         f"ended     early after epoch {best + 3}: none has validated better than epoch {best + 1} (--early-stopping 2)"
     )
     assert said[-1] == line and len(rows) == best + 3
+    rates = [row["learning_rate"] for row in rows]
+    assert rates == [learning_rate_of(run.config.train, epoch, rows) for epoch in range(len(rows))]
+    assert rates[-1] < rates[0]
     _, said = quietly(config.replace(**changes), "run")
     assert said[-1] == line and run.epochs() == rows
     more = {**changes, "early_stopping": 0, "epochs": len(rows) + 1}

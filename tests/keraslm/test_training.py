@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
+from keraslm.compile import compiled_model
 from keraslm.errors import RunError, TextError
 from keraslm.model import reset_states, stateful_layers
 from keraslm.run import Run
 from keraslm.schedule import learning_rate_of
-from keraslm.training import compiled_model, train_run
+from keraslm.training import train_run
 from keraslm.weights import read_weights, weight_shapes
 
 

@@ -26,7 +26,7 @@ def adaptive_cross_entropy(
     product_dtype: str = "float32",
 ) -> Tensor:
     """`dispatch.adaptive_cross_entropy` for tensors of TensorFlow."""
-    size = hidden.shape[:2].num_elements()
+    size = hidden.shape[:2].merge_with(targets.shape).num_elements()
     low = tf.bfloat16 if product_dtype == "bfloat16" else hidden.dtype
     flat, ids = tf.reshape(hidden, (-1, hidden.shape[-1])), tf.reshape(tf.cast(targets, tf.int32), (-1,))
     in_head = ids

@@ -29,7 +29,8 @@ def cross_entropy(
     """
     low = tf.bfloat16 if product_dtype == "bfloat16" else hidden.dtype
     ids = tf.reshape(tf.cast(targets, tf.int32), (-1,))
-    size: Any = hidden.shape[:2].num_elements() or largest
+    # In a graph of `fit()` the one has lost its steps, the other its rows.
+    size: Any = hidden.shape[:2].merge_with(targets.shape).num_elements() or largest
     rows = rows_of_a_piece(size, bias.shape[0]) if size else None  # None: unknown, all at once
 
     @tf.custom_gradient

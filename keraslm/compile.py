@@ -1,0 +1,55 @@
+"""From a configuration to a model that `fit()` can train: loss, optimizer, regularization, metric."""
+
+from __future__ import annotations
+
+import keras
+
+from keraslm.config import Config, TrainConfig
+from keraslm.layers.activation_regularization import ActivationRegularization
+from keraslm.losses import SequenceLoss
+from keraslm.metrics import Perplexity
+from keraslm.model import build_model, nats_model
+from keraslm.optimizers.adamw import ClippedAdamW
+from keraslm.optimizers.base import ClippedOptimizer
+from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.schedule import has_factors
+
+
+def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
+    """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric.
+
+    Args:
+        config: of the run.
+        vocab_size: V.
+        windows: of an epoch; needed where the learning rate changes within one.
+    """
+    train = config.train
+    resets = config.data.documents != "none"
+    network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
+    model = nats_model(network, train.dtype, _regularization(train))
+    # AdamW moves every row, and the gradient of a table that is the softmax's kernel too has a part for each.
+    sparse = train.optimizer == "sgd" and not config.model.tie_weights
+    for layer in (network.get_layer("embedding"), network.get_layer("logits")):
+        layer.sparse_gradient = sparse
+    model.compile(
+        optimizer=_optimizer(train, windows if has_factors(train) else None),
+        loss=SequenceLoss(train.average_across_timesteps, train.average_across_batch),
+        metrics=[Perplexity()],
+        # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    )
+    return model
+
+
+def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
+    averaging = train.nonmonotone_interval > 0
+    shared = train.learning_rate, train.clip_norm or None, train.weight_decay, windows, averaging
+    return ClippedAdamW(*shared, train.beta_1, train.beta_2) if train.optimizer == "adamw" else ClippedSGD(*shared)
+
+
+def _regularization(train: TrainConfig) -> keras.layers.Layer | None:
+    factors = train.activation_regularization, train.temporal_regularization
+    if not any(factors):
+        return None
+    sums = not train.average_across_timesteps, not train.average_across_batch
+    return ActivationRegularization(*factors, *sums, name="activation_regularization")
