@@ -14,7 +14,7 @@ ODD = [
     *("", " ", "0", "\n", "\x00", "\x1b[31m", "\ud800", "x" * 3000, "1" * 5000, "<unk>", "<eos>"),
     *([], {}, [[]], [None], [1, 2], [0, 2**62], {"": 0}, {"type": "x"}, {"id": 0}),
 ]
-values = st.sampled_from(ODD) | st.recursive(
+values = st.sampled_from(ODD).map(copy.deepcopy) | st.recursive(  # copies, for what is drawn is changed further
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,

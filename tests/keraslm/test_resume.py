@@ -214,10 +214,10 @@ TECHNIQUES = {
     },
     "plateau, early end": {
         "lr_schedule": "plateau",
-        "learning_rate": 3.0,
+        "learning_rate": 6.0,  # far too much: validations jump, on every backend
         "lr_decay": 0.9,
         "early_stopping": 2,
-        "epochs": 9,
+        "epochs": 16,
     },
 }
 
@@ -243,7 +243,7 @@ def test_every_technique_goes_on_bit_for_bit(stopped, config, technique, monkeyp
     if "nonmonotone_interval" in technique:
         assert sum(line.startswith("average ") for line in said) == 1
     if "early_stopping" in technique:
-        assert epochs < 9 and said[-1].startswith("ended     early after epoch")
+        assert epochs < 16 and said[-1].startswith("ended     early after epoch")
 
 
 def test_a_run_that_has_ended_early_says_so_and_can_be_given_more_patience(config):

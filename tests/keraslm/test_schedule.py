@@ -101,7 +101,7 @@ def test_warmup_rises_in_a_straight_line(epochs):
 @pytest.mark.parametrize(
     ("fields", "follows"),
     [
-        ({"optimizer": "adamw"}, True),
+        ({"optimizer": "adamw", "learning_rate": 0.001}, True),
         ({"average_across_timesteps": True}, True),
         ({}, False),  # a sum grows with the window by itself
     ],
@@ -113,9 +113,8 @@ def test_a_longer_window_takes_a_larger_step_unless_its_loss_is_a_sum(fields, fo
 
 
 def test_factors_multiply():
-    found = factors(
-        0, [10, 30], epochs=2, lr_schedule="cosine", warmup_epochs=1.0, variable_windows=True, optimizer="adamw"
-    )
+    fields = {"optimizer": "adamw", "learning_rate": 0.001, "variable_windows": True}
+    found = factors(0, [10, 30], epochs=2, lr_schedule="cosine", warmup_epochs=1.0, **fields)
     np.testing.assert_allclose(found, [0.5 * 0.5, 1.5 * 0.5 * (1 + math.cos(math.pi / 4))], rtol=1e-6)
     assert has_factors(TrainConfig(warmup_epochs=0.1)) and has_factors(TrainConfig(lr_schedule="cosine"))
     assert not has_factors(TrainConfig()) and not has_factors(TrainConfig(lr_schedule="plateau"))
