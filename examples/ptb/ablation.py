@@ -13,15 +13,16 @@ measured on the second (`ablation-test-time.jsonl`).
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import statistics
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import trials
 from trials import Trial
+
+from keraslm.metrics_file import append_row, read_rows
+from keraslm.text.files import TextFile
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "ablation.jsonl"
@@ -83,12 +84,8 @@ AT_TEST_TIME: dict[str, list[str]] = {
 def texts(data: Path, work: Path) -> list[str]:
     """Arguments that name the two texts; the first is written into the work folder."""
     train, valid = (next(data.glob(f"*{name}*")) for name in ("train", "valid"))
-    shorter = work / f"first-{LINES}-lines.txt"
-    opener = gzip.open if train.suffix == ".gz" else open
-    with opener(train, "rt", encoding="utf-8") as lines:
-        shorter.write_text("".join(islice(lines, LINES)), encoding="utf-8")
-    with opener(valid, "rt", encoding="utf-8") as lines:
-        whole = lines.readlines()
+    shorter = trials.first_lines(train, LINES, work / f"first-{LINES}-lines.txt")
+    whole = [f"{line}\n" for line in TextFile(valid)]
     for name, part in (("first", whole[: len(whole) // 2]), ("second", whole[len(whole) // 2 :])):
         (work / f"{name}-half.txt").write_text("".join(part), encoding="utf-8")
     return ["--train", str(shorter), "--valid", str(valid)]
@@ -96,7 +93,7 @@ def texts(data: Path, work: Path) -> list[str]:
 
 def measure_test_time(work: Path, seeds: int, backend: str) -> None:
     """Put every technique of test time on the unchanged recipe of each seed, unless the record holds it."""
-    known = {(row["name"], row["seed"]) for row in trials.read(TEST_TIME)}
+    known = {(row["name"], row["seed"]) for row in read_rows(TEST_TIME)}
     for seed in range(seeds):
         run, other = (work / Trial("nothing", number % seeds).folder for number in (seed, seed + 1))
         for name, flags in AT_TEST_TIME.items():
@@ -104,7 +101,7 @@ def measure_test_time(work: Path, seeds: int, backend: str) -> None:
                 continue
             plain, found, description = evaluated(work, run, other, flags, backend)
             row = {"name": name, "seed": seed, "flags": flags, "plain": plain, "found": found, "of": description}
-            trials.append(TEST_TIME, row)
+            append_row(TEST_TIME, row)
             print(f"{name:<40} seed {seed}  {plain:8.2f} -> {found:8.2f}  {description}", flush=True)
 
 
@@ -185,7 +182,7 @@ def main() -> None:
     todo = [Trial(name, seed, BASE | flags) for name, flags in CHANGES.items() for seed in range(asked.seeds)]
     trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
     measure_test_time(asked.work, asked.seeds, asked.backend)
-    write_page(trials.read(RECORD), trials.read(TEST_TIME))
+    write_page(read_rows(RECORD), read_rows(TEST_TIME))
 
 
 if __name__ == "__main__":

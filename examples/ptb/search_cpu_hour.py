@@ -14,14 +14,15 @@ machine does while they run. The cosine schedule ends with the budget, whatever 
 from __future__ import annotations
 
 import argparse
-import gzip
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trials
 from trials import Trial
+
+from keraslm import load_run
+from keraslm.metrics_file import append_row, read_rows
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "search-cpu-hour.jsonl"
@@ -73,39 +74,37 @@ def speed_key(trial: Trial) -> dict[str, Any]:
 def measure_speeds(data: Path, work: Path, common: list[str]) -> None:
     """Tokens a second of each candidate, one after the other, on the first 1,500 lines."""
     train = next(data.glob("*train*"))
-    shorter = work / "first-1500-lines.txt"
-    with (gzip.open if train.suffix == ".gz" else open)(train, "rt", encoding="utf-8") as lines:
-        shorter.write_text("".join(islice(lines, 1500)), encoding="utf-8")
+    shorter = trials.first_lines(train, 1500, work / "first-1500-lines.txt")
     words = ["--train", str(shorter), *common, "--tokenizer", str(work / "tokenizer.json")]
     trials.keraslm("tokenize", "--train", str(train), "--output", str(work / "tokenizer.json"))
     for trial in candidates():
-        if any(row["of"] == speed_key(trial) for row in trials.read(SPEED)):
+        if any(row["of"] == speed_key(trial) for row in read_rows(SPEED)):
             continue
         flags = trial.flags | {"epochs": 1}
         run = work / "speed"
         trials.keraslm("train", *words, *Trial("", 0, flags).arguments, "--run", str(run), "--overwrite")
-        rate = next(row["tokens_per_second"] for row in trials.read(run / "metrics.jsonl") if "perplexity" in row)
-        trials.append(SPEED, {"of": speed_key(trial), "tokens_per_second": rate})
+        rate = load_run(run).epochs()[0]["tokens_per_second"]
+        append_row(SPEED, {"of": speed_key(trial), "tokens_per_second": rate})
         print(f"{speed_key(trial)}: {rate:,.0f} tokens a second", flush=True)
 
 
 def within(trial: Trial, minutes: float) -> Trial:
     """The trial with the epochs that fit the budget, one tenth of it left for validation and start."""
-    rate = next(row["tokens_per_second"] for row in trials.read(SPEED) if row["of"] == speed_key(trial))
+    rate = next(row["tokens_per_second"] for row in read_rows(SPEED) if row["of"] == speed_key(trial))
     epochs = max(1, int(0.9 * minutes * 60 * rate / TOKENS))
     return Trial(f"{trial.name}, {minutes:g} minutes", trial.seed, trial.flags | {"epochs": epochs})
 
 
 def best_of(minutes: float, count: int) -> list[Trial]:
     """The candidates that were best at the budget before, best first."""
-    found = {row["name"]: row["valid"][-1] for row in trials.read(RECORD)}
+    found = {row["name"]: row["valid"][-1] for row in read_rows(RECORD)}
     ranked = [(found[within(t, minutes).name], t) for t in candidates() if within(t, minutes).name in found]
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0])[:count]]
 
 
 def table() -> list[str]:
     """Lines of Markdown: what varied, and the validation perplexity at each budget."""
-    rows = trials.read(RECORD)
+    rows = read_rows(RECORD)
     budgets = sorted({float(row["name"].split(", ")[1].split()[0]) for row in rows})
     lines = [
         f"| | {' | '.join(SPACE)} | {' | '.join(f'{b:g} min (epochs)' for b in budgets)} |",

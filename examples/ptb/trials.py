@@ -6,16 +6,20 @@ seed and flags are in it is not run again, so that a program that was stopped go
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from keraslm import load_run
+from keraslm.metrics_file import append_row, read_rows
+from keraslm.text.files import TextFile
 
 PROGRAM = [sys.executable, "-c", "from keraslm.cli import main; main()"]
 _lock = Lock()
@@ -55,14 +59,10 @@ class Trial:
         return (row["name"], row["seed"], row["flags"]) == (self.name, self.seed, self.flags)
 
 
-def read(record: Path) -> list[dict[str, Any]]:
-    """The rows of a record, none where it is not there yet."""
-    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-
-
-def append(record: Path, row: dict[str, Any]) -> None:
-    with _lock, record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+def first_lines(text: Path, count: int, target: Path) -> Path:
+    """Write the first lines of a text, compressed or not, to a file."""
+    target.write_text("".join(f"{line}\n" for line in islice(TextFile(text), count)), encoding="utf-8")
+    return target
 
 
 def keraslm(*arguments: str, threads: int = 0) -> str:
@@ -80,8 +80,7 @@ def train(trial: Trial, common: list[str], work: Path, threads: int) -> dict[str
     """Train, and say what came of it: perplexities by epoch and the seconds that they took."""
     run = work / trial.folder
     keraslm("train", *common, *trial.arguments, "--run", str(run), "--progress", "none", threads=threads)
-    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    epochs = [row for row in epochs if "perplexity" in row]
+    epochs = load_run(run).epochs()
     return {
         "name": trial.name,
         "seed": trial.seed,
@@ -103,13 +102,14 @@ def run_all(trials: Iterable[Trial], common: list[str], record: Path, work: Path
         work: where run folders go; one that was stopped goes on.
         jobs: trainings at a time.
     """
-    known = read(record)
+    known = read_rows(record)
     missing = [trial for trial in trials if not any(trial.is_in(row) for row in known)]
     threads = max(1, (os.cpu_count() or 1) // jobs)
 
     def one(trial: Trial) -> None:
         row = train(trial, common, work, threads)
-        append(record, row)
+        with _lock:
+            append_row(record, row)
         print(f"{trial.name:<40} seed {trial.seed}  valid {row['valid'][-1]:8.2f}  {row['seconds']:7.0f} s", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
