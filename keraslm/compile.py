@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keraslm.config import Config, TrainConfig
+from keraslm.config import Config, ModelConfig, TrainConfig
 from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.losses import SequenceLoss
 from keraslm.metrics import Perplexity
@@ -27,18 +27,36 @@ def compiled_model(config: Config, vocab_size: int, windows: int | None = None) 
     resets = config.data.documents != "none"
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
     model = nats_model(network, train.dtype, _regularization(train))
-    # AdamW moves every row, and the gradient of a table that is the softmax's kernel too has a part for each.
-    sparse = train.optimizer == "sgd" and not config.model.tie_weights
+    optimizer = _optimizer(train, windows if has_factors(train) else None)
+    loss = SequenceLoss(train.average_across_timesteps, train.average_across_batch)
+    compile_model(model, network, config.model, optimizer, loss, Perplexity())
+    return model
+
+
+def compile_model(
+    model: keras.Model,
+    network: keras.Model,
+    config: ModelConfig,
+    optimizer: keras.optimizers.Optimizer,
+    loss: keras.losses.Loss,
+    metric: keras.metrics.Metric,
+) -> None:
+    """Compile a model of `nats_model` in the way that is fastest on this backend.
+
+    Args:
+        model: that is trained.
+        network: of `build_model`, whose layers it has.
+        config: of the network.
+        optimizer: says by `takes_sparse_gradients` whether the gradient of a table may list its rows.
+        loss, metric: of the model.
+    """
+    # The gradient of a table that is the softmax's kernel too has a part for every row.
+    sparse = optimizer.takes_sparse_gradients and not config.tie_weights
     for layer in (network.get_layer("embedding"), network.get_layer("logits")):
         layer.sparse_gradient = sparse
-    model.compile(
-        optimizer=_optimizer(train, windows if has_factors(train) else None),
-        loss=SequenceLoss(train.average_across_timesteps, train.average_across_batch),
-        metrics=[Perplexity()],
-        # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
-    )
-    return model
+    # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
+    jit = False if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(optimizer=optimizer, loss=loss, metrics=[metric], jit_compile=jit)
 
 
 def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:

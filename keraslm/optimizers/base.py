@@ -42,8 +42,13 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         windows: length of `window_factors`; None means no table.
         averaging: keep the averages of the weights, one more pass over them a step.
 
+    Attributes:
+        takes_sparse_gradients: whether a gradient may be the list of a table's rows that a window has looked up.
+
     References: Pascanu, Mikolov and Bengio 2013 for the clipping; Polyak and Juditsky 1992 for the averages.
     """
+
+    takes_sparse_gradients = False
 
     def __init__(
         self,

@@ -26,6 +26,8 @@ class ClippedSGD(ClippedOptimizer):
         >>> model.compile(ClippedSGD(1.0, clip_norm=5.0), loss=SequenceLoss())
     """
 
+    takes_sparse_gradients = True
+
     def __init__(
         self,
         learning_rate: Any = 1.0,

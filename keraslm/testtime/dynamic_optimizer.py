@@ -16,6 +16,8 @@ class SquaredGradients(keras.optimizers.Optimizer):
         squares: of each weight, in the order of `model.trainable_variables`, the sum over all steps.
     """
 
+    takes_sparse_gradients = False
+
     def __init__(self, name: str = "squared_gradients", **kwargs: Any):
         kwargs.pop("learning_rate", None)
         super().__init__(learning_rate=0.0, name=name, **kwargs)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.compile import compile_model
 from keraslm.evaluation import load_model
 from keraslm.losses import SequenceLoss
 from keraslm.model import nats_model
@@ -22,8 +23,7 @@ class AsEvaluated:
         run: the run folder.
         rows: B, rows whose state is carried.
         documents: `"none"`, or what a document is.
-        optimizer: takes the gradient of the mean cost of a window's tokens; on torch that of an embedding table of its
-            own may be sparse if it says so: `takes_sparse_gradients = True`.
+        optimizer: takes the gradient of the mean cost of a window's tokens; see `keraslm.compile.compile_model`.
 
     Attributes:
         network: of `load_model`.
@@ -36,24 +36,18 @@ class AsEvaluated:
     def __init__(self, run: Run, rows: int, documents: str, optimizer: keras.optimizers.Optimizer):
         self.network = load_model(run, rows, resets=documents != "none")
         self.weights = self.network.trainable_variables
-        if getattr(optimizer, "takes_sparse_gradients", False) and not run.config.model.tie_weights:
-            self.network.get_layer("embedding").sparse_gradient = True
         nats = nats_model(self.network)
         self._model = _WithoutTraining(nats.inputs, nats.outputs, name="language_model_dynamic")
         self._kept: _KeepNats | None = None
-        self._optimizer, self._rows = optimizer, rows
+        self._optimizer, self._config = optimizer, run.config.model
 
     def step(self, window: Window) -> NDArray[np.float64]:
         """Nats of a window, `(B, T)`, with the weights from before the optimizer acts on it. All windows have the
         shape of the first."""
         if self._kept is None:
             self._kept = _KeepNats(window[0].shape)
-            self._model.compile(
-                optimizer=self._optimizer,
-                loss=SequenceLoss(average_across_timesteps=True, average_across_batch=True),
-                metrics=[self._kept],
-                jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # as compiled_model does
-            )
+            loss = SequenceLoss(average_across_timesteps=True, average_across_batch=True)
+            compile_model(self._model, self.network, self._config, self._optimizer, loss, self._kept)
         self._model.train_on_batch(list(window), window[1])
         return np.asarray(keras.ops.convert_to_numpy(self._kept.nats), np.float64)
 
