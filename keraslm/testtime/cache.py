@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.testtime.grid import finer
+from keraslm.testtime.grid import cheapest
 from keraslm.testtime.reader import Reader
 
 WINDOW = 500  # Grave et al. 2017, section 5, on PTB; 2000 on WikiText-2
@@ -164,16 +164,18 @@ def tune_cache(
     """The theta and lambda, where they are None, with which a text costs least: one pass a grid."""
     thetas = np.asarray(THETAS if settings.theta is None else [settings.theta])
     shares = np.asarray(LAMBDAS if settings.share is None else [settings.share])
-    best = (0, 0)
-    for name in ("grid", "finer grid"):
-        if name == "finer grid":
-            thetas, shares = finer(thetas, best[0]), finer(shares, best[1])
+
+    def cost(thetas: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
         costs = np.zeros((len(thetas), len(shares)))
         for nats, masses in _masses(reader, ids, settings.window, thetas, base):
             costs += [[mixed_nats(nats, mass, share).sum() for share in shares] for mass in masses]
-        best = divmod(int(np.argmin(costs)), len(shares))
-        say(f"neural cache  {name}: theta {thetas[best[0]]:g}, lambda {shares[best[1]]:g}")
-    return replace(settings, theta=float(thetas[best[0]]), share=float(shares[best[1]]))
+        return costs
+
+    def told(name: str, point: tuple[float, ...]) -> None:
+        say(f"neural cache  {name}: theta {point[0]:g}, lambda {point[1]:g}")
+
+    theta, share = cheapest(cost, [thetas, shares], told)
+    return replace(settings, theta=theta, share=share)
 
 
 def _masses(reader: Reader, ids: NDArray[Any], window: int, thetas: Values, base: NDArray[np.float64] | None) -> Any:

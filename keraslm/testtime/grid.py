@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 POINTS = 4  # steps of the finer grid on either side of the best point
+
+
+def cheapest(
+    cost: Callable[..., NDArray[np.float64]],
+    grids: Sequence[NDArray[np.float64]],
+    say: Callable[[str, tuple[float, ...]], None],
+) -> tuple[float, ...]:
+    """The point of a grid at which a cost is least, and then that of a finer one around it.
+
+    Args:
+        cost: from grids of G, H, ... values to the cost at each point, `(G, H, ...)`; called twice.
+        grids: increasing values of each parameter.
+        say: takes "grid" or "finer grid", and its best point.
+
+    Example:
+        >>> cheapest(lambda grid: (grid - 1.2) ** 2, [np.array([0.0, 1.0, 2.0])], lambda *_: None)
+        (1.25,)
+    """
+    best: tuple[int, ...] = ()
+    for name in ("grid", "finer grid"):
+        if best:
+            grids = [finer(grid, place) for grid, place in zip(grids, best, strict=True)]
+        costs = cost(*grids)
+        best = tuple(int(place) for place in np.unravel_index(np.argmin(costs), costs.shape))
+        point = tuple(float(grid[place]) for grid, place in zip(grids, best, strict=True))
+        say(name, point)
+    return point
 
 
 def finer(grid: Sequence[float] | NDArray[np.float64], best: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.testtime.grid import finer
+from keraslm.testtime.grid import cheapest
 from keraslm.testtime.reader import Reader
 
 GRID = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0)
@@ -56,11 +56,9 @@ def temperature_nats(reader: Reader, ids: NDArray[Any], temperature: float) -> N
 
 def tune_temperature(reader: Reader, ids: NDArray[Any], say: Callable[[str], None]) -> float:
     """The temperature at which a text costs least: one pass over it for the grid, one for the finer one."""
-    grid, best = np.asarray(GRID), 0
-    for name in ("grid", "finer grid"):
-        if name == "finer grid":
-            grid = finer(grid, best)
-        costs = sum(tempered_nats(*window, grid).sum(axis=1) for window in reader.logprobs(ids))
-        best = int(np.argmin(costs))
-        say(f"temperature   {name}: {grid[best]:g}")
-    return float(grid[best])
+
+    def cost(grid: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sum([tempered_nats(*window, grid).sum(axis=1) for window in reader.logprobs(ids)], axis=0)
+
+    (found,) = cheapest(cost, [np.asarray(GRID)], lambda name, point: say(f"temperature   {name}: {point[0]:g}"))
+    return found
