@@ -80,7 +80,7 @@ class EndEarly(keras.callbacks.Callback):
 def early_end(run: Run) -> str:
     """A line about a run that has ended early; empty where it has not.
 
-    Example: `"ended     early after epoch 9: none has validated better than epoch 6 (early_stopping 3)"`.
+    Example: `"ended     early after epoch 9: none has validated better than epoch 6 (--early-stopping 3)"`.
     """
     rows, patience = run.epochs(), run.config.train.early_stopping
     if not ends_early(patience, rows):

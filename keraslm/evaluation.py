@@ -17,6 +17,7 @@ from keraslm.run import Run
 from keraslm.testtime.variant import Variant, variant_rows
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
+from keraslm.text.store import EncodedText
 from keraslm.text.stream import EveryToken, Windows
 from keraslm.weights import read_weights
 
@@ -123,15 +124,30 @@ def evaluate_run(
         batch_size = 1
         windows = EveryToken(encoded.ids, tokenizer.eos_id, NUM_STEPS, text.name, documents)
     model = nats_model(load_model(run, batch_size, resets=documents != "none"))
-    nats, oov_nats = _sum_nats(model, windows, tokenizer.unk_id)
+    return measured(model, windows, encoded, tokenizer.unk_id, "tutorial" if tutorial else "every token")
+
+
+def measured(
+    model: keras.Model, windows: EveryToken | Windows, text: EncodedText, unk_id: int, counting: str = "every token"
+) -> Evaluation:
+    """What a text costs under a model that is there already.
+
+    Args:
+        model: of `nats_model`.
+        windows: the text's.
+        text: its name and its size in every unit.
+        unk_id: of the token that counts as out of vocabulary.
+        counting: how `windows` count, in words.
+    """
+    nats, oov_nats = _sum_nats(model, windows, unk_id)
     return Evaluation(
-        **vars(encoded.counts),
+        **vars(text.counts),
         predicted=windows.predicted,
         nats=nats,
         oov_nats=oov_nats,
         text=text.name,
-        counting="tutorial" if tutorial else "every token",
-        documents=documents,
+        counting=counting,
+        documents=windows.documents,
     )
 
 

@@ -210,10 +210,7 @@ class Run:
         return min(rows, key=lambda row: row.get("val_perplexity") or math.inf)
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Rows of `metrics.jsonl` that close an epoch, in order; empty before the first epoch has ended.
-
-        A last line without its newline is left out: the process was killed while it wrote it.
-        """
+        """Rows of `metrics.jsonl` that close an epoch, in order; empty before the first epoch has ended."""
         return [row for row in read_rows(self.metrics_path) if "perplexity" in row]
 
     def averaged(self) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.evaluation import NUM_STEPS, Scored, hidden_model, load_model, scored_windows
+from keraslm.evaluation import NUM_STEPS, Evaluation, Scored, hidden_model, load_model, measured, scored_windows
 from keraslm.model import nats_model, reset_states
 from keraslm.run import Run
+from keraslm.text.store import EncodedText
 from keraslm.text.stream import EveryToken
 
 _LOGPROBS = 1 << 22  # log-probabilities of a window, 16 MiB
@@ -33,9 +34,14 @@ class Reader:
         self.run = run
         self.documents = run.config.data.documents if documents is None else documents
 
-    def windows(self, ids: NDArray[Any], num_steps: int = NUM_STEPS) -> EveryToken:
+    def windows(self, ids: NDArray[Any], num_steps: int = NUM_STEPS, name: str = "text") -> EveryToken:
         """The windows of a text, `(1, T)` each."""
-        return EveryToken(ids, self.run.tokenizer.eos_id, num_steps, documents=self.documents)
+        return EveryToken(ids, self.run.tokenizer.eos_id, num_steps, name, self.documents)
+
+    def evaluation(self, text: EncodedText) -> Evaluation:
+        """What `evaluate_run` gives of a text, every token."""
+        windows = self.windows(text.ids, name=text.name)
+        return measured(self._nats, windows, text, self.run.tokenizer.unk_id)
 
     def nats(self, ids: NDArray[Any]) -> NDArray[np.float64]:
         """Cost of each token, `(tokens,)`."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError, UsageError
-from keraslm.evaluation import Evaluation, evaluate_run
+from keraslm.evaluation import Evaluation
 from keraslm.perplexity import perplexity
 from keraslm.run import Run
 from keraslm.testtime.cache import WINDOW, CacheSettings, cache_nats, tune_cache
@@ -65,12 +65,12 @@ def evaluate_with(
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_members(run, others)
     encoder = Encoder(cache, show)
-    ids = encoder.encode(text, run.tokenizer).ids
-    bench = _Bench(Reader(run, documents), ids, techniques, encoder, say)
+    encoded = encoder.encode(text, run.tokenizer)
+    bench = _Bench(Reader(run, documents), encoded.ids, techniques, encoder, say)
     for needed, name in ((techniques.tunes, "tuning"), (techniques.dynamic, "train_ids")):
         if needed:  # now, so that a text that is not there ends the command before hours of computing
             getattr(bench, name)
-    plain = evaluate_run(run, text, documents=documents, cache=cache, show=show)
+    plain = bench.reader.evaluation(encoded)
     if techniques.mc_dropout:
         bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:

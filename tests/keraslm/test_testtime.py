@@ -334,7 +334,7 @@ def test_dynamic_evaluation_needs_the_training_text(trained_run, held_out, fake_
 
 
 def test_a_text_that_is_not_there_is_told_before_anything_is_computed(trained_run, held_out, fake_dynamic, monkeypatch):
-    monkeypatch.setattr(techniques, "evaluate_run", lambda *_, **__: fake_dynamic.append("plain"))
+    monkeypatch.setattr(Reader, "evaluation", lambda *_: fake_dynamic.append("plain"))
     with pytest.raises(TextError, match=r"gone\.txt: cannot be read .* It is the text to tune on"):
         keraslm.evaluate(trained_run, held_out, dynamic=True, tune_on="gone.txt")
     assert fake_dynamic == []
