@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keraslm.optimizers.base import ClippedOptimizer
+from keraslm.optimizers.base import AdamWStep, ClippedOptimizer
 
 EPSILON = 1e-8  # Kingma and Ba 2015, algorithm 1
 
@@ -59,9 +59,9 @@ class ClippedAdamW(ClippedOptimizer):
     def _update(self, updates: ModuleType, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
         places = [self._get_variable_index(v) for v in variables]
         moments = [self.means[place] for place in places], [self.squares[place] for place in places]
-        step = keras.ops.cast(self.iterations.value + 1, "float32")
-        betas = self.beta_1, self.beta_2
-        updates.adamw(variables, gradients, *moments, rate, factor, self.decay, step, betas, EPSILON)
+        number = keras.ops.cast(self.iterations.value + 1, "float32")
+        step = AdamWStep(rate, factor, self.decay, number, (self.beta_1, self.beta_2), EPSILON)
+        updates.adamw(variables, gradients, *moments, step)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2}

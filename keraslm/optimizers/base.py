@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,6 +16,26 @@ from keras import ops
 from numpy.typing import NDArray
 
 NEVER = 2**31 - 1  # a number of steps that no training reaches
+
+
+class AdamWStep(NamedTuple):
+    """What a step of `ClippedAdamW` is told beside weights, gradients and moments.
+
+    Attributes:
+        rate: of this step.
+        factor: of the clipping.
+        decay: share of every weight that is taken off, times the rate.
+        number: of the step, from 1; float32.
+        betas: decays of the mean of gradients and of their squares.
+        epsilon: added to the root of the latter.
+    """
+
+    rate: Any
+    factor: Any
+    decay: float
+    number: Any
+    betas: tuple[float, float]
+    epsilon: float
 
 
 class ClippedOptimizer(keras.optimizers.Optimizer):

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keraslm.optimizers.base import AdamWStep
+
 
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
     """The gradients, and the square root of the sum of all their squares."""
@@ -27,21 +29,18 @@ def adamw(
     gradients: list[Any],
     means: list[keras.Variable],
     squares: list[keras.Variable],
-    rate: Any,
-    factor: Any,
-    decay: float,
-    step: Any,
-    betas: tuple[float, float],
-    epsilon: float,
+    step: AdamWStep,
 ) -> None:
-    """The formulas of `ClippedAdamW`; `step` counts from 1."""
-    corrections = [-ops.expm1(step * math.log(beta)) if beta else 1.0 for beta in betas]  # 1 - beta ** step
+    """The formulas of `ClippedAdamW`."""
+    beta_1, beta_2 = step.betas
+    # 1 - beta ** number
+    corrections = [-ops.expm1(step.number * math.log(beta)) if beta else 1.0 for beta in step.betas]
     for variable, gradient, mean, square in zip(variables, gradients, means, squares, strict=True):
-        g = factor * gradient
-        mean.assign(betas[0] * mean.value + (1.0 - betas[0]) * g)
-        square.assign(betas[1] * square.value + (1.0 - betas[1]) * ops.square(g))
-        direction = mean.value / corrections[0] / (ops.sqrt(square.value / corrections[1]) + epsilon)
-        variable.assign(variable.value - rate * (decay * variable.value + direction))
+        g = step.factor * gradient
+        mean.assign(beta_1 * mean.value + (1.0 - beta_1) * g)
+        square.assign(beta_2 * square.value + (1.0 - beta_2) * ops.square(g))
+        direction = mean.value / corrections[0] / (ops.sqrt(square.value / corrections[1]) + step.epsilon)
+        variable.assign(variable.value - step.rate * (step.decay * variable.value + direction))
 
 
 def average(averages: list[keras.Variable], variables: list[keras.Variable], share: Any) -> None:

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keraslm.optimizers.base import AdamWStep
+
 
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
     gradients = [_summed(g) for g in gradients]
@@ -31,20 +33,15 @@ def adamw(
     gradients: list[Any],
     means: list[keras.Variable],
     squares: list[keras.Variable],
-    rate: Any,
-    factor: Any,
-    decay: float,
-    step: Any,
-    betas: tuple[float, float],
-    epsilon: float,
+    step: AdamWStep,
 ) -> None:
-    # 1 - beta ** step, for the betas that the operation computes with: one minus their float32 differs by 5e-5.
-    corrections = [-tf.math.expm1(step * math.log(np.float32(beta))) if beta else 1.0 for beta in betas]
-    rate = tf.cast(rate, tf.float32)
+    # 1 - beta ** number, for the betas that the operation computes with: one minus their float32 differs by 5e-5.
+    corrections = [-tf.math.expm1(step.number * math.log(np.float32(beta))) if beta else 1.0 for beta in step.betas]
+    rate = tf.cast(step.rate, tf.float32)
     root = tf.sqrt(corrections[1])
     moments = zip(_weights(means), _weights(squares), strict=True)
     for variable, gradient, (mean, square) in zip(_weights(variables), gradients, moments, strict=True):
-        _decay(variable, rate, decay)
+        _decay(variable, rate, step.decay)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=mean.handle,
@@ -52,10 +49,10 @@ def adamw(
             beta1_power=0.0,  # the corrections are in `lr`: one minus a power loses digits
             beta2_power=0.0,
             lr=rate * root / corrections[0],
-            beta1=betas[0],
-            beta2=betas[1],
-            epsilon=epsilon * root,  # which TensorFlow adds before the correction
-            grad=tf.convert_to_tensor(gradient) * factor,
+            beta1=step.betas[0],
+            beta2=step.betas[1],
+            epsilon=step.epsilon * root,  # which TensorFlow adds before the correction
+            grad=tf.convert_to_tensor(gradient) * step.factor,
         )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import torch
 
+from keraslm.optimizers.base import AdamWStep
+
 
 @torch.no_grad()
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
@@ -42,12 +44,7 @@ def adamw(
     gradients: list[Any],
     means: list[keras.Variable],
     squares: list[keras.Variable],
-    rate: Any,
-    factor: Any,
-    decay: float,
-    step: Any,
-    betas: tuple[float, float],
-    epsilon: float,
+    step: AdamWStep,
 ) -> None:
     weights = [variable.value.data for variable in variables]
     dense = [(g.to_dense() if g.is_sparse else g).contiguous() for g in gradients]
@@ -58,15 +55,15 @@ def adamw(
         [mean.value.data for mean in means],
         [square.value.data for square in squares],
         [],
-        [step] * len(weights),
-        lr=_number(_tensor(rate)),
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=decay,
-        eps=epsilon,
+        [step.number] * len(weights),
+        lr=_number(_tensor(step.rate)),
+        beta1=step.betas[0],
+        beta2=step.betas[1],
+        weight_decay=step.decay,
+        eps=step.epsilon,
         amsgrad=False,
         maximize=False,
-        grad_scale=1.0 / factor if isinstance(factor, torch.Tensor) else None,
+        grad_scale=1.0 / step.factor if isinstance(step.factor, torch.Tensor) else None,
         found_inf=None,
     )
 
