@@ -23,29 +23,39 @@ _RAISED = 20.0
 _SMALLEST = 1.2e-38  # sum of which there is a logarithm, at full precision
 
 
-def outputs_layer(config: ModelConfig, vocab_size: int) -> FullOutputs | AdaptiveOutputs | MixtureOutputs:
+def outputs_layer(config: ModelConfig, vocab_size: int) -> Outputs:
     """The layer `outputs` of a configuration's softmax; its `softmax` is not built yet."""
     if config.softmax == "adaptive":
-        return AdaptiveOutputs(AdaptiveSoftmax(vocab_size, config.cluster_ends, name="logits"), name="outputs")
+        softmax = AdaptiveSoftmax(vocab_size, config.cluster_ends, name="logits")
+        return AdaptiveOutputs(softmax, vocab_size, name="outputs")
     if config.softmax == "mixture":
         softmax = MixtureOfSoftmaxes(vocab_size, config.num_experts, config.embedding_size, name="logits")
-        return MixtureOutputs(softmax, name="outputs")
-    return FullOutputs(keras.layers.Dense(vocab_size, name="logits"), name="outputs")
+        return MixtureOutputs(softmax, vocab_size, name="outputs")
+    return FullOutputs(keras.layers.Dense(vocab_size, name="logits"), vocab_size, name="outputs")
 
 
-class FullOutputs(keras.layers.Layer):
-    """Both outputs of a full softmax: targets of the first K steps, distributions after the others.
+class Outputs(keras.layers.Layer):
+    """Both outputs of a softmax: targets of the first K steps, distributions after the others.
 
     Args:
-        softmax: the `Dense` layer whose weights are used.
+        softmax: the layer whose weights are used.
+        vocab_size: V.
 
     Input shapes: hidden states `(N, T, H)` and targets `(N, K)`, int64. Output shapes: `(N, T - K, V)` and `(N, K)`,
     natural logarithms.
     """
 
-    def __init__(self, softmax: Any, **kwargs: Any):
+    def __init__(self, softmax: Any, vocab_size: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.softmax = softmax
+        self.softmax, self.vocab_size = softmax, vocab_size
+
+    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
+        hidden, targets = input_shape
+        return [(hidden[0], None, self.vocab_size), tuple(targets)]
+
+
+class FullOutputs(Outputs):
+    """Of a full softmax, a `Dense` layer."""
 
     def call(self, inputs: Any) -> Any:
         import tensorflow as tf
@@ -54,28 +64,14 @@ class FullOutputs(keras.layers.Layer):
         log_probs = _log_softmax(hidden, self.softmax.kernel, self.softmax.bias)  # [N, T, V]
         return log_probs[:, tf.shape(targets)[1] :], tf.gather_nd(log_probs, _places(targets))
 
-    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
-        hidden, targets = input_shape
-        return [(hidden[0], None, self.softmax.units), tuple(targets)]
 
-
-class AdaptiveOutputs(keras.layers.Layer):
-    """Both outputs of an adaptive softmax: targets of the first K steps, distributions after the others.
+class AdaptiveOutputs(Outputs):
+    """Of an adaptive softmax.
 
     Written so that tf2onnx makes plain nodes of it: tokens are gathered and scattered, nothing is conditional. What is
     not wanted has no rows, and every operation here works on none. (A `Reshape` would not, for a 0 in its shape means
     "as in the input"; and `AdaptiveSoftmax` brings some along.)
-
-    Args:
-        softmax: the layer whose weights are used.
-
-    Input shapes: hidden states `(N, T, H)` and targets `(N, K)`, int64. Output shapes: `(N, T - K, V)` and `(N, K)`,
-    natural logarithms.
     """
-
-    def __init__(self, softmax: AdaptiveSoftmax, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.softmax = softmax
 
     def call(self, inputs: Any) -> Any:
         import tensorflow as tf
@@ -111,27 +107,13 @@ class AdaptiveOutputs(keras.layers.Layer):
         parts.append(_scattered(head, tf.gather_nd(in_head, places), places, targets))
         return tf.add_n(parts)
 
-    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
-        hidden, targets = input_shape
-        return [(hidden[0], None, self.softmax.vocab_size), tuple(targets)]
 
-
-class MixtureOutputs(keras.layers.Layer):
-    """Both outputs of a mixture of softmaxes: targets of the first K steps, distributions after the others.
+class MixtureOutputs(Outputs):
+    """Of a mixture of softmaxes.
 
     The experts are computed one after the other, so that no value has more than V numbers a token. Where a target is
     given, its own log-probability under each expert is mixed, and never V of them.
-
-    Args:
-        softmax: the layer whose weights are used.
-
-    Input shapes: hidden states `(N, T, H)` and targets `(N, K)`, int64. Output shapes: `(N, T - K, V)` and `(N, K)`,
-    natural logarithms.
     """
-
-    def __init__(self, softmax: MixtureOfSoftmaxes, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.softmax = softmax
 
     def call(self, inputs: Any) -> Any:
         import tensorflow as tf
@@ -155,10 +137,6 @@ class MixtureOutputs(keras.layers.Layer):
         for k in range(softmax.experts):
             latent = latents[..., k * size : (k + 1) * size]
             yield log_priors[..., k : k + 1], _log_softmax(latent, softmax.kernel, softmax.bias)
-
-    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
-        hidden, targets = input_shape
-        return [(hidden[0], None, self.softmax.vocab_size), tuple(targets)]
 
 
 def _mixed(parts: Iterable[Any]) -> Any:
