@@ -13,6 +13,7 @@ from keraslm.layers.lstm import StatefulLSTM
 from keraslm.layers.mogrifier import StatefulMogrifierLSTM
 from keraslm.layers.rnn import StatefulRNN
 from tests.reference.cells import numpy_gru, numpy_mogrifier, numpy_rnn
+from tests.reference.differences import central_differences
 from tests.support.stateful import RANDOM, STREAM, WINDOWS, ZERO, B, Chunks, D, H, T, model_of, to_numpy, weights_of
 
 
@@ -234,16 +235,7 @@ def gradient_of(case, weights, state, inputs, targets):
         outputs, _ = case.reference(inputs, state, weights)
         return ((outputs[:, -targets.shape[1] :] - targets) ** 2).mean(axis=-1).sum()
 
-    gradients = [np.zeros_like(w) for w in weights]
-    for weight, gradient in zip(weights, gradients, strict=True):
-        for place in np.ndindex(weight.shape):
-            kept, around = weight[place], []
-            for sign in (1, -1):
-                weight[place] = kept + sign * 1e-5
-                around.append(loss())
-            weight[place] = kept
-            gradient[place] = (around[0] - around[1]) / 2e-5
-    return gradients
+    return central_differences(loss, weights)
 
 
 @every_cell

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keraslm.layers.lstm import StatefulLSTM
+from tests.reference.differences import central_differences
 from tests.reference.lstm import numpy_lstm
 from tests.support.stateful import (
     RANDOM,
@@ -123,16 +124,7 @@ def loss_of(weights, h, c, inputs, targets):
 
 def gradient_of(weights, *arguments):
     """Central differences of `loss_of` in each weight."""
-    gradients = [np.zeros_like(w) for w in weights]
-    for weight, gradient in zip(weights, gradients, strict=True):
-        for place in np.ndindex(weight.shape):
-            kept, around = weight[place], []
-            for sign in (1, -1):
-                weight[place] = kept + sign * 1e-5
-                around.append(loss_of(weights, *arguments))
-            weight[place] = kept
-            gradient[place] = (around[0] - around[1]) / 2e-5
-    return gradients
+    return central_differences(lambda: loss_of(weights, *arguments), weights)
 
 
 def train_by_fit(model, targets):

@@ -23,6 +23,7 @@ from keraslm.text.stream import Windows
 from keraslm.training import train_run
 from keraslm.variables import training_variables
 from keraslm.weights import read_weights
+from tests.reference.differences import central_differences
 from tests.reference.language_model import language_model, projection, token_nats
 from tests.support.gradients import tensor
 
@@ -70,15 +71,7 @@ def differences(weights, step=1e-5):
     def loss():
         return token_nats(INPUTS[1], language_model(weights, INPUTS[0])[0]).sum() / B
 
-    found = {name: np.zeros_like(value) for name, value in weights.items()}
-    for name, value in weights.items():
-        for place in np.ndindex(value.shape):
-            before, sides = value[place], []
-            for moved in (before + step, before - step):
-                value[place] = moved
-                sides.append(loss())
-            value[place], found[name][place] = before, (sides[0] - sides[1]) / (2 * step)
-    return found
+    return dict(zip(weights, central_differences(loss, list(weights.values()), step), strict=True))
 
 
 @pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])

@@ -3,6 +3,7 @@ import pytest
 from keras import ops
 
 from keraslm.layers.kernels.dispatch import scan
+from tests.reference.differences import central_differences
 from tests.support.gradients import compiled, gradients, tensor, wide
 
 B, T, D = 3, 7, 4
@@ -43,20 +44,12 @@ def loss_of(dtype, keep):
 def numpy_gradients(keep):
     """Central differences in each element."""
 
-    def loss(arrays):
+    arrays = [array.copy() for array in (X, A, S, MATRIX)]
+
+    def loss():
         return sum((v * w).sum() for v, w in zip(numpy_scan(*arrays, keep), COTANGENTS, strict=True))
 
-    arrays = [array.copy() for array in (X, A, S, MATRIX)]
-    found = [np.zeros_like(array) for array in arrays]
-    for array, gradient in zip(arrays, found, strict=True):
-        for place in np.ndindex(array.shape):
-            kept, around = array[place], []
-            for sign in (1, -1):
-                array[place] = kept + sign * 1e-5
-                around.append(loss(arrays))
-            array[place] = kept
-            gradient[place] = (around[0] - around[1]) / 2e-5
-    return found
+    return central_differences(loss, arrays)
 
 
 @every_keep
