@@ -39,6 +39,16 @@ def pytest_ignore_collect(collection_path, config):
 _cache = tempfile.TemporaryDirectory()
 os.environ["KERASLM_CACHE"] = _cache.name
 
+# The suite trains the same small networks again and again; JAX compiles each of them once. In this process alone: one
+# that is killed while it writes would leave half an entry to the next.
+if BACKEND == "jax":
+    import jax
+
+    _compiled = tempfile.TemporaryDirectory()
+    jax.config.update("jax_compilation_cache_dir", _compiled.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
 # No deadline: the suite measures nothing. No database: a failing example is printed, and nothing is left on the disk.
 settings.register_profile("keraslm", deadline=None, database=None, derandomize=True, max_examples=60)
 settings.load_profile("keraslm")
