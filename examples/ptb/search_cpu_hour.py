@@ -1,23 +1,23 @@
 """The search behind the preset `cpu-hour`: which configuration buys the best validation perplexity in an hour?
 
-    python examples/ptb/search_cpu_hour.py PTB_FOLDER speed                # on a quiet machine: tokens a second of each
-    python examples/ptb/search_cpu_hour.py PTB_FOLDER rung --minutes 10    # every candidate, epochs for 10 minutes
-    python examples/ptb/search_cpu_hour.py PTB_FOLDER rung --minutes 25 --best 3
+    python examples/ptb/search_cpu_hour.py PTB_FOLDER speed    # on a quiet machine: tokens a second of each size
+    python examples/ptb/search_cpu_hour.py PTB_FOLDER search   # train what the record does not hold, round after round
     python examples/ptb/search_cpu_hour.py PTB_FOLDER table
 
-Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943): candidates are drawn at random from the space below,
-all of them get a small budget, the best of them a larger one. A budget is minutes on two cores that do nothing else. As
-the speed of each candidate is measured first, a budget is a number of epochs, and it does not matter what else the
-machine does while they run. The cosine schedule ends with the budget, whatever it is.
+A search by coordinates: a round is a list of changes to a recipe, all trained within the same budget, and the next
+round starts from what was best in this one. A budget is minutes on two cores that do nothing else. As the speed of each
+size is measured first, a budget is a number of epochs, and it does not matter what else the machine does while they
+train. The cosine schedule ends with the budget, whatever it is.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import trials
 from trials import Trial
 
@@ -28,13 +28,21 @@ HERE = Path(__file__).resolve().parent
 RECORD = HERE / "search-cpu-hour.jsonl"
 SPEED = HERE / "search-cpu-hour-speed.jsonl"
 TOKENS = 929_589  # of PTB's training text
-CANDIDATES = 12
+DTYPE = "bfloat16"  # of the search alone, which it makes shorter; its budgets are those of float32
 
-COMMON: dict[str, Any] = {
+START: dict[str, Any] = {
+    "layer_units": "400,200",
     "tie_weights": True,
     "locked_dropout": True,
+    "embedding_dropout": 0.2,
+    "embedding_row_dropout": 0.1,
+    "output_dropout": 0.2,
+    "last_dropout": 0.3,
+    "batch_size": 32,
     "num_steps": 35,
     "optimizer": "adamw",
+    "learning_rate": 4e-3,
+    "weight_decay": 0.05,
     "lr_schedule": "cosine",
     "warmup_epochs": 0.5,
     "average_across_timesteps": True,
@@ -42,91 +50,105 @@ COMMON: dict[str, Any] = {
     "init_scale": 0.05,
     "embedding_init_scale": 0.1,
 }
-SPACE: dict[str, list[Any]] = {
-    "layer_units": ["200,200", "400,200", "650,200", "300,300", "400,400", "650,320"],
-    "batch_size": [20, 32],
-    "learning_rate": [2e-3, 4e-3, 8e-3],
-    "weight_decay": [0.0, 0.05],
-    "embedding_dropout": [0.1, 0.25, 0.4],
-    "output_dropout": [0.1, 0.25],
-    "last_dropout": [0.2, 0.35, 0.5],
-    "dropconnect": [0.0, 0.2],
-    "embedding_row_dropout": [0.0, 0.1],
-}
-OF_SPEED = ("layer_units", "batch_size", "dropconnect", "embedding_row_dropout")  # what a step's time depends on
 
 
-def candidates() -> list[Trial]:
-    """The same each time: drawn by one seed, each size at least once."""
-    rng = np.random.default_rng(0)
-    drawn = []
-    for number in range(CANDIDATES):
-        flags = {name: values[int(rng.integers(len(values)))] for name, values in SPACE.items()}
-        flags["layer_units"] = SPACE["layer_units"][number % len(SPACE["layer_units"])]
-        drawn.append(Trial(f"candidate {number + 1}", 0, COMMON | flags))
-    return drawn
+@dataclass(frozen=True)
+class Round:
+    """Changes to the best recipe so far that are compared within one budget.
+
+    The first round of a budget has the recipe without a change among them.
+    """
+
+    minutes: float
+    changes: dict[str, dict[str, Any]]
 
 
-def speed_key(trial: Trial) -> dict[str, Any]:
-    return {name: trial.flags[name] for name in OF_SPEED}
+ROUNDS = [
+    Round(10, {"start": {}, "rate 8e-3": {"learning_rate": 8e-3}}),
+    Round(
+        10,
+        {
+            "rate 1.6e-2": {"learning_rate": 1.6e-2},
+            "300, 300 units": {"layer_units": "300,300"},
+            "400, 400 units": {"layer_units": "400,400"},
+            "200, 200 units": {"layer_units": "200,200"},
+        },
+    ),
+]
+OF_SPEED = ("layer_units", "batch_size")  # what the time of a step depends on
+
+
+def rate_of(flags: dict[str, Any]) -> float | None:
+    """Measured tokens a second of a size, or None."""
+    wanted = {name: flags[name] for name in OF_SPEED}
+    return next((row["tokens_per_second"] for row in read_rows(SPEED) if row["of"] == wanted), None)
 
 
 def measure_speeds(data: Path, work: Path, common: list[str]) -> None:
-    """Tokens a second of each candidate, one after the other, on the first 1,500 lines."""
+    """Tokens a second of each size, one after the other, on the first 1,500 lines with the whole vocabulary."""
     train = next(data.glob("*train*"))
     shorter = trials.first_lines(train, 1500, work / "first-1500-lines.txt")
     words = ["--train", str(shorter), *common, "--tokenizer", str(work / "tokenizer.json")]
     trials.keraslm("tokenize", "--train", str(train), "--output", str(work / "tokenizer.json"))
-    for trial in candidates():
-        if any(row["of"] == speed_key(trial) for row in read_rows(SPEED)):
+    for change in (change for each in ROUNDS for change in each.changes.values()):
+        flags = START | change
+        if rate_of(flags):
             continue
-        flags = trial.flags | {"epochs": 1}
         run = work / "speed"
-        trials.keraslm("train", *words, *Trial("", 0, flags).arguments, "--run", str(run), "--overwrite")
+        trials.keraslm(
+            "train", *words, *Trial("", 0, flags | {"epochs": 1}).arguments, "--run", str(run), "--overwrite"
+        )
         rate = load_run(run).epochs()[0]["tokens_per_second"]
-        append_row(SPEED, {"of": speed_key(trial), "tokens_per_second": rate})
-        print(f"{speed_key(trial)}: {rate:,.0f} tokens a second", flush=True)
+        append_row(SPEED, {"of": {name: flags[name] for name in OF_SPEED}, "tokens_per_second": rate})
+        print(f"{flags['layer_units']}: {rate:,.0f} tokens a second", flush=True)
 
 
-def within(trial: Trial, minutes: float) -> Trial:
-    """The trial with the epochs that fit the budget, one tenth of it left for validation and start."""
-    rate = next(row["tokens_per_second"] for row in read_rows(SPEED) if row["of"] == speed_key(trial))
+def trial_of(number: int, name: str, flags: dict[str, Any]) -> Trial:
+    """One candidate of a round with the epochs that fit its budget, a tenth left for validation and the start."""
+    minutes, rate = ROUNDS[number].minutes, rate_of(flags)
+    if rate is None:
+        raise SystemExit(
+            f"The speed of {flags['layer_units']} is not in {SPEED.name}; run: search_cpu_hour.py DATA speed"
+        )
     epochs = max(1, int(0.9 * minutes * 60 * rate / TOKENS))
-    return Trial(f"{trial.name}, {minutes:g} minutes", trial.seed, trial.flags | {"epochs": epochs})
+    return Trial(f"round {number + 1}, {name}", 0, flags | {"epochs": epochs, "dtype": DTYPE})
 
 
-def best_of(minutes: float, count: int) -> list[Trial]:
-    """The candidates that were best at the budget before, best first."""
-    found = {row["name"]: row["valid"][-1] for row in read_rows(RECORD)}
-    ranked = [(found[within(t, minutes).name], t) for t in candidates() if within(t, minutes).name in found]
-    return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0])[:count]]
+def rounds_so_far() -> Iterator[list[Trial]]:
+    """The trials of each round, as long as the record says from what recipe it starts."""
+    best, perplexity, minutes = START, float("inf"), 0.0
+    for number, each in enumerate(ROUNDS):
+        todo = [trial_of(number, name, best | change) for name, change in each.changes.items()]
+        yield todo
+        found = [row["valid"][-1] for trial in todo for row in recorded(trial)]
+        if len(found) < len(todo):
+            return
+        if min(found) < perplexity or each.minutes != minutes:
+            best = best | list(each.changes.values())[found.index(min(found))]
+            perplexity, minutes = min(found), each.minutes
+
+
+def recorded(trial: Trial) -> list[dict[str, Any]]:
+    return [row for row in read_rows(RECORD) if trial.is_in(row)]
 
 
 def table() -> list[str]:
-    """Lines of Markdown: what varied, and the validation perplexity at each budget."""
-    rows = read_rows(RECORD)
-    budgets = sorted({float(row["name"].split(", ")[1].split()[0]) for row in rows})
-    lines = [
-        f"| | {' | '.join(SPACE)} | {' | '.join(f'{b:g} min (epochs)' for b in budgets)} |",
-        "|---" * (1 + len(SPACE) + len(budgets)) + "|",
-    ]
-    for trial in candidates():
-        cells = []
-        for budget in budgets:
-            found = [row for row in rows if row["name"] == f"{trial.name}, {budget:g} minutes"]
-            cells.append(f"{found[0]['valid'][-1]:.1f} ({len(found[0]['valid'])})" if found else "")
-        values = (str(trial.flags[name]) for name in SPACE)
-        lines.append(f"| {trial.name.split()[1]} | {' | '.join(values)} | {' | '.join(cells)} |")
+    """Lines of Markdown: a row a training."""
+    lines = ["| round | change | minutes | epochs | training | validation |", "|---|---|---|---|---|---|"]
+    for number, todo in enumerate(rounds_so_far()):
+        for trial, (name, change) in zip(todo, ROUNDS[number].changes.items(), strict=True):
+            flags = " ".join(Trial("", 0, change).arguments[:-2])
+            for row in recorded(trial):
+                shown = f"{name}{f' `{flags}`' if flags else ''}"
+                figures = f"{len(row['valid'])} | {row['train'][-1]:.1f} | {row['valid'][-1]:.1f}"
+                lines.append(f"| {number + 1} | {shown} | {ROUNDS[number].minutes:g} | {figures} |")
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("what", choices=("speed", "rung", "table"))
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--before", type=float, default=10.0, help="budget by which --best ranks")
-    parser.add_argument("--best", type=int, default=0, help="only the best so many; 0 means all")
+    parser.add_argument("what", choices=("speed", "search", "table"))
     parser.add_argument("--work", type=Path, default=Path("ptb-work/search"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--backend", default="torch")
@@ -135,10 +157,10 @@ def main() -> None:
     common = ["--preset", "small", "--backend", asked.backend]
     if asked.what == "speed":
         measure_speeds(asked.data, asked.work, common)
-    elif asked.what == "rung":
-        chosen = best_of(asked.before, asked.best) if asked.best else candidates()
-        todo = [within(trial, asked.minutes) for trial in chosen]
-        trials.run_all(todo, ["--data", str(asked.data), *common], RECORD, asked.work, asked.jobs)
+    elif asked.what == "search":
+        common += ["--data", str(asked.data)]
+        for todo in rounds_so_far():
+            trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
     print("\n".join(table()))
 
 

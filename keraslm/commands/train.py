@@ -13,7 +13,7 @@ PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0
 
 def train(
     *,
-    preset: Literal["tiny", "small", "medium", "large", "awd", "mogrifier", "char", "byte"] | None = None,
+    preset: Literal["tiny", "small", "medium", "large", "cpu-hour", "awd", "mogrifier", "char", "byte"] | None = None,
     backend: Literal["jax", "tensorflow", "torch"] | None = None,
     run: Path | None = None,
     resume: Literal["auto", "never", "must"] = "auto",
@@ -35,8 +35,9 @@ def train(
     ----------
     preset
         Configuration to start from: tiny is a first model in a minute or two; small, medium and large are those of
-        Zaremba et al. 2014, awd and mogrifier those of Merity et al. 2018 and Melis et al. 2020, for a GPU; char and
-        byte spell their text. Default: tiny, or what the run was begun with.
+        Zaremba et al. 2014; cpu-hour is the best on PTB that an hour on two cores buys; awd and mogrifier are those of
+        Merity et al. 2018 and Melis et al. 2020, for a GPU; char and byte spell their text. Default: tiny, or what the
+        run was begun with.
     backend
         Keras backend. Default: KERAS_BACKEND, the run's, or the first one installed of jax, tensorflow, torch.
     run
