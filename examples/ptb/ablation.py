@@ -63,7 +63,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "reduce on plateau": {"lr_schedule": "plateau"},
     "AdamW, warm-up, cosine": {
         "optimizer": "adamw",
-        "learning_rate": 4e-3,
+        "learning_rate": 8e-3,
         "weight_decay": 0.05,
         "lr_schedule": "cosine",
         "warmup_epochs": 0.5,
