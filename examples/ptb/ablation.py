@@ -152,7 +152,7 @@ def test_time_table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown: perplexity of the second half with each technique, and its ratio to the plain number."""
     lines = ["| at test time | by seed | against the plain number | parameters, by seed |", "|---|---|---|---|"]
     for name in AT_TEST_TIME:
-        found = [row for row in rows if row["name"] == name]
+        found = sorted((row for row in rows if row["name"] == name), key=lambda row: row["seed"])
         if found:
             change = statistics.mean(row["found"] / row["plain"] - 1 for row in found)
             shown = ", ".join(f"{row['plain']:.1f} -> {row['found']:.1f}" for row in found)
