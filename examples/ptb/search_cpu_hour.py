@@ -23,6 +23,7 @@ from trials import Trial
 
 from keraslm import load_run
 from keraslm.metrics_file import append_row, read_rows
+from keraslm.presets import PRESETS
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "search-cpu-hour.jsonl"
@@ -30,25 +31,11 @@ SPEED = HERE / "search-cpu-hour-speed.jsonl"
 TOKENS = 929_589  # of PTB's training text
 DTYPE = "bfloat16"  # of the search alone, which it makes shorter; its budgets are those of float32
 
+# The preset, with the values that what has been searched began with.
 START: dict[str, Any] = {
+    **{name: value for name, value in PRESETS["cpu-hour"].items() if name != "epochs"},
     "layer_units": "400,200",
-    "tie_weights": True,
-    "locked_dropout": True,
-    "embedding_dropout": 0.2,
-    "embedding_row_dropout": 0.1,
-    "output_dropout": 0.2,
-    "last_dropout": 0.3,
-    "batch_size": 32,
-    "num_steps": 35,
-    "optimizer": "adamw",
     "learning_rate": 4e-3,
-    "weight_decay": 0.05,
-    "lr_schedule": "cosine",
-    "warmup_epochs": 0.5,
-    "average_across_timesteps": True,
-    "clip_norm": 1.0,
-    "init_scale": 0.05,
-    "embedding_init_scale": 0.1,
 }
 
 
@@ -90,8 +77,7 @@ def measure_speeds(data: Path, work: Path, common: list[str]) -> None:
     shorter = trials.first_lines(train, 1500, work / "first-1500-lines.txt")
     words = ["--train", str(shorter), *common, "--tokenizer", str(work / "tokenizer.json")]
     trials.keraslm("tokenize", "--train", str(train), "--output", str(work / "tokenizer.json"))
-    for change in (change for each in ROUNDS for change in each.changes.values()):
-        flags = START | change
+    for flags in (flags for recipes in rounds_so_far() for flags in recipes.values()):
         if rate_of(flags):
             continue
         run = work / "speed"
@@ -114,18 +100,20 @@ def trial_of(number: int, name: str, flags: dict[str, Any]) -> Trial:
     return Trial(f"round {number + 1}, {name}", 0, flags | {"epochs": epochs, "dtype": DTYPE})
 
 
-def rounds_so_far() -> Iterator[list[Trial]]:
-    """The trials of each round, as long as the record says from what recipe it starts."""
+def rounds_so_far() -> Iterator[dict[str, dict[str, Any]]]:
+    """The recipes of each round by name, as long as the record says from which one it starts."""
     best, perplexity, minutes = START, float("inf"), 0.0
     for number, each in enumerate(ROUNDS):
-        todo = [trial_of(number, name, best | change) for name, change in each.changes.items()]
-        yield todo
-        found = [row["valid"][-1] for trial in todo for row in recorded(trial)]
-        if len(found) < len(todo):
+        recipes = {name: best | change for name, change in each.changes.items()}
+        yield recipes
+        found = [
+            (row["valid"][-1], name) for name in recipes for row in recorded(trial_of(number, name, recipes[name]))
+        ]
+        if len(found) < len(recipes):
             return
-        if min(found) < perplexity or each.minutes != minutes:
-            best = best | list(each.changes.values())[found.index(min(found))]
-            perplexity, minutes = min(found), each.minutes
+        lowest, name = min(found)
+        if lowest < perplexity or each.minutes != minutes:
+            best, perplexity, minutes = recipes[name], lowest, each.minutes
 
 
 def recorded(trial: Trial) -> list[dict[str, Any]]:
@@ -135,10 +123,10 @@ def recorded(trial: Trial) -> list[dict[str, Any]]:
 def table() -> list[str]:
     """Lines of Markdown: a row a training."""
     lines = ["| round | change | minutes | epochs | training | validation |", "|---|---|---|---|---|---|"]
-    for number, todo in enumerate(rounds_so_far()):
-        for trial, (name, change) in zip(todo, ROUNDS[number].changes.items(), strict=True):
-            flags = " ".join(Trial("", 0, change).arguments[:-2])
-            for row in recorded(trial):
+    for number, recipes in enumerate(rounds_so_far()):
+        for name, recipe in recipes.items():
+            flags = " ".join(Trial("", 0, ROUNDS[number].changes[name]).arguments[:-2])
+            for row in recorded(trial_of(number, name, recipe)):
                 shown = f"{name}{f' `{flags}`' if flags else ''}"
                 figures = f"{len(row['valid'])} | {row['train'][-1]:.1f} | {row['valid'][-1]:.1f}"
                 lines.append(f"| {number + 1} | {shown} | {ROUNDS[number].minutes:g} | {figures} |")
@@ -159,7 +147,8 @@ def main() -> None:
         measure_speeds(asked.data, asked.work, common)
     elif asked.what == "search":
         common += ["--data", str(asked.data)]
-        for todo in rounds_so_far():
+        for number, recipes in enumerate(rounds_so_far()):
+            todo = [trial_of(number, name, recipe) for name, recipe in recipes.items()]
             trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
     print("\n".join(table()))
 
