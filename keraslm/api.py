@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from keraslm.averaging import average_runs, members_of
 from keraslm.backend import require, select_backend
 from keraslm.config import DOCUMENTS, RESUME, WEIGHTS, Config
+from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
 from keraslm.presets import preset as preset_config
 from keraslm.resume import check_same
@@ -93,6 +94,7 @@ def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[
         texts = {"train": (), "valid": (), "data": ""} if names_texts else {}
         try:
             config = run.config.replace(**{**texts, **fields})
+            check_sizes(config.model, fields, str(run.path))
         except ConfigError:  # perhaps over something that was not given, and is the run's
             if run.checkpoints_path.is_dir():
                 check_same(run.path, run.config, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,25 @@ CELLS = ("lstm", "gru", "rnn")
 SOFTMAXES = ("full", "adaptive", "sampled", "mixture")
 MOST_LAYERS = 1000  # so that no file can ask for a list of weights that fills the memory
 MOST_ROUNDS = 100
+
+
+def check_sizes(model: ModelConfig, changes: Collection[str], owner: str) -> None:
+    """Refuse a number or size of layers that would change nothing, because another's list of sizes goes before it.
+
+    Args:
+        model: with the changes.
+        changes: names of the fields that were given.
+        owner: whose list it is, for the message.
+
+    Raises:
+        ConfigError: names the flag to give instead.
+    """
+    idle = [name for name in ("units", "num_layers") if name in changes]
+    if idle and model.layer_units and "layer_units" not in changes:
+        raise ConfigError(
+            f"--{idle[0].replace('_', '-')} changes nothing beside the --layer-units {model.layer_units} of {owner}; "
+            "give --layer-units, a size for each layer."
+        )
 
 
 @dataclass(frozen=True)

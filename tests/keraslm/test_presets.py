@@ -101,3 +101,13 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
 def test_an_unknown_field_is_refused():
     with pytest.raises(ConfigError, match="Unknown configuration field 'heads'"):
         preset("small", heads=2)
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("cpu-hour", "300,300"), ("awd", "1150,1150,400")])
+@pytest.mark.parametrize("field", ["units", "num_layers"])
+def test_a_size_that_the_sizes_of_a_preset_would_hide_is_refused(name, sizes, field):
+    flag = f"--{field.replace('_', '-')}"
+    with pytest.raises(ConfigError, match=f"{flag} changes nothing beside the --layer-units {sizes} of preset {name};"):
+        preset(name, **{field: 3})
+    assert preset(name, layer_units="", tie_weights=False, **{field: 3}).model.sizes[0] in (3, 200)
+    assert preset("small", layer_units="7,8", **{field: 3}).model.sizes == (7, 8)
