@@ -1,17 +1,18 @@
 #!/bin/sh
 # AWD-LSTM of Merity et al. 2018 on PTB, for a GPU; stopped, it goes on where it was:
-#   ./awd.sh PTB_FOLDER [WORK_FOLDER] [EPOCHS]
+#   ./awd.sh PTB_FOLDER [WORK_FOLDER] [EPOCHS] [float32|bfloat16]
+# All numbers are of the epoch that validated best, as in their program.
 set -eu
 data=$1
 run=${2:-ptb-work}/awd
 epochs=${3:-500}
 mkdir -p "$(dirname "$run")"
-keraslm train --data "$data" --preset awd --epochs "$epochs" --backend torch --run "$run"
+keraslm train --data "$data" --preset awd --epochs "$epochs" --backend torch --dtype "${4:-float32}" --run "$run"
 for text in "$data"/*valid* "$data"/*test*; do
   [ -e "$text" ] || continue
   echo "== $text: plain, neural cache, dynamic evaluation; tuned on the validation text"
-  keraslm evaluate "$run" "$text" --backend torch --neural-cache
-  keraslm evaluate "$run" "$text" --backend torch --dynamic --neural-cache
+  keraslm evaluate "$run" "$text" --weights best --backend torch --neural-cache
+  keraslm evaluate "$run" "$text" --weights best --backend torch --dynamic --neural-cache
 done
 echo "== export"
-keraslm export "$run.onnx" --run "$run"
+keraslm export "$run.onnx" --run "$run" --weights best

@@ -1,12 +1,16 @@
 """`keraslm train`"""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from keraslm.commands.flags import NO_DATA, NO_MODEL, NO_TRAIN, DataFlags, ModelFlags, TrainFlags, given
+
+if TYPE_CHECKING:
+    from keraslm.run import Run
 
 PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
 
@@ -66,8 +70,16 @@ def train(
     )
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
-    print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}")
+    print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}{better_epoch(trained)}")
     path = shlex.quote(str(trained.path))
     run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {path}"
     not_exportable = trained.config.model.not_exportable
     print(f"next      keraslm {f'evaluate {path} TEXT' if not_exportable else f'export model.onnx{run_flag}'}")
+
+
+def better_epoch(trained: "Run") -> str:
+    """What to say of an epoch that validated better than the last one; nothing where none did."""
+    last, best = trained.epochs()[-1], replace(trained, weights="best").trained_epoch()
+    if best["epoch"] == last["epoch"] or "val_perplexity" not in best:
+        return ""
+    return f"; best {best['val_perplexity']:.2f} after epoch {best['epoch']}, which --weights best takes"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import keraslm
+from keraslm.commands.train import better_epoch
 from tests.support.program import assert_refused
 from tests.support.tiny import text_lines
 
@@ -69,6 +70,22 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     names = {path.name for path in run.path.iterdir()}
     assert {"config.json", "tokenizer.json", "weights.safetensors", "metrics.jsonl"} <= names
     assert not {name for name in names if name.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("validations", "told"),
+    [
+        ([90.0, 80.0], ""),
+        ([90.0, 70.123, 80.0], "; best 70.12 after epoch 2, which --weights best takes"),
+        ([None, None], ""),
+    ],
+)
+def test_where_an_earlier_epoch_validated_better_its_number_and_flag_are_told(run_copy, validations, told):
+    run = keraslm.load_run(run_copy)
+    run.metrics_path.unlink()
+    for epoch, value in enumerate(validations, 1):
+        run.append({"epoch": epoch, "perplexity": 99.0} | ({} if value is None else {"val_perplexity": value}))
+    assert better_epoch(run) == told
 
 
 def test_the_next_command_is_of_this_run_where_another_was_started_later(program, train_file):
