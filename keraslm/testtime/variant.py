@@ -18,7 +18,7 @@ class Variant:
         parameters: by name.
         tuned: names of those that were tuned; the others were given.
         tuned_on: the text that they were tuned on, or what part of it; empty where nothing was tuned.
-        optimistic: whether that is the text whose cost this is.
+        optimistic: whether that is the text whose cost this is, or holds it, or is a part of it.
 
     Example:
         >>> Variant("temperature", 98.5, 459.0, {"temperature": 1.1}, ("temperature",), "valid.txt").description
@@ -62,7 +62,7 @@ def variant_rows(plain: float, variants: tuple[Variant, ...]) -> list[str]:
     names = [f"{v.name!r}" for v in variants if v.optimistic]
     if names:
         were, are = ("was", "number is") if len(names) == 1 else ("were", "numbers are")
-        rows.append(f"note: {' and '.join(names)} {were} tuned on the text that is evaluated; the {are} optimistic")
+        rows.append(f"note: {' and '.join(names)} {were} tuned on text that is evaluated; the {are} optimistic")
     return rows
 
 

@@ -17,6 +17,7 @@ from keraslm.testtime.ensemble import mean_nats
 from keraslm.testtime.grid import finer
 from keraslm.testtime.monte_carlo import monte_carlo_nats
 from keraslm.testtime.reader import Reader
+from keraslm.testtime.techniques import one_holds_the_other
 from keraslm.testtime.temperature import GRID, temperature_nats, tempered_nats, tune_temperature
 from keraslm.text.files import TextFile
 from keraslm.weights import read_weights
@@ -195,11 +196,37 @@ def test_a_number_tuned_on_its_own_text_is_called_optimistic(trained_run, tmp_pa
     copy = shutil.copy(config.data.valid[0], tmp_path / "copy.txt")
     found = keraslm.evaluate(trained_run, copy, temperature="tune")
     assert found.variants[0].optimistic and found.variants[0].perplexity <= found.perplexity
-    assert found.rows()[-1] == "note: 'temperature' was tuned on the text that is evaluated; the number is optimistic"
+    assert found.rows()[-1] == "note: 'temperature' was tuned on text that is evaluated; the number is optimistic"
     given = {"neural_cache": True, "cache_theta": 0.0, "cache_lambda": 0.0}
     note = keraslm.evaluate(trained_run, copy, temperature="tune", **given).rows()[-1]
     assert note.startswith("note: 'temperature' and 'temperature + neural cache' were tuned on")
     assert note.endswith("; the numbers are optimistic")
+
+
+def test_so_is_one_that_was_tuned_on_more_or_less_than_that_text(trained_run, tmp_path, config):
+    lines = list(TextFile(config.data.valid[0]))
+    for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
+        half = tmp_path / "half.txt"
+        half.write_text("".join(f"{line}\n" for line in part))
+        assert keraslm.evaluate(trained_run, half, temperature="tune").variants[0].optimistic
+        whole = keraslm.evaluate(trained_run, config.data.valid[0], temperature="tune", tune_on=half)
+        assert whole.variants[0].optimistic
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([2, 3], [1, 2, 3], True),
+        ([1, 2, 3, 4], [1, 2], True),
+        ([1, 2], [1, 2], True),
+        ([1, 1, 2], [1, 1, 1, 2], True),  # begins more than once
+        ([1, 3], [1, 2, 3], False),
+        ([3, 4], [1, 2, 3], False),
+        ([], [1], False),
+    ],
+)
+def test_whether_a_text_holds_another(one, other, expected):
+    assert one_holds_the_other(np.array(one, np.uint16), np.array(other, np.int32)) is expected
 
 
 def test_another_text_to_tune_on(trained_run, held_out, config):
