@@ -169,10 +169,11 @@ def test_decay_takes_its_share_off_every_weight_apart_from_the_clipping(clip_nor
 # AdamW
 
 
+@pytest.mark.parametrize("beta_1", [0.8, 0.0])  # 0 is RMSprop with both corrections
 @pytest.mark.parametrize(("clip_norm", "decay"), [(5.0, 0.2), (1e-3, 0.0), (None, 0.1)])
-def test_adamw_equals_numpy(clip_norm, decay):
-    optimizer = ClippedAdamW(0.05, clip_norm, decay, beta_1=0.8, beta_2=0.95)
-    expected = updates.adamw(WEIGHTS, GRADIENTS, [0.05] * STEPS, clip_norm, decay, 0.8, 0.95)[-1]
+def test_adamw_equals_numpy(clip_norm, decay, beta_1):
+    optimizer = ClippedAdamW(0.05, clip_norm, decay, beta_1=beta_1, beta_2=0.95)
+    expected = updates.adamw(WEIGHTS, GRADIENTS, [0.05] * STEPS, clip_norm, decay, beta_1, 0.95)[-1]
     assert_equal(after(optimizer), expected)
     assert float(optimizer.gradient_norm) == pytest.approx(norm_of(GRADIENTS[-1]), rel=1e-6)
 
