@@ -67,8 +67,8 @@ class TrainConfig:
     )
     nonmonotone_interval: int = option(
         0,
-        "Validations that must pass without beating the best before them until the weights are averaged from there on; "
-        "0 means never. Source: Merity, algorithm 1 (5).",
+        "Weights are averaged once a validation is worse than the best of all but so many before it; 0 means never. "
+        "Source: Merity, algorithm 1 (5).",
     )
     early_stopping: int = option(0, "Epochs without a better validation after which training ends; 0 means never.")
     keep_weights: int = option(0, "Last epochs whose weights are kept, for `keraslm average`.")
