@@ -22,7 +22,7 @@ WITHOUT_BACKEND = [
     *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
     "cli/test_cli_ensemble.py",
     *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
-    *(f"keraslm/test_{name}.py" for name in ("averaging", "schedule", "window_lengths", "techniques")),
+    "keraslm/test_techniques.py",
 ]
 
 

@@ -45,8 +45,12 @@ def test_every_softmax_goes_on_bit_for_bit(stopped, config, changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"cell": "gru"}, {"mogrifier_rounds": 2, "mogrifier_rank": 2, "documents": "line"}],
-    ids=["gru", "mogrifier"],
+    [
+        {"cell": "gru"},
+        {"cell": "rnn", "tie_weights": True, "embedding_dim": 6},
+        {"mogrifier_rounds": 2, "mogrifier_rank": 2, "documents": "line"},
+    ],
+    ids=["gru", "rnn", "mogrifier"],
 )
 def test_other_cells_go_on_bit_for_bit(stopped, config, changes):
     changes = {**changes, "num_layers": 1, "dropconnect": 0.2, "epochs": 2}
