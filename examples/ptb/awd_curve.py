@@ -1,0 +1,68 @@
+"""The curve of a training with preset `awd` beside a published one: a table, and a picture.
+
+    python examples/ptb/awd_curve.py ptb-work/awd/metrics.jsonl [awd.png]
+
+`awd-published.jsonl` holds the first twenty of 147 epochs of Merity's program on PTB (SGD at 30, batches of 20, the
+paper's dropout), run and published by Zhuang et al. 2020 with the programs of AdaBelief. Its training perplexities are
+of 200 windows near the end of an epoch, and it looked at the test text after each epoch, not at the validation text.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from keraslm.metrics_file import read_rows
+
+PUBLISHED = Path(__file__).resolve().with_name("awd-published.jsonl")
+
+
+def table(own: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown, an epoch a row, as far as the training went."""
+    lines = [
+        "| epoch | train, here | train, published | valid, here | test, published |",
+        "|---|---|---|---|---|",
+    ]
+    for row, other in zip(own, published, strict=False):
+        figures = row["perplexity"], other["train"], row["val_perplexity"], other["test"]
+        lines.append(f"| {row['epoch']} | {' | '.join(f'{figure:.1f}' for figure in figures)} |")
+    return lines
+
+
+def picture(own: list[dict[str, Any]], published: list[dict[str, Any]], path: Path) -> None:
+    """Draw both, training and held-out text, on a logarithmic scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for rows, name, style, color, label in (
+        (own, "perplexity", "o-", "#1f77b4", "train, here"),
+        (published, "train", "--", "#1f77b4", "train, published"),
+        (own, "val_perplexity", "o-", "#d95f02", "valid, here"),
+        (published, "test", "--", "#d95f02", "test, published"),
+    ):
+        epochs = [row["epoch"] for row in rows]
+        axes.plot(epochs, [row[name] for row in rows], style, markersize=3.5, color=color, label=label)
+    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def main(metrics: str, png: str = "") -> None:
+    own = [row for row in read_rows(Path(metrics)) if "val_perplexity" in row]
+    published = read_rows(PUBLISHED)
+    print("\n".join(table(own, published)))
+    if png:
+        picture(own, published, Path(png))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
