@@ -1,5 +1,5 @@
 # make demo    a first model: train, export, score, generate
-# make test    the whole test suite on the first backend, and what computes on it on the others
+# make test    the whole test suite on the first backend, and what computes on it on the others, by JOBS processes
 # make check   format, lint, types
 # make bench   training speed against PyTorch and stock Keras
 # make torture trainings killed, disks failing, files damaged: docs/reliability.md, some three hours
@@ -8,6 +8,7 @@
 
 PYTHON ?= python3
 BACKENDS ?= jax tensorflow torch
+JOBS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -27,7 +28,9 @@ demo: .venv/demo
 
 test: .venv/dev
 	@only=; for backend in $(BACKENDS); do \
-	  echo "== $$backend $$only"; KERAS_BACKEND=$$backend $(BIN)/python -m pytest $$only || exit 1; only=--backend-only; \
+	  echo "== $$backend $$only"; \
+	  KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $$only || exit 1; \
+	  only=--backend-only; \
 	done
 
 check: .venv/dev
