@@ -3,9 +3,9 @@
     python examples/ptb/ablation.py PTB_FOLDER [--work FOLDER] [--seeds 2] [--jobs 2] [--backend torch]
 
 Trains what `ablation.jsonl` does not hold yet and writes the tables of `docs/recipes.md` from it; with everything in
-the record it only writes the tables. The text is the first 4,000 lines of the training text, words that they hold once
-read as `<unk>`, so that a training takes a minute or two and overfits as the big ones do; it is validated on the first
-half of the validation text.
+the records it only writes the tables. The text is the first 4,000 lines of the training text, words that they hold
+once read as `<unk>`, so that a training takes a minute or two and overfits as the big ones do; it is validated on the
+first half of the validation text.
 
 Techniques of test time are put on the unchanged recipe. They are tuned on the first half of the validation text and
 measured on the second (`ablation-test-time.jsonl`).
@@ -42,6 +42,7 @@ BASE: dict[str, Any] = {
     "keep_weights": 3,
 }
 
+# By name; the first changes nothing, and the others are compared with it.
 CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "no dropout": {"embedding_dropout": 0.0, "output_dropout": 0.0},
@@ -59,8 +60,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "temporal activation regularisation": {"temporal_regularization": 1.0},
     "weight decay": {"weight_decay": 1e-5},
     "variable windows": {"variable_windows": True},
-    "averaged SGD": {"lr_schedule": "constant", "nonmonotone_interval": 2},
-    "reduce on plateau": {"lr_schedule": "plateau"},
+    "cosine": {"lr_schedule": "cosine"},
     "AdamW, warm-up, cosine": {
         "optimizer": "adamw",
         "learning_rate": 8e-3,
@@ -72,15 +72,24 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 
-AT_TEST_TIME: dict[str, list[str]] = {
-    "temperature": ["--temperature", "tune"],
-    "neural cache": ["--neural-cache"],
-    "dynamic evaluation": ["--dynamic"],
-    "dynamic evaluation + neural cache": ["--dynamic", "--neural-cache"],
-    "Monte Carlo dropout": ["--mc-dropout", "20"],
-    "ensemble": ["--with"],
-    "mean of the last 3 epochs' weights": ["average", "--last", "3"],
+# What waits for a validation that is no better than those before needs more epochs than one that decays by itself.
+LONGER: dict[str, dict[str, Any]] = {
+    "16 epochs": {"epochs": 16},
+    "constant rate, 16 epochs": {"epochs": 16, "lr_schedule": "constant"},
+    "averaged SGD, 16 epochs": {"epochs": 16, "lr_schedule": "constant", "nonmonotone_interval": 2},
+    "reduce on plateau, 16 epochs": {"epochs": 16, "lr_schedule": "plateau"},
 }
+
+# Names of the rows, and the flags of the evaluation whose report ends with them: dynamic evaluation, the slowest work
+# here, is done once for both of its rows.
+AT_TEST_TIME: list[tuple[list[str], list[str]]] = [
+    (["temperature"], ["--temperature", "tune"]),
+    (["neural cache"], ["--neural-cache"]),
+    (["dynamic evaluation", "dynamic evaluation + neural cache"], ["--dynamic", "--neural-cache"]),
+    (["Monte Carlo dropout"], ["--mc-dropout", "20"]),
+    (["ensemble"], ["--with"]),
+    (["mean of the last 3 epochs' weights"], ["average", "--last", "3"]),
+]
 
 
 def texts(data: Path, work: Path) -> list[str]:
@@ -93,22 +102,34 @@ def texts(data: Path, work: Path) -> list[str]:
     return ["--train", str(shorter), "--valid", str(work / "first-half.txt")]
 
 
-def measure_test_time(work: Path, seeds: int, backend: str) -> None:
+def test_time_rows() -> list[dict[str, Any]]:
+    """What the record holds of the recipe as it is now."""
+    return [row for row in read_rows(TEST_TIME) if row["recipe"] == BASE]
+
+
+def measure_test_time(common: list[str], work: Path, seeds: int, backend: str) -> None:
     """Put every technique of test time on the unchanged recipe of each seed, unless the record holds it."""
-    known = {(row["name"], row["seed"]) for row in read_rows(TEST_TIME)}
+    known = {(row["name"], row["seed"]) for row in test_time_rows()}
     for seed in range(seeds):
-        run, other = (work / Trial("nothing", number % seeds).folder for number in (seed, seed + 1))
-        for name, flags in AT_TEST_TIME.items():
-            if (name, seed) in known:
+        pair = [Trial("nothing", number % seeds, BASE) for number in (seed, seed + 1)]
+        run, other = (work / trial.folder for trial in pair)
+        for names, flags in AT_TEST_TIME:
+            if all((name, seed) in known for name in names):
                 continue
-            plain, found, description = evaluated(work, run, other, flags, backend)
-            row = {"name": name, "seed": seed, "flags": flags, "plain": plain, "found": found, "of": description}
-            append_row(TEST_TIME, row)
-            print(f"{name:<40} seed {seed}  {plain:8.2f} -> {found:8.2f}  {description}", flush=True)
+            for trial in pair:  # whose row may be recorded where its folder is not at hand
+                trials.train(trial, common, work)
+            plain, variants = evaluated(work, run, other, flags, backend)
+            for name, (found, of) in zip(names, variants[-len(names) :], strict=True):
+                if (name, seed) not in known:
+                    row = {"name": name, "seed": seed, "flags": flags, "plain": plain, "found": found, "of": of}
+                    append_row(TEST_TIME, row | {"recipe": BASE})
+                    print(f"{name:<40} seed {seed}  {plain:8.2f} -> {found:8.2f}  {of}", flush=True)
 
 
-def evaluated(work: Path, run: Path, other: Path, flags: list[str], backend: str) -> tuple[float, float, str]:
-    """Perplexity of the second half without and with a technique, and how that was tuned."""
+def evaluated(
+    work: Path, run: Path, other: Path, flags: list[str], backend: str
+) -> tuple[float, list[tuple[float, str]]]:
+    """Perplexity of the second half as it is, and with each technique of a report, with what was tuned."""
     text, on_backend = str(work / "second-half.txt"), ["--backend", backend]
     if flags[0] == "average":
         mean = work / f"{run.name}-mean"
@@ -116,42 +137,47 @@ def evaluated(work: Path, run: Path, other: Path, flags: list[str], backend: str
         plain, found = (
             json.loads(trials.keraslm("evaluate", str(folder), text, "--json", *on_backend)) for folder in (run, mean)
         )
-        return plain["perplexity"], found["perplexity"], ""
+        return plain["perplexity"], [(found["perplexity"], "")]
     extra = [str(other)] if flags == ["--with"] else ["--tune-on", str(work / "first-half.txt")]
     extra = [] if "--mc-dropout" in flags else extra
     report = json.loads(trials.keraslm("evaluate", str(run), text, *flags, *extra, "--json", *on_backend))
-    last = report["variants"][-1]
-    parameters = ", ".join(f"{name} {value:g}" for name, value in last["parameters"].items())
-    return report["perplexity"], last["perplexity"], parameters
+    return report["perplexity"], [
+        (variant["perplexity"], ", ".join(f"{name} {value:g}" for name, value in variant["parameters"].items()))
+        for variant in report["variants"]
+    ]
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Lines of Markdown: validation perplexity of each technique, and its ratio to the recipe of the same seed."""
-    by_name: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in rows:
-        by_name.setdefault(row["name"], {})[row["seed"]] = row
-    plain = by_name["nothing"]
+def recorded(name: str, flags: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Rows of a change to the recipe by seed, in order."""
+    rows = [row for row in read_rows(RECORD) if Trial(name, row["seed"], BASE | flags).is_in(row)]
+    return {row["seed"]: row for row in sorted(rows, key=lambda row: row["seed"])}
+
+
+def table(changes: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: validation perplexity of each change, and its ratio to the first of the same seed."""
+    plain = recorded(*next(iter(changes.items())))
     lines = [
         "| one change | flags | validation, by seed | against no change | training |",
         "|---|---|---|---|---|",
     ]
-    for name in CHANGES:
-        found = by_name.get(name, {})
+    for name, changed in changes.items():
+        found = recorded(name, changed)
         if not found:
             continue
-        final = {seed: row["valid"][-1] for seed, row in sorted(found.items())}
+        final = {seed: row["valid"][-1] for seed, row in found.items()}
         change = statistics.mean(value / plain[seed]["valid"][-1] - 1 for seed, value in final.items())
         training = statistics.mean(row["train"][-1] for row in found.values())
-        flags = " ".join(Trial("", 0, CHANGES[name]).arguments[:-2])
+        flags = " ".join(Trial("", 0, changed).arguments[:-2])
         shown = ", ".join(f"{value:.1f}" for value in final.values())
         lines.append(f"| {name} | {f'`{flags}`' if flags else ''} | {shown} | {change:+.1%} | {training:.1f} |")
     return lines
 
 
-def test_time_table(rows: list[dict[str, Any]]) -> list[str]:
+def test_time_table() -> list[str]:
     """Lines of Markdown: perplexity of the second half with each technique, and its ratio to the plain number."""
+    rows = test_time_rows()
     lines = ["| at test time | by seed | against the plain number | parameters, by seed |", "|---|---|---|---|"]
-    for name in AT_TEST_TIME:
+    for name in (name for names, _ in AT_TEST_TIME for name in names):
         found = sorted((row for row in rows if row["name"] == name), key=lambda row: row["seed"])
         if found:
             change = statistics.mean(row["found"] / row["plain"] - 1 for row in found)
@@ -162,13 +188,12 @@ def test_time_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def write_page(rows: list[dict[str, Any]], at_test_time: list[dict[str, Any]]) -> None:
-    """Put the tables between the marks of the page."""
-    page = PAGE.read_text(encoding="utf-8")
+def page_with_tables(page: str) -> str:
+    """The page with the records' tables between its marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    tables = [*table(rows), "", *test_time_table(at_test_time)]
-    PAGE.write_text("\n".join([before + BEGIN, "", *tables, "", END]) + after, encoding="utf-8")
+    tables = [*table(CHANGES), "", *table(LONGER), "", *test_time_table()]
+    return "\n".join([before + BEGIN, "", *tables, "", END]) + after
 
 
 def main() -> None:
@@ -179,12 +204,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--backend", default="torch")
     asked = parser.parse_args()
+    if asked.seeds < 2:
+        parser.error(f"--seeds {asked.seeds}: a difference of one seed says nothing, and an ensemble needs two.")
     asked.work.mkdir(parents=True, exist_ok=True)
     common = [*texts(asked.data, asked.work), "--preset", "small", "--backend", asked.backend]
-    todo = [Trial(name, seed, BASE | flags) for name, flags in CHANGES.items() for seed in range(asked.seeds)]
+    changes = {**CHANGES, **LONGER}
+    todo = [Trial(name, seed, BASE | flags) for name, flags in changes.items() for seed in range(asked.seeds)]
     trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
-    measure_test_time(asked.work, asked.seeds, asked.backend)
-    write_page(read_rows(RECORD), read_rows(TEST_TIME))
+    measure_test_time(common, asked.work, asked.seeds, asked.backend)
+    PAGE.write_text(page_with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

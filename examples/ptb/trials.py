@@ -6,6 +6,8 @@ seed and flags are in it is not run again, so that a program that was stopped go
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -41,7 +43,9 @@ class Trial:
 
     @property
     def folder(self) -> str:
-        return f"{self.name.replace(' ', '-')}-{self.seed}"
+        """Its run folder: another for other flags, so that none goes on with what was begun as something else."""
+        digest = hashlib.sha256(json.dumps(self.flags, sort_keys=True).encode()).hexdigest()
+        return f"{self.name.replace(' ', '-')}-{self.seed}-{digest[:8]}"
 
     @property
     def arguments(self) -> list[str]:
@@ -76,8 +80,8 @@ def keraslm(*arguments: str, threads: int = 0) -> str:
     return done.stdout
 
 
-def train(trial: Trial, common: list[str], work: Path, threads: int) -> dict[str, Any]:
-    """Train, and say what came of it: perplexities by epoch and the seconds that they took."""
+def train(trial: Trial, common: list[str], work: Path, threads: int = 0) -> dict[str, Any]:
+    """Train, and say what came of it: perplexities by epoch and the seconds that they took. A finished run stays."""
     run = work / trial.folder
     keraslm("train", *common, *trial.arguments, "--run", str(run), "--progress", "none", threads=threads)
     epochs = load_run(run).epochs()

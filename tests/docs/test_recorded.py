@@ -1,0 +1,39 @@
+"""Tables in the documentation are what the programs of `examples/ptb/` make of their records."""
+
+from pathlib import Path
+
+import pytest
+
+from keraslm.metrics_file import read_rows
+from keraslm.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "ptb")
+
+
+def test_the_tables_of_the_ablation_are_those_of_its_records():
+    import ablation
+
+    page = ablation.PAGE.read_text(encoding="utf-8")
+    assert ablation.page_with_tables(page) == page
+    for name, flags in {**ablation.CHANGES, **ablation.LONGER}.items():
+        assert list(ablation.recorded(name, flags)) == [0, 1], name
+    rows = {(row["name"], row["seed"]) for row in ablation.test_time_rows()}
+    assert rows == {(name, seed) for names, _ in ablation.AT_TEST_TIME for name in names for seed in (0, 1)}
+
+
+def test_the_table_of_the_search_is_that_of_its_record_and_ends_in_the_preset():
+    import search_cpu_hour as search
+
+    lines = search.table()
+    assert "\n".join(lines) in (search.HERE / "README.md").read_text(encoding="utf-8")
+    assert len(lines) - 2 == len(read_rows(search.RECORD))
+    best = min(read_rows(search.RECORD), key=lambda row: row["valid"][-1])["flags"]
+    own = ("epochs", "dtype")  # of a budget, and of the search
+    assert {k: v for k, v in best.items() if k not in own} == {
+        k: v for k, v in PRESETS["cpu-hour"].items() if k not in own
+    }
