@@ -184,6 +184,7 @@ def test_a_folder_is_no_text(program, fake, tmp_path):
 @pytest.mark.parametrize(
     ("content", "name"),
     [(b"", "an empty file"), (gzip.compress(b"x"), "gzip data"), ("\\data\\\n", "an ARPA n-gram model")],
+    ids=["empty", "gzip", "arpa"],
 )
 def test_another_file_given_as_the_model_is_named(program, text, content, name):
     outcome = program("score", text(content, "lm"), stdin=b"the cat\n")
