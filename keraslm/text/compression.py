@@ -78,6 +78,7 @@ class _ZstandardFile(io.RawIOBase):
         if self._frame is None:
             self._frame = self._library.ZstdDecompressor().decompressobj()
         try:
+            self._waiting = memoryview(b"")  # which lets go of what was read, before as much again is unpacked
             self._waiting = memoryview(self._frame.decompress(self._packed))
         except self._library.ZstdError as error:
             raise EOFError(str(error)) from error
