@@ -19,9 +19,10 @@ from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageErr
 from keraslm.presets import preset as preset_config
 from keraslm.resume import check_same
 from keraslm.run import LATEST, Run, check_free
+from keraslm.run_texts import run_text
 from keraslm.testtime.options import Techniques
-from keraslm.text.corpus import open_texts
-from keraslm.text.files import STDIN, TextFiles
+from keraslm.text.encoding import Encoder
+from keraslm.text.files import TextFiles
 
 if TYPE_CHECKING:
     import keras
@@ -215,13 +216,13 @@ def average(
 
     def validate(run: Run) -> dict[str, float]:
         try:
-            text = None if STDIN in run.config.data.valid else open_texts(run.config.data)[1]
+            text = run_text(members[0].run, "valid", Encoder(cache))
             if text is None:
                 return {}
             select_backend(backend)
-            from keraslm.evaluation import evaluate_run
+            from keraslm.evaluation import evaluate_encoded
 
-            found = evaluate_run(run, text, tutorial=True, cache=str(cache)).perplexity
+            found = evaluate_encoded(run, text, tutorial=True).perplexity
             return {"val_perplexity": found} if math.isfinite(found) else {}
         except (TextError, MissingPackageError) as error:
             say(f"          the mean is not evaluated: {error}")

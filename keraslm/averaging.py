@@ -175,13 +175,20 @@ def average_runs(
     for member, facts in zip(members, row["averaged"], strict=True):
         say(f"member    {described(facts)}{_figure(member, first)}")
     with _made_in(output, say) as folder:
-        made = Run(folder, first.config, first.tokenizer)
+        made = Run(folder, first.config, first.tokenizer, texts=first.texts)
         with writing(output, "Nothing was changed there."):
             write_weights(made.weights_path, mean)
         made.append(row | dict(validate(made)))
         parts = (made.weights_path, made.metrics_path)
         return Run.place(
-            output, first.config, first.tokenizer, first.backend or "numpy", overwrite, parts, flag="--output"
+            output,
+            first.config,
+            first.tokenizer,
+            first.backend or "numpy",
+            overwrite,
+            first.texts,
+            parts,
+            flag="--output",
         )
 
 
@@ -214,7 +221,8 @@ def _figure(member: Member, first: Run) -> str:
 
 def _validated_on(run: Run) -> tuple[Any, ...]:
     data, train = run.config.data, run.config.train
-    return data.valid, data.data, data.documents, train.batch_size, train.num_steps
+    text = run.texts.get("valid", (data.valid, data.data))
+    return text, data.documents, train.batch_size, train.num_steps
 
 
 def _shapes(run: Run) -> dict[str, tuple[int, ...]]:

@@ -111,20 +111,24 @@ def evaluate_run(
     Raises:
         TextError: the text is empty or too short; RunError: the run is damaged.
     """
+    return evaluate_encoded(run, Encoder(cache, show).encode(text, run.tokenizer), tutorial, documents)
+
+
+def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, documents: str | None = None) -> Evaluation:
+    """`evaluate_run` for a text that is read already."""
     tokenizer, train = run.tokenizer, run.config.train
     documents = run.config.data.documents if documents is None else documents
-    encoded = Encoder(cache, show).encode(text, tokenizer)
     windows: EveryToken | Windows
     if tutorial:
         batch_size = train.batch_size
         windows = Windows(
-            encoded.ids, batch_size, train.num_steps, text.name, documents=documents, eos_id=tokenizer.eos_id
+            text.ids, batch_size, train.num_steps, text.name, documents=documents, eos_id=tokenizer.eos_id
         )
     else:
         batch_size = 1
-        windows = EveryToken(encoded.ids, tokenizer.eos_id, NUM_STEPS, text.name, documents)
+        windows = EveryToken(text.ids, tokenizer.eos_id, NUM_STEPS, text.name, documents)
     model = nats_model(load_model(run, batch_size, resets=documents != "none"))
-    return measured(model, windows, encoded, tokenizer.unk_id, "tutorial" if tutorial else "every token")
+    return measured(model, windows, text, tokenizer.unk_id, "tutorial" if tutorial else "every token")
 
 
 def measured(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import platform
 import re
 from collections.abc import Callable, Mapping
@@ -12,19 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from keraslm.atomic import atomic_path, writing
 from keraslm.backend import versions
 from keraslm.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.run import Run, check_free
+from keraslm.text.fingerprint import described
 from keraslm.text.workers import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
 FREE = ("epochs", "log_every", "checkpoint_every", "early_stopping", "keep_weights", "cache", "train", "valid", "data")
-_CHUNK = 1 << 22  # tokens
 
 
 @dataclass(frozen=True)
@@ -151,19 +148,6 @@ def _flat(config: Config) -> dict[str, Any]:
     return {name: value for part in parts for name, value in vars(part).items()}
 
 
-def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
-    """What tells a text from another: number and SHA-256 of its tokens as int32, little-endian.
-
-    Example:
-        >>> fingerprint(np.array([1, 2]))["tokens"]
-        2
-    """
-    digest = hashlib.sha256()
-    for start in range(0, len(ids), _CHUNK):
-        digest.update(ids[start : start + _CHUNK].astype("<i4").tobytes())
-    return {"tokens": len(ids), "sha256": digest.hexdigest()}
-
-
 def check_texts(earlier: Earlier, found: dict[str, Any]) -> None:
     """Refuse to go on with other texts.
 
@@ -173,20 +157,12 @@ def check_texts(earlier: Earlier, found: dict[str, Any]) -> None:
     assert earlier.checkpoint
     own = earlier.checkpoint.state.get("texts")
     for name in ("train", "valid"):
-        before, now = (_described(texts.get(name) if isinstance(texts, dict) else None) for texts in (own, found))
+        before, now = (described(texts.get(name) if isinstance(texts, dict) else None) for texts in (own, found))
         if before != now:
             raise TextError(
                 f"{earlier.run.path} was begun on another {name} text: {before}, but this one is {now}. "
                 "Give the text it was begun on; or choose another --run, or pass --overwrite."
             )
-
-
-def _described(text: Any) -> str:
-    if not isinstance(text, dict):
-        return "none"
-    tokens = text.get("tokens")
-    size = f"{tokens:,}" if type(tokens) is int and tokens < 2**63 else shown(tokens)
-    return f"{size} tokens with SHA-256 {str(text.get('sha256'))[:12]}"
 
 
 def surroundings(backend: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The run folder: what a training leaves behind, and how its files are written.
 
     RUN/
-      config.json          format version, configuration, vocabulary size, versions of the parts
+      config.json          format version, configuration, vocabulary size, versions of the parts, what its texts were
       tokenizer.json       the vocabulary, readable by the `tokenizers` library
       weights.safetensors  the trained weights, by name (`lstm_0/kernel`), float32
       best.safetensors     those of the epoch that validated best
@@ -21,9 +21,9 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,14 @@ class Run:
         config: what it was trained with.
         tokenizer: its vocabulary.
         weights: which are used: `"last"`, or `"best"` by the validation text.
+        texts: `keraslm.text.fingerprint` of `"train"` and `"valid"`; empty where `config.json` does not say.
     """
 
     path: Path
     config: Config
     tokenizer: Tokenizer
     weights: str = "last"
+    texts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def backend(self) -> str | None:
@@ -101,7 +103,15 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def create(cls, path: Path, config: Config, tokenizer: Tokenizer, backend: str, overwrite: bool) -> Run:
+    def create(
+        cls,
+        path: Path,
+        config: Config,
+        tokenizer: Tokenizer,
+        backend: str,
+        overwrite: bool,
+        texts: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Start a run folder, and let `runs/latest` point at it.
 
         An old run is removed when the new files lie beside it on the disk, and not before. A folder that is left on the
@@ -111,7 +121,7 @@ class Run:
             RunError: when the folder already holds a run and `overwrite` is false.
             WriteError: when the folder or `runs/latest` cannot be written.
         """
-        run = cls.place(path, config, tokenizer, backend, overwrite)
+        run = cls.place(path, config, tokenizer, backend, overwrite, texts)
         with writing(LATEST, f"{path} holds the new run, without weights."):
             _point_latest_at(path)
         return run
@@ -124,6 +134,7 @@ class Run:
         tokenizer: Tokenizer,
         backend: str,
         overwrite: bool,
+        texts: Mapping[str, Any] | None = None,
         parts: Sequence[Path] = (),
         flag: str = "--run",
     ) -> Run:
@@ -134,7 +145,7 @@ class Run:
             flag: that names the folder, for errors.
         """
         check_free(path, overwrite, flag)
-        run = cls(path, config, tokenizer)
+        run = cls(path, config, tokenizer, texts=texts or {})
         with writing(path):
             make_folder(path)
             remove_temporaries(path / name for name in (*FILES, "tokenizer.json", *_unfinished(path)))
@@ -154,7 +165,7 @@ class Run:
         Raises:
             WriteError: when `config.json` cannot be written; the old one is whole.
         """
-        run = Run(self.path, config, self.tokenizer)
+        run = replace(self, config=config)
         remove_temporaries(self.path / name for name in (*FILES, *_unfinished(self.path)))
         path = self.path / "config.json"
         with writing(path, "The old one is untouched."), atomic_path(path) as file:
@@ -194,7 +205,8 @@ class Run:
                 f"{root / 'config.json'}: cutoffs {shown(config.model.cutoffs)} reach beyond the vocabulary of "
                 f"{tokenizer.vocab_size} tokens."
             )
-        run = cls(root, config, tokenizer, weights)
+        texts = header.get("texts")
+        run = cls(root, config, tokenizer, weights, texts if isinstance(texts, dict) else {})
         if weights == "best" and not run.weights_path.is_file():
             raise RunError(f"{root}: no best weights, for no epoch was validated. Leave --weights best out.")
         return run
@@ -230,6 +242,7 @@ class Run:
             "format_version": FORMAT_VERSION,
             "versions": versions(backend),
             "vocab_size": self.tokenizer.vocab_size,
+            **({"texts": self.texts} if self.texts else {}),
             **self.config.to_dict(),
         }
 

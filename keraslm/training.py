@@ -96,10 +96,9 @@ def train_run(
         if goes_on:
             run = _take_up(goes_on, config, corpus, say)
         else:
-            run = Run.create(
-                folder, config, corpus.tokenizer, keras.backend.backend(), overwrite or earlier is not None
-            )
-            say(f"run       {run.path} on {keras.backend.backend()}")
+            backend, replaced = keras.backend.backend(), overwrite or earlier is not None
+            run = Run.create(folder, config, corpus.tokenizer, backend, replaced, corpus.fingerprints)
+            say(f"run       {run.path} on {backend}")
         _fit(run, corpus, earlier.checkpoint if earlier else None, tensorboard, _verbosity(verbose), say)
     return run
 

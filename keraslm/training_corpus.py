@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from keraslm.clusters import choose_cutoffs, describe_clusters
 from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.errors import ConfigError
-from keraslm.resume import fingerprint
 from keraslm.schedule import check_validated
 from keraslm.text.corpus import Text, open_texts
 from keraslm.text.counts import TextCounts
 from keraslm.text.encoding import Encoder
+from keraslm.text.fingerprint import fingerprint
 from keraslm.text.store import EncodedText, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer

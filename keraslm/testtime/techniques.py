@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from keraslm.errors import TextError, UsageError
 from keraslm.evaluation import Evaluation
 from keraslm.perplexity import perplexity
 from keraslm.run import Run
+from keraslm.run_texts import run_text
 from keraslm.testtime.cache import WINDOW, CacheSettings, cache_nats, tune_cache
 from keraslm.testtime.dynamic import DynamicModel, DynamicSettings, gradient_statistics
 from keraslm.testtime.dynamic_tuning import TUNED_TOKENS, tune
@@ -24,9 +25,9 @@ from keraslm.testtime.options import TUNE, Techniques
 from keraslm.testtime.reader import Reader
 from keraslm.testtime.temperature import temperature_nats, tune_temperature
 from keraslm.testtime.variant import Variant
-from keraslm.text.corpus import Text, open_texts
+from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
-from keraslm.text.files import STDIN, TextFiles
+from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText
 
 STATISTICS = 200_000  # tokens of the training text whose gradients dynamic evaluation takes: a fifth of PTB's
@@ -150,12 +151,20 @@ class _Bench:
 
     @cached_property
     def tuning(self) -> EncodedText:
-        """The text to tune on."""
-        text = _tuning_text(self.reader.run, self.techniques.tune_on)
+        """The text to tune on: the one that is named, or the run's validation text."""
+        run, paths = self.reader.run, self.techniques.tune_on
         try:
-            return self.encoder.encode(text, self.reader.run.tokenizer)
+            if paths:
+                return self.encoder.encode(TextFiles(paths, run.config.data.errors), run.tokenizer)
+            text = run_text(run, "valid", self.encoder)
         except TextError as error:
             raise TextError(f"{error} It is the text to tune on; --tune-on FILE names another.") from error
+        if text is None:
+            raise UsageError(
+                f"{run.path}: it was trained without a validation text. Name one to tune on, --tune-on FILE, or give "
+                "every parameter."
+            )
+        return text
 
     @property
     def tuning_ids(self) -> NDArray[Any]:
@@ -164,13 +173,12 @@ class _Bench:
     @cached_property
     def train_ids(self) -> NDArray[Any]:
         """The training text, or its beginning where it is long."""
-        run = self.reader.run
-        if STDIN in run.config.data.train:
-            raise UsageError(f"{run.path}: its training text was standard input, but --dynamic needs its gradients.")
         try:
-            return self.encoder.encode(open_texts(run.config.data)[0], run.tokenizer).ids[:STATISTICS]
+            text = run_text(self.reader.run, "train", self.encoder)
         except TextError as error:
-            raise TextError(f"{error} It is the run's training text; --dynamic needs its gradients.") from error
+            raise TextError(f"{error} --dynamic needs the gradients of the run's training text.") from error
+        assert text is not None
+        return text.ids[:STATISTICS]
 
     def _add(
         self, name: str, nats: Nats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), most: int | None = None
@@ -217,19 +225,3 @@ def one_holds_the_other(one: NDArray[Any], other: NDArray[Any]) -> bool:
 def _variant(name: str, nats: Nats, parameters: dict[str, Any]) -> Variant:
     total = math.fsum(nats)
     return Variant(name, perplexity(total, len(nats)), total, parameters)
-
-
-def _tuning_text(run: Run, paths: Sequence[str]) -> Text:
-    """The files given, or the run's validation text."""
-    data = run.config.data
-    if paths:
-        return TextFiles(paths, data.errors)
-    if STDIN in data.valid:
-        raise UsageError(f"{run.path}: its validation text was standard input. Name a text to tune on: --tune-on FILE.")
-    valid = open_texts(data)[1]
-    if valid is None:
-        raise UsageError(
-            f"{run.path}: it was trained without a validation text. Name one to tune on, --tune-on FILE, or give every "
-            "parameter."
-        )
-    return valid

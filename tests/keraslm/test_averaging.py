@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ from keraslm.atomic import make_folder
 from keraslm.averaging import members_of
 from keraslm.errors import RunError, UsageError, WriteError
 from keraslm.run import Run
+from keraslm.text.fingerprint import fingerprint
 from keraslm.weights import read_weights, write_weights
 from tests.reference.mean import mean_of_weights
 from tests.support.made_run import make_run, random_weights
@@ -147,12 +149,35 @@ def test_figures_of_other_windows_are_marked(runs, tmp_path):
     assert average([runs[0], other], tmp_path / "mean")[1][1].endswith(": val_perplexity 11.00, counted otherwise")
 
 
-def test_a_text_that_is_gone_leaves_the_mean_unevaluated(tmp_path):
+def test_figures_of_other_texts_are_marked_by_what_is_in_them(runs, tmp_path):
+    def on(run, path, tokens):
+        texts = {"valid": {"tokens": tokens, "sha256": "a"}}
+        return dataclasses.replace(run, config=run.config.replace(valid=(path,)), texts=texts)
+
+    three = on(runs[0], "one.txt", 5), on(runs[1], "two.txt", 5), on(runs[2], "one.txt", 6)
+    run, (_, moved, changed, _) = average(three, tmp_path / "mean")
+    assert moved.endswith(": val_perplexity 11.00") and changed.endswith(": val_perplexity 12.00, counted otherwise")
+    assert run.texts == Run.open(run.path).texts == three[0].texts
+
+
+@pytest.mark.parametrize(
+    ("valid", "words"),
+    [
+        ("gone.txt", "gone.txt: "),
+        ("-", "a/run: its validation text was standard input"),
+        ("changed.txt", "changed.txt is no longer the validation text of "),
+    ],
+)
+def test_a_text_that_is_not_there_leaves_the_mean_unevaluated(tmp_path, monkeypatch, valid, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "changed.txt").write_text("the dog\n")
+    runs = []
     for name in "ab":
         (tmp_path / name).mkdir()
-    runs = [make_run(tmp_path / name, **FIELDS, valid=("gone.txt",)) for name in "ab"]
+        run = make_run(tmp_path / name, **FIELDS, valid=(valid,))
+        runs.append(dataclasses.replace(run, texts={"valid": fingerprint(np.array([1, 2, 3]))}))
     run, lines = average(runs, tmp_path / "mean")
-    assert lines[-1].startswith("          the mean is not evaluated: gone.txt: ")
+    assert lines[-1].startswith("          the mean is not evaluated: ") and words in lines[-1]
     assert "val_perplexity" not in run.averaged() and read(run)
 
 

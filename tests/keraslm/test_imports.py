@@ -19,7 +19,7 @@ LEVELS = [
     {"keraslm.config"},
     {"keraslm.presets", "keraslm.backend", "keraslm.cells", "keraslm.schedule"},
     # Text: NumPy and tokenizers.
-    {"keraslm.text.pieces", "keraslm.text.compression", "keraslm.text.counts", "keraslm.text.meter"},
+    {f"keraslm.text.{name}" for name in ("pieces", "compression", "counts", "meter", "fingerprint")},
     {"keraslm.text.window_lengths"},
     {"keraslm.text.files", "keraslm.text.encoders"},
     {"keraslm.text.corpus", "keraslm.text.tokenizer", "keraslm.text.documents", "keraslm.text.store"},
@@ -62,7 +62,7 @@ LEVELS = [
     # The run folder: no Keras.
     {"keraslm.metrics_file"},
     {"keraslm.run"},
-    {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint"},
+    {"keraslm.weights", "keraslm.plots", "keraslm.checkpoint", "keraslm.run_texts"},
     {"keraslm.resume", "keraslm.averaging"},
     {"keraslm.training_corpus"},
     # Keras.

@@ -1,5 +1,7 @@
+import hashlib
 import json
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from keraslm.config import Config
 from keraslm.errors import RunError, TokenizerError, WriteError
 from keraslm.run import LATEST, Run, atomic_path, check_free
+from keraslm.text.files import TextFile
 from tests.support.words import train_words
 
 TOKENIZER = train_words(["a b c"])
@@ -86,6 +89,26 @@ def test_a_missing_folder_is_named(tmp_path, monkeypatch):
         Run.open("absent")
     with pytest.raises(RunError, match=r"runs/latest: no such run folder\. Train one first"):
         Run.open(LATEST)
+
+
+def test_a_run_says_what_its_texts_were(trained_run, config):
+    expected = {}
+    for split in ("train", "valid"):
+        ids = trained_run.tokenizer.encode_text(TextFile(getattr(config.data, split)[0]))
+        digest = hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids.tolist())).hexdigest()
+        expected[split] = {"tokens": len(ids), "sha256": digest}
+    assert trained_run.texts == Run.open(trained_run.path).texts == expected
+
+
+def test_a_run_that_goes_on_says_it_still(run_copy, trained_run):
+    Run.open(run_copy).changed(Config(), "jax")
+    assert Run.open(run_copy).texts == trained_run.texts != {}
+
+
+@pytest.mark.parametrize("texts", [None, 3, [1]])
+def test_texts_that_mean_nothing_are_none(run_copy, texts):
+    change(run_copy / "config.json", texts=texts)
+    assert Run.open(run_copy).texts == {}
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])

@@ -236,14 +236,14 @@ def test_another_text_to_tune_on(trained_run, held_out, config):
 
 
 @pytest.mark.parametrize(
-    ("valid", "words"),
+    ("valid", "error", "words"),
     [
-        ((), r"trained without a validation text\. Name one to tune on, --tune-on FILE"),
-        (("-",), r"validation text was standard input\. Name a text to tune on"),
+        ((), UsageError, r"trained without a validation text\. Name one to tune on, --tune-on FILE"),
+        (("-",), TextError, r"validation text was standard input\. It is the text to tune on; --tune-on FILE names"),
     ],
 )
-def test_nothing_to_tune_on(trained_run, held_out, valid, words):
-    with pytest.raises(UsageError, match=words):
+def test_nothing_to_tune_on(trained_run, held_out, valid, error, words):
+    with pytest.raises(error, match=words):
         keraslm.evaluate(without(trained_run, valid=valid), held_out, temperature="tune")
 
 
@@ -253,6 +253,26 @@ def test_a_validation_text_that_is_gone(trained_run, held_out, tmp_path):
         TextError, match=r"gone\.txt: cannot be read .* It is the text to tune on; --tune-on FILE names"
     ):
         keraslm.evaluate(run, held_out, neural_cache=True)
+
+
+def test_a_validation_text_that_has_changed_is_not_tuned_on(trained_run, held_out, config):
+    ids = trained_run.tokenizer.encode_text(TextFile(held_out))
+    words = (
+        rf"held-out\.txt is no longer the validation text of {trained_run.path}, which was \S+ tokens with SHA-256 "
+        rf"[0-9a-f]{{12}}; this one is {len(ids)} tokens with SHA-256 [0-9a-f]{{12}}\. It is the text to tune on"
+    )
+    with pytest.raises(TextError, match=words):
+        keraslm.evaluate(without(trained_run, valid=(str(held_out),)), held_out, temperature="tune")
+    found = keraslm.evaluate(trained_run, held_out, temperature="tune", tune_on=held_out)
+    assert found.variants[0].optimistic
+
+
+@pytest.mark.parametrize("texts", [None, {}], ids=["its own", "of a run that does not say"])
+def test_a_validation_text_is_known_by_its_tokens(trained_run, held_out, config, tmp_path, texts):
+    moved = shutil.copy(config.data.valid[0], tmp_path / "moved.txt")
+    run = without(trained_run, valid=(str(moved if texts is None else held_out),))
+    run = run if texts is None else dataclasses.replace(run, texts=texts)
+    assert keraslm.evaluate(run, held_out, temperature="tune").variants[0].tuned_on == run.config.data.valid[0]
 
 
 def test_variants_as_json_have_no_infinity():
@@ -349,14 +369,18 @@ def test_given_rates_of_dynamic_evaluation_are_not_tuned(trained_run, held_out, 
 
 
 @pytest.mark.parametrize(
-    ("train", "error", "words"),
+    ("train", "words"),
     [
-        ("-", UsageError, "training text was standard input, but --dynamic needs its gradients"),
-        ("gone.txt", TextError, r"gone\.txt: cannot be read .* It is the run's training text; --dynamic needs its"),
+        ("-", r"training text was standard input\. --dynamic needs the gradients of the run's training text"),
+        ("gone.txt", r"gone\.txt: cannot be read .* --dynamic needs the gradients of the run's training text"),
+        ("held-out.txt", r"held-out\.txt is no longer the training text of .* --dynamic needs the gradients"),
     ],
 )
-def test_dynamic_evaluation_needs_the_training_text(trained_run, held_out, fake_dynamic, train, error, words):
-    with pytest.raises(error, match=words):
+def test_dynamic_evaluation_needs_the_training_text(
+    trained_run, held_out, fake_dynamic, train, words, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TextError, match=words):
         keraslm.evaluate(without(trained_run, train=(train,)), held_out, dynamic=True)
 
 
