@@ -51,7 +51,7 @@ def picture(own: list[dict[str, Any]], published: list[dict[str, Any]], path: Pa
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150, format="png")
 

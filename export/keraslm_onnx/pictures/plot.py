@@ -91,7 +91,7 @@ class SurprisalPlot:
         unknown = [at for at in places if self._labels[at][2]]
         if unknown:
             axes.plot(unknown, [values[at] for at in unknown], "s", color=_ORANGE, label="out of vocabulary")
-            axes.legend(frameon=False)
+            axes.figure.legend(frameon=False, loc="outside upper right")  # "best" warns where it takes long
         axes.set_xticks(places, [text for text, _, _ in self._labels], rotation=90, fontsize="small")
         axes.margins(x=0.01)
         axes.set(xlabel="text (↵ is the end of a line)", ylabel="surprisal (bits)")
