@@ -21,7 +21,10 @@ WITHOUT_BACKEND = [
     "keraslm_onnx",
     *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
     "cli/test_cli_ensemble.py",
-    *(f"keraslm/test_{name}.py" for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus")),
+    *(
+        f"keraslm/test_{name}.py"
+        for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus", "fingerprint")
+    ),
     "keraslm/test_techniques.py",
 ]
 
