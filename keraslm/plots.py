@@ -34,8 +34,8 @@ def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, loc="upper right")  # "best" warns where it takes long
-    axes.margins(x=0.08)
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # "best" warns where it takes long
+    axes.margins(x=0.12)
     FigureCanvasAgg(figure)
     with writing(path), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
