@@ -40,7 +40,7 @@ def make_model(folder: Path, softmax: str) -> Path:
     config = Config().replace(num_layers=2, units=UNITS, embedding_dim=UNITS, softmax=softmax, **changes)
     tokenizer = train_tokenizer([" ".join(f"w{number}" for number in range(WORDS))], DataConfig())
     with contextlib.chdir(folder):  # runs/latest is made there
-        run = Run.create(folder / softmax, config, tokenizer, "tensorflow", overwrite=False)
+        run = Run(folder / softmax, config, tokenizer).create("tensorflow", overwrite=False)
     rng, shapes = np.random.default_rng(0), weight_shapes(config.model, tokenizer.vocab_size)
     weights = {name: rng.uniform(-0.1, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
     write_weights(run.weights_path, weights)

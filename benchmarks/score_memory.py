@@ -30,7 +30,7 @@ def make_model(folder: Path) -> Path:
 
     config = Config().replace(units=8, num_layers=1)
     tokenizer = train_tokenizer([" ".join(words()[:1000])], config.data)
-    run = Run.create(folder / "run", config, tokenizer, "torch", overwrite=False)
+    run = Run(folder / "run", config, tokenizer).create("torch", overwrite=False)
     rng = np.random.default_rng(0)
     shapes = weight_shapes(config.model, tokenizer.vocab_size)
     write_weights(run.weights_path, {name: rng.uniform(-0.1, 0.1, s).astype(np.float32) for name, s in shapes.items()})

@@ -45,7 +45,7 @@ def make_models(text: Path, units: int, folder: Path) -> None:
     config = Config().replace(units=units, vocab_size=VOCAB_SIZE)
     words = [f"word{number}" for number in range(VOCAB_SIZE)]  # fill the vocabulary up; they are in no text
     tokenizer = train_tokenizer([*TextFile(text), " ".join(words)], config.data)
-    run = Run.create(folder / "run", config, tokenizer, "torch", overwrite=False)
+    run = Run(folder / "run", config, tokenizer).create("torch", overwrite=False)
     rng = np.random.default_rng(0)
     scale = config.model.init_scale
     shapes = weight_shapes(config.model, tokenizer.vocab_size)

@@ -15,7 +15,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,21 +175,12 @@ def average_runs(
     for member, facts in zip(members, row["averaged"], strict=True):
         say(f"member    {described(facts)}{_figure(member, first)}")
     with _made_in(output, say) as folder:
-        made = Run(folder, first.config, first.tokenizer, texts=first.texts)
+        made = replace(first, path=folder, weights="last")
         with writing(output, "Nothing was changed there."):
             write_weights(made.weights_path, mean)
         made.append(row | dict(validate(made)))
         parts = (made.weights_path, made.metrics_path)
-        return Run.place(
-            output,
-            first.config,
-            first.tokenizer,
-            first.backend or "numpy",
-            overwrite,
-            first.texts,
-            parts,
-            flag="--output",
-        )
+        return replace(made, path=output).place(first.backend or "numpy", overwrite, parts, flag="--output")
 
 
 @contextmanager

@@ -102,17 +102,8 @@ class Run:
     def metrics_path(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    @classmethod
-    def create(
-        cls,
-        path: Path,
-        config: Config,
-        tokenizer: Tokenizer,
-        backend: str,
-        overwrite: bool,
-        texts: Mapping[str, Any] | None = None,
-    ) -> Run:
-        """Start a run folder, and let `runs/latest` point at it.
+    def create(self, backend: str, overwrite: bool) -> Run:
+        """Start its folder, and let `runs/latest` point at it.
 
         An old run is removed when the new files lie beside it on the disk, and not before. A folder that is left on the
         way holds the old run, the new one or none: `config.json` is removed first and put in place last.
@@ -121,43 +112,32 @@ class Run:
             RunError: when the folder already holds a run and `overwrite` is false.
             WriteError: when the folder or `runs/latest` cannot be written.
         """
-        run = cls.place(path, config, tokenizer, backend, overwrite, texts)
-        with writing(LATEST, f"{path} holds the new run, without weights."):
-            _point_latest_at(path)
-        return run
+        self.place(backend, overwrite)
+        with writing(LATEST, f"{self.path} holds the new run, without weights."):
+            _point_latest_at(self.path)
+        return self
 
-    @classmethod
-    def place(
-        cls,
-        path: Path,
-        config: Config,
-        tokenizer: Tokenizer,
-        backend: str,
-        overwrite: bool,
-        texts: Mapping[str, Any] | None = None,
-        parts: Sequence[Path] = (),
-        flag: str = "--run",
-    ) -> Run:
+    def place(self, backend: str, overwrite: bool, parts: Sequence[Path] = (), flag: str = "--run") -> Run:
         """`create`, which calls it, without `runs/latest`.
 
         Args:
             parts: files on the same disk that are moved into the run before it is one.
             flag: that names the folder, for errors.
         """
+        path = self.path
         check_free(path, overwrite, flag)
-        run = cls(path, config, tokenizer, texts=texts or {})
         with writing(path):
             make_folder(path)
             remove_temporaries(path / name for name in (*FILES, "tokenizer.json", *_unfinished(path)))
             with atomic_path(path / "config.json") as header, atomic_path(path / "tokenizer.json") as vocabulary:
-                header.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
-                vocabulary.write_text(tokenizer.to_json(), encoding="utf-8")
+                header.write_text(self._header(backend), encoding="utf-8")
+                vocabulary.write_text(self.tokenizer.to_json(), encoding="utf-8")
                 for file in (header, vocabulary, *parts):
                     sync_file(file)
                 _remove_old(path)
                 for part in parts:
                     part.replace(path / part.name)
-        return run
+        return self
 
     def changed(self, config: Config, backend: str) -> Run:
         """The run as it goes on: with what may change of its configuration, and on what it is trained now.
@@ -169,7 +149,7 @@ class Run:
         remove_temporaries(self.path / name for name in (*FILES, *_unfinished(self.path)))
         path = self.path / "config.json"
         with writing(path, "The old one is untouched."), atomic_path(path) as file:
-            file.write_text(json.dumps(run._header(backend), indent=2) + "\n", encoding="utf-8")
+            file.write_text(run._header(backend), encoding="utf-8")
         return run
 
     @classmethod
@@ -237,14 +217,15 @@ class Run:
         """
         append_row(self.metrics_path, row)
 
-    def _header(self, backend: str) -> dict[str, Any]:
-        return {
+    def _header(self, backend: str) -> str:
+        header = {
             "format_version": FORMAT_VERSION,
             "versions": versions(backend),
             "vocab_size": self.tokenizer.vocab_size,
             **({"texts": self.texts} if self.texts else {}),
             **self.config.to_dict(),
         }
+        return json.dumps(header, indent=2) + "\n"
 
     @staticmethod
     def _read_header(root: Path) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
     data, title = run.config.data, _TITLES[split]
     if STDIN in getattr(data, split):
         raise TextError(f"{run.path}: its {title} text was standard input.")
-    text = dict(zip(("train", "valid"), open_texts(data), strict=True))[split]
+    train, valid = open_texts(data)
+    text = train if split == "train" else valid
     if text is None:
         return None
     encoded = encoder.encode(text, run.tokenizer)

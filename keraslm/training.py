@@ -97,7 +97,7 @@ def train_run(
             run = _take_up(goes_on, config, corpus, say)
         else:
             backend, replaced = keras.backend.backend(), overwrite or earlier is not None
-            run = Run.create(folder, config, corpus.tokenizer, backend, replaced, corpus.fingerprints)
+            run = Run(folder, config, corpus.tokenizer, texts=corpus.fingerprints).create(backend, replaced)
             say(f"run       {run.path} on {backend}")
         _fit(run, corpus, earlier.checkpoint if earlier else None, tensorboard, _verbosity(verbose), say)
     return run

@@ -171,7 +171,7 @@ OTHER = train_words(["a b c d e"])
 
 def old_run(folder: Path) -> None:
     with contextlib.chdir(folder):
-        run = Run.create(folder / "run", Config(), OTHER, "jax", overwrite=False)
+        run = Run(folder / "run", Config(), OTHER).create("jax", overwrite=False)
     run.weights_path.write_bytes(OLD)
     run.metrics_path.write_text('{"epoch": 1, "perplexity": 3.0}\n')
     for name in ("checkpoints/1-0", "tensorboard"):
@@ -185,7 +185,7 @@ def made_run(folder: Path) -> None:
 
 def create(folder: Path) -> None:
     with contextlib.chdir(folder):
-        Run.create(folder / "run", Config().replace(units=7), TOKENIZER, "jax", overwrite=True)
+        Run(folder / "run", Config().replace(units=7), TOKENIZER).create("jax", overwrite=True)
 
 
 def assert_a_new_run(run: Run) -> None:

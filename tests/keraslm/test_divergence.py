@@ -85,7 +85,7 @@ def files_of(run):
 def fit_until_it_diverges(config, corpus, windows, message):
     """Train one good epoch and one that diverges; the run, and its weights and metrics as the first epoch left them."""
     config = config.replace(num_layers=1, log_every=0)
-    run = Run.create(Path("first"), config, corpus[0], keras.backend.backend(), overwrite=False)
+    run = Run(Path("first"), config, corpus[0]).create(keras.backend.backend(), overwrite=False)
     model, kept = compiled_model(config, corpus[0].vocab_size), []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: kept.append(files_of(run)))
     with pytest.raises(NonFiniteLossError, match=message):
@@ -271,7 +271,7 @@ def test_no_row_of_a_diverged_window_joins_the_metrics(config, corpus):
     """With a row every window each is looked at first, whatever `every` is."""
     windows = len(corpus[1])
     config = config.replace(num_layers=1, log_every=1)
-    run = Run.create(Path("first"), config, corpus[0], keras.backend.backend(), overwrite=False)
+    run = Run(Path("first"), config, corpus[0]).create(keras.backend.backend(), overwrite=False)
     model = compiled_model(config, corpus[0].vocab_size)
     with pytest.raises(NonFiniteLossError, match="window 4 of epoch 2"):
         fit(model, corpus[1], *callbacks_of(run, corpus[1]), Poison(windows + 3), epochs=2)

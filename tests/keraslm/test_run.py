@@ -51,7 +51,7 @@ def test_a_new_file_has_the_rights_of_any_other(tmp_path):
 def test_a_run_is_created_and_latest_points_at_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("runs/one", "elsewhere/two"):
-        Run.create(Path(name), Config(), TOKENIZER, "jax", overwrite=False)
+        Run(Path(name), Config(), TOKENIZER).create("jax", overwrite=False)
         assert LATEST.resolve() == (tmp_path / name).resolve()
         assert Run.open(LATEST).tokenizer.to_json() == TOKENIZER.to_json()
     assert sorted(path.name for path in Path("runs").iterdir()) == ["latest", "one"]
@@ -59,7 +59,7 @@ def test_a_run_is_created_and_latest_points_at_it(tmp_path, monkeypatch):
 
 def test_overwriting_removes_what_the_old_run_knew(run_copy, monkeypatch):
     monkeypatch.chdir(run_copy.parent)
-    run = Run.create(run_copy, Config(), TOKENIZER, "jax", overwrite=True)
+    run = Run(run_copy, Config(), TOKENIZER).create("jax", overwrite=True)
     assert sorted(path.name for path in run_copy.iterdir()) == ["config.json", "tokenizer.json"]
     assert run.epochs() == [] and Run.open(run_copy).config == Config()
 
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     with pytest.raises(WriteError, match=r"file/run: cannot be written \(File exists\)"):
-        Run.create(Path("file/run"), Config(), TOKENIZER, "jax", overwrite=False)
+        Run(Path("file/run"), Config(), TOKENIZER).create("jax", overwrite=False)
 
 
 def test_a_free_folder_is_free(tmp_path):

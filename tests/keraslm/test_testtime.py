@@ -255,7 +255,7 @@ def test_a_validation_text_that_is_gone(trained_run, held_out, tmp_path):
         keraslm.evaluate(run, held_out, neural_cache=True)
 
 
-def test_a_validation_text_that_has_changed_is_not_tuned_on(trained_run, held_out, config):
+def test_a_validation_text_that_has_changed_is_not_tuned_on(trained_run, held_out):
     ids = trained_run.tokenizer.encode_text(TextFile(held_out))
     words = (
         rf"held-out\.txt is no longer the validation text of {trained_run.path}, which was \S+ tokens with SHA-256 "

@@ -24,6 +24,6 @@ def make_run(folder: Path, **fields) -> Run:
     config = Config().replace(**fields)
     tokenizer = train_words(["the cat sat on the mat", "a dog ran"])
     with contextlib.chdir(folder):  # runs/latest is made there
-        run = Run.create(folder / "run", config, tokenizer, "jax", overwrite=False)
+        run = Run(folder / "run", config, tokenizer).create("jax", overwrite=False)
     write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))
     return run
