@@ -8,6 +8,23 @@ from typing import Any
 from keraslm.atomic import atomic_path, writing
 
 
+def perplexity_axes() -> tuple[Any, Any]:
+    """A figure, to be saved as a PNG, and its axes: perplexity by epoch, on a logarithmic scale with plain numbers."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    return figure, axes
+
+
 def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
     """Draw training and validation perplexity by epoch, on a logarithmic scale, as a PNG.
 
@@ -15,12 +32,7 @@ def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
         epochs: epoch rows of `metrics.jsonl`.
         path: where the PNG goes.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = perplexity_axes()
     numbers = [row["epoch"] for row in epochs]
     for name, label, color in (("perplexity", "train", "#1f77b4"), ("val_perplexity", "valid", "#d95f02")):
         values = [float(row[name]) for row in epochs if name in row]
@@ -29,13 +41,7 @@ def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
             axes.annotate(
                 f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center"
             )
-    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.grid(alpha=0.3, which="both")
     figure.legend(frameon=False, loc="outside upper right", ncols=2)  # "best" warns where it takes long
     axes.margins(x=0.12)
-    FigureCanvasAgg(figure)
     with writing(path), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keraslm.metrics_file import read_rows
+from keraslm.plots import perplexity_axes
 
 PUBLISHED = Path(__file__).resolve().with_name("awd-published.jsonl")
 
@@ -32,12 +33,7 @@ def table(own: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[st
 
 def picture(own: list[dict[str, Any]], published: list[dict[str, Any]], path: Path) -> None:
     """Draw both, training and held-out text, on a logarithmic scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = perplexity_axes()
     for rows, name, style, color, label in (
         (own, "perplexity", "o-", "#1f77b4", "train, here"),
         (published, "train", "--", "#1f77b4", "train, published"),
@@ -46,13 +42,7 @@ def picture(own: list[dict[str, Any]], published: list[dict[str, Any]], path: Pa
     ):
         epochs = [row["epoch"] for row in rows]
         axes.plot(epochs, [row[name] for row in rows], style, markersize=3.5, color=color, label=label)
-    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False, loc="upper right")
-    FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150, format="png")
 
 
