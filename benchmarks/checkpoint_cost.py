@@ -26,14 +26,14 @@ EVERY = 600  # seconds, the default of --checkpoint-every
 
 def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> dict[str, float]:
     """Train a little; seconds of each save, size of a checkpoint, tokens a second, tokens of the whole text."""
-    from keraslm.backend import select_backend
     from keraslm.config import DataConfig
+    from keraslm.system.backend import select_backend
     from keraslm.text.encoding import Encoder
     from keraslm.text.files import TextFile
 
     select_backend(backend)
     from keraslm import train
-    from keraslm.checkpointing import SaveCheckpoints
+    from keraslm.training.checkpoints import SaveCheckpoints
 
     seconds, save = [], SaveCheckpoints._save
 
@@ -58,11 +58,11 @@ def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> di
             epochs=2,
             checkpoint_every="1000000w",
             verbose=0,
-            say=lambda line: None,
+            log=lambda line: None,
         )
         speed = run.epochs()[-1]["tokens_per_second"]
         for number in range(saves):
-            train(run=run.path, epochs=3 + number, train=short, backend=backend, verbose=0, say=lambda line: None)
+            train(run=run.path, epochs=3 + number, train=short, backend=backend, verbose=0, log=lambda line: None)
         (newest, *_) = sorted(run.checkpoints_path.iterdir(), reverse=True)
         size = sum(file.stat().st_size for file in newest.iterdir())
     tokens = sum(len(line.split()) + 1 for line in whole)

@@ -75,9 +75,9 @@ def on_keras(model, ids, targets_too: bool, callback_list, timed: bool) -> tuple
 
 def keraslm_model(config, ids, timed: bool) -> tuple[float, float | None]:
     """Our own model, compiled and called as `keraslm train` does."""
-    from keraslm.compile import compiled_model
-    from keraslm.machine import keep_freed_memory
-    from keraslm.progress import UnreadLogs
+    from keraslm.network.compile import compiled_model
+    from keraslm.training.machine import keep_freed_memory
+    from keraslm.training.progress import UnreadLogs
 
     keep_freed_memory()
     model = compiled_model(config, VOCAB_SIZE)
@@ -188,7 +188,7 @@ def main() -> None:
         if backend != "jax":
             sys.modules["jax"] = None  # Keras imports JAX where it is installed; a user of one backend has no other
 
-    from keraslm.presets import preset
+    from keraslm.config.presets import preset
 
     changes = {k: v for k in ("batch_size", "num_steps") if (v := getattr(arguments, k))}
     config = preset(arguments.size, **changes, dtype="bfloat16" if bfloat16 else "float32")

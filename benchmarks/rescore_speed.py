@@ -30,11 +30,12 @@ WAYS = ("alone", "shared")
 
 def make_model(folder: Path, softmax: str) -> Path:
     """A model file of random weights whose words are `w0`, `w1`, ..."""
-    import keraslm_onnx
+    import keraslm
     from keraslm.config import Config, DataConfig
-    from keraslm.run import Run
+    from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.run import Run
+    from keraslm.runs.weights import write_weights
     from keraslm.text.vocabulary import train_tokenizer
-    from keraslm.weights import weight_shapes, write_weights
 
     changes = {"cutoffs": "2000,6000"} if softmax == "adaptive" else {}
     config = Config().replace(num_layers=2, units=UNITS, embedding_dim=UNITS, softmax=softmax, **changes)
@@ -44,7 +45,7 @@ def make_model(folder: Path, softmax: str) -> Path:
     rng, shapes = np.random.default_rng(0), weight_shapes(config.model, tokenizer.vocab_size)
     weights = {name: rng.uniform(-0.1, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
     write_weights(run.weights_path, weights)
-    keraslm_onnx.export(run, folder / f"{softmax}.onnx")
+    keraslm.export(run, folder / f"{softmax}.onnx")
     return folder / f"{softmax}.onnx"
 
 
@@ -55,16 +56,16 @@ def lists_of(count: int, size: int) -> list[list[str]]:
 
 def contestant(model: str, way: str, count: int, size: int) -> dict:
     """Score the lists in this process."""
-    import keraslm_onnx
+    import keraslm
 
     lists = lists_of(count, size)
-    scorer = keraslm_onnx.load(model, "cpu")
+    scorer = keraslm.load(model, "cpu")
     list(scorer.score_lines(lists[0]))
     wall, processor = time.perf_counter(), time.process_time()
     if way == "alone":
         scores = [line.logprob for line in scorer.score_lines(text for texts in lists for text in texts)]
     else:
-        scores = [line.logprob for lines in keraslm_onnx.score_sets(scorer, lists) for line in lines]
+        scores = [line.logprob for lines in keraslm.score_sets(scorer, lists) for line in lines]
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - processor, "scores": scores}
 
 

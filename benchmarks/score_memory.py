@@ -22,11 +22,12 @@ from corpus import resident
 
 
 def make_model(folder: Path) -> Path:
-    import keraslm_onnx
+    import keraslm
     from keraslm.config import Config
-    from keraslm.run import Run
+    from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.run import Run
+    from keraslm.runs.weights import write_weights
     from keraslm.text.vocabulary import train_tokenizer
-    from keraslm.weights import weight_shapes, write_weights
 
     config = Config().replace(units=8, num_layers=1)
     tokenizer = train_tokenizer([" ".join(words()[:1000])], config.data)
@@ -34,7 +35,7 @@ def make_model(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     shapes = weight_shapes(config.model, tokenizer.vocab_size)
     write_weights(run.weights_path, {name: rng.uniform(-0.1, 0.1, s).astype(np.float32) for name, s in shapes.items()})
-    keraslm_onnx.export(run, folder / "model.onnx")
+    keraslm.export(run, folder / "model.onnx")
     return folder / "model.onnx"
 
 

@@ -35,12 +35,13 @@ VOCAB_SIZE, STREAMED = 10_000, 600
 
 def make_models(text: Path, units: int, folder: Path) -> None:
     """A run of random weights on the text's words, and its model files."""
-    import keraslm_onnx
+    import keraslm
     from keraslm.config import Config
-    from keraslm.run import Run
+    from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.run import Run
+    from keraslm.runs.weights import write_weights
     from keraslm.text.files import TextFile
     from keraslm.text.vocabulary import train_tokenizer
-    from keraslm.weights import weight_shapes, write_weights
 
     config = Config().replace(units=units, vocab_size=VOCAB_SIZE)
     words = [f"word{number}" for number in range(VOCAB_SIZE)]  # fill the vocabulary up; they are in no text
@@ -51,15 +52,15 @@ def make_models(text: Path, units: int, folder: Path) -> None:
     shapes = weight_shapes(config.model, tokenizer.vocab_size)
     weights = {name: rng.uniform(-scale, scale, shape).astype(np.float32) for name, shape in shapes.items()}
     write_weights(run.weights_path, weights)
-    keraslm_onnx.export(run, folder / "float32.onnx")
-    keraslm_onnx.export(run, folder / "int8.onnx", int8=True, text=text, tolerance=1.0)
+    keraslm.export(run, folder / "float32.onnx")
+    keraslm.export(run, folder / "int8.onnx", int8=True, text=text, tolerance=1.0)
 
 
 def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
-    import keraslm_onnx
+    import keraslm
     from keraslm.text.files import TextFile
 
-    scorer = keraslm_onnx.load(model, provider)
+    scorer = keraslm.load(model, provider)
     lines = [*TextFile(text)]
     found = {"batch": _rate(lambda part: sum(len(line.ids) for line in scorer.score_lines(part)), lines)}
 
@@ -75,11 +76,11 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
 def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
     import torch
 
-    import keraslm_onnx
+    import keraslm
+    from keraslm.scoring import scorer as ours
     from keraslm.text.files import TextFile
-    from keraslm_onnx import scorer as ours
 
-    scorer = keraslm_onnx.load(model, "cpu")
+    scorer = keraslm.load(model, "cpu")
     info, lines = scorer.session.info, [*TextFile(text)]
     network = _network(info.vocab_size, info.hidden_size, info.num_layers, device)
     tokenizer, eos_id = scorer.tokenizer, info.eos_id

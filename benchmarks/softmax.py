@@ -26,11 +26,11 @@ BATCH_SIZE, NUM_STEPS, UNITS, WINDOWS = 20, 20, 200, 12
 
 def contestant(kind: str, vocab_size: int) -> dict:
     """Train a few windows on the backend of this process."""
-    from keraslm.clusters import choose_cutoffs
-    from keraslm.compile import compiled_model
     from keraslm.config import Config
-    from keraslm.machine import keep_freed_memory
-    from keraslm.progress import UnreadLogs
+    from keraslm.config.clusters import choose_cutoffs
+    from keraslm.network.compile import compiled_model
+    from keraslm.training.machine import keep_freed_memory
+    from keraslm.training.progress import UnreadLogs
 
     share = 1.0 / np.arange(2.7, vocab_size + 2.7)
     share /= share.sum()

@@ -11,23 +11,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keraslm.averaging import average_runs, members_of
-from keraslm.backend import require, select_backend
 from keraslm.config import DOCUMENTS, RESUME, WEIGHTS, Config
 from keraslm.config.model import check_sizes
+from keraslm.config.presets import preset as preset_config
 from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
-from keraslm.presets import preset as preset_config
-from keraslm.resume import check_same
-from keraslm.run import LATEST, Run, check_free
-from keraslm.run_texts import run_text
-from keraslm.testtime.options import Techniques
+from keraslm.evaluation.options import Techniques
+from keraslm.runs.averaging import average_runs, members_of
+from keraslm.runs.resume import check_same
+from keraslm.runs.run import LATEST, Run, check_free
+from keraslm.runs.texts import run_text
+from keraslm.system.backend import require, select_backend
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
 
 if TYPE_CHECKING:
     import keras
 
-    from keraslm.evaluation import Evaluation
+    from keraslm.evaluation.evaluate import Evaluation
 
 
 def train(
@@ -39,13 +39,13 @@ def train(
     overwrite: bool = False,
     tensorboard: bool = False,
     verbose: int | str = "auto",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     **fields: Any,
 ) -> Run:
     """Train a language model, or go on with one that was stopped.
 
     Args:
-        preset: a name of `keraslm.presets.PRESETS`; None takes `"tiny"`, or what the run was begun with.
+        preset: a name of `keraslm.config.presets.PRESETS`; None takes `"tiny"`, or what the run was begun with.
         backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND`, the run's, or the first one
             installed.
         run: the run folder; None makes `runs/<date>-<time>`.
@@ -54,7 +54,7 @@ def train(
         overwrite: replace a run that is already there.
         tensorboard: write TensorBoard events too (needs tensorboardX).
         verbose: Keras' progress: 0 nothing, 1 a bar, 2 a line an epoch, "auto".
-        say: takes each line of progress text.
+        log: takes each line of progress text.
         **fields: any field of `ModelConfig`, `DataConfig` or `TrainConfig`, e.g. `train="text.txt"`, `epochs=3`.
 
     Returns:
@@ -79,9 +79,9 @@ def train(
     select_backend(backend)
     if tensorboard:
         require("tensorboardX", extra="tensorboard", purpose="--tensorboard")
-    from keraslm.training import train_run
+    from keraslm.training.train import train_run
 
-    return train_run(config, run, resume=resume, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, say=say)
+    return train_run(config, run, resume=resume, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, log=log)
 
 
 def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[str, Any]) -> tuple[Config, str | None]:
@@ -119,7 +119,7 @@ def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None =
     """The trained network of a run as a stateful `keras.Model`, ids `(B, T)` to logits `(B, T, V)`."""
     run = run if isinstance(run, Run) else load_run(run)
     select_backend(backend)
-    from keraslm.evaluation import load_model as build
+    from keraslm.evaluation.evaluate import load_model as build
 
     return build(run, batch_size)
 
@@ -134,7 +134,7 @@ def evaluate(
     backend: str | None = None,
     cache: str | Path = "",
     show: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
     **techniques: Any,
 ) -> Evaluation:
     """Perplexity of a text file under a run, over every token; beside it, with techniques of test time.
@@ -148,8 +148,8 @@ def evaluate(
         backend: as in `train`.
         cache: folder for large texts as ids; empty takes the user's cache.
         show: a progress bar while a large text is encoded.
-        say: takes lines of progress while parameters are tuned.
-        **techniques: any field of `keraslm.testtime.options.Techniques`, e.g. `temperature="tune"`,
+        log: takes lines of progress while parameters are tuned.
+        **techniques: any field of `keraslm.evaluation.options.Techniques`, e.g. `temperature="tune"`,
             `neural_cache=True`, `mc_dropout=20`, `with_runs=["runs/b", "runs/c"]`.
 
     Returns:
@@ -166,10 +166,10 @@ def evaluate(
     opened = TextFiles([str(path) for path in paths], errors)
     select_backend(backend)
     if chosen:
-        from keraslm.testtime.techniques import evaluate_with
+        from keraslm.evaluation.techniques import evaluate_with
 
-        return evaluate_with(run, opened, chosen, documents, str(cache), show, say)
-    from keraslm.evaluation import evaluate_run
+        return evaluate_with(run, opened, chosen, documents, str(cache), show, log)
+    from keraslm.evaluation.evaluate import evaluate_run
 
     return evaluate_run(run, opened, tutorial, documents, str(cache), show)
 
@@ -182,7 +182,7 @@ def average(
     overwrite: bool = False,
     backend: str | None = None,
     cache: str | Path = "",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Run:
     """The mean of the weights of several runs, or of the last epochs of one, as a run of its own.
 
@@ -196,7 +196,7 @@ def average(
         overwrite: replace a run that is already there.
         backend: as in `train`, for the evaluation.
         cache: folder for large texts as ids; empty takes the user's cache.
-        say: takes each line of progress text.
+        log: takes each line of progress text.
 
     Returns:
         the new run, which can be evaluated and exported, and not trained on.
@@ -220,15 +220,15 @@ def average(
             if text is None:
                 return {}
             select_backend(backend)
-            from keraslm.evaluation import evaluate_encoded
+            from keraslm.evaluation.evaluate import evaluate_encoded
 
             found = evaluate_encoded(run, text, tutorial=True).perplexity
             return {"val_perplexity": found} if math.isfinite(found) else {}
         except (TextError, MissingPackageError) as error:
-            say(f"          the mean is not evaluated: {error}")
+            log(f"          the mean is not evaluated: {error}")
             return {}
 
-    return average_runs(members, Path(output), overwrite, validate, say)
+    return average_runs(members, Path(output), overwrite, validate, log)
 
 
 def _techniques(options: dict[str, Any], tutorial: bool) -> Techniques:

@@ -25,7 +25,7 @@ from keraslm.commands.show import show
 from keraslm.commands.tokenize import tokenize
 from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
-from keraslm.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
+from keraslm.system.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
 from keraslm.text.files import STDIN
 
 DEBUG = "--debug"

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
-from keraslm.backend import select_backend
+from keraslm.system.backend import select_backend
+from tests.support import fake_model
+from tests.support.bulk import FOLDER
+from tests.support.program import program  # noqa: F401
+from tests.support.resuming import own_folder, stopped  # noqa: F401
+from tests.support.tiny import tiny_folder, tiny_int8, tiny_model, tiny_report, tiny_run  # noqa: F401
 
 BACKEND = select_backend()
 
-# What computes nothing on the Keras backend of its process, or what `cli/test_cli_modes.py` does on each one.
+# What computes nothing on the Keras backend of its process, or what `cli/test_modes.py` does on each one.
 WITHOUT_BACKEND = [
-    "docs",
-    "packaging",
-    "keraslm_onnx",
-    *(f"cli/test_cli_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
-    "cli/test_cli_ensemble.py",
-    *(
-        f"keraslm/test_{name}.py"
-        for name in ("encoding", "disk_faults", "fuzz", "tokenizer", "importing", "corpus", "fingerprint")
-    ),
-    "keraslm/test_techniques.py",
+    *("docs", "packaging", "structure", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
+    *(f"cli/test_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
+    "cli/test_ensemble.py",
+    *(f"text/test_{name}.py" for name in ("encoding", "tokenizer", "importing", "corpus", "fingerprint")),
+    "training/test_disk_faults.py",
+    "evaluation/test_techniques.py",
 ]
 
 
@@ -124,8 +128,8 @@ def standing_model(config, corpus):
     """A model without dropout whose weights `fit` leaves alone, so that NumPy can tell its states and losses."""
     import keras
 
-    from keraslm.losses import SequenceLoss
-    from keraslm.model import build_model, nats_model
+    from keraslm.network.losses import SequenceLoss
+    from keraslm.network.model import build_model, nats_model
 
     changed = config.replace(embedding_dropout=0, recurrent_dropout=0, output_dropout=0, init_scale=1.5)
     model = nats_model(build_model(changed.model, corpus[0].vocab_size, 4))
@@ -136,12 +140,12 @@ def standing_model(config, corpus):
 @pytest.fixture(scope="session")
 def training(config, tmp_path_factory):
     """One trained run for all tests that only read, and what was said while it was trained."""
-    from keraslm.training import train_run
+    from keraslm.training.train import train_run
 
     folder, lines = tmp_path_factory.mktemp("trained"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return train_run(config, folder / "runs" / "first", verbose=0, say=lines.append), lines
+        return train_run(config, folder / "runs" / "first", verbose=0, log=lines.append), lines
 
 
 @pytest.fixture(scope="session")
@@ -154,3 +158,72 @@ def trained_run(training):
 def run_copy(trained_run, tmp_path):
     """Folder with a copy of the trained run, free to be damaged."""
     return Path(shutil.copytree(trained_run.path, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def fake_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("fake")
+
+
+@pytest.fixture(scope="session")
+def by_id(fake_folder) -> Any:
+    """Token i has probability (i + 1) / 21, whatever came before."""
+    from keraslm import load
+
+    return load(fake_model.write(fake_folder / "by_id.onnx"))
+
+
+@pytest.fixture(scope="session")
+def by_history(fake_folder) -> Any:
+    """Each distribution depends on every token since the start of the text."""
+    from keraslm import load
+
+    return load(fake_model.write(fake_folder / "by_history.onnx", fake_model.BY_HISTORY))
+
+
+@pytest.fixture(scope="session")
+def bulk_model(fake_folder) -> Path:
+    """A model in which each distribution depends on every token since the start of the text."""
+    return fake_model.write(fake_folder / "bulk.onnx", fake_model.BY_HISTORY)
+
+
+@pytest.fixture
+def texts(tmp_path) -> list[Path]:
+    """Six texts of different lengths: one empty, one compressed, one with CR LF."""
+    rng, paths = np.random.default_rng(5), []
+    words = np.array(["the", "cat", "dog", "sat", "bird"])
+    for number, count in enumerate((40, 3, 0, 70, 20)):
+        lines = [" ".join(rng.choice(words, rng.integers(0, 9))) for _ in range(count)]
+        paths.append(tmp_path / f"{'abcde'[number]}.txt")
+        paths[-1].write_bytes("".join(f"{line}\n" for line in lines).encode())
+    paths[3].write_bytes(paths[3].read_bytes().replace(b"\n", b"\r\n"))
+    paths.append(tmp_path / "f.txt.gz")
+    paths[-1].write_bytes(gzip.compress(b"the cat\n\nsat\n"))
+    return paths
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch) -> Path:
+    """The folder that `obedient` obeys."""
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    monkeypatch.setenv(FOLDER, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fake(tmp_path_factory) -> Path:
+    """Token i has probability (i + 1) / 21: <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5."""
+    return fake_model.write(tmp_path_factory.mktemp("fake") / "model.onnx")
+
+
+@pytest.fixture
+def text(tmp_path):
+    """Write a text file and return its path."""
+
+    def write(content: str | bytes, name: str = "text.txt") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write

@@ -22,7 +22,7 @@ from typing import Any
 import trials
 from trials import Trial
 
-from keraslm.metrics_file import append_row, read_rows
+from keraslm.runs.metrics import append_row, read_rows
 from keraslm.text.files import TextFile
 
 HERE = Path(__file__).resolve().parent

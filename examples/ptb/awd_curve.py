@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keraslm.metrics_file import read_rows
-from keraslm.plots import perplexity_axes
+from keraslm.runs.curve import perplexity_axes
+from keraslm.runs.metrics import read_rows
 
 PUBLISHED = Path(__file__).resolve().with_name("awd-published.jsonl")
 

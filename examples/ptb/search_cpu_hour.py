@@ -22,8 +22,8 @@ import trials
 from trials import Trial
 
 from keraslm import load_run
-from keraslm.metrics_file import append_row, read_rows
-from keraslm.presets import PRESETS
+from keraslm.config.presets import PRESETS
+from keraslm.runs.metrics import append_row, read_rows
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "search-cpu-hour.jsonl"

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 
 from keraslm import load_run
-from keraslm.metrics_file import append_row, read_rows
+from keraslm.runs.metrics import append_row, read_rows
 from keraslm.text.files import TextFile
 
 PROGRAM = [sys.executable, "-c", "from keraslm.cli import main; main()"]

@@ -107,7 +107,7 @@ def evaluate(
         backend=backend,
         cache=cache,
         show=True,
-        say=_progress,
+        log=_progress,
         temperature=temperature,
         neural_cache=neural_cache,
         cache_window=cache_window,

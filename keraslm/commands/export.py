@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.run import LATEST
+from keraslm.runs.run import LATEST
 
 
 def export(
@@ -41,7 +41,7 @@ def export(
         Largest relative difference of the two perplexities, for --int8.
     """
     from keraslm.api import load_run
-    from keraslm_onnx.convert import export as export_run
+    from keraslm_export.convert import export as export_run
 
     print(f"export    {run} -> {model}: converting in a process of its own", flush=True)
     trained = load_run(run, weights)

@@ -51,8 +51,8 @@ def generate(
     provider
         Where onnxruntime computes; auto takes CUDA where it is there.
     """
-    from keraslm_onnx.ensemble import open_models
-    from keraslm_onnx.sampler import Sampling, generate_text
+    from keraslm.scoring.ensemble import open_models
+    from keraslm.scoring.sampler import Sampling, generate_text
 
     sampling = Sampling(temperature, top_k, top_p, seed)
     session = open_models([model, *others], provider)

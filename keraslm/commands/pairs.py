@@ -46,9 +46,9 @@ def pairs(
     errors
         Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD.
     """
+    from keraslm.rescoring.pairs import read_pairs, score_pairs
+    from keraslm.scoring.scorer import load
     from keraslm.text.files import STDIN, TextFile
-    from keraslm_onnx.pairs import read_pairs, score_pairs
-    from keraslm_onnx.scorer import load
 
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
     scores = score_pairs(load(model, provider, others=others), chain.from_iterable(map(read_pairs, texts)))
@@ -68,7 +68,7 @@ def _pair_rows(scores: Any) -> Iterator[str]:
 
 
 def _tally_rows(scores: Any, by: str) -> Iterator[str]:
-    from keraslm_onnx.pairs import Tally
+    from keraslm.rescoring.pairs import Tally
 
     total, tallies = Tally(), dict[str, Tally]()
     for score in scores:

@@ -98,12 +98,12 @@ def rescore(
     errors
         Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD, and counts.
     """
-    from keraslm.atomic import checked_place
+    from keraslm.report.output import opened_output
+    from keraslm.rescoring.nbest import read_nbest
+    from keraslm.rescoring.rescore import Weighting, score_lists
+    from keraslm.scoring.scorer import load
+    from keraslm.system.atomic import checked_place
     from keraslm.text.files import TextFile
-    from keraslm_onnx.nbest import read_nbest
-    from keraslm_onnx.report.output import opened_output
-    from keraslm_onnx.rescoring import Weighting, score_lists
-    from keraslm_onnx.scorer import load
 
     if tune and not references:
         raise UsageError("--tune counts word errors: add --references FILE.")
@@ -115,7 +115,7 @@ def rescore(
     file = TextFile(nbest, errors)
     lists = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores or ()])
     if references:
-        from keraslm.backend import require
+        from keraslm.system.backend import require
 
         require("jiwer", extra="wer", purpose="Counting word errors")
     scored = score_lists(load(model, provider, others=others), lists, base)
@@ -131,7 +131,7 @@ def rescore(
 
 
 def _scored_rows(scored: Any, format: str, name: str) -> Iterator[str]:
-    from keraslm_onnx.nbest import scored_rows
+    from keraslm.rescoring.nbest import scored_rows
 
     header = format == "tsv"
     for utterance, scores in scored:
@@ -142,8 +142,8 @@ def _scored_rows(scored: Any, format: str, name: str) -> Iterator[str]:
 
 
 def _best_rows(scored: Any, weighting: Any, format: str) -> Iterator[str]:
-    from keraslm_onnx.nbest import best_row
-    from keraslm_onnx.rescoring import parts
+    from keraslm.rescoring.nbest import best_row
+    from keraslm.rescoring.rescore import parts
 
     for utterance, scores in scored:
         totals = parts(utterance, scores, weighting).totals(weighting.weight, weighting.word_penalty)
@@ -152,8 +152,8 @@ def _best_rows(scored: Any, weighting: Any, format: str) -> Iterator[str]:
 
 
 def _error_rows(scored: Any, weighting: Any, file: Any, points: list[tuple[float, float]]) -> Iterator[str]:
-    from keraslm_onnx import word_errors
-    from keraslm_onnx.rescoring import parts
+    from keraslm.rescoring import word_errors
+    from keraslm.rescoring.rescore import parts
 
     references, lists = word_errors.read_references(file), word_errors.ListErrors()
     for utterance, scores in scored:

@@ -14,11 +14,11 @@ from keraslm.commands.flags import Integer, OptionalInteger, Others, TextName
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
+    from keraslm.pictures.page import HtmlReport
+    from keraslm.pictures.plot import SurprisalPlot
+    from keraslm.report.options import ScoreOptions
+    from keraslm.scoring.scorer import Scorer
     from keraslm.text.files import TextFile
-    from keraslm_onnx.pictures.page import HtmlReport
-    from keraslm_onnx.pictures.plot import SurprisalPlot
-    from keraslm_onnx.report.options import ScoreOptions
-    from keraslm_onnx.scorer import Scorer
 
 
 def score(
@@ -108,7 +108,7 @@ def score(
     as_json
         Print the summary as one JSON object.
     """
-    from keraslm_onnx.report.options import ScoreOptions
+    from keraslm.report.options import ScoreOptions
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary. Rows as JSON: --format jsonl.")
@@ -146,12 +146,12 @@ def _one_after_the_other(
     errors: str,
     provider: str,
 ) -> None:
-    from keraslm.atomic import checked_place
+    from keraslm.report.output import opened_output
+    from keraslm.report.signature import signature
+    from keraslm.report.writer import write_scores
+    from keraslm.scoring.scorer import load
+    from keraslm.system.atomic import checked_place
     from keraslm.text.files import STDIN, TextFile
-    from keraslm_onnx.report.output import opened_output
-    from keraslm_onnx.report.signature import signature
-    from keraslm_onnx.report.writer import write_scores
-    from keraslm_onnx.scorer import load
 
     for path in (html, plot):
         checked_place(path)
@@ -179,14 +179,14 @@ def _pictures(
 
     found: dict[Path, HtmlReport | SurprisalPlot] = {}
     if html:
-        from keraslm_onnx.pictures.page import HtmlReport
+        from keraslm.pictures.page import HtmlReport
 
         members = scorer.session.members
         names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
         facts = {"model": names, "sha256": digests, "context": options.context}
         found[html] = HtmlReport(scorer.tokenizer, title, facts | {"keraslm": __version__})
     if plot:
-        from keraslm_onnx.pictures.plot import SurprisalPlot
+        from keraslm.pictures.plot import SurprisalPlot
 
         found[plot] = SurprisalPlot(scorer.tokenizer, title)
     return found
@@ -205,7 +205,7 @@ def _in_bulk(
     errors: str,
     provider: str,
 ) -> None:
-    from keraslm_onnx.bulk.driver import score_files
+    from keraslm.bulk.driver import score_files
 
     result = score_files(
         models[0],
@@ -220,7 +220,7 @@ def _in_bulk(
         errors=errors,
         provider=provider,
         others=models[1:],
-        say=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
+        log=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
     )
     result.check()
 

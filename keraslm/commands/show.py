@@ -35,10 +35,10 @@ def show(path: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", neg
 def _run_facts(path: Path) -> dict[str, Any]:
     import hashlib
 
-    from keraslm.averaging import described
-    from keraslm.checkpoint import CheckpointStore
     from keraslm.errors import RunError
-    from keraslm.run import Run
+    from keraslm.runs.averaging import described
+    from keraslm.runs.checkpoint import CheckpointStore
+    from keraslm.runs.run import Run
 
     run = Run.open(path)
     if not run.weights_path.is_file():
@@ -60,7 +60,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
-    from keraslm_onnx.session import ModelSession
+    from keraslm.scoring.session import ModelSession
 
     session = ModelSession(path, "cpu")
     info = session.info
@@ -85,7 +85,7 @@ def _as_it_holds(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(model: Any, vocab_size: int) -> dict[str, Any]:
-    from keraslm.weights import weight_shapes
+    from keraslm.config.shapes import weight_shapes
 
     shapes = weight_shapes(model, vocab_size)
     return {

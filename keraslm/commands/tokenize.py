@@ -86,11 +86,11 @@ def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Any:
 
 def _existing(path: Path, fields: dict[str, Any]) -> Any:
     if path.is_dir():
-        from keraslm.run import Run
+        from keraslm.runs.run import Run
 
         return Run.open(path).tokenizer
     if path.suffix == ".onnx":
-        from keraslm_onnx.session import ModelSession
+        from keraslm.scoring.session import ModelSession
 
         return ModelSession(path, "cpu").tokenizer
     from keraslm.config import DataConfig
@@ -100,7 +100,7 @@ def _existing(path: Path, fields: dict[str, Any]) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    from keraslm.atomic import output_file
+    from keraslm.system.atomic import output_file
 
     with output_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from keraslm.commands.flags import NO_DATA, NO_MODEL, NO_TRAIN, DataFlags, ModelFlags, TrainFlags, given
 
 if TYPE_CHECKING:
-    from keraslm.run import Run
+    from keraslm.runs.run import Run
 
 PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
 
@@ -56,7 +56,7 @@ def train(
         Write TensorBoard events to the folder tensorboard of the run.
     """
     from keraslm.api import train as run_training
-    from keraslm.run import LATEST
+    from keraslm.runs.run import LATEST
 
     trained = run_training(
         preset=preset,

@@ -120,3 +120,16 @@ class TrainConfig:
         every = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)m|([0-9]+)w", self.checkpoint_every, re.ASCII)
         number = float(every[1] or every[2]) if every else 0.0
         check(self, "checkpoint_every", number > 0.0, "minutes or windows above 0, such as 10m or 500w")
+
+    @property
+    def rate_follows_lengths(self) -> bool:
+        """Whether a longer window takes a larger step.
+
+        Merity's gradient is that of a mean over steps. A sum grows with the window by itself, but Adam's step does not.
+        """
+        return self.variable_windows and (self.optimizer == "adamw" or self.average_across_timesteps)
+
+    @property
+    def rate_varies_within_epoch(self) -> bool:
+        """Whether the learning rate changes from window to window."""
+        return self.lr_schedule == "cosine" or self.warmup_epochs > 0 or self.rate_follows_lengths

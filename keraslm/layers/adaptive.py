@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keraslm.clusters import adaptive_shapes
+from keraslm.config.clusters import adaptive_shapes
 from keraslm.layers.kernels.dispatch import adaptive_cross_entropy
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from keraslm.cells import mogrifier_shapes
+from keraslm.config.shapes import mogrifier_shapes
 from keraslm.layers.kernels.dispatch import scan
 from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias, masked
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from keraslm.atomic import atomic_path
 from keraslm.config import TOKENIZERS, DataConfig
+from keraslm.system.atomic import atomic_path
 from keraslm.text.corpus import Text
 from keraslm.text.counts import TextCounts
 from keraslm.text.files import TextFiles

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.atomic import atomic_folder, remove_abandoned
 from keraslm.errors import TextError
+from keraslm.system.atomic import atomic_folder, remove_abandoned
 from keraslm.text.counts import TextCounts
 from keraslm.text.encoders import Ids
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keraslm_onnx import load
+from keraslm import load
 from tests.support import fake_model
 from tests.support.words import train_words
 
@@ -65,7 +65,7 @@ def test_the_example_client_imports_nothing_of_keraslm():
 
 def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, tiny_texts):
     """The block is run as it stands, but for the backend of this process and a model that trains in seconds."""
-    from keraslm.backend import select_backend
+    from keraslm.system.backend import select_backend
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = text.split("```python\n")[1].split("```")[0]

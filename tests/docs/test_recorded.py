@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from keraslm.metrics_file import read_rows
-from keraslm.presets import PRESETS
+from keraslm.config.presets import PRESETS
+from keraslm.runs.metrics import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 

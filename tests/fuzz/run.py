@@ -5,7 +5,7 @@
     python tests/fuzz/run.py --all --seconds 60
 
 Each target (`targets.py`) runs in a process of its own, started from valid samples (`seeds.py`); its inputs are changed
-by bytes and, where they are JSON, by values, so that they reach new code of keraslm and keraslm_onnx. Finds are kept in
+by bytes and, where they are JSON, by values, so that they reach new code. Finds are kept in
 --save, one file for each place of the code that raised, and counted; a crash, a hang (20 s) or memory beyond 3 GiB ends
 a target and counts, too. The table:
 
@@ -39,7 +39,7 @@ def fuzz(name: str, seconds: int, folder: Path, save: Path, seed: int) -> None:
     """Fuzz one target in this process; does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["keraslm", "keraslm_onnx"]):
+    with atheris.instrument_imports(include=["keraslm", "keraslm_export"]):
         from tests.fuzz import seeds
         from tests.fuzz.targets import TARGETS, is_refused
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from keraslm.checkpoint import STATE, VARIABLES
+from keraslm.bulk import records
 from keraslm.config import TOKENIZERS, Config, DataConfig
-from keraslm.run import FORMAT_VERSION
+from keraslm.config.shapes import weight_shapes
+from keraslm.runs.checkpoint import STATE, VARIABLES
+from keraslm.runs.run import FORMAT_VERSION
+from keraslm.scoring.seal import SIZE, sealed
 from keraslm.text.vocabulary import train_tokenizer
-from keraslm.weights import weight_shapes
-from keraslm_onnx.bulk import records
-from keraslm_onnx.seal import SIZE, sealed
 from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
 from tests.support import fake_model, gru_model
 

@@ -20,24 +20,25 @@ from pathlib import Path
 
 import numpy as np
 
-from keraslm.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
+from keraslm.bulk.records import Record
 from keraslm.config import Config, DataConfig, ModelConfig
+from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
-from keraslm.resume import Earlier, changed_surroundings, check_position, check_texts, continued
-from keraslm.run import Run
+from keraslm.report.options import ScoreOptions
+from keraslm.report.writer import write_scores
+from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
+from keraslm.rescoring.pairs import read_pairs
+from keraslm.rescoring.word_errors import read_references
+from keraslm.runs.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
+from keraslm.runs.resume import Earlier, changed_surroundings, check_position, check_texts, continued
+from keraslm.runs.run import Run
+from keraslm.runs.weights import read_weights
+from keraslm.scoring.scorer import load
+from keraslm.scoring.seal import sealed
 from keraslm.text.files import TextFile
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import train_tokenizer
-from keraslm.weights import read_weights, weight_shapes
-from keraslm_onnx.bulk.records import Record
-from keraslm_onnx.nbest import best_row, read_nbest, scored_rows
-from keraslm_onnx.pairs import read_pairs
-from keraslm_onnx.report.options import ScoreOptions
-from keraslm_onnx.report.writer import write_scores
-from keraslm_onnx.scorer import load
-from keraslm_onnx.seal import sealed
-from keraslm_onnx.word_errors import read_references
 from tests.support import fake_model
 
 Target = Callable[[bytes], None]

@@ -31,8 +31,8 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_both_packages_with_their_type_markers_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"keraslm/py.typed", "keraslm_onnx/py.typed", "keraslm/cli.py", "keraslm_onnx/scorer.py"} <= set(names)
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"keraslm", "keraslm_onnx"}
+    assert {"keraslm/py.typed", "keraslm_export/py.typed", "keraslm/cli.py", "keraslm_export/convert.py"} <= set(names)
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"keraslm", "keraslm_export"}
 
 
 def test_a_fresh_environment_without_a_backend_scores_a_text(wheel, tmp_path):

@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-import keraslm_onnx
-from keraslm import atomic
+import keraslm
+from keraslm.bulk.driver import score_files
 from keraslm.errors import KeraslmError
+from keraslm.report.options import ScoreOptions
+from keraslm.report.writer import write_scores
+from keraslm.system import atomic
 from keraslm.text.files import TextFile
-from keraslm_onnx.bulk.driver import score_files
-from keraslm_onnx.report.options import ScoreOptions
-from keraslm_onnx.report.writer import write_scores
 
 FOLDER = "KERASLM_TEST_FOLDER"
 MIDDLE = 5  # rows
@@ -40,9 +40,7 @@ def alone(model: Path, text: Path, options: ScoreOptions | None = None, others: 
     """What one process writes of one text."""
     out = io.StringIO()
     lines = chain(TextFile(text, "replace"), [None])
-    write_scores(
-        keraslm_onnx.load(model, threads=1, others=others), lines, options or ScoreOptions(), out, name=str(text)
-    )
+    write_scores(keraslm.load(model, threads=1, others=others), lines, options or ScoreOptions(), out, name=str(text))
     return out.getvalue().encode()
 
 
@@ -134,7 +132,7 @@ def main() -> None:
     values = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the job of a shell in the background ignores
     try:
-        score_files(options=ScoreOptions(), write=obedient, say=lambda _: None, **values).check()
+        score_files(options=ScoreOptions(), write=obedient, log=lambda _: None, **values).check()
     except KeraslmError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

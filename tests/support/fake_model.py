@@ -19,10 +19,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from keraslm.config import Config
+from keraslm.scoring import contract
+from keraslm.scoring.contract import ModelInfo
+from keraslm.scoring.seal import sealed
 from keraslm.text.tokenizer import Tokenizer
-from keraslm_onnx import contract
-from keraslm_onnx.contract import ModelInfo
-from keraslm_onnx.seal import sealed
 from tests.support.words import train_words
 
 # Ids by (-count, word): <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5.

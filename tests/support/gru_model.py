@@ -1,6 +1,6 @@
 """Model files of GRU or RNN layers, made in a moment, without Keras and tf2onnx: random weights, real nodes.
 
-The layers are those of `keraslm_onnx.recurrent`; embedding and softmax are written by hand. Answers are those of
+The layers are those of `keraslm_export.recurrent`; embedding and softmax are written by hand. Answers are those of
 `tests.reference.language_model`.
 """
 
@@ -14,9 +14,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from keraslm.config import Config
-from keraslm_onnx import contract
-from keraslm_onnx.recurrent import ABOVE, add_layers
-from keraslm_onnx.simplify import tidy
+from keraslm.scoring import contract
+from keraslm_export.recurrent import ABOVE, add_layers
+from keraslm_export.simplify import tidy
 from tests.support import fake_model
 from tests.support.made_run import random_weights
 

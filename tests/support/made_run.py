@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from keraslm.config import Config
-from keraslm.run import Run
-from keraslm.weights import weight_shapes, write_weights
+from keraslm.config.shapes import weight_shapes
+from keraslm.runs.run import Run
+from keraslm.runs.weights import write_weights
 from tests.support.words import train_words
 
 

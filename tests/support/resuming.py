@@ -10,10 +10,10 @@ import subprocess
 import keras
 import pytest
 
-from keraslm import training
-from keraslm.checkpoint import CheckpointStore
 from keraslm.errors import Interrupted
-from keraslm.training import train_run
+from keraslm.runs.checkpoint import CheckpointStore
+from keraslm.training import train as training
+from keraslm.training.train import train_run
 
 
 class SignalAt(keras.callbacks.Callback):
@@ -68,7 +68,7 @@ def stopped(config, monkeypatch):
 
 def quietly(config, path, **options):
     said = []
-    run = train_run(config, path, verbose=0, say=said.append, **options)
+    run = train_run(config, path, verbose=0, log=said.append, **options)
     return run, said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keraslm_onnx.measures import LineScore
+from keraslm.scoring.measures import LineScore
 
 
 def scored(lines, tokenizer, seed: int = 0, distributions: bool = True) -> list[LineScore]:

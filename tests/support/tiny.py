@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import keraslm
-import keraslm_onnx
-from keraslm.run import Run
+from keraslm.runs.run import Run
 
 WORDS = [
     "the",
@@ -87,7 +86,7 @@ def tiny_run(tiny_folder) -> Run:
         texts = {"train": tiny_folder / "train.txt", "valid": tiny_folder / "valid.txt"}
         with contextlib.chdir(tiny_folder):
             _made["run"] = keraslm.train(
-                preset="small", run=tiny_folder / "run", verbose=0, say=lambda line: None, **texts, **FIELDS
+                preset="small", run=tiny_folder / "run", verbose=0, log=lambda line: None, **texts, **FIELDS
             )
     return _made["run"]
 
@@ -96,7 +95,7 @@ def tiny_run(tiny_folder) -> Run:
 def tiny_report(tiny_run, tiny_folder) -> dict[str, Any]:
     """What the export of the tiny run reports; it writes `tiny_model`."""
     if "report" not in _made:
-        _made["report"] = keraslm_onnx.export(tiny_run, tiny_folder / "model.onnx")
+        _made["report"] = keraslm.export(tiny_run, tiny_folder / "model.onnx")
     return _made["report"]
 
 
@@ -106,7 +105,7 @@ def tiny_int8(tiny_run, tiny_folder) -> Path:
     path = tiny_folder / "model.int8.onnx"
     if "int8" not in _made:
         text = tiny_folder / "valid.txt"
-        _made["int8"] = keraslm_onnx.export(tiny_run, path, int8=True, text=text, tolerance=1.0)
+        _made["int8"] = keraslm.export(tiny_run, path, int8=True, text=text, tolerance=1.0)
     return path
 
 

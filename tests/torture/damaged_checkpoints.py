@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
-from keraslm.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
 
 
 def damaged(data: bytes, cut: bool, rng: np.random.Generator) -> bytes:

@@ -44,7 +44,7 @@ class EndedError(Exception):
 
 def prepare(folder: Path) -> None:
     """The texts, and Keras in memory before the first fork."""
-    from keraslm.backend import select_backend
+    from keraslm.system.backend import select_backend
 
     select_backend("torch")
     for name in ("train.txt", "valid.txt"):
@@ -65,7 +65,7 @@ def train(folder: Path) -> None:
 
 def result(folder: Path) -> dict[str, bytes]:
     """What must be the same: weights, and the variables of the last checkpoint."""
-    from keraslm.checkpoint import CheckpointStore
+    from keraslm.runs.checkpoint import CheckpointStore
 
     run = folder / "run"
     checkpoint, damaged = CheckpointStore(run / "checkpoints").newest()

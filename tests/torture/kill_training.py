@@ -36,7 +36,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "export")]
 
-from keraslm.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
 from tests.reference.text import write_text  # noqa: E402
 from tests.support.failing_disk import KILLS, UnavailableError, environment, fired, library  # noqa: E402
 
@@ -257,15 +257,15 @@ def _look(run: Path, child: Child, tally: Tally) -> None:
 
 
 def torture(
-    backend: str, kills: int, seed: int, folder: Path, say: Callable[[str], None] = lambda line: print(line, flush=True)
+    backend: str, kills: int, seed: int, folder: Path, log: Callable[[str], None] = lambda line: print(line, flush=True)
 ) -> Tally:
     """Kill trainings until there were so many kills, and bring the last one to its end."""
     rng, tally, trainer = random.Random(seed), Tally(), Trainer(folder, backend)
     whole = trainer.whole()
-    say(f"left alone: {EPOCHS} epochs of {whole.windows} windows; {whole.operations} disk operations")
+    log(f"left alone: {EPOCHS} epochs of {whole.windows} windows; {whole.operations} disk operations")
     kinds = ["clock", "training", "training", "disk", "disk", "sigterm"]
     if not whole.operations:
-        say("no C compiler, or no LD_PRELOAD: nothing is killed at disk operations")
+        log("no C compiler, or no LD_PRELOAD: nothing is killed at disk operations")
         kinds = [kind for kind in kinds if kind != "disk"]
     told = 0
     for number in range(10 * kills):
@@ -282,9 +282,9 @@ def torture(
         compare(folder / run, whole, tally)
         shutil.rmtree(folder / run)
         killed = sum(tally.kills.values())
-        say(f"{killed} kills, {tally.finished} runs at their end, {len(tally.differing)} differences")
+        log(f"{killed} kills, {tally.finished} runs at their end, {len(tally.differing)} differences")
         for what in tally.differing[told:]:
-            say(f"  {what}")
+            log(f"  {what}")
         told = len(tally.differing)
         if killed >= kills:
             break

@@ -30,8 +30,8 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "export")]
 
 from keraslm.errors import KeraslmError  # noqa: E402
-from keraslm_onnx.scorer import load  # noqa: E402
-from keraslm_onnx.seal import sealed  # noqa: E402
+from keraslm.scoring.scorer import load  # noqa: E402
+from keraslm.scoring.seal import sealed  # noqa: E402
 from tests.torture.mutations import mutate, unsealed  # noqa: E402
 
 GOOD = ("refused", "answered")
@@ -122,7 +122,7 @@ def torture(models: list[bytes], numbers: range, seed: int, folder: str, save: P
 
 def make_models(folder: Path) -> list[bytes]:
     """Exports of random runs, in float32 and with 8-bit weights."""
-    import keraslm_onnx
+    import keraslm
     from tests.support.made_run import make_run
 
     text, paths = folder / "text.txt", []
@@ -137,11 +137,11 @@ def make_models(folder: Path) -> list[bytes]:
         (folder / name).mkdir()
         run = make_run(folder / name, **{"num_layers": 2, "units": 8, "embedding_dim": 6} | fields)
         paths.append(folder / f"{name}.onnx")
-        keraslm_onnx.export(run, paths[-1])
+        keraslm.export(run, paths[-1])
         if run.config.model.cell != "lstm":
             continue
         paths.append(folder / f"{name}.int8.onnx")
-        keraslm_onnx.export(run, paths[-1], int8=True, text=text, tolerance=1.0)
+        keraslm.export(run, paths[-1], int8=True, text=text, tolerance=1.0)
     return [path.read_bytes() for path in paths]
 
 

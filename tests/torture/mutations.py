@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from keraslm_onnx.admission import OPERATORS
-from keraslm_onnx.seal import SIZE
+from keraslm.scoring.admission import OPERATORS
+from keraslm.scoring.seal import SIZE
 
 Rng = np.random.Generator
 

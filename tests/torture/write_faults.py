@@ -32,8 +32,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "export")]
 
 from keraslm.errors import KeraslmError  # noqa: E402
-from keraslm.run import Run  # noqa: E402
-from keraslm.weights import read_weights  # noqa: E402
+from keraslm.runs.run import Run  # noqa: E402
+from keraslm.runs.weights import read_weights  # noqa: E402
 from tests.support.failing_disk import FAULTS, KILLS, KINDS, UnavailableError, environment, fired  # noqa: E402
 from tests.support.program import START  # noqa: E402
 

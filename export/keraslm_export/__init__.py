@@ -1,0 +1,1 @@
+"""keraslm_export: a trained run becomes an ONNX file."""

@@ -1,0 +1,5 @@
+"""`python -m keraslm` is the program `keraslm`."""
+
+from keraslm.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""Temperature: p(w) = softmax(logits / T), with T from a held-out text.
+
+A network that is too sure of itself (it overfits) gains from T above 1, one that is too careful from T below 1. The
+order of the words stays as it is. The cost is convex in 1 / T, so a grid and a finer one around its best point find
+the best T.
+
+Reference: Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.evaluation.grid import cheapest
+from keraslm.evaluation.reader import Reader
+
+GRID = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0)
+
+
+def tempered_nats(
+    targets: NDArray[Any], logprobs: NDArray[np.float32], temperatures: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Cost of each target at each of several temperatures.
+
+    Args:
+        targets: T integers.
+        logprobs: `(T, V)`, log-probabilities or logits.
+        temperatures: G numbers above 0.
+
+    Returns:
+        nats, `(G, T)`.
+
+    Example:
+        >>> tempered_nats(np.array([0]), np.log(np.array([[0.9, 0.1]], np.float32)), [1.0, 2.0]).round(3)
+        array([[0.105],
+               [0.288]])
+    """
+    below = logprobs - logprobs.max(axis=-1, keepdims=True)  # [T, V], at most 0: nothing overflows
+    own = np.take_along_axis(below, np.asarray(targets)[:, None], axis=-1)[:, 0].astype(np.float64)
+    scaled, nats = np.empty_like(below), np.empty((len(temperatures), len(below)))
+    for row, temperature in zip(nats, temperatures, strict=True):
+        np.multiply(below, np.float32(1.0 / temperature), out=scaled)
+        row[:] = np.log(np.exp(scaled, out=scaled).sum(axis=-1)) - own / temperature
+    return nats
+
+
+def temperature_nats(reader: Reader, ids: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    """Cost of each token of a text at a temperature, `(tokens,)`."""
+    windows = reader.logprobs(ids)
+    return np.concatenate([tempered_nats(targets, logprobs, [temperature])[0] for targets, logprobs in windows])
+
+
+def tune_temperature(reader: Reader, ids: NDArray[Any], log: Callable[[str], None]) -> float:
+    """The temperature at which a text costs least: one pass over it for the grid, one for the finer one."""
+
+    def cost(grid: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sum([tempered_nats(*window, grid).sum(axis=1) for window in reader.logprobs(ids)], axis=0)
+
+    (found,) = cheapest(cost, [np.asarray(GRID)], lambda name, point: log(f"temperature   {name}: {point[0]:g}"))
+    return found

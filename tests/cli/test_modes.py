@@ -1,0 +1,66 @@
+"""Every kind of tokenizer and document through the command line: train, evaluate, export, score, generate."""
+
+import pytest
+
+import keraslm
+from keraslm.system.backend import select_backend
+from tests.support.program import strict_json
+from tests.support.tiny import text_lines
+
+CONTEXT = {"none": "document", "line": "sentence", "blank-line": "paragraph"}
+MODES = [
+    ("word", "blank-line", []),
+    ("char", "line", ["--shuffle-documents"]),
+    ("byte", "none", []),
+    ("bpe", "blank-line", ["--vocab-size", "300", "--shuffle-documents"]),
+    ("unigram", "line", ["--vocab-size", "80"]),
+    ("tokens.txt", "none", ["--softmax", "adaptive", "--cutoffs", "5,12"]),
+]
+# Tokenizers compute nothing on a backend: elsewhere one for each kind of document is enough.
+MODES = [mode for mode in MODES if select_backend() == "jax" or mode[0] in ("word", "char", "tokens.txt")]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modes")
+    for name, count in (("train", 120), ("valid", 30)):
+        lines = text_lines(count, seed=count)
+        lines[::7] = [""] * len(lines[::7])
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    words = sorted({word for line in text_lines(120, seed=120)[:60] for word in line.split()})
+    symbols = ["<blk>", "</s>", "<unk>", *words]
+    (folder / "tokens.txt").write_text("".join(f"{s} {n}\n" for n, s in enumerate(symbols)), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "documents", "more"), MODES, ids=[mode[0] for mode in MODES])
+def test_every_mode_gives_one_number(program, texts, tmp_path, monkeypatch, kind, documents, more):
+    monkeypatch.chdir(tmp_path)
+    kind = str(texts / kind) if kind.endswith(".txt") else kind
+    small = ["--units", "8", "--epochs", "2", "--batch-size", "2", "--num-steps", "9", "--progress", "none"]
+    line = ["train", "--data", texts, "--tokenizer", kind, "--documents", documents, "--run", "run", *small, *more]
+    outcome = program(*line)
+    assert (outcome.code, outcome.err) == (0, ""), outcome.err
+    assert program("export", "model.onnx", "--run", "run").code == 0
+    evaluated = strict_json(program("evaluate", "run", texts / "valid.txt", "--json").out)
+    arguments = ["score", "model.onnx", texts / "valid.txt", "--level", "summary", "--json"]
+    scored = strict_json(program(*arguments, "--context", CONTEXT[documents]).out)
+    assert scored["nats"] == pytest.approx(evaluated["nats"], rel=1e-5)
+    for name in scored:
+        assert scored[name] == pytest.approx(evaluated[name], rel=1e-4), name
+    assert evaluated["documents"] == documents
+    generated = program("generate", "model.onnx", "the", "--max-tokens", "9", "--seed", "1")
+    assert generated.code == 0 and generated.out.startswith("the")
+
+
+def test_the_numbers_of_a_training_are_those_of_its_validation_text(program, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--units", "8", "--epochs", "1", "--batch-size", "2", "--num-steps", "9", "--progress", "none"]
+    out = program("train", "--data", texts, "--tokenizer", "char", "--run", "run", *small).out
+    size = (texts / "valid.txt").stat().st_size
+    characters = len((texts / "valid.txt").read_text(encoding="utf-8"))
+    assert f"{characters:,} characters, {size:,} bytes" in out
+    (row,) = keraslm.load_run("run").epochs()
+    evaluated = strict_json(program("evaluate", "run", texts / "valid.txt", "--tutorial", "--json").out)
+    for name in ("perplexity", "perplexity_per_word", "bits_per_character", "bits_per_byte"):
+        assert row[f"val_{name}"] == pytest.approx(evaluated[name], rel=1e-3), name

@@ -1,0 +1,148 @@
+"""Help, wrong use, and how errors become sentences and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+import keraslm
+from keraslm.cli import run
+from keraslm.scoring import session
+from tests.support.program import assert_refused, start
+
+VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate", "show"]
+
+IMPORTED = """
+import sys
+from keraslm.cli import run
+code = run(sys.argv[1:])
+print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), code, file=sys.stderr)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Whatever a command line leaves behind by mistake is not left in the repository."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(program, verb):
+    outcome = program(verb, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"Usage: keraslm {verb} ")
+
+
+def test_the_program_lists_its_verbs(program):
+    outcome = program("--help")
+    assert outcome.code == 0
+    assert [verb for verb in VERBS if verb in outcome.out] == VERBS
+
+
+def test_the_program_says_its_version(program):
+    assert program("--version").out == f"{keraslm.__version__}\n"
+
+
+def test_help_of_training_names_every_configuration_field(program):
+    out = program("train", "--help").out
+    for part in keraslm.Config().to_dict().values():
+        for name in part:
+            assert f"--{name.replace('_', '-')}" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (["fly"], "fly"),
+        (["show"], "PATH"),
+        (["show", "a", "b"], "b"),
+        (["score", "m.onnx", "--colour"], "--colour"),
+        (["score", "m.onnx", "--level", "page"], "page"),
+        (["score", "m.onnx", "--context"], "--context"),
+        (["score", "m.onnx", "--provider", "tpu"], "tpu"),
+        (["generate", "m.onnx", "--top-k", "many"], "many"),
+        (["generate", "m.onnx", "--temperature", "hot"], "hot"),
+        (["train", "--train", "gone.txt", "--epochs", "1.5"], "1.5"),
+        (["generate", "m.onnx", "--max-tokens", "2.7"], "2.7"),
+        (["train", "--preset", "huge"], "huge"),
+        (["train", "--backend", "numpy"], "numpy"),
+        (["evaluate", "run", "text", "--errors", "ignore"], "ignore"),
+        (["export", "m.onnx", "n.onnx"], "n.onnx"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_exit_code_2(program, line, found):
+    outcome = program(*line)
+    assert_refused(outcome, found, "keraslm --help")
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--units", "0"], "units is 0, but must be at least 1"),
+        (["--output-dropout", "1"], "output_dropout is 1.0"),
+        (["--learning-rate", "nan"], "learning_rate is nan"),
+        (["--data", "d", "--train", "t"], "give either --data, or --train and --valid"),
+        (["--valid", "v"], "--valid v was given without --train"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_before_anything_is_made(program, folder, flags, message):
+    assert_refused(program("train", *flags), message)
+    assert list(folder.iterdir()) == []
+
+
+def test_debug_raises(program):
+    with pytest.raises(keraslm.KeraslmError, match=r"gone\.onnx: cannot be read"):
+        program("show", "gone.onnx", "--debug")
+
+
+def test_debug_may_stand_anywhere(program):
+    with pytest.raises(keraslm.KeraslmError, match=r"gone\.onnx: cannot be read"):
+        program("--debug", "show", "gone.onnx")
+
+
+def test_a_fault_of_the_program_is_called_one(program, fake, monkeypatch):
+    def break_down(*arguments):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(session, "ModelSession", break_down)
+    outcome = program("show", fake)
+    assert outcome.code == 1
+    assert outcome.err == (
+        "keraslm: unexpected ZeroDivisionError: by zero. This is a fault of keraslm; --debug shows the traceback.\n"
+    )
+
+
+def test_an_interrupt_ends_with_130(program, fake, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "ModelSession", interrupt)
+    outcome = program("show", fake)
+    assert (outcome.code, outcome.err) == (128 + signal.SIGINT, "keraslm: interrupted\n")
+
+
+def test_scoring_generating_and_help_load_no_framework(fake, tmp_path):
+    for line in (["score", fake], ["generate", fake, "the"], ["show", fake], ["--help"], ["train", "--help"]):
+        outcome = start(*line, stdin=b"the cat\n", command=[sys.executable, "-c", IMPORTED])
+        assert (outcome.code, outcome.err) == (0, "[] 0\n"), line
+
+
+def test_the_console_program_exits_with_the_code():
+    outcome = start("show", "gone.onnx")
+    assert_refused(outcome, "gone.onnx: cannot be read")
+
+
+def test_the_console_program_shows_the_traceback_on_debug():
+    outcome = start("show", "gone.onnx", "--debug")
+    assert outcome.code == 1
+    assert outcome.err.startswith("Traceback")
+    assert "ModelFileError: gone.onnx: cannot be read" in outcome.err
+
+
+def test_run_returns_and_does_not_exit():
+    assert run(["--version"]) == 0
+    assert run(["fly"]) == 2

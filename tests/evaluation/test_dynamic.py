@@ -1,0 +1,243 @@
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from keraslm.errors import ConfigError, TextError, UsageError
+from keraslm.evaluation.dynamic import DynamicModel, DynamicSettings, gradient_statistics
+from keraslm.evaluation.dynamic_optimizer import DynamicUpdate
+from keraslm.evaluation.evaluate import evaluate_run
+from keraslm.runs.weights import read_weights, write_weights
+from keraslm.text.files import TextFile
+from tests.reference import dynamic as reference
+from tests.support.made_run import make_run
+
+SETTINGS = DynamicSettings(learning_rate=0.01, decay=0.1, epsilon=1e-3, segment=3, statistics_batch=4)
+SIZES = {"units": 5, "embedding_dim": 4, "num_layers": 2, "output_dropout": 0.5, "recurrent_dropout": 0.5}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Random weights; a configuration with dropout, which no evaluation may use."""
+    return make_run(tmp_path_factory.mktemp("dynamic"), **SIZES)
+
+
+@pytest.fixture(scope="module")
+def train_ids(run):
+    return ids_of(run, 70, seed=1)
+
+
+@pytest.fixture(scope="module")
+def statistics(run, train_ids):
+    return gradient_statistics(run, train_ids, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def dynamic_model(run):
+    return DynamicModel(run, SETTINGS.segment)
+
+
+def ids_of(run, count, seed):
+    return np.random.default_rng(seed).integers(0, run.tokenizer.vocab_size, count).astype(np.int32)
+
+
+def weights_of(run):
+    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    return {name: value.astype(np.float64) for name, value in weights.items()}
+
+
+def by_numpy(run, ids, settings, squares):
+    values = settings.learning_rate, settings.decay, settings.epsilon, settings.segment
+    return reference.dynamic_nats(weights_of(run), ids, run.tokenizer.eos_id, *values, squares)
+
+
+def dynamic_nats(run, ids, settings, statistics, documents=None):
+    return DynamicModel(run, settings.segment, documents).nats(ids, settings, statistics)
+
+
+def test_the_reference_has_the_gradients_of_its_costs(run, train_ids):
+    """By finite differences, of some numbers of every weight."""
+    weights, rows = weights_of(run), train_ids[:16].reshape(2, 8)
+    arguments = rows[:, :-1], rows[:, 1:], reference.zero_states(weights, 2)
+    _, found, _ = reference.window_gradients(weights, *arguments)
+    for name, value in weights.items():
+        for place in (0, value.size // 2, value.size - 1):
+            changed = []
+            for step in (1e-6, -1e-6):
+                moved = value.copy()
+                moved.flat[place] += step
+                changed.append(reference.window_gradients({**weights, name: moved}, *arguments)[0].mean())
+            assert found[name].flat[place] == pytest.approx((changed[0] - changed[1]) / 2e-6, rel=1e-4, abs=1e-8), name
+
+
+def test_statistics_equal_numpy(run, train_ids, statistics):
+    weights = weights_of(run)
+    expected = reference.statistics(weights, train_ids[:68].reshape(4, 17), SETTINGS.segment)
+    assert statistics.keys() == weights.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(statistics[name], value, rtol=1e-4, atol=1e-9, err_msg=name)
+
+
+def test_a_short_text_gives_statistics_of_fewer_rows(run, train_ids):
+    found = gradient_statistics(run, train_ids[:9], SETTINGS)
+    expected = reference.statistics(weights_of(run), train_ids[:8].reshape(2, 4), SETTINGS.segment)
+    np.testing.assert_allclose(found["logits/bias"], expected["logits/bias"], rtol=1e-4)
+
+
+def test_a_text_shorter_than_a_segment_is_refused(run, train_ids):
+    with pytest.raises(TextError, match="training text: 3 tokens are too few for a segment of 3 and the token after"):
+        gradient_statistics(run, train_ids[:3], SETTINGS)
+
+
+@pytest.mark.parametrize("count", [60, 61, 2])
+def test_costs_equal_numpy(run, dynamic_model, statistics, count):
+    """The text ends with a segment, or within one, or within the first."""
+    ids = ids_of(run, count, seed=2)
+    expected = by_numpy(run, ids, SETTINGS, statistics)
+    np.testing.assert_allclose(dynamic_model.nats(ids, SETTINGS, statistics), expected, rtol=1e-4)
+    static = by_numpy(run, ids, dataclasses.replace(SETTINGS, learning_rate=0.0), statistics)
+    assert count == 2 or np.abs(expected - static).max() > 0.1
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 5.0])
+def test_plain_gradient_descent_equals_numpy(run, dynamic_model, decay):
+    ids, settings = ids_of(run, 30, seed=3), dataclasses.replace(SETTINGS, learning_rate=0.5, decay=decay)
+    expected = by_numpy(run, ids, settings, None)
+    np.testing.assert_allclose(dynamic_model.nats(ids, settings, None), expected, rtol=1e-4)
+
+
+def test_the_pull_back_is_never_more_than_the_way_back(run, dynamic_model, statistics):
+    ids, settings = ids_of(run, 40, seed=4), dataclasses.replace(SETTINGS, decay=3.0)
+    roots = {name: np.sqrt(value) for name, value in statistics.items()}
+    rates = (
+        3.0 / np.mean([root.mean() for root in roots.values()]) * np.concatenate([r.ravel() for r in roots.values()])
+    )
+    assert 0.1 < np.mean(rates > 1.0) < 0.9
+    expected = by_numpy(run, ids, settings, statistics)
+    np.testing.assert_allclose(dynamic_model.nats(ids, settings, statistics), expected, rtol=1e-4)
+
+
+def test_each_text_begins_with_the_weights_of_the_training(run, dynamic_model, statistics):
+    ids = ids_of(run, 24, seed=5)
+    first = dynamic_model.nats(ids, SETTINGS, statistics)
+    dynamic_model.nats(ids[::-1], dataclasses.replace(SETTINGS, learning_rate=0.3, decay=0.0), statistics)
+    np.testing.assert_array_equal(dynamic_model.nats(ids, SETTINGS, statistics), first)
+
+
+@pytest.mark.parametrize("segment", [1, 3, 4])
+def test_without_learning_the_costs_are_those_of_the_evaluation(run, statistics, tmp_path, segment):
+    (tmp_path / "text.txt").write_text("the cat sat on the dog\na mat ran\n\nthe unheard\n")
+    text = TextFile(tmp_path / "text.txt")
+    settings = dataclasses.replace(SETTINGS, learning_rate=0.0, segment=segment)
+    plain = evaluate_run(run, text)
+    found = dynamic_nats(run, run.tokenizer.encode_text(text), settings, statistics)
+    assert found.dtype == np.float64 and found.shape == (plain.predicted,)
+    assert found.sum() == pytest.approx(plain.nats, rel=1e-6)
+
+
+@pytest.mark.parametrize("rms", [True, False])
+def test_a_text_that_repeats_itself_gets_cheaper(run, dynamic_model, statistics, rms):
+    settings = dataclasses.replace(SETTINGS, learning_rate=0.001 if rms else 0.3, decay=0.001)
+    text = np.tile(ids_of(run, 12, seed=6), 40)
+    nats = dynamic_model.nats(text, settings, statistics if rms else None).reshape(40, 12)
+    assert nats[-1].mean() < 0.85 * nats[0].mean()
+
+
+def test_no_token_is_scored_by_weights_that_have_seen_it(run, dynamic_model, statistics):
+    """Whatever follows a segment, and is not of it, changes nothing before."""
+    ids = ids_of(run, 24, seed=7)
+    other = np.concatenate([ids[:12], (ids[12:] + 1) % run.tokenizer.vocab_size])
+    found, changed = (dynamic_model.nats(text, SETTINGS, statistics) for text in (ids, other))
+    np.testing.assert_array_equal(found[:12], changed[:12])
+    assert (found[12:] != changed[12:]).all()
+
+
+def test_divergence_is_an_infinite_cost(run, statistics):
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e38, decay=0.0)
+    nats = dynamic_nats(run, ids_of(run, 50, seed=8), settings, statistics)
+    assert nats.shape == (50,) and np.isfinite(nats[:3]).all() and np.isposinf(nats[-40:]).all()
+    assert not np.isnan(nats).any()
+
+
+def test_documents_start_from_zeros_while_the_weights_go_on(tmp_path):
+    run = make_run(tmp_path, **SIZES, documents="line")
+    eos = run.tokenizer.eos_id
+    ids = np.array([3, 4, eos] * 4 + [5, 3, eos] * 3, np.int32)  # each document is a segment
+    statistics = gradient_statistics(run, np.tile(ids, 3), SETTINGS)
+    found = dynamic_nats(run, ids, SETTINGS, statistics)
+    values = SETTINGS.learning_rate, SETTINGS.decay, SETTINGS.epsilon, SETTINGS.segment
+    starts = np.arange(len(ids)) % 3 == 0
+    expected = reference.dynamic_nats(weights_of(run), ids, eos, *values, statistics, starts)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert np.abs(found - dynamic_nats(run, ids, SETTINGS, statistics, documents="none")).max() > 0.01
+
+
+@pytest.mark.parametrize("softmax", [{"softmax": "adaptive", "cutoffs": "4"}, {"softmax": "sampled", "num_sampled": 2}])
+def test_other_softmaxes_follow_a_text_too(tmp_path, softmax):
+    """Sampled: with exact costs, that is, those of the full softmax of the same weights."""
+    run = make_run(tmp_path, **SIZES, **softmax)
+    ids, settings = (
+        np.tile(ids_of(run, 12, seed=9), 40),
+        dataclasses.replace(SETTINGS, learning_rate=0.001, decay=0.001),
+    )
+    found = dynamic_nats(run, ids, settings, gradient_statistics(run, ids, settings)).reshape(40, 12)
+    assert found[-1].mean() < 0.85 * found[0].mean()
+    if softmax["softmax"] == "sampled":
+        (tmp_path / "full").mkdir()
+        full = make_run(tmp_path / "full", **SIZES)
+        weights = {name: value.astype(np.float32) for name, value in weights_of(run).items()}
+        write_weights(full.weights_path, {**weights, "logits/kernel": weights["logits/kernel"].T})
+        expected = dynamic_nats(full, ids, settings, gradient_statistics(full, ids, settings))
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-4)
+
+
+def test_the_files_of_the_run_are_untouched(tmp_path):
+    run = make_run(tmp_path, **SIZES)
+
+    def digests():
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.path.rglob("*") if p.is_file()}
+
+    before, ids = digests(), ids_of(run, 20, seed=10)
+    dynamic_nats(run, ids, SETTINGS, gradient_statistics(run, ids, SETTINGS))
+    assert digests() == before
+
+
+def test_statistics_of_another_network_are_refused(run, dynamic_model, statistics):
+    other = {**statistics, "logits/bias": np.ones(3, np.float32)}
+    del other["lstm_1/bias"]
+    with pytest.raises(UsageError, match=r"do not fit the run: logits/bias, lstm_1/bias are missing, left over"):
+        dynamic_model.nats(ids_of(run, 5, seed=0), SETTINGS, other)
+
+
+def test_an_empty_text_is_refused(run, dynamic_model):
+    with pytest.raises(TextError, match="0 tokens; there is nothing to evaluate"):
+        dynamic_model.nats(np.zeros(0, np.int32), SETTINGS, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("learning_rate", -1.0, "learning_rate is -1.0, but must be 0 or more"),
+        ("decay", -0.1, "decay is -0.1, but must be 0 or more"),
+        ("epsilon", 0.0, "epsilon is 0.0, but must be above 0"),
+        ("segment", 0, "segment is 0, but must be at least 1"),
+        ("statistics_batch", 0, "statistics_batch is 0, but must be at least 1"),
+        ("learning_rate", float("nan"), "learning_rate is nan, but must be of type float and finite"),
+    ],
+)
+def test_settings_are_checked(field, value, words):
+    with pytest.raises(ConfigError, match=words):
+        DynamicSettings(**{field: value})
+
+
+def test_settings_say_what_they_are():
+    for field in dataclasses.fields(DynamicSettings):
+        assert "Source: Krause" in field.metadata["help"] or field.name == "epsilon"
+
+
+def test_the_optimizer_is_one_of_keras():
+    import keras
+
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(DynamicUpdate(0.3)))
+    assert type(again) is DynamicUpdate and float(again.learning_rate) == pytest.approx(0.3)

@@ -1,0 +1,169 @@
+"""The neural cache: against a loop over tokens, in blocks, and what it must and must not see."""
+
+import math
+
+import numpy as np
+import pytest
+
+from keraslm.evaluation import neural_cache as cache
+from keraslm.evaluation.grid import finer
+from keraslm.evaluation.neural_cache import (
+    LAMBDAS,
+    THETAS,
+    CacheSettings,
+    NeuralCache,
+    cache_nats,
+    mixed_nats,
+    tune_cache,
+)
+from keraslm.evaluation.reader import Reader
+from keraslm.runs.weights import read_weights
+from keraslm.text.files import TextFile
+from tests.reference.language_model import language_model, token_nats
+from tests.reference.testtime import cached_nats
+from tests.support.made_run import make_run
+
+RANDOM = np.random.default_rng(5)
+HIDDEN = RANDOM.normal(size=(40, 3)).astype(np.float32)
+TOKENS = RANDOM.integers(0, 4, 40)
+NATS = RANDOM.uniform(0.1, 6.0, 40)
+
+
+def in_steps(length, window, thetas, starts=None):
+    """p_cache (G, 40), read in steps of some length."""
+    kept = NeuralCache(window, thetas)
+    parts = range(0, 40, length)
+    cut = [(x[i : i + length] if x is not None else None) for i in parts for x in (HIDDEN, TOKENS, starts)]
+    return np.concatenate([kept.step(*cut[i : i + 3]) for i in range(0, len(cut), 3)], axis=1)
+
+
+@pytest.fixture
+def valid_ids(trained_run, config):
+    return trained_run.tokenizer.encode_text(TextFile(config.data.valid[0]))
+
+
+def by_numpy(run, ids):
+    """Hidden states and nats of a text, in float64."""
+    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    units, vocabulary = weights["logits/kernel"].shape
+    inputs = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None]
+    seen = weights | {"logits/kernel": np.eye(units), "logits/bias": np.zeros(units)}
+    assert vocabulary == run.tokenizer.vocab_size
+    return language_model(seen, inputs)[0][0], token_nats(ids[None], language_model(weights, inputs)[0])[0]
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 40])
+@pytest.mark.parametrize("window", [1, 2, 9, 100])
+def test_blocks_give_what_a_loop_over_tokens_gives(length, window):
+    thetas = [0.0, 0.3, 2.0]
+    masses = in_steps(length, window, thetas)
+    for theta, mass in zip(thetas, masses, strict=True):
+        expected = cached_nats(TOKENS, HIDDEN, NATS, window, theta, 0.25)
+        np.testing.assert_allclose(mixed_nats(NATS, mass, 0.25), expected, rtol=1e-5)
+
+
+def test_a_large_block_is_cut_so_that_memory_is_bounded(monkeypatch):
+    whole = in_steps(40, 9, [0.5])
+    monkeypatch.setattr(cache, "_PRODUCTS", 60)
+    np.testing.assert_allclose(in_steps(40, 9, [0.5]), whole, rtol=1e-6)
+    kept = NeuralCache(9, [0.5])
+    kept.step(HIDDEN, TOKENS)
+    assert len(kept._keys) <= 9 + 60 // 18
+
+
+def test_documents_do_not_see_each_other():
+    starts = np.zeros(40, bool)
+    starts[[0, 5, 6, 23]] = True
+    for length in (4, 40):
+        mass = in_steps(length, 9, [0.7], starts)[0]
+        expected = cached_nats(TOKENS, HIDDEN, NATS, 9, 0.7, 0.4, np.cumsum(starts))
+        np.testing.assert_allclose(mixed_nats(NATS, mass, 0.4), expected, rtol=1e-5)
+        assert np.flatnonzero(np.isnan(mass)).tolist() == [0, 5, 6, 23]
+
+
+def test_the_cache_is_a_distribution_over_words():
+    kept = NeuralCache(9, [0.7])
+    kept.step(HIDDEN[:20], TOKENS[:20])
+    total = 0.0
+    for token in range(4):
+        again = NeuralCache(9, [0.7])
+        again.step(HIDDEN[:20], TOKENS[:20])
+        total += again.step(HIDDEN[20:21], np.array([token]))[0, 0]
+    assert total == pytest.approx(1.0, rel=1e-5)
+
+
+def test_what_comes_later_changes_nothing():
+    others = TOKENS.copy()
+    others[25:] = (others[25:] + 1) % 4
+    one, two = NeuralCache(9, [0.7]).step(HIDDEN, TOKENS), NeuralCache(9, [0.7]).step(HIDDEN, others)
+    np.testing.assert_array_equal(one[:, :25], two[:, :25])
+
+
+def test_large_products_do_not_overflow():
+    masses = NeuralCache(9, [4.0]).step(HIDDEN * 1e3, TOKENS)
+    assert np.isfinite(masses[:, 1:]).all() and masses[:, 1:].min() >= 0.0
+
+
+def test_a_share_of_zero_is_the_network_alone():
+    np.testing.assert_allclose(mixed_nats(NATS, in_steps(40, 9, [0.3])[0], 0.0), NATS, rtol=1e-12)
+
+
+def test_a_word_that_neither_knows_costs_what_the_network_says_and_the_share():
+    assert mixed_nats(np.array([2.0]), np.array([0.0]), 0.5)[0] == pytest.approx(2.0 + math.log(2.0))
+    assert mixed_nats(np.array([np.inf]), np.array([0.0]), 0.5)[0] == np.inf
+
+
+def test_a_text_under_a_run_costs_what_numpy_says(trained_run, valid_ids):
+    hidden, nats = by_numpy(trained_run, valid_ids)
+    found = cache_nats(Reader(trained_run), valid_ids, CacheSettings(20, 1.5, 0.3))
+    np.testing.assert_allclose(found, cached_nats(valid_ids, hidden, nats, 20, 1.5, 0.3), rtol=1e-4)
+    other = np.full(len(valid_ids), 2.0)
+    found = cache_nats(Reader(trained_run), valid_ids, CacheSettings(20, 1.5, 0.3), other)
+    np.testing.assert_allclose(found, cached_nats(valid_ids, hidden, other, 20, 1.5, 0.3), rtol=1e-4)
+
+
+def test_the_documents_of_a_run_bound_the_cache(tmp_path):
+    run = make_run(tmp_path, num_layers=1, units=3, documents="line")
+    ids = run.tokenizer.encode_text(["the cat sat", "the cat sat on", "a dog"])
+    found = cache_nats(Reader(run), ids, CacheSettings(20, 1.0, 0.5))
+    plain = Reader(run).nats(ids)
+    firsts = [0, 4, 9]  # of each line
+    np.testing.assert_allclose(found[firsts], plain[firsts], rtol=1e-6)
+    # No word comes twice in a line, so within one the cache has nothing to offer.
+    others = np.setdiff1d(np.arange(len(ids)), firsts)
+    np.testing.assert_allclose(found[others], plain[others] + math.log(2.0), rtol=1e-5)
+
+
+def test_a_text_that_repeats_itself_gains(trained_run, valid_ids):
+    repeated = np.tile(valid_ids[:30], 6)
+    reader = Reader(trained_run)
+    settings = tune_cache(reader, repeated, CacheSettings(100), lambda _: None)
+    assert settings.share > 0.0
+    assert cache_nats(reader, repeated, settings).mean() < reader.nats(repeated).mean() - 0.1
+
+
+@pytest.mark.parametrize("given", [{}, {"theta": 0.123456}, {"share": 0.123456}])
+def test_tuned_parameters_are_those_of_a_brute_force_search(trained_run, valid_ids, given):
+    ids = np.tile(valid_ids[:25], 2)
+    hidden, nats = by_numpy(trained_run, ids)
+
+    def search(thetas, shares):
+        tried = [(t, s) for t in thetas for s in shares]
+        costs = [cached_nats(ids, hidden, nats, 40, t, s).sum() for t, s in tried]
+        return divmod(int(np.argmin(costs)), len(shares))
+
+    thetas = [given["theta"]] if "theta" in given else list(THETAS)
+    shares = [given["share"]] if "share" in given else list(LAMBDAS)
+    best = search(thetas, shares)
+    thetas, shares = finer(thetas, best[0]), finer(shares, best[1])
+    best = search(thetas, shares)
+    lines = []
+    found = tune_cache(Reader(trained_run), ids, CacheSettings(40, **given), lines.append)
+    assert (found.theta, found.share) == (thetas[best[0]], shares[best[1]])
+    assert len(lines) == 2 and f"theta {found.theta:g}, lambda {found.share:g}" in lines[1]
+
+
+def test_the_finer_grid_holds_the_best_point_and_ends_at_its_neighbours():
+    assert finer([0.0, 0.1, 0.4], 1).tolist() == [0.0, 0.025, 0.05, 0.075, 0.1, 0.175, 0.25, 0.325, 0.4]
+    assert finer([0.5, 0.6], 0).tolist() == [0.5, 0.525, 0.55, 0.575, 0.6]
+    assert finer([0.123456], 0).tolist() == [0.123456]

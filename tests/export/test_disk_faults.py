@@ -1,0 +1,115 @@
+"""A model file and a file of scores on a disk whose k-th operation fails, for every k."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+import keraslm
+import keraslm.scoring.scorer  # once, not in each fork
+from keraslm.cli import run as program
+from keraslm.errors import WriteError
+from keraslm_export import convert
+from tests.support import fake_model
+from tests.support.failing_disk import FAULTS, KILLED, KILLS, KINDS, trials
+from tests.support.program import START, environment
+
+OLD = b"the file that was there before"
+SAID = ("No space left on device", "Input/output error", "Read-only file system")
+
+
+def nothing(folder: Path) -> None:
+    """Leave the folder empty."""
+
+
+def older(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(OLD)
+    (folder / "scores.tsv").write_bytes(OLD)
+
+
+def publish(run: Path, model: Path, folder: Path) -> None:
+    """Export, with a conversion that was done before."""
+
+    def converted(_: Path, output: Path) -> dict[str, int]:
+        output.write_bytes(model.read_bytes())
+        return {"cases": 4}
+
+    with mock.patch.object(convert, "_convert_in_subprocess", converted):
+        keraslm.export(run, folder / "model.onnx")
+
+
+@pytest.mark.parametrize("before", [nothing, older])
+def test_a_model_file_is_the_old_or_the_new_one(tiny_run, tiny_model, tmp_path, before):
+    new, old = tiny_model.read_bytes(), None if before is nothing else OLD
+    found = trials(before, functools.partial(publish, tiny_run.path, tiny_model), tmp_path)
+    assert len(found) == 7 * len(KINDS)  # open twice, write, chmod, fsync, rename, fsync of the folder
+    for trial in found:
+        content = trial.files().get("model.onnx")
+        assert content in (old, new), trial
+        assert trial.ended == (KILLED if trial.kind in KILLS else "WriteError"), trial
+        if trial.kind in FAULTS:
+            assert content == (new if trial.point == 7 else old), trial
+            assert trial.message.startswith(f"{trial.folder / 'model.onnx'}: cannot be written ("), trial
+            assert any(said in trial.message for said in SAID), trial
+            assert trial.kind == "read-only" or trial.strays() == [], trial
+
+
+def score(model: Path, text: Path, folder: Path) -> None:
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        code = program(["score", str(model), str(text), "--output", str(folder / "scores.tsv")])
+    if code or errors.getvalue():
+        raise RuntimeError(f"{code} {errors.getvalue()}")
+
+
+def test_scores_are_the_old_or_the_new_ones(tmp_path):
+    (tmp_path / "text.txt").write_text("the cat sat\n" * 300)
+    act = functools.partial(score, fake_model.write(tmp_path / "fake.onnx"), tmp_path / "text.txt")
+    found = trials(older, act, tmp_path, ("half", "read-only"))
+    assert max(trial.point for trial in found) > 8  # several writes
+    for trial in found:
+        assert trial.message.startswith("1 keraslm: "), trial
+        assert trial.message.count("\n") == 1 and "scores.tsv: cannot be written (" in trial.message, trial
+        assert any(said in trial.message for said in SAID), trial
+        last = max(other.point for other in found if other.kind == trial.kind)
+        assert (trial.files()["scores.tsv"] == OLD) == (trial.point < last), trial
+        assert trial.kind == "read-only" or trial.strays() == [], trial
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("level", ["token", "summary"])
+def test_standard_output_on_a_full_disk_is_a_sentence(tmp_path, level):
+    (tmp_path / "text.txt").write_text("the cat sat\n" * 1000)
+    model = fake_model.write(tmp_path / "fake.onnx")
+    line = [*START, "score", str(model), str(tmp_path / "text.txt"), "--level", level]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False)
+    said = "keraslm: standard output: cannot be written (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+# The process that converts: what the system tells it comes out as the same error
+
+
+def test_the_conversion_process_passes_an_error_of_the_system_on(tiny_run, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(convert, "convert", full)
+    monkeypatch.setattr("keraslm.system.backend.select_backend", lambda name: name)
+    convert._main("last", str(tiny_run.path), str(tmp_path / "model.onnx"))
+    answer = capsys.readouterr().out
+    assert json.loads(answer) == {"errno": 28}
+
+    monkeypatch.setattr(subprocess, "run", lambda line, **_: subprocess.CompletedProcess(line, 0, answer, ""))
+    message = r"model\.onnx: cannot be written \(No space left on device\)\. No part of a model is left"
+    with pytest.raises(WriteError, match=message):
+        keraslm.export(tiny_run, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,343 @@
+"""Every recurrent layer other than the plain LSTM: values, carried state, resets, masks and gradients."""
+
+import keras
+import numpy as np
+import pytest
+
+from keraslm.config import Config, ModelConfig
+from keraslm.config.shapes import cell_shapes
+from keraslm.errors import ConfigError
+from keraslm.layers.gru import StatefulGRU
+from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.mogrifier import StatefulMogrifierLSTM
+from keraslm.layers.rnn import StatefulRNN
+from keraslm.network.recurrent import describe_cell, recurrent_layer
+from tests.reference.cells import numpy_gru, numpy_mogrifier, numpy_rnn
+from tests.reference.differences import central_differences
+from tests.support.stateful import RANDOM, STREAM, WINDOWS, ZERO, B, Chunks, D, H, T, model_of, to_numpy, weights_of
+
+
+class Case:
+    """A layer and its formula; `weights` have values that no initializer draws."""
+
+    def __init__(self, layer_class, numpy_form, states, **arguments):
+        self.layer_class, self.numpy_form, self.arguments = layer_class, numpy_form, arguments
+        self.zero = [ZERO] * states
+
+    def built(self, **arguments):
+        layer = self.layer_class(H, name="memory", seed=1, **self.arguments, **arguments)
+        layer.build((B, None, D))
+        for number, weight in enumerate(layer.trainable_weights):
+            weight.assign(np.random.default_rng(number).normal(size=weight.shape, scale=0.5))
+        return layer
+
+    def reference(self, x, state, weights, **factors):
+        rank = {"rank": self.arguments["rank"]} if "rank" in self.arguments else {}
+        return self.numpy_form(x, state, weights, **factors, **rank)
+
+
+CASES = {
+    "gru": Case(StatefulGRU, numpy_gru, 1),
+    "rnn": Case(StatefulRNN, numpy_rnn, 1),
+    "mogrifier": Case(StatefulMogrifierLSTM, numpy_mogrifier, 2, rounds=5),
+    "mogrifier of a rank": Case(StatefulMogrifierLSTM, numpy_mogrifier, 2, rounds=4, rank=2),
+}
+every_cell = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def assert_state(layer, state):
+    for variable, value in zip(layer.state_variables, state, strict=True):
+        np.testing.assert_allclose(to_numpy(variable), value, atol=1e-5)
+
+
+# Values
+
+
+@every_cell
+def test_outputs_equal_numpy(case):
+    layer = case.built()
+    outputs, state = case.reference(STREAM, case.zero, weights_of(layer))
+    np.testing.assert_allclose(to_numpy(layer(STREAM)), outputs, atol=1e-5)
+    assert_state(layer, state)
+
+
+STOCK = {
+    "gru": lambda: keras.layers.GRU(H, reset_after=True, return_sequences=True),
+    "rnn": lambda: keras.layers.SimpleRNN(H, return_sequences=True),
+    "mogrifier": lambda: keras.layers.LSTM(H, return_sequences=True),
+}
+
+
+@pytest.mark.parametrize("name", ["gru", "rnn"])
+def test_outputs_equal_those_of_stock_keras_with_our_weights(name):
+    layer, stock = CASES[name].built(), STOCK[name]()
+    stock.build((B, T, D))
+    stock.set_weights([to_numpy(w) for w in layer.trainable_weights])
+    np.testing.assert_allclose(to_numpy(layer(STREAM)), to_numpy(stock(STREAM)), atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_mogrifier_with_matrices_of_zero_is_the_stock_lstm(rank):
+    layer, stock = StatefulMogrifierLSTM(H, rounds=5, rank=rank), STOCK["mogrifier"]()
+    layer.build((B, None, D))
+    for weight in layer.trainable_weights[3:]:
+        weight.assign(np.zeros(weight.shape))
+    stock.build((B, T, D))
+    stock.set_weights([to_numpy(w) for w in layer.trainable_weights[:3]])
+    np.testing.assert_allclose(to_numpy(layer(STREAM)), to_numpy(stock(STREAM)), atol=1e-5)
+
+
+def test_a_gru_is_torchs_with_the_gates_in_its_order(backend):
+    if backend != "torch":
+        pytest.skip("torch.nn.GRU is torch's")
+    import torch
+
+    layer, stock = CASES["gru"].built(), torch.nn.GRU(D, H, batch_first=True)
+    kernel, recurrent_kernel, bias = (
+        np.concatenate([part[..., H : 2 * H], part[..., :H], part[..., 2 * H :]], axis=-1) for part in weights_of(layer)
+    )  # torch's order is r, z, n
+    values = {
+        "weight_ih_l0": kernel.T,
+        "weight_hh_l0": recurrent_kernel.T,
+        "bias_ih_l0": bias[0],
+        "bias_hh_l0": bias[1],
+    }
+    stock.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+    expected = stock(torch.tensor(STREAM))[0].detach().numpy()
+    np.testing.assert_allclose(to_numpy(layer(STREAM)), expected, atol=1e-5)
+
+
+def test_a_mogrifiers_weights_have_the_names_and_shapes_of_its_rounds():
+    found = {w.name: tuple(w.shape) for w in CASES["mogrifier"].built().trainable_weights[3:]}
+    assert found == {f"mogrifier_{i}": (H, D) if i % 2 else (D, H) for i in range(1, 6)}
+    found = {w.name: tuple(w.shape) for w in CASES["mogrifier of a rank"].built().trainable_weights[3:7]}
+    assert found == {
+        "mogrifier_1_left": (H, 2),
+        "mogrifier_1_right": (2, D),
+        "mogrifier_2_left": (D, 2),
+        "mogrifier_2_right": (2, H),
+    }
+
+
+def test_forget_bias_of_a_mogrifier_lands_in_the_second_quarter_of_the_bias():
+    layer = StatefulMogrifierLSTM(H, forget_bias=0.75)
+    layer.build((B, None, D))
+    np.testing.assert_array_equal(to_numpy(layer.bias).reshape(4, H), np.outer([0, 0.75, 0, 0], np.ones(H)))
+
+
+# State
+
+
+@every_cell
+def test_one_pass_equals_chunks_of_any_length_and_a_reset_starts_again(case):
+    layer = case.built()
+    whole = to_numpy(layer(STREAM))
+    assert np.abs(to_numpy(layer.h)).max() > 0.01
+    layer.reset_states()
+    assert_state(layer, case.zero)
+    parts = [to_numpy(layer(chunk)) for chunk in np.split(STREAM, [1, 2, 9], axis=1)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
+
+
+@every_cell
+def test_state_is_carried_through_evaluate_and_predict(case):
+    layer = case.built()
+    model = model_of(layer)
+    outputs, state = case.reference(STREAM, case.zero, weights_of(layer))
+    loss = model.evaluate(Chunks(with_targets=True), verbose=0)
+    assert loss == pytest.approx((outputs**2).mean(axis=-1).sum() / len(WINDOWS), rel=1e-5)
+    assert_state(layer, state)
+    layer.reset_states()
+    found = model.predict(Chunks(with_targets=False), verbose=0)  # [4B, T, H]
+    np.testing.assert_allclose(np.concatenate(np.split(found, 4), axis=1), outputs, atol=1e-5)
+
+
+@every_cell
+def test_state_is_carried_through_fit_over_epochs(case):
+    layer = case.built()
+    model_of(layer).fit(Chunks(with_targets=True), epochs=2, shuffle=False, verbose=0)
+    _, state = case.reference(np.concatenate([STREAM, STREAM], axis=1), case.zero, weights_of(layer))
+    assert_state(layer, state)
+
+
+@every_cell
+def test_state_is_part_of_the_models_weights(case):
+    layer = case.built()
+    paths = [v.path for v in model_of(layer).non_trainable_variables]
+    assert paths == [f"memory/{name}" for name in ("h", "c")[: len(case.zero)]]
+
+
+# Resets, masks
+
+RESETS = np.zeros((B, T), bool)
+RESETS[0, 0] = RESETS[1, 3] = RESETS[1, 4] = True
+
+
+@every_cell
+def test_a_reset_starts_one_row_anew_and_leaves_the_others_alone(case):
+    layer = case.built()
+    layer(WINDOWS[0])
+    _, state = case.reference(WINDOWS[0], case.zero, weights_of(layer))
+    found = to_numpy(layer(WINDOWS[1], resets=RESETS))
+    expected, state = case.reference(WINDOWS[1], state, weights_of(layer), keep=1.0 - RESETS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert_state(layer, state)
+
+
+@every_cell
+def test_recurrent_dropout_is_one_mask_on_h_wherever_it_enters_a_product(case, monkeypatch):
+    mask = np.random.default_rng(2).choice([0.0, 2.0], size=(B, H))
+    layer, drawn = case.built(recurrent_dropout=0.5), []
+
+    def draw(h, rate, generator, training):
+        drawn.append((rate, training))
+        return keras.ops.convert_to_tensor(mask, "float32") if training else None
+
+    monkeypatch.setattr("keraslm.layers.recurrent.recurrent_mask", draw)
+    expected, state = case.reference(STREAM, case.zero, weights_of(layer), mask=mask)
+    np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
+    assert_state(layer, state)
+    assert drawn == [(0.5, True)]
+
+
+@every_cell
+@pytest.mark.parametrize("rate", ["recurrent_dropout", "dropconnect"])
+def test_masks_change_from_one_compiled_step_to_the_next_and_are_off_at_inference(case, rate):
+    layer = case.built(**{rate: 0.5})
+    model, states = model_of(layer), []
+    for _ in range(2):
+        layer.reset_states()
+        model.train_on_batch(WINDOWS[0], np.zeros((B, T, H)))
+        states.append(to_numpy(layer.h).copy())
+    assert np.abs(states[0] - states[1]).max() > 1e-3
+    layer.reset_states()
+    expected, _ = case.reference(WINDOWS[0], case.zero, weights_of(layer))
+    np.testing.assert_allclose(model.predict_on_batch(WINDOWS[0]), expected, atol=1e-5)
+
+
+@every_cell
+def test_dropconnect_drops_elements_of_the_recurrent_kernel_alone(case, monkeypatch):
+    layer = case.built(dropconnect=0.5)
+    mask = np.random.default_rng(2).choice([0.0, 2.0], size=layer.recurrent_kernel.shape)
+    monkeypatch.setattr("keraslm.layers.recurrent.drop_connections", lambda kernel, *_: kernel * mask.astype("float32"))
+    kernel, recurrent_kernel, *rest = weights_of(layer)
+    expected, _ = case.reference(STREAM, case.zero, [kernel, recurrent_kernel * mask, *rest])
+    np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
+
+
+# Gradient
+
+
+def gradient_of(case, weights, state, inputs, targets):
+    """Central differences, in each weight, of the loss of the last steps of `inputs`."""
+
+    def loss():
+        outputs, _ = case.reference(inputs, state, weights)
+        return ((outputs[:, -targets.shape[1] :] - targets) ** 2).mean(axis=-1).sum()
+
+    return central_differences(loss, weights)
+
+
+@every_cell
+def test_gradient_of_a_window_takes_the_state_before_it_as_a_constant(case):
+    """Two windows in one `fit`; the first has weight 0 and so leaves its state behind, but changes no weight."""
+    layer, rate = case.built(), 0.5
+    model, before = model_of(layer, rate), weights_of(layer)
+    targets = RANDOM.normal(size=(B, T, H)).astype(np.float32)
+    weights = np.repeat([0.0, 1.0], B)[:, None] * np.ones((1, T))
+    inputs, both = np.concatenate(WINDOWS[:2]), np.concatenate([targets, targets])
+    model.fit(inputs, both, sample_weight=weights, batch_size=B, shuffle=False, verbose=0)
+    found = [(old - new) / rate for old, new in zip(before, weights_of(layer), strict=True)]
+    _, state = case.reference(WINDOWS[0], case.zero, before)
+    cut = gradient_of(case, before, state, WINDOWS[1], targets)
+    uncut = gradient_of(case, before, case.zero, STREAM[:, : 2 * T], targets)
+    for value, expected in zip(found, cut, strict=True):
+        np.testing.assert_allclose(value, expected, atol=5e-5)
+    assert max(np.abs(one - other).max() for one, other in zip(cut, uncut, strict=True)) > 1e-2
+
+
+# What is refused, and what is known before a call
+
+
+@every_cell
+def test_wrong_batch_sizes_are_refused(case):
+    with pytest.raises(ValueError, match=r"'memory' was built for batch_size=3 .* called with a batch of 2"):
+        case.built()(STREAM[:2])
+    with pytest.raises(ValueError, match=r"'memory' .* needs a fixed batch size.*batch_shape"):
+        case.layer_class(H, name="memory")(keras.Input((None, D)))
+    assert case.layer_class(H).compute_output_shape((B, None, D)) == (B, None, H)
+
+
+@every_cell
+def test_configuration_goes_round(case):
+    initializer = keras.initializers.RandomUniform(-0.2, 0.2, seed=5)
+    more = {"mogrifier_initializers": {"mogrifier_1": initializer}} if "rounds" in case.arguments else {}
+    layer = case.layer_class(H, recurrent_dropout=0.25, dropconnect=0.1, seed=7, **case.arguments, **more)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is case.layer_class
+    assert again.get_config() == layer.get_config()
+
+
+# The choice of the cell
+
+CONFIGS = {
+    "lstm": (StatefulLSTM, {}),
+    "gru": (StatefulGRU, {"cell": "gru"}),
+    "rnn": (StatefulRNN, {"cell": "rnn"}),
+    "mogrifier": (StatefulMogrifierLSTM, {"mogrifier_rounds": 3, "mogrifier_rank": 2, "forget_bias": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_layer_of_a_configuration_has_the_weights_that_are_told(name):
+    layer_class, fields = CONFIGS[name]
+    config, asked = ModelConfig(units=H, recurrent_dropout=0.1, dropconnect=0.2, **fields), []
+
+    def initializer(weight):
+        asked.append(weight)
+        return keras.initializers.RandomUniform(-0.1, 0.1, seed=len(asked))
+
+    layer = recurrent_layer(config, 1, initializer, seed=4)
+    layer.build((B, None, D))
+    assert type(layer) is layer_class and layer.name == f"{config.cell}_1"
+    assert (layer.recurrent_dropout, layer.dropconnect, layer.seed) == (0.1, 0.2, 4)
+    assert {w.name: tuple(w.shape) for w in layer.trainable_weights} == cell_shapes(config, D, H)
+    assert [w.name for w in layer.trainable_weights] == list(cell_shapes(config, D, H))
+    assert asked == [f"{layer.name}/{w.name}" for w in layer.trainable_weights if w.name != "bias"]
+    values = [to_numpy(w) for w in layer.trainable_weights if w.name != "bias"]
+    assert all(0 < np.abs(value).max() <= 0.1 for value in values)
+
+
+def test_the_choice_is_told_in_words(backend):
+    assert describe_cell(ModelConfig()).endswith("our own passes, products in float32")
+    told = f"{backend}, its own differentiation of a loop, products in float32"
+    assert describe_cell(ModelConfig(cell="gru")) == told
+    assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier of 5 rounds, {told}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cell": "gru", "mogrifier_rounds": 2}, "--mogrifier-rounds belongs to --cell lstm, not gru."),
+        ({"mogrifier_rank": 2}, "--mogrifier-rank belongs to --mogrifier-rounds, which is 0."),
+        ({"cell": "rnn", "forget_bias": 1.0}, "--forget-bias belongs to --cell lstm, not rnn."),
+        (
+            {"cell": "gru", "dtype": "bfloat16"},
+            "--cell gru is computed in float32; --dtype bfloat16 belongs to a plain --cell lstm.",
+        ),
+        (
+            {"mogrifier_rounds": 2, "dtype": "bfloat16"},
+            "An LSTM with --mogrifier-rounds is computed in float32; --dtype bfloat16 belongs to a plain --cell lstm.",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(fields, message):
+    with pytest.raises(ConfigError) as caught:
+        Config().replace(**fields)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_only_a_mogrifier_cannot_be_exported(name):
+    reason = ModelConfig(**CONFIGS[name][1]).not_exportable
+    assert bool(reason) == (name == "mogrifier")

@@ -1,0 +1,121 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keraslm.config import ModelConfig
+from keraslm.layers.sampled import SampledSoftmax
+from keraslm.network.losses import SequenceLoss
+from keraslm.network.model import build_model, nats_model
+from keraslm.optimizers.sgd import ClippedSGD
+from tests.support.gradients import gradients, tensor
+
+B, T, H, V = 2, 3, 4, 50
+random = np.random.default_rng(2)
+HIDDEN, KERNEL, BIAS = (random.normal(size=shape).astype(np.float32) for shape in [(B, T, H), (V, H), (V,)])
+TARGETS = random.integers(0, V, (B, T)).astype(np.int32)
+NEGATIVES = np.array([0, 0, 1, 3, 49, TARGETS[0, 0]], np.int32)
+
+
+def layer_of(negatives=6, seed=1):
+    layer = SampledSoftmax(V, negatives, seed=seed)
+    layer.build((B, T, H))
+    layer.kernel.assign(KERNEL)
+    layer.bias.assign(BIAS)
+    return layer
+
+
+def formula(hidden, kernel, bias):
+    """The estimate in float64, a token at a time."""
+    expected = lambda k: len(NEGATIVES) * math.log((k + 2) / (k + 1)) / math.log(V + 1)  # noqa: E731
+    score = lambda h, k: h @ kernel[k] + bias[k]  # noqa: E731
+    nats = np.zeros((B, T))
+    for place in np.ndindex(B, T):
+        h, target = hidden[place], TARGETS[place]
+        others = [score(h, k) - math.log(expected(k)) for k in NEGATIVES if k != target]
+        true = score(h, target)
+        nats[place] = np.logaddexp.reduce([true, *others]) - true
+    return nats
+
+
+def test_the_estimate_is_that_of_the_formula():
+    found = layer_of().estimated_nats(tensor(HIDDEN), tensor(TARGETS), tensor(NEGATIVES))
+    wide = (a.astype(np.float64) for a in (HIDDEN, KERNEL, BIAS))
+    np.testing.assert_allclose(ops.convert_to_numpy(found), formula(*wide), rtol=1e-5)
+
+
+def test_gradients_of_hidden_states_are_those_of_differences():
+    layer = layer_of()
+    loss = lambda hidden: ops.sum(layer.estimated_nats(hidden, tensor(TARGETS), tensor(NEGATIVES)))  # noqa: E731
+    (found,) = gradients(loss, [tensor(HIDDEN)])
+    kernel, bias = KERNEL.astype(np.float64), BIAS.astype(np.float64)
+    for place in np.ndindex(HIDDEN.shape):
+        moved = []
+        for step in (1e-5, -1e-5):
+            hidden = HIDDEN.astype(np.float64)
+            hidden[place] += step
+            moved.append(formula(hidden, kernel, bias).sum())
+        assert found[place] == pytest.approx((moved[0] - moved[1]) / 2e-5, abs=1e-4)
+
+
+def test_draws_are_log_uniform():
+    drawn = ops.convert_to_numpy(layer_of(negatives=200_000).draw())
+    assert drawn.dtype == np.int32 and drawn.min() == 0 and drawn.max() == V - 1
+    ranks = np.arange(V)
+    expected = np.log((ranks + 2) / (ranks + 1)) / math.log(V + 1)
+    found = np.bincount(drawn, minlength=V) / len(drawn)
+    np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(expected.max() / len(drawn)))
+
+
+def test_one_seed_draws_the_same_and_goes_on():
+    one, other = layer_of(seed=4), layer_of(seed=4)
+    first, second = (ops.convert_to_numpy(one.draw()) for _ in range(2))
+    assert (first != second).any()
+    np.testing.assert_array_equal(ops.convert_to_numpy(other.draw()), first)
+
+
+def test_evaluation_is_the_full_softmax():
+    layer = layer_of()
+    logits = HIDDEN.astype(np.float64) @ KERNEL.T + BIAS
+    expected = np.logaddexp.reduce(logits, axis=-1) - np.take_along_axis(logits, TARGETS[..., None], -1)[..., 0]
+    np.testing.assert_allclose(ops.convert_to_numpy(layer.nats(tensor(HIDDEN), tensor(TARGETS))), expected, rtol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(tensor(HIDDEN))), logits, rtol=1e-5, atol=1e-5)
+
+
+def test_many_negatives_come_near_the_full_softmax():
+    layer = layer_of(negatives=200_000)
+    estimate, exact = (
+        ops.convert_to_numpy(layer.nats(tensor(HIDDEN), tensor(TARGETS), training=training))
+        for training in (True, False)
+    )
+    np.testing.assert_allclose(estimate, exact, rtol=0.03)
+
+
+def test_it_starts_from_the_weights_of_the_full_softmax():
+    full, sampled = (build_model(ModelConfig(units=4, softmax=kind), 30, 2, seed=3) for kind in ("full", "sampled"))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(full.get_layer("logits").kernel),
+        ops.convert_to_numpy(sampled.get_layer("logits").kernel).T,
+    )
+
+
+def trained(optimizer, sparse):
+    config = ModelConfig(num_layers=1, units=16, softmax="sampled", num_sampled=30)
+    network = build_model(config, vocab_size=40, batch_size=4)
+    model = nats_model(network)
+    network.get_layer("embedding").sparse_gradient = sparse
+    network.get_layer("logits").sparse_gradient = sparse
+    model.compile(optimizer, SequenceLoss())
+    stream = np.tile(np.arange(40, dtype=np.int32), 8).reshape(4, -1)
+    inputs, targets = stream[:, :-1], stream[:, 1:]
+    history = model.fit([inputs, targets], targets, batch_size=4, epochs=60, shuffle=False, verbose=0).history
+    return history["loss"], model.evaluate([inputs, targets], targets, batch_size=4, verbose=0)
+
+
+def test_a_model_learns_through_fit_and_its_sparse_gradients_are_those_of_keras():
+    losses, exact = trained(ClippedSGD(1.0, 5.0), sparse=True)
+    assert losses[-1] < 0.4 * losses[0] and exact < 0.4 * losses[0]
+    dense, _ = trained(keras.optimizers.SGD(1.0, global_clipnorm=5.0), sparse=False)
+    np.testing.assert_allclose(losses[:3], dense[:3], rtol=1e-3)

@@ -1,0 +1,88 @@
+"""What a configuration says reaches the layers and the optimizer that compute it."""
+
+import keras
+import numpy as np
+import pytest
+
+from keraslm.layers.activation_regularization import ActivationRegularization
+from keraslm.network.compile import compiled_model
+from keraslm.network.model import build_model, nats_model
+from tests.reference import updates
+from tests.support.gradients import tensor
+
+V = 9
+IDS, TARGETS = (np.random.default_rng(seed).integers(0, V, (4, 5)).astype(np.int32) for seed in (1, 2))
+
+
+def to_numpy(value):
+    return keras.ops.convert_to_numpy(value)
+
+
+def in_training(model, *layers):
+    """Outputs of layers and of the model from one call in training, whose dropout is the same for all."""
+    probe = keras.Model(model.inputs, [*(model.get_layer(name).output for name in layers), *model.outputs])
+    return [to_numpy(output).astype(np.float64) for output in probe([tensor(IDS), tensor(TARGETS)], training=True)]
+
+
+def nats_of(hidden, kernel, bias):
+    logits = hidden @ kernel + bias
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -np.take_along_axis(logs, TARGETS[..., None], -1)[..., 0]
+
+
+def test_the_activation_is_that_of_the_last_layer_after_dropout_and_its_change_that_before(config):
+    sizes = {"layer_units": "7,6", "output_dropout": 0.1, "last_dropout": 0.5, "locked_dropout": True}
+    factors = {"activation_regularization": 2.0, "temporal_regularization": 0.5, "average_across_timesteps": True}
+    model = compiled_model(config.replace(**sizes, **factors), V)
+    raw, dropped, nats = in_training(model, "lstm_1", "output_dropout_1")
+    assert 0.2 < np.mean(dropped == 0) < 0.8 and raw.all() and raw.shape == (4, 5, 6)
+    expected = 2.0 * np.mean(dropped**2) + 0.5 * np.mean((raw[:, 1:] - raw[:, :-1]) ** 2)
+    (layer,) = (layer for layer in model.layers if isinstance(layer, ActivationRegularization))
+    assert float(to_numpy(layer.losses[-1])) == pytest.approx(expected, rel=1e-5)
+    weights = {v.path: to_numpy(v).astype(np.float64) for v in model.trainable_variables}
+    np.testing.assert_allclose(nats, nats_of(dropped, weights["logits/kernel"], weights["logits/bias"]), rtol=1e-4)
+
+
+def test_the_softmax_on_the_table_has_the_rows_that_the_embedding_drops(config):
+    tied = {"tie_weights": True, "embedding_row_dropout": 0.5, "embedding_dim": 6}
+    none = dict.fromkeys(("embedding_dropout", "recurrent_dropout", "output_dropout"), 0)
+    model = nats_model(build_model(config.replace(**tied, **none).model, V, 4))
+    embedded, hidden, nats = in_training(model, "embedding", "lstm_1")
+    weights = {v.path: to_numpy(v).astype(np.float64) for v in model.trainable_variables}
+    table = weights["embedding/embeddings"]
+    dropped = ~embedded.any(-1)
+    assert 0 < dropped.sum() < dropped.size and set(IDS[dropped]) & set(TARGETS.ravel())
+    np.testing.assert_allclose(nats, nats_of(hidden, table.T, weights["logits/bias"]), rtol=1e-4)
+
+
+def test_the_dropout_of_experts_is_there_in_training(config):
+    none = dict.fromkeys(("embedding_dropout", "recurrent_dropout", "output_dropout"), 0)
+    found = {}
+    for rate in (0.0, 0.5):
+        changed = config.replace(softmax="mixture", num_experts=2, expert_dropout=rate, **none)
+        model = nats_model(build_model(changed.model, V, 4))
+        inputs = [tensor(IDS), tensor(TARGETS)]
+        for training in (False, True):
+            for layer in model.layers:
+                if hasattr(layer, "reset_states"):
+                    layer.reset_states()
+            found[rate, training] = to_numpy(model(inputs, training=training))
+    np.testing.assert_allclose(found[0.0, True], found[0.0, False], rtol=1e-5)
+    np.testing.assert_allclose(found[0.5, False], found[0.0, False], rtol=1e-5)
+    assert np.abs(found[0.5, True] - found[0.5, False]).max() > 1e-3
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.05])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_update_has_every_field_of_the_configuration(config, optimizer, clip_norm):
+    fields = {"learning_rate": 0.3, "weight_decay": 0.2, "beta_1": 0.6, "beta_2": 0.7, "clip_norm": clip_norm}
+    model = compiled_model(config.replace(optimizer=optimizer, **fields), V)
+    variables = model.trainable_variables
+    weights, random = [to_numpy(v) for v in variables], np.random.default_rng(3)
+    gradients = [[random.normal(size=w.shape).astype(np.float32) for w in weights] for _ in range(2)]
+    for step in gradients:
+        model.optimizer.apply([tensor(g) for g in step], variables)
+    own = (0.6, 0.7) if optimizer == "adamw" else ()
+    expected = getattr(updates, optimizer)(weights, gradients, [0.3] * 2, clip_norm or None, 0.2, *own)[-1]
+    for variable, wanted in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(to_numpy(variable), wanted, rtol=1e-4, atol=1e-6)

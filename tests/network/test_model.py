@@ -1,0 +1,237 @@
+import itertools
+import zlib
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from keraslm.config import ModelConfig
+from keraslm.config.shapes import weight_shapes
+from keraslm.network.initializers import SeededUniform
+from keraslm.network.losses import SequenceLoss
+from keraslm.network.losses import token_nats as token_nats_of
+from keraslm.network.metrics import Perplexity
+from keraslm.network.model import build_model, nats_model, reset_states, stateful_layers
+from tests.reference.language_model import language_model, token_nats
+
+CONFIG = ModelConfig(
+    num_layers=2,
+    units=6,
+    embedding_dim=5,
+    embedding_dropout=0.1,
+    recurrent_dropout=0.2,
+    output_dropout=0.3,
+    forget_bias=0.5,
+    init_scale=0.25,
+)
+V, B = 11, 3
+
+
+def to_numpy(value):
+    return keras.ops.convert_to_numpy(value)
+
+
+def weights_of(model):
+    return {v.path: to_numpy(v) for v in model.trainable_variables}
+
+
+def test_layers_stand_in_the_order_of_the_papers_figure():
+    names = [layer.name for layer in build_model(CONFIG, V, B).layers]
+    assert names == [
+        "ids",
+        "embedding",
+        "embedding_dropout",
+        "lstm_0",
+        "output_dropout_0",
+        "lstm_1",
+        "output_dropout_1",
+        "logits",
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_shapes_go_from_ids_to_logits_with_any_number_of_steps(steps):
+    model = build_model(CONFIG, V, B)
+    assert model.output_shape == (B, None, V)
+    assert model.predict_on_batch(np.zeros((B, steps), np.int32)).shape == (B, steps, V)
+
+
+def test_network_equals_numpy():
+    model = build_model(CONFIG, V, B, seed=1)
+    ids = np.random.default_rng(0).integers(0, V, (B, 7))
+    logits, states = language_model(weights_of(model), ids)
+    np.testing.assert_allclose(model.predict_on_batch(ids.astype(np.int32)), logits, atol=1e-5)
+    for layer, (h, c) in zip(stateful_layers(model), states, strict=True):
+        np.testing.assert_allclose(to_numpy(layer.h), h, atol=1e-5)
+        np.testing.assert_allclose(to_numpy(layer.c), c, atol=1e-5)
+
+
+def test_reset_states_zeroes_every_layer():
+    model = build_model(CONFIG, V, B)
+    model.predict_on_batch(np.zeros((B, 4), np.int32))
+    states = [state for layer in stateful_layers(model) for state in (layer.h, layer.c)]
+    assert len(states) == 4 and all(np.abs(to_numpy(state)).max() > 0 for state in states)
+    reset_states(model)
+    assert all(np.abs(to_numpy(state)).max() == 0 for state in states)
+
+
+def test_layers_have_each_their_size_and_equal_numpy():
+    config = replace(CONFIG, layer_units="6,8,4", embedding_dim=0)
+    model = build_model(config, V, B, seed=1)
+    assert [tuple(layer.h.shape) for layer in stateful_layers(model)] == [(B, 6), (B, 8), (B, 4)]
+    assert tuple(model.get_layer("embedding").embeddings.shape) == (V, 4)
+    ids = np.random.default_rng(0).integers(0, V, (B, 7))
+    np.testing.assert_allclose(
+        model.predict_on_batch(ids.astype(np.int32)), language_model(weights_of(model), ids)[0], atol=1e-5
+    )
+
+
+# The model that is trained
+
+IDS = np.random.default_rng(1).integers(0, V, (B, 9)).astype(np.int32)
+
+
+def test_nats_model_gives_the_cross_entropy_of_the_logits_and_carries_the_state():
+    model = build_model(CONFIG, V, B, seed=1)
+    trained = nats_model(model)
+    logits, _ = language_model(weights_of(model), IDS[:, :-1])
+    parts = [
+        trained.predict_on_batch([IDS[:, a:b], IDS[:, a + 1 : b + 1]]) for a, b in itertools.pairwise([0, 3, 4, 8])
+    ]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), token_nats(IDS[:, 1:], logits), rtol=1e-5, atol=1e-5)
+
+
+def test_nats_model_has_the_same_variables_and_shows_no_logits():
+    model = build_model(CONFIG, V, B)
+    trained = nats_model(model)
+    assert [v.path for v in trained.trainable_variables] == [v.path for v in model.trainable_variables]
+    assert {id(v) for v in trained.variables} == {id(v) for v in model.variables}
+    assert trained.output_shape == (B, None)
+
+
+def test_fit_on_nats_and_fit_on_logits_train_alike():
+    """One step each of the same model, by the same loss and the ordinary metrics of Keras."""
+    found = []
+    for wrap in (nats_model, lambda model: model):
+        model = build_model(ModelConfig(units=6, embedding_dim=5, init_scale=0.5), V, B, seed=2)
+        trained = wrap(model)
+        mean = keras.metrics.MeanMetricWrapper(lambda y, p: keras.ops.mean(token_nats_of(y, p), -1), name="mean")
+        trained.compile(keras.optimizers.SGD(1.0), SequenceLoss(), metrics=[Perplexity(), mean])
+        inputs = [IDS[:, :-1], IDS[:, 1:]] if trained is not model else IDS[:, :-1]
+        history = trained.fit(inputs, IDS[:, 1:], batch_size=B, epochs=2, shuffle=False, verbose=0).history
+        found.append((history, weights_of(model)))
+    (one, weights), (other, other_weights) = found
+    assert one.keys() == other.keys() == {"loss", "perplexity", "mean"}
+    for name in one:
+        assert one[name] == pytest.approx(other[name], rel=1e-5)
+    for name, value in weights.items():
+        np.testing.assert_allclose(value, other_weights[name], atol=1e-5)
+
+
+# Dropout
+
+
+def test_each_dropout_rate_lands_in_its_place():
+    model = build_model(CONFIG, V, B)
+    assert model.get_layer("embedding_dropout").rate == 0.1
+    assert [layer.recurrent_dropout for layer in stateful_layers(model)] == [0.2, 0.2]
+    assert [model.get_layer(f"output_dropout_{number}").rate for number in (0, 1)] == [0.3, 0.3]
+
+
+def test_every_dropout_of_merity_lands_in_its_place():
+    rates = {"embedding_row_dropout": 0.1, "dropconnect": 0.5, "last_dropout": 0.4, "locked_dropout": True}
+    model = build_model(replace(CONFIG, **rates), V, B)
+    assert model.get_layer("embedding").row_dropout == 0.1
+    assert [layer.dropconnect for layer in stateful_layers(model)] == [0.5, 0.5]
+    between = [model.get_layer(name) for name in ("embedding_dropout", "output_dropout_0", "output_dropout_1")]
+    assert [layer.rate for layer in between] == [0.1, 0.3, 0.4]
+    assert all(layer.locked for layer in between)
+    only_last = build_model(replace(CONFIG, output_dropout=0.0, last_dropout=0.4), V, B)
+    assert [layer.name for layer in only_last.layers if layer.name.startswith("output")] == ["output_dropout_1"]
+
+
+def test_where_nothing_is_dropped_there_is_no_layer():
+    names = [layer.name for layer in build_model(ModelConfig(units=6), V, B).layers]
+    assert names == ["ids", "embedding", "lstm_0", "lstm_1", "logits"]
+
+
+def masks(model, name):
+    """What a dropout layer of the model makes of ones, `(B, 6, 50)`, in two calls."""
+    ones = np.ones((B, 6, 50), np.float32)
+    return [to_numpy(model.get_layer(name)(ones, training=True)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", ["embedding_dropout", "output_dropout_0", "output_dropout_1"])
+def test_dropout_between_layers_draws_a_fresh_mask_each_step(name):
+    first, second = masks(build_model(CONFIG, V, B), name)
+    steps = [first[:, t] for t in range(6)] + [second[:, t] for t in range(6)]
+    assert len({step.tobytes() for step in steps}) == 12
+    assert len({first[row].tobytes() for row in range(B)}) == B
+
+
+def test_dropout_layers_draw_different_masks():
+    model = build_model(CONFIG, V, B)
+    assert not np.array_equal(masks(model, "output_dropout_0")[0] == 0, masks(model, "output_dropout_1")[0] == 0)
+
+
+def test_dropout_is_repeated_by_the_same_seed_only():
+    one, same, other = (masks(build_model(CONFIG, V, B, seed), "output_dropout_0")[0] for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+# Weights
+
+
+def test_the_small_recipe_has_the_published_number_of_parameters():
+    model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
+    assert sum(np.prod(v.shape) for v in model.trainable_variables) == 4_651_600
+
+
+def test_the_awd_lstm_has_the_published_number_of_parameters():
+    """24,221,600 in Merity's program, whose LSTMs have two biases."""
+    config = ModelConfig(layer_units="1150,1150,400", tie_weights=True)
+    second_biases = 4 * (1150 + 1150 + 400)
+    assert sum(map(np.prod, weight_shapes(config, 10_000).values())) == 24_221_600 - second_biases
+
+
+def test_the_table_starts_in_an_interval_of_its_own():
+    values = weights_of(build_model(replace(CONFIG, embedding_init_scale=0.01), V, B, seed=7))
+    assert 0.008 < np.abs(values["embedding/embeddings"]).max() <= 0.01
+    assert np.abs(values["lstm_0/kernel"]).max() > 0.2
+
+
+def test_initial_weights_are_numpys_draws_on_every_backend():
+    values = weights_of(build_model(CONFIG, V, B, seed=7))
+    for name in ("embedding/embeddings", "lstm_0/kernel", "lstm_1/recurrent_kernel", "logits/kernel"):
+        draw = np.random.default_rng([7, zlib.crc32(name.encode())]).uniform(-0.25, 0.25, values[name].shape)
+        np.testing.assert_array_equal(values[name], draw.astype(np.float32))
+
+
+def test_seeds_and_weights_are_independent():
+    one, same, other = (weights_of(build_model(CONFIG, V, B, seed)) for seed in (1, 1, 2))
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name])
+        assert name.endswith("bias") or not np.array_equal(one[name], other[name])
+    assert not np.array_equal(one["lstm_0/recurrent_kernel"], one["lstm_1/recurrent_kernel"])
+
+
+def test_weights_start_within_init_scale_and_fill_it():
+    values = weights_of(build_model(CONFIG, V, B))
+    largest = {name: np.abs(value).max() for name, value in values.items() if not name.endswith("bias")}
+    assert len(largest) == 6
+    assert all(0.25 * 0.8 < value <= 0.25 for value in largest.values())
+
+
+def test_biases_start_at_zero_but_for_the_forget_gate():
+    values = weights_of(build_model(CONFIG, V, B))
+    np.testing.assert_array_equal(values["logits/bias"], np.zeros(V))
+    for number in (0, 1):
+        np.testing.assert_array_equal(values[f"lstm_{number}/bias"], np.repeat([0, 0.5, 0, 0], 6))
+    plain = build_model(ModelConfig(units=6), V, B)
+    assert all(np.abs(value).max() == 0 for name, value in weights_of(plain).items() if name.endswith("bias"))
+
+
+def test_initializer_goes_round():
+    again = keras.initializers.deserialize(keras.initializers.serialize(SeededUniform(0.1, 3, "a/kernel")))
+    np.testing.assert_array_equal(to_numpy(again((2, 3))), to_numpy(SeededUniform(0.1, 3, "a/kernel")((2, 3))))

@@ -1,0 +1,203 @@
+"""n-best lists: what is read, what is refused and where, and the rows that come out again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keraslm.errors import TextError, UsageError
+from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
+from keraslm.text.files import TextFile
+
+TSV = "u1\t-1.50\t2e1\tthe cat\nu1\t-2\t+3\t\nu2\t0\t0\t the  cat \n"
+KALDI = "utt-a-1 the cat\nutt-a-2\nutt-b-1 dog\n"
+NESTED = '{"utterance": "u1", "speaker": 3, "hypotheses": [{"text": "a", "scores": {"am": -1, "lm": 2.5}}, ' + (
+    '{"text": "日本", "scores": {"lm": 1, "am": -3}}]}\n'
+)
+FLAT = (
+    '{"utterance": "u1", "text": "a", "scores": {"am": -1}}\n{"utterance": "u1", "text": "", "scores": {"am": 1e5}}\n'
+)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a text and open it."""
+
+    def write(content: str | bytes, name: str = "lists") -> TextFile:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return TextFile(path, name=name)
+
+    return write
+
+
+def shape(utterances):
+    return [[(each.utterance, each.text, each.scores) for each in utterance] for utterance in utterances]
+
+
+def rows(utterances, format, **named):
+    """What is written with the scores -1, -2, ... of each utterance's hypotheses."""
+    scored = ((utterance, [-1.0 - n for n in range(len(utterance))]) for utterance in utterances)
+    return "".join(f"{row}\n" for each, scores in scored for row in scored_rows(each, scores, format, **named))
+
+
+def test_tab_separated_rows(file):
+    assert shape(read_nbest(file(TSV))) == [
+        [("u1", "the cat", (-1.5, 20.0)), ("u1", "", (-2.0, 3.0))],
+        [("u2", " the  cat ", (0.0, 0.0))],
+    ]
+
+
+def test_a_header_names_the_scores(file):
+    ((first,),) = read_nbest(file("utterance\tam\tlm\ttext\nu1\t1\t2\ta\n"))
+    assert (first.names, first.scores, first.where) == (("am", "lm"), (1.0, 2.0), "lists:2")
+
+
+def test_no_scores_at_all(file):
+    assert shape(read_nbest(file("u1\ta\nu1\tb\n"))) == [[("u1", "a", ()), ("u1", "b", ())]]
+
+
+def test_kaldi_rows_and_costs(file):
+    am, lm = file("utt-a-1 10.5\nutt-a-2\t11\nutt-b-1 -1\n", "am"), file("utt-a-1 1\nutt-a-2 2\nutt-b-1 3\n", "lm")
+    assert shape(read_nbest(file(KALDI), "kaldi", scores=[am, lm])) == [
+        [("utt-a", "the cat", (-10.5, -1.0)), ("utt-a", "", (-11.0, -2.0))],
+        [("utt-b", "dog", (1.0, -3.0))],
+    ]
+
+
+def test_json_with_an_utterance_a_line_and_with_a_hypothesis_a_line(file):
+    assert shape(read_nbest(file(NESTED), "jsonl")) == [[("u1", "a", (-1.0, 2.5)), ("u1", "日本", (-3.0, 1.0))]]
+    assert shape(read_nbest(file(FLAT), "jsonl")) == [[("u1", "a", (-1.0,)), ("u1", "", (1e5,))]]
+
+
+def test_another_form_of_the_file_is_the_same_list(file):
+    expected = shape(read_nbest(file(TSV)))
+    for content in (gzip.compress(TSV.encode()), TSV.replace("\n", "\r\n"), TSV[:-1], "\ufeff" + TSV):
+        assert shape(read_nbest(file(content))) == expected
+
+
+def test_every_row_comes_out_in_its_place_with_one_more_score(file):
+    assert rows(read_nbest(file(TSV)), "tsv") == (
+        "u1\t-1.50\t2e1\t-1.000000\tthe cat\nu1\t-2\t+3\t-2.000000\t\nu2\t0\t0\t-1.000000\t the  cat \n"
+    )
+    assert rows(read_nbest(file(KALDI), "kaldi"), "kaldi") == "utt-a-1 1.000000\nutt-a-2 2.000000\nutt-b-1 1.000000\n"
+    nested = json.loads(rows(read_nbest(file(NESTED), "jsonl"), "jsonl", name="rnn"))
+    assert nested["speaker"] == 3
+    assert [each["scores"] for each in nested["hypotheses"]] == [
+        {"am": -1, "lm": 2.5, "rnn": -1.0},
+        {"lm": 1, "am": -3, "rnn": -2.0},
+    ]
+    assert rows(read_nbest(file(FLAT), "jsonl"), "jsonl").count("\n") == 2
+
+
+def test_what_is_written_can_be_read_and_scored_again(file):
+    written = rows(read_nbest(file(TSV)), "tsv")
+    assert shape(read_nbest(file(written)))[0][0] == ("u1", "the cat", (-1.5, 20.0, -1.0))
+    with pytest.raises(TextError, match="lists:1: there is a score lm_logprob already; give the new one another name"):
+        rows(read_nbest(file(rows(read_nbest(file(FLAT), "jsonl"), "jsonl")), "jsonl"), "jsonl")
+
+
+cells = st.text(st.characters(exclude_characters="\t\n\r\ufeff", exclude_categories=["Cs"]), max_size=5)
+table = st.lists(st.tuples(st.floats(-1e6, 1e6), cells), min_size=1, max_size=5)
+
+
+@given(st.lists(table, max_size=5))
+def test_rows_survive_whatever_their_texts_are(tmp_path_factory, utterances):
+    path = tmp_path_factory.mktemp("lists") / "lists.tsv"
+    text = "".join(f"u{n}\t{score}\t{text}\n" for n, each in enumerate(utterances) for score, text in each)
+    path.write_text(text, encoding="utf-8", newline="")
+    written = rows(read_nbest(TextFile(path)), "tsv").split("\n")[:-1]
+    found = [row.split("\t") for row in written]
+    assert [[*row[:2], *row[3:]] for row in found] == [row.split("\t") for row in text.split("\n")[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("u1\t1\ta\n\nu2\t1\tb\n", "lists:2: a blank line"),
+        ("u1 the cat\n", "lists:1: no tab. A row is: utterance, scores, text, with a tab between them"),
+        ("\t1\ta\n", "lists:1: no utterance before the first tab"),
+        ("u1\t1\ta\nu1\tb\n", "lists:2: 2 columns, but 3 are expected: utterance, 1 scores, text, as in the first row"),
+        ("u1\t1\ta\nu1\t1\tb\tc\n", "lists:2: 4 columns, but 3"),
+        ("u1\tone\ta\n", "lists:1: 'one' is not a finite number"),
+        ("u1\t\ta\n", "lists:1: '' is not a finite number"),
+        ("u1\tnan\ta\n", "lists:1: 'nan' is not a finite number"),
+        ("u1\t1\ta\nu2\t1\tb\nu1\t2\tc\n", "lists:3: utterance 'u1' comes a second time"),
+    ],
+)
+def test_faults_of_tab_separated_rows(file, content, message):
+    with pytest.raises(TextError) as refused:
+        list(read_nbest(file(content)))
+    assert message in str(refused.value)
+
+
+def test_a_number_of_columns_that_was_given_is_held(file):
+    assert shape(read_nbest(file("u1\t1\ta\n"), columns=1)) == [[("u1", "a", (1.0,))]]
+    with pytest.raises(TextError, match="lists:1: 3 columns, but 4 are expected: utterance, 2 scores, text"):
+        list(read_nbest(file("u1\t1\ta\n"), columns=2))
+
+
+@pytest.mark.parametrize(
+    ("content", "costs", "message"),
+    [
+        ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
+        ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
+        ("utt-1 a\n\n", "", "lists:2: a blank line"),
+        ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2; its keys must be those of lists"),
+        ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
+        ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
+        ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),
+        ("utt-1 a\nutu-1 b\nutt-2 c\n", "", "lists:3: utterance 'utt' comes a second time"),
+    ],
+)
+def test_faults_of_kaldi_rows(file, content, costs, message):
+    with pytest.raises(TextError) as refused:
+        list(read_nbest(file(content), "kaldi", scores=[file(costs, "costs")] if costs else []))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("the cat\n", "lists:1: not a JSON object"),
+        ("[1]\n", "lists:1: not a JSON object, but [1]"),
+        ("\n", "lists:1: not a JSON object"),
+        ('{"text": "a"}\n', 'lists:1: no "utterance" with its name'),
+        ('{"utterance": "u"}\n', 'lists:1: no "text"'),
+        ('{"utterance": "u", "hypotheses": []}\n', 'lists:1: "hypotheses" is not a list with at least one hypothesis'),
+        ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
+        ('{"utterance": "u", "text": "a", "scores": [1]}\n', 'lists:1: "scores" is not an object'),
+        ('{"utterance": "u", "text": "a", "scores": {"am": true}}\n', "lists:1: score 'am': True is not a finite"),
+        ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: score 'am': nan is not a finite"),
+        (FLAT + '{"utterance": "u1", "text": "a"}\n', "lists:3: scores none, but the first hypothesis has am"),
+        ('{"utterance": "u", "text": "\\ud800"}\n', "lists:1: not a JSON object ('utf-8' codec can't encode"),
+    ],
+)
+def test_faults_of_json(file, content, message):
+    with pytest.raises(TextError) as refused:
+        list(read_nbest(file(content), "jsonl"))
+    assert message in str(refused.value)
+
+
+def test_arguments_of_another_format_are_refused(file):
+    with pytest.raises(UsageError, match=r"Unknown format 'csv'\. Known are: tsv, kaldi, jsonl"):
+        read_nbest(file(TSV), "csv")
+    with pytest.raises(UsageError, match="Files of scores belong to the format kaldi"):
+        read_nbest(file(TSV), "tsv", scores=[file(TSV)])
+    with pytest.raises(UsageError, match="score columns belongs to the format tsv"):
+        read_nbest(file(KALDI), "kaldi", columns=1)
+
+
+def test_best_rows(file):
+    (hypothesis, _), _ = read_nbest(file(TSV))
+    assert best_row(hypothesis, -1.23456789, "tsv") == "u1\tthe cat"
+    assert best_row(hypothesis, -1.23456789, "kaldi") == "u1 the cat"
+    assert json.loads(best_row(hypothesis, -1.23456789, "jsonl")) == {
+        "utterance": "u1",
+        "text": "the cat",
+        "total": -1.234568,
+    }

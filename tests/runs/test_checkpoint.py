@@ -1,0 +1,188 @@
+"""Checkpoints on disk: what is read is what was written, or it is found out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keraslm.system import atomic
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore, DamagedCheckpointError, read_checkpoint
+from keraslm.errors import RunError
+
+VARIABLES = {
+    "model/lstm_0/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "model/lstm_0/seed_generator_state": np.array([7, 2**32 - 1], np.uint32),
+    "optimizer/iteration": np.array(41, np.int64),
+}
+METRICS = '{"epoch": 1, "loss": 2.5}\n'
+FILES = ["SHA256SUMS", "metrics.jsonl", "state.json", "variables.safetensors"]
+
+
+def checkpoint(epoch=1, window=0, **state):
+    return Checkpoint(epoch, window, VARIABLES, state, METRICS)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CheckpointStore(tmp_path / "checkpoints")
+
+
+def test_what_is_read_is_what_was_saved(store):
+    path = store.save(checkpoint(3, 450, backend="jax", texts={"train": {"tokens": 5}}))
+    assert path.name == "0003-00000450" and sorted(file.name for file in path.iterdir()) == FILES
+    found, damaged = store.newest()
+    assert damaged == {} and (found.epoch, found.window) == (3, 450)
+    assert found.state == {"backend": "jax", "texts": {"train": {"tokens": 5}}} and found.metrics == METRICS
+    assert found.variables.keys() == VARIABLES.keys()
+    for name, value in VARIABLES.items():
+        assert found.variables[name].dtype == value.dtype and found.variables[name].shape == value.shape
+        np.testing.assert_array_equal(found.variables[name], value)
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="the program sha256sum is not installed")
+def test_sums_are_those_of_sha256sum(store):
+    path = store.save(checkpoint())
+    printed = subprocess.run(["sha256sum", *FILES[1:]], cwd=path, capture_output=True, text=True, check=True).stdout
+    assert (path / "SHA256SUMS").read_text() == printed
+
+
+def test_positions_in_words():
+    assert checkpoint(2, 450).position == "window 450 of epoch 3"
+    assert checkpoint(2, 0).position == "the end of epoch 2"
+
+
+def test_the_newest_two_are_kept(store):
+    for position in ((0, 5), (0, 10), (1, 0), (10, 3)):
+        store.save(checkpoint(*position))
+    assert store.names() == ["0001-00000000", "0010-00000003"]
+    assert store.newest()[0].name == "0010-00000003"
+
+
+def test_the_newest_are_the_latest_where_numbers_outgrow_their_zeros(store):
+    for position in ((9999, 0), (9999, 10**8), (10_000, 0)):
+        store.save(checkpoint(*position))
+    assert store.names() == ["9999-100000000", "10000-00000000"]
+    assert store.newest()[0].name == "10000-00000000"
+
+
+def test_the_name_of_the_folder_is_flushed_too(store, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(atomic, "sync_folder", flushed.append)
+    store.save(checkpoint())
+    assert store.folder.parent in flushed and store.folder in flushed
+
+
+def test_an_empty_store_has_none(store):
+    assert store.newest() == (None, {}) and store.names() == []
+
+
+def test_what_a_killed_process_left_is_removed_and_never_read(store):
+    store.save(checkpoint(1))
+    for name in (".0002-00000000.123", ".0001-00000000.old"):
+        shutil.copytree(store.folder / "0001-00000000", store.folder / name)
+    assert store.newest()[0].name == "0001-00000000"
+    store.save(checkpoint(3))
+    assert sorted(path.name for path in store.folder.iterdir()) == ["0001-00000000", "0003-00000000"]
+
+
+def test_the_same_moment_again_leaves_the_whole_one_and_replaces_a_damaged_one(store):
+    path = store.save(checkpoint(2, said="first"))
+    store.save(checkpoint(2, said="again"))
+    assert store.newest()[0].state == {"said": "first"}
+    (path / "state.json").write_text("{}")
+    store.save(checkpoint(2, said="again"))
+    assert store.newest()[0].state == {"said": "again"}
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    store = CheckpointStore(tmp_path_factory.mktemp("committed"))
+    store.save(checkpoint(1, said="before"))
+    store.save(checkpoint(2, said="last"))
+    return store
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_flipped_bit_and_every_cut_is_found(committed, data):
+    path = committed.folder / "0002-00000000" / data.draw(st.sampled_from(FILES))
+    original = path.read_bytes()
+    place = data.draw(st.integers(0, len(original) - 1))
+    if data.draw(st.booleans()):
+        changed = bytearray(original)
+        changed[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        changed = original[:place]
+    path.write_bytes(changed)
+    try:
+        found, damaged = committed.newest()
+    finally:
+        path.write_bytes(original)
+    assert found.state == {"said": "before"}
+    assert set(damaged) == {"0002-00000000"} and path.name in damaged["0002-00000000"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_and_one_too_many_are_found(committed, tmp_path, name):
+    folder = shutil.copytree(committed.folder / "0002-00000000", tmp_path / "copy")
+    (folder / name).unlink()
+    rest = ", ".join(file for file in FILES if file != name)
+    with pytest.raises(DamagedCheckpointError, match=f"it holds {rest} instead of"):
+        read_checkpoint(folder)
+    (folder / name).mkdir()
+    with pytest.raises(DamagedCheckpointError, match=r"it cannot be read \(Is a directory\)"):
+        read_checkpoint(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(DamagedCheckpointError, match=r"notes\.txt"):
+        read_checkpoint(folder)
+
+
+def resealed(folder, **changed):
+    """Change files of a checkpoint together with their sums."""
+    for name, data in changed.items():
+        (folder / FILES[["sums", "metrics", "state", "variables"].index(name)]).write_bytes(data)
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES[1:]]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state": b"[]"}, "not what a training writes"),
+        ({"state": b"{" * 100_000}, "not what a training writes"),
+        ({"state": b"\xff"}, "not what a training writes"),
+        ({"state": b"{}"}, "format version None, but this keraslm reads 1"),
+        ({"state": b'{"format_version": 2}'}, "format version 2, but this keraslm reads 1"),
+        ({"state": b'{"format_version": 1, "epoch": true, "window": 0}'}, "epoch True, window 0"),
+        ({"state": b'{"format_version": 1, "epoch": 1, "window": -1}'}, "epoch 1, window -1"),
+        ({"variables": b"nonsense"}, "not what a training writes .variables.safetensors"),
+        ({"metrics": b"\xff"}, "not what a training writes"),
+    ],
+)
+def test_a_checkpoint_that_no_training_wrote_is_refused_though_its_sums_are_right(
+    committed, tmp_path, changes, message
+):
+    folder = shutil.copytree(committed.folder / "0002-00000000", tmp_path / "copy")
+    resealed(folder, **changes)
+    with pytest.raises(RunError, match=message) as caught:
+        read_checkpoint(folder)
+    assert not isinstance(caught.value, DamagedCheckpointError)
+
+
+def test_numbers_that_json_does_not_have_are_not_written(store):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.save(checkpoint(1, seconds=float("nan")))
+    assert store.newest() == (None, {}) and list(store.folder.iterdir()) == []
+
+
+def test_state_is_json_for_people(store):
+    path = store.save(checkpoint(3, 450, said="so"))
+    state = json.loads((path / "state.json").read_text())
+    assert state == {"format_version": 1, "epoch": 3, "window": 450, "said": "so"}

@@ -1,0 +1,189 @@
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from keraslm.config import ModelConfig
+from keraslm.errors import RunError
+from keraslm.network.model import build_model
+from keraslm.config.shapes import weight_shapes
+from keraslm.runs.weights import read_weights, write_weights
+
+CONFIG = ModelConfig(num_layers=2, units=4, embedding_dim=3)
+V = 7
+
+
+def made_up():
+    generator = np.random.default_rng(0)
+    shapes = weight_shapes(CONFIG, V)
+    return {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_weights(tmp_path / "weights.safetensors", made_up())
+    return tmp_path / "weights.safetensors"
+
+
+def read(path):
+    return read_weights(path, CONFIG, V)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layer_units": "5,4,3", "embedding_dim": 0},
+        {"layer_units": "5,3", "tie_weights": True},
+        {"softmax": "mixture", "num_experts": 2},
+        {"softmax": "mixture", "num_experts": 2, "tie_weights": True},
+        {"softmax": "adaptive", "cutoffs": "3", "layer_units": "5,4"},
+        {"softmax": "sampled", "layer_units": "5,4"},
+    ],
+    ids=str,
+)
+def test_names_and_shapes_are_those_of_the_network(changes):
+    config = replace(CONFIG, **changes)
+    model = build_model(config, V, batch_size=2)
+    assert weight_shapes(config, V) == {v.path: tuple(v.shape) for v in model.trainable_variables}
+
+
+def test_weights_go_round(path):
+    found = read(path)
+    assert found.keys() == made_up().keys()
+    for name, value in made_up().items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_an_array_in_any_memory_order_is_written_by_its_values(path):
+    turned = {name: np.asfortranarray(value) for name, value in made_up().items()}
+    turned["logits/bias"] = np.repeat(made_up()["logits/bias"], 2)[::2]
+    write_weights(path, turned)
+    for name, value in made_up().items():
+        np.testing.assert_array_equal(read(path)[name], value)
+
+
+@given(st.data())
+def test_a_flipped_bit_is_found_or_changes_no_weight(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        write_weights(path, made_up())
+        changed = bytearray(path.read_bytes())
+        place = data.draw(st.integers(0, len(changed) - 1))
+        changed[place] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(changed)
+        try:
+            found = read(path)
+        except RunError:
+            return
+    assert place < 8 + int.from_bytes(changed[:8], "little"), "a weight was changed"
+    for name, value in made_up().items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_changed_weights_are_told_from_those_that_were_written(path):
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(RunError, match=r"damaged, its weights do not have the SHA-256 that was written with them"):
+        read(path)
+
+
+def test_weights_of_another_program_need_no_digest(path):
+    save_file(made_up(), path)
+    np.testing.assert_array_equal(read(path)["logits/bias"], made_up()["logits/bias"])
+
+
+def test_a_write_that_fails_leaves_the_old_weights_and_no_other_file(path):
+    before = path.read_bytes()
+    with pytest.raises(Exception, match=r"(?i)dtype|object"):
+        write_weights(path, {"logits/bias": np.array([object()])})
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(RunError, match=r"absent\.safetensors: no weights\. The training ended before its first epoch"):
+        read(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])
+def test_truncated_weights_are_refused(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a whole safetensors file"):
+        read(path)
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04" * 50, b"\x80\x04\x95" * 50, b'{"a": 1}' * 9, b"\xff" * 200])
+def test_another_kind_of_file_is_refused(path, data):
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=r"weights\.safetensors: damaged"):
+        read(path)
+
+
+def test_a_folder_in_place_of_the_weights_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no weights"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_named_by_its_tensor(path, value):
+    weights = made_up()
+    weights["lstm_1/kernel"][2, 3] = value
+    save_file(weights, path)
+    with pytest.raises(RunError, match=r"tensor lstm_1/kernel holds 1 values that are NaN or infinite"):
+        read(path)
+
+
+def test_a_wrong_shape_is_named_by_its_tensor(path):
+    save_file(made_up() | {"lstm_0/bias": np.zeros(5, np.float32)}, path)
+    with pytest.raises(RunError, match=r"tensor lstm_0/bias is float32 \(5,\), but config\.json asks for .* \(16,\)"):
+        read(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
+def test_a_wrong_type_is_named_by_its_tensor(path, dtype):
+    save_file(made_up() | {"lstm_0/bias": np.zeros(16, dtype)}, path)
+    with pytest.raises(RunError, match=rf"tensor lstm_0/bias is {np.dtype(dtype)} \(16,\), but"):
+        read(path)
+
+
+def test_a_type_that_numpy_lacks_is_refused(path):
+    header = b'{"logits/bias":{"dtype":"BF16","shape":[7],"data_offsets":[0,14]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(14))
+    with pytest.raises(RunError, match=r"weights\.safetensors"):
+        read(path)
+
+
+def test_missing_and_unexpected_tensors_are_named(path):
+    weights = made_up()
+    weights["lstm_2/bias"] = weights.pop("lstm_0/bias")
+    save_file(weights, path)
+    with pytest.raises(RunError, match=r"does not fit config\.json; .*: lstm_0/bias, lstm_2/bias\."):
+        read(path)
+
+
+def test_weights_of_another_vocabulary_are_refused(path):
+    with pytest.raises(RunError, match=r"tensor embedding/embeddings is float32 \(7, 3\), but .* \(8, 3\)"):
+        read_weights(path, CONFIG, V + 1)
+
+
+@given(start=st.integers(0, 2000), change=st.binary(min_size=1, max_size=8))
+def test_changed_bytes_give_weights_of_the_right_shapes_or_a_run_error(tmp_path_factory, start, change):
+    path = tmp_path_factory.getbasetemp() / "changed.safetensors"
+    write_weights(path, made_up())
+    data = bytearray(path.read_bytes())
+    start %= len(data)
+    data[start : start + len(change)] = change
+    path.write_bytes(bytes(data))
+    try:
+        found = read(path)
+    except RunError as error:
+        assert str(path) in str(error)
+        return
+    assert {name: value.shape for name, value in found.items()} == weight_shapes(CONFIG, V)
+    assert load_file(path).keys() == found.keys()

@@ -1,0 +1,94 @@
+"""States bound to a device. onnxruntime binds on the CPU in the same way, so that no GPU is needed here."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import keraslm
+from keraslm.scoring.device import DeviceState
+from keraslm.scoring.session import ModelSession
+from tests.support import fake_model
+from tests.support.fake_model import BY_HISTORY
+
+
+@pytest.fixture
+def bound(tmp_path, monkeypatch):
+    """A scorer that keeps its states on the device, and what `run_bound` was given."""
+    from keraslm.scoring import session
+
+    run, states = session.run_bound, []
+
+    def watched(onnx_session, device, wanted, ids, targets, state):
+        states.append(state)
+        return run(onnx_session, "cpu", wanted, ids, targets, state)
+
+    monkeypatch.setattr(session, "run_bound", watched)
+    scorer = keraslm.load(fake_model.write(tmp_path / "model.onnx", BY_HISTORY), "cpu")
+    scorer.session.provider = "cuda"
+    return scorer, states
+
+
+LINES = ["the cat sat " * 200, "dog", "", "the bird", None, "cat " * 30]
+
+
+@pytest.mark.parametrize("context", ["sentence", "paragraph", "document"])
+@pytest.mark.parametrize("distributions", [False, True])
+def test_scores_are_those_without_a_device(bound, by_history, monkeypatch, context, distributions):
+    from keraslm.scoring import scorer
+
+    monkeypatch.setattr(scorer, "_STEPS", 16)
+    found = list(bound[0].score_lines(LINES, context, distributions))
+    expected = list(by_history.score_lines(LINES, context, distributions))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.logprobs, theirs.logprobs)
+    assert len(bound[1]) > 20
+
+
+def test_a_state_goes_from_call_to_call_without_a_copy(bound):
+    scorer, states = bound
+    context = scorer.begin()
+    for token in (2, 3, 1):
+        _, context = scorer.advance(context, token)
+    assert [type(state).__name__ for state in states] == ["State", "DeviceState", "DeviceState"]
+    assert all("h" not in vars(state) for state in states[1:])
+
+
+def test_a_state_on_a_device_is_a_value_too(bound, by_history):
+    scorer, _ = bound
+    _, there = scorer.advance(scorer.begin(), 2)
+    _, here = by_history.advance(by_history.begin(), 2)
+    assert isinstance(there.state, DeviceState)
+    assert there.state == here.state and hash(there.state) == hash(here.state) and len(there.state) == 1
+    assert there.state.select([0, 0]) == here.state.select([0, 0])
+    assert there.state.select(slice(None)) is there.state
+    assert copy.copy(there.state) == here.state
+    assert scorer.advance(there, 3)[0] == by_history.advance(here, 3)[0]
+
+
+def test_a_state_of_other_rows_is_refused_without_a_copy(bound):
+    from keraslm.errors import InputError
+
+    scorer, _ = bound
+    _, there = scorer.advance(scorer.begin(), 2)
+    with pytest.raises(
+        InputError, match=r"State h0 is float32 of shape \(1, 1, 1\), but 2 rows need float32 \(1, 2, 1\)"
+    ):
+        scorer.session.run([[0], [0]], there.state)
+    assert "h" not in vars(there.state)
+
+
+def test_ids_are_checked_before_a_device_sees_them(bound):
+    from keraslm.errors import InputError
+
+    scorer, states = bound
+    with pytest.raises(InputError, match="outside the vocabulary"):
+        scorer.session.target_logprobs([[0]], [[99]], scorer.session.zero_state(1))
+    assert states == []
+
+
+def test_sessions_bind_nothing_on_the_cpu(by_history):
+    assert isinstance(by_history.session, ModelSession) and by_history.session.provider == "cpu"
+    assert not isinstance(by_history.advance(by_history.begin(), 2)[1].state, DeviceState)

@@ -1,0 +1,320 @@
+"""KenLM's names over a model file: against KenLM itself, and against the scorer."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import math
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keraslm.config import DataConfig
+from keraslm.scoring import kenlm, scorer
+from keraslm.text.vocabulary import train_tokenizer
+from tests.support import fake_model
+
+PROGRAM = Path(__file__).resolve().parents[1] / "support" / "kenlm_program.py"
+SENTENCES = ["the cat sat", "", "the zebra sat", "dog dog <unk> the", "sat", "quagga zebra"]
+LN10 = math.log(10)
+
+# The unigram model that answers as the table BY_ID does; KenLM wants one bigram, which says the same.
+ARPA = r"""\data\
+ngram 1=7
+ngram 2=1
+
+\1-grams:
+{unigrams}
+-99	<s>	0
+
+\2-grams:
+{cat}	the cat
+
+\end\
+"""
+
+
+@pytest.fixture(scope="module")
+def arpa(tmp_path_factory):
+    """Token i has probability (i + 1) / 21, as in `by_id`."""
+    names = {"<eos>": "</s>"}
+    order = ["<eos>", "sat", "the", "cat", "dog", "<unk>"]
+    costs = [math.log10((number + 1) / 21) for number in range(6)]
+    unigrams = "\n".join(f"{cost:.9f}\t{names.get(w, w)}\t0" for w, cost in zip(order, costs, strict=True))
+    path = tmp_path_factory.mktemp("arpa") / "model.arpa"
+    path.write_text(ARPA.format(unigrams=unigrams, cat=f"{costs[3]:.9f}"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_id_path(tmp_path_factory):
+    return fake_model.write(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Each distribution depends on every token since the start of the text."""
+    path = tmp_path_factory.mktemp("model") / "history.onnx"
+    return kenlm.Model(str(fake_model.write(path, fake_model.BY_HISTORY)))
+
+
+def run_program(path, change_import):
+    source = PROGRAM.read_text(encoding="utf-8")
+    if change_import:
+        assert source.count("\nimport kenlm\n") == 1
+        source = source.replace("\nimport kenlm\n", "\nfrom keraslm import kenlm\n")
+    names = {"__name__": "program"}
+    exec(compile(source, str(PROGRAM), "exec"), names)
+    return names["main"](str(path), SENTENCES)
+
+
+@pytest.fixture(scope="module")
+def ours(by_id_path):
+    return run_program(by_id_path, change_import=True)
+
+
+@pytest.fixture(scope="module")
+def theirs(arpa):
+    if importlib.util.find_spec("kenlm") is None:
+        pytest.skip("kenlm is not installed: pip install kenlm")
+    return run_program(arpa, change_import=False)
+
+
+def without_names(values, path):
+    """Paths and names of files made equal."""
+    kept = dict(values)
+    assert kept.pop("path") == (str(path).encode(),) * 3
+    assert kept.pop("repr") == (f"<Model from {path.name.encode()!r}>",) * 3
+    return kept
+
+
+def test_every_name_of_kenlm_does_the_same(ours, theirs, by_id_path, arpa):
+    assert without_names(ours["names"], by_id_path) == without_names(theirs["names"], arpa)
+    assert ours["states"] == theirs["states"]
+    assert ours["errors"] == theirs["errors"]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_scores_are_those_of_kenlm(ours, theirs, sentence):
+    found, expected = ours["scores"][sentence], theirs["scores"][sentence]
+    assert found.keys() == expected.keys()
+    for name in ("score", "without", "bytes", "explicit", "spaced", "perplexity", "steps", "steps without"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+        assert type(found[name]) is type(expected[name])
+    assert found["generator"] == expected["generator"]
+    for mine, other in zip(
+        [found["full"], *found["full without"]], [expected["full"], *expected["full without"]], strict=True
+    ):
+        assert [(type(a), type(b), type(c)) for a, b, c in mine] == [(type(a), type(b), type(c)) for a, b, c in other]
+        assert [value for value, _, _ in mine] == pytest.approx([value for value, _, _ in other], rel=1e-5)
+        assert [oov for _, _, oov in mine] == [oov for _, _, oov in other]
+
+
+@pytest.mark.parametrize("who", ["ours", "theirs"])
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_what_holds_between_the_numbers_of_each(request, who, sentence):
+    found = request.getfixturevalue(who)["scores"][sentence]
+    score, words = found["score"], len(sentence.split())
+    assert found["perplexity"] == pytest.approx(10 ** (-score / (words + 1)), rel=1e-6)
+    assert len(found["full"]) == words + 1
+    assert math.fsum(value for value, _, _ in found["full"]) == pytest.approx(score, rel=1e-6)
+    assert math.fsum(found["steps"]) == pytest.approx(score, rel=1e-6)
+    assert found["without"][0] == found["bytes"] == found["explicit"] == found["spaced"] == score
+    assert math.fsum(found["steps without"]) == pytest.approx(found["without"][2], rel=1e-6)
+
+
+def test_the_program_meets_our_names_where_kenlm_is_missing(ours, by_id_path):
+    names = without_names(ours["names"], by_id_path)
+    assert names["known"] == {
+        "the": True, "zebra": False, "<unk>": False, "<s>": True, "</s>": True, "": False, "the cat": False,
+        b"the": True, b"zebra": False,
+    }  # fmt: skip
+    assert names["defaults"] == (2, True, 0)
+    assert ours["states"]["null and begin"] == (False, True, True, True, False, False)
+    assert ours["states"]["made"] == "FullScoreReturn(-1.5, 2, True)"
+    assert ours["errors"]["score"] == ("TypeError", "Cannot convert <class 'int'> to string")
+
+
+def test_scores_are_those_of_the_table(model):
+    ids = fake_model.ids_of("the bird sat")
+    (expected,) = fake_model.expected(fake_model.BY_HISTORY, [ids])
+    assert model.score("the bird sat") == pytest.approx(expected.sum() / LN10, rel=1e-6)
+    full = list(model.full_scores("the bird sat"))
+    assert [value for value, _, _ in full] == pytest.approx(expected / LN10, rel=1e-6)
+    assert [(length, oov) for _, length, oov in full] == [(2, False), (3, True), (4, False), (5, False)]
+
+
+def test_the_null_context_is_the_begin_but_for_the_count(model):
+    begun, null = list(model.full_scores("the cat")), list(model.full_scores("the cat", bos=False))
+    assert [value for value, *_ in null] == [value for value, *_ in begun]
+    assert [length for _, length, _ in null] == [1, 2, 3]
+    assert model.order > 10**9
+
+
+def test_nothing_said_scores_nothing(model):
+    assert model.score("", eos=False) == 0.0
+    assert list(model.full_scores(" ", eos=False)) == []
+    state, after = kenlm.State(), kenlm.State()
+    assert model.BaseFullScore(state, "", after) == kenlm.FullScoreReturn(0.0, 1, True)
+
+
+def test_a_word_after_the_end_symbol_begins_a_line(models):
+    model = models["char"]
+    inside = model.score("ab cd </s>", eos=False)
+    assert inside == pytest.approx(model.score("ab cd"))
+    state = kenlm.State()
+    model.BeginSentenceWrite(state)
+    values = [model.BaseScore(state, word, state) for word in ("ab", "</s>", "cd")]
+    ids = [*model._scorer.tokenizer.encode_lines(["ab"])[0], *model._scorer.tokenizer.encode_prompt("cd")]
+    logprobs, _ = model._scorer.advance_all(model._scorer.begin(), ids)
+    assert math.fsum(values) == pytest.approx(logprobs.sum() / LN10, rel=1e-6)
+
+
+def test_no_part_of_a_sentence_is_the_begin_symbol(model):
+    assert "<s>" in model
+    assert [oov for *_, oov in model.full_scores("<s> the", eos=False)] == [True, False]
+
+
+def test_bytes_that_are_no_text_are_unknown(model):
+    assert model.score(b"the \xff") == model.score("the zebra")
+    assert b"\xff" not in model
+
+
+TEXT = ["the cat's nest, at the old oak!", "the thin man: then (and there) the end.", "naïve 日本 thé"] * 5
+KINDS = {
+    "word": {},
+    "punctuation": {"split_punctuation": True},
+    "lowercase": {"lowercase": True, "split_punctuation": True},
+    "char": {"tokenizer": "char"},
+    "byte": {"tokenizer": "byte"},
+    "bpe": {"tokenizer": "bpe", "vocab_size": 280},
+    "unigram": {"tokenizer": "unigram", "vocab_size": 50},
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model for each kind of tokenizer; each distribution depends on all that was said."""
+    found = {}
+    for kind, fields in KINDS.items():
+        tokenizer = train_tokenizer(TEXT, DataConfig(**fields))
+        size = tokenizer.vocab_size
+        changes = {
+            "vocab_size": size,
+            "unk_id": tokenizer.unk_id,
+            "bos_id": tokenizer.eos_id,
+            "eos_id": tokenizer.eos_id,
+        }
+        info = fake_model.model_info(tokenizer=tokenizer.to_json(), tokenizer_sha256=tokenizer.digest, **changes)
+        table = np.log(np.random.default_rng(3).dirichlet(np.ones(size), size))
+        found[kind] = kenlm.Model(str(fake_model.write(tmp_path_factory.mktemp(kind) / "model.onnx", table, info)))
+    return found
+
+
+# Words of the text, of its letters and marks, and of anything that is not white space.
+words = st.one_of(
+    st.sampled_from(["the", "The", "cat's", "oak!", "日本", "<unk>", "<eos>", "...", "a\u0301", "\u0301"]),
+    st.text("aethn',.!é日", min_size=1, max_size=5),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Z", "Cc"]), min_size=1, max_size=4),
+).filter(lambda word: word != "</s>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(words, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_words_add_up_to_the_line(models, kind, said):
+    model = models[kind]
+    line = " ".join(said)
+    expected = model._scorer.score(line) / LN10
+    assert model.score(line) == pytest.approx(expected, rel=1e-5)
+    assert math.fsum(value for value, *_ in model.full_scores(line)) == pytest.approx(expected, rel=1e-5)
+    state = kenlm.State()
+    model.BeginSentenceWrite(state)
+    single = [model.BaseFullScore(state, word, state) for word in [*said, "</s>"]]
+    assert math.fsum(found.log_prob for found in single) == pytest.approx(expected, rel=1e-5)
+    assert [(found.ngram_length, found.oov) for found in single] == [each[1:] for each in model.full_scores(line)]
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_word_inside_a_line_has_its_blank(models, kind):
+    model, state = models[kind], kenlm.State()
+    model.BeginSentenceWrite(state)
+    model.BaseScore(state, "the", state)
+    encode = model._scorer.tokenizer.encode_prompt
+    logprobs, _ = model._scorer.advance_all(model._scorer.begin(), encode("the cat"))
+    assert model.BaseScore(state, "cat", state) == pytest.approx(logprobs[len(encode("the")) :].sum() / LN10, rel=1e-6)
+
+
+def test_the_unknown_word_is_unknown_even_where_all_can_be_said(models):
+    model = models["byte"]
+    assert "zebra" in model and b"\xff" in model
+    assert [word in model for word in ("<unk>", "", "the cat")] == [False] * 3
+    assert [oov for *_, oov in model.full_scores("the <unk>")] == [False, True, False]
+
+
+def test_a_long_sentence_goes_through_in_pieces(model, monkeypatch):
+    line = " ".join(["the cat dog bird"] * 9)
+    whole = list(model.full_scores(line))
+    monkeypatch.setattr(scorer, "_STEPS", 4)
+    assert [value for value, *_ in model.full_scores(line)] == pytest.approx([value for value, *_ in whole])
+
+
+def test_a_state_is_a_value_that_is_written_into(model):
+    state, kept = kenlm.State(), kenlm.State()
+    model.BeginSentenceWrite(state)
+    model.BaseScore(state, "the", kept)
+    copies = [copy.copy(kept), copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))]
+    before = model.BaseScore(kept, "cat", state)
+    model.BaseScore(kept, "dog", kept)
+    for each in copies:
+        assert each != kept
+        assert model.BaseScore(each, "cat", each) == before
+        assert each == state and hash(each) == hash(state)
+    assert kept != "a state"
+
+
+def test_states_are_ordered_by_their_words(model):
+    states = [kenlm.State() for _ in range(5)]
+    model.BeginSentenceWrite(states[1])
+    for before, after, word in zip(states[1:-1], states[2:], ["the", "cat", "the"], strict=True):
+        model.BaseScore(before, word, after)
+    shuffled = random.Random(1).sample(states, len(states))
+    assert sorted(shuffled) == states
+    assert len(set(shuffled)) == 5
+    other = kenlm.State()
+    model.BaseScore(states[1], "dog", other)
+    assert other != states[2] and (other < states[2]) != (states[2] < other)
+
+
+def test_a_pickled_model_opens_its_file_again(by_id_path):
+    model = kenlm.LanguageModel(str(by_id_path), provider="cpu", threads=1)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.__reduce__() == (kenlm.LanguageModel, (str(by_id_path).encode(), None, "cpu", 1, ()))
+    assert type(again) is kenlm.LanguageModel
+    assert again.path == str(by_id_path).encode()
+    assert again.score("the cat") == model.score("the cat")
+
+
+def test_a_file_that_is_no_model_is_an_os_error_with_the_reason(tmp_path):
+    path = tmp_path / "model.arpa"
+    path.write_text("\\data\\\nngram 1=3\n")
+    with pytest.raises(OSError) as caught:
+        kenlm.Model(str(path))
+    assert str(caught.value).startswith(f"Cannot read model '{path}' (not ")
+    with pytest.raises(
+        OSError, match=r"^Cannot read model '.*nothing.onnx' \(cannot be read \(No such file or directory\)\)$"
+    ):
+        kenlm.Model(str(tmp_path / "nothing.onnx").encode())
+
+
+def test_words_of_another_type_are_told(model, by_id_path):
+    state = kenlm.State()
+    with pytest.raises(TypeError, match=r"^word is a bytes, but a str is expected.$"):
+        model.BaseScore(state, b"the", state)
+    with pytest.raises(TypeError, match=r"^config is a int, but a keraslm.scoring.kenlm.Config is expected.$"):
+        kenlm.Model(str(by_id_path), 3)

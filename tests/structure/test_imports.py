@@ -1,0 +1,86 @@
+"""Imports go one way. A module imports only its own room and the rooms named here, inside functions too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LEVELS = {  # each room and what it may import, lowest first: a room names rooms above it in this table only
+    "errors": "",
+    "perplexity": "",
+    "config": "errors",
+    "system": "errors config",
+    "text": "errors config system",
+    "layers": "config",
+    "optimizers": "",
+    "network": "config layers optimizers",
+    "runs": "errors config system text",
+    "training": "errors perplexity config system text optimizers network runs",
+    "evaluation": "errors perplexity config text network runs",
+    "scoring": "errors perplexity config text",
+    "report": "errors perplexity system text scoring",
+    "rescoring": "errors text scoring",
+    "pictures": "perplexity system text scoring",
+    "bulk": "errors system text scoring report",
+    "keraslm_export": "errors perplexity config system text layers runs evaluation scoring",
+    "api": "errors config system text runs training evaluation scoring rescoring keraslm_export",
+    "commands": "errors config system text runs scoring report rescoring pictures bulk keraslm_export api",
+    "cli": "errors system text commands",
+    "__main__": "cli",
+}
+FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx", "onnx"}
+WITH_FRAMEWORK = {"layers", "optimizers", "network", "training", "evaluation", "keraslm_export"}
+PATHS = sorted([*(ROOT / "keraslm").rglob("*.py"), *(ROOT / "export").rglob("*.py")])
+
+
+def room(module: str) -> str:
+    """`keraslm.text.files` is of the room `text`; the package itself, which holds public names only, is `""`."""
+    parts = module.split(".")
+    return parts[0] if parts[0] != "keraslm" else "".join(parts[1:2])
+
+
+def module_of(path: Path) -> str:
+    folder = ROOT / "export" if path.is_relative_to(ROOT / "export") else ROOT
+    return ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path, top_level_only: bool = False):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}:{node.lineno}: a relative import"
+            yield node.module
+
+
+def test_the_table_lists_each_room_after_those_it_imports():
+    seen: set[str] = set()
+    for name, below in LEVELS.items():
+        assert set(below.split()) <= seen, name
+        seen.add(name)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=module_of)
+def test_a_module_imports_the_rooms_below_it(path):
+    own = room(module_of(path))
+    if not own:  # keraslm/__init__.py resolves public names lazily
+        return
+    used = {room(name) for name in imports_of(path) if name.split(".")[0] in ("keraslm", "keraslm_export")}
+    assert used <= {own, "", *LEVELS[own].split()}
+
+
+@pytest.mark.parametrize("path", [p for p in PATHS if room(module_of(p)) not in WITH_FRAMEWORK], ids=module_of)
+def test_scoring_needs_no_framework(path):
+    assert not {name.split(".")[0] for name in imports_of(path, top_level_only=True)} & FRAMEWORKS
+
+
+def test_the_top_of_the_package_holds_what_is_of_no_room():
+    found = {path.name for path in (ROOT / "keraslm").iterdir() if path.is_file()}
+    assert found == {"__init__.py", "__main__.py", "api.py", "cli.py", "errors.py", "perplexity.py", "py.typed"}
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path.name == "__init__.py"], ids=module_of)
+def test_each_room_says_what_it_is_for(path):
+    assert len((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split()) >= 12

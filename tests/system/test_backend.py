@@ -1,0 +1,121 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keraslm.config import BACKENDS
+from keraslm.errors import ConfigError, MissingPackageError
+from keraslm.system.backend import require, select_backend
+
+FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
+
+
+def modules_after(program, **environment):
+    """Which of the frameworks a fresh interpreter has loaded after a program."""
+    report = f"\nimport json, sys\nprint(json.dumps([name for name in {FRAMEWORKS} if name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program + report],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def without(monkeypatch, *packages):
+    """Make packages look as if they were not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in packages else find(name))
+
+
+def test_the_backend_that_runs_may_be_selected_again(backend, monkeypatch):
+    assert select_backend() == select_backend(backend) == backend
+    monkeypatch.delenv("KERAS_BACKEND")
+    assert select_backend(backend) == backend
+
+
+@pytest.mark.parametrize("name", ["theano", "JAX", "numpy"])
+def test_an_unknown_backend_is_refused_with_the_known_ones(name, monkeypatch):
+    message = rf"Unknown backend '{name}'\. Known are: jax, tensorflow, torch\."
+    with pytest.raises(ConfigError, match=message):
+        select_backend(name)
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(ConfigError, match=message):
+        select_backend()
+
+
+def test_another_backend_than_the_one_that_runs_is_refused(backend):
+    other = next(name for name in BACKENDS if name != backend)
+    with pytest.raises(ConfigError, match=rf"already runs on {backend} in this process, but {other} was asked for"):
+        select_backend(other)
+    assert os.environ["KERAS_BACKEND"] == backend
+
+
+def test_a_missing_backend_is_answered_with_the_pip_line(backend, monkeypatch):
+    without(monkeypatch, backend)
+    with pytest.raises(
+        MissingPackageError, match=rf'needs the package {backend}, .*pip install "keraslm\[{backend}\]"'
+    ):
+        select_backend(backend)
+
+
+def test_missing_keras_is_answered_with_the_pip_line(backend, monkeypatch):
+    without(monkeypatch, "keras")
+    with pytest.raises(MissingPackageError, match=rf'needs the package keras, .*pip install "keraslm\[{backend}\]"'):
+        select_backend(backend)
+
+
+def test_no_backend_at_all_is_answered_with_the_pip_line(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND")
+    without(monkeypatch, *BACKENDS)
+    with pytest.raises(MissingPackageError, match=r'No Keras backend is installed\. Run: pip install "keraslm\[jax\]"'):
+        select_backend()
+
+
+def test_a_missing_extra_is_named_with_its_purpose(monkeypatch):
+    require("numpy", extra="plot", purpose="anything")
+    without(monkeypatch, "matplotlib")
+    with pytest.raises(MissingPackageError, match=r'^--plot needs the package matplotlib, .* "keraslm\[plot\]"$'):
+        require("matplotlib", extra="plot", purpose="--plot")
+
+
+# What is loaded
+
+
+def test_importing_keraslm_loads_no_framework():
+    assert modules_after("import keraslm") == []
+
+
+def test_the_names_that_need_no_keras_load_none():
+    names = "Config, KeraslmError, PRESETS, Run, evaluate, load_model, load_run, preset, train"
+    assert modules_after(f"from keraslm import {names}") == []
+    assert modules_after("import keraslm.runs.weights, keraslm.text.corpus, keraslm.text.stream, keraslm.cli") == []
+
+
+TRAIN = """
+import keraslm
+sizes = dict(num_layers=1, units=4, batch_size=2, num_steps=3, epochs=1)
+run = keraslm.train(preset="small", train={train!r}, valid={train!r}, run={run!r}, verbose=0, log=len, **sizes)
+assert keraslm.evaluate(run, {train!r}).perplexity > 1
+"""
+
+
+def test_training_and_evaluation_load_no_other_framework(backend, text_files, tmp_path, monkeypatch):
+    """Keras imports JAX itself, where it is installed, whatever the backend: its module callbacks.orbax_checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    program = TRAIN.format(train=str(text_files[1]), run=str(tmp_path / "first"))
+    loaded = modules_after(program, KERAS_BACKEND=backend)
+    assert backend in loaded and set(loaded) - {"jax", backend} == {"keras"}
+
+
+def test_without_a_choice_the_first_installed_backend_is_taken():
+    program = (
+        "import os; os.environ.pop('KERAS_BACKEND')\n"
+        "from keraslm.system.backend import select_backend\n"
+        "assert select_backend() == 'jax' == os.environ['KERAS_BACKEND']"
+    )
+    assert modules_after(program) == ["keras", "jax"]

@@ -1,0 +1,314 @@
+"""Large texts: the same ids through processes and the cache as in memory, and nothing half-written."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keraslm.config import DataConfig
+from keraslm.errors import KeraslmError, TextError
+from keraslm.text import files, store, workers
+from keraslm.text.encoding import Encoder
+from keraslm.text.files import TextFile, TextFiles
+from tests.support.memory import PEAK
+from tests.support.tiny import text_lines
+from tests.support.words import train_words
+
+KINDS = [
+    {},
+    {"lowercase": True, "split_punctuation": True},
+    {"tokenizer": "char"},
+    {"tokenizer": "bpe", "vocab_size": 300},
+]
+LINES = [*text_lines(400, seed=3), "", "a, B\u2028c  \x00 é", " "]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Many blocks of a small text."""
+    monkeypatch.setattr(files, "BLOCK", 512)
+
+
+@pytest.fixture
+def text(tmp_path):
+    (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    return TextFiles([str(tmp_path / "text.txt")])
+
+
+def large(tmp_path, **options):
+    """An encoder to which every text is large."""
+    return Encoder(tmp_path / "cache", large=0, **{"workers": 2, **options})
+
+
+@pytest.mark.parametrize("fields", KINDS, ids=str)
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_large_text_has_the_tokenizer_and_the_ids_of_a_small_one(tmp_path, text, fields, count):
+    config, encoder = DataConfig(**fields), large(tmp_path, workers=count)
+    small = Encoder(tmp_path / "none")
+    tokenizer = encoder.tokenizer(text, config)
+    assert tokenizer.to_json() == small.tokenizer(text, config).to_json()
+    found, expected = encoder.encode(text, tokenizer), small.encode(text, tokenizer)
+    assert isinstance(found.ids, np.memmap) and found.ids.dtype == np.uint16
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(expected.ids, np.concatenate(tokenizer.encode_lines(LINES)))
+    assert found.counts == expected.counts
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_text_is_counted_in_every_unit(tmp_path, text):
+    encoder = large(tmp_path)
+    counts = encoder.encode(text, train_words(LINES, min_count=2)).counts
+    assert counts.lines == len(LINES) and counts.words == sum(len(line.split()) for line in LINES)
+    assert counts.characters == sum(len(line) + 1 for line in LINES)
+    assert counts.bytes == text.size()
+    assert counts.tokens == counts.words + counts.lines and counts.oovs >= 40
+
+
+def test_the_second_time_nothing_is_read_but_the_digest(tmp_path, text, monkeypatch):
+    first = large(tmp_path)
+    tokenizer = first.tokenizer(text, DataConfig())
+    ids = np.array(first.encode(text, tokenizer).ids)
+    monkeypatch.setattr(TextFiles, "blocks", None)
+    again = large(tmp_path)
+    assert again.tokenizer(text, DataConfig()).to_json() == tokenizer.to_json()
+    np.testing.assert_array_equal(again.encode(text, tokenizer).ids, ids)
+
+
+def test_another_text_tokenizer_or_rule_is_another_entry(tmp_path, text):
+    encoder, tokenizer = large(tmp_path), train_words(LINES)
+    paths = {encoder.encode(text, tokenizer).path}
+    paths.add(encoder.encode(text, train_words(LINES[:9])).path)
+    paths.add(encoder.encode(TextFiles([text.files[0].path], "replace"), tokenizer).path)
+    with open(text.files[0].path, "a") as file:
+        file.write("more\n")
+    paths.add(encoder.encode(text, tokenizer).path)
+    assert len(paths) == 4
+
+
+def test_a_vocabulary_beyond_16_bits_takes_32(tmp_path):
+    (tmp_path / "wide.txt").write_text(" ".join(f"w{n}" for n in range(70_000)) + "\n")
+    text = TextFiles([str(tmp_path / "wide.txt")])
+    encoder = large(tmp_path)
+    tokenizer = encoder.tokenizer(text, DataConfig(vocab_size=100_000))
+    found = encoder.encode(text, tokenizer)
+    assert found.ids.dtype == np.int32 and len(set(found.ids.tolist())) == 70_001
+    np.testing.assert_array_equal(found.ids[:-1], tokenizer.encode_prompt(" ".join(f"w{n}" for n in range(70_000))))
+
+
+# Shards and compression
+
+
+def pack(kind, data):
+    if kind == "zst":
+        return pytest.importorskip("zstandard", reason="the extra zstd is not installed").compress(data)
+    return {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "plain": bytes}[kind](data)
+
+
+PACKED = ["plain", "gz", "bz2", "xz", "zst"]
+
+
+def test_shards_in_order_are_their_concatenation(tmp_path, text):
+    """Each in another compression, told by its first bytes and not by its name."""
+    data = [line.encode() + b"\n" for line in LINES]
+    for number, kind in enumerate(PACKED):
+        part = b"".join(data[number * 80 : (number + 1) * 80 if number < 4 else None])
+        (tmp_path / f"shard-{number}.txt").write_bytes(pack(kind, part))
+    shards = TextFiles([str(tmp_path / "shard-*.txt")])
+    assert list(shards) == list(text) and len(shards.files) == 5
+    encoder, tokenizer = large(tmp_path), train_words(LINES)
+    np.testing.assert_array_equal(encoder.encode(shards, tokenizer).ids, encoder.encode(text, tokenizer).ids)
+
+
+def test_a_file_always_ends_a_line(tmp_path):
+    (tmp_path / "a").write_text("one two")
+    (tmp_path / "b").write_text("three\n")
+    texts = TextFiles([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert list(texts) == ["one two", "three"]
+    assert b"".join(block.data for block in texts.blocks()) == b"one two\nthree\n"
+
+
+@pytest.mark.parametrize("kind", PACKED[1:])
+def test_a_truncated_file_gives_its_good_lines_and_then_an_error(tmp_path, kind):
+    lines = [f"{number} {number * 2654435761 % 2**32}" for number in range(30_000)]
+    whole = pack(kind, "\n".join(lines).encode())
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    read = []
+    with pytest.raises(TextError, match=r"cut: the (gzip|bzip2|xz|zstandard) data are damaged or cut short"):
+        for line in TextFile(tmp_path / "cut"):
+            read.append(line)  # noqa: PERF402
+    assert read == lines[: len(read)]
+    with pytest.raises(TextError, match="damaged or cut short"):
+        large(tmp_path).encode(TextFiles([str(tmp_path / "cut")]), train_words(["a"]))
+    assert not list((tmp_path / "cache").rglob("*.bin"))
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
+def test_a_bomb_takes_little_memory(tmp_path, kind):
+    """128 MiB of one line, in a process of its own whose memory is looked at."""
+    if kind == "zst":
+        pytest.importorskip("zstandard", reason="the extra zstd is not installed")
+    (tmp_path / "bomb").write_bytes(pack(kind, bytes(1 << 27)))
+    assert (tmp_path / "bomb").stat().st_size < 1 << 20
+    script = (
+        "import sys; from keraslm.text.files import TextFile\n"
+        f"before = {PEAK}\n"
+        "size = sum(len(block.data) for block in TextFile(sys.argv[1]).blocks())\n"
+        f"print(size, {PEAK} - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "bomb"], capture_output=True, text=True, check=True)
+    size, growth = map(int, done.stdout.split())
+    assert size == (1 << 27) + 1 and growth < 1 << 16  # KiB: half of what is unpacked
+
+
+# Lines
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("last", [True, False])
+def test_line_ends_marks_and_a_last_line_without_end_change_nothing(tmp_path, ending, mark, last):
+    data = ending.join(LINES) + (ending if last else "")
+    (tmp_path / "text").write_bytes(mark + data.encode())
+    text = TextFiles([str(tmp_path / "text")])
+    assert list(text) == LINES
+    tokenizer = train_words(LINES)
+    found = large(tmp_path).encode(text, tokenizer)
+    np.testing.assert_array_equal(found.ids, np.concatenate(tokenizer.encode_lines(LINES)))
+    assert found.counts.bytes == sum(len(line.encode()) + 1 for line in LINES)
+    assert found.counts.characters == sum(len(line) + 1 for line in LINES)
+
+
+@pytest.mark.parametrize("fields", KINDS, ids=str)
+def test_an_endless_line_is_encoded_in_pieces_as_a_scorer_does_it(tmp_path, monkeypatch, fields):
+    monkeypatch.setattr(files, "BLOCK", 1 << 17)
+    words = np.random.default_rng(0).integers(0, 900, 60_000)
+    lines = [" ".join(f"w{word}" for word in words), "short", "日本" * 70_000, "end"]
+    (tmp_path / "long").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text, encoder = TextFiles([str(tmp_path / "long")]), large(tmp_path)
+    tokenizer = encoder.tokenizer(text, DataConfig(**fields))
+    assert max(len(block.data) for block in text.blocks()) <= 1 << 18
+    np.testing.assert_array_equal(encoder.encode(text, tokenizer).ids, np.concatenate(tokenizer.encode_lines(lines)))
+
+
+def test_a_line_beyond_all_measure_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST", 1 << 20)
+    (tmp_path / "long").write_text("ok\n" + "x" * (1 << 20) + "y\n")
+    with pytest.raises(TextError, match=r"long:2: a line of more than 1 MiB"):
+        list(TextFile(tmp_path / "long"))
+
+
+# Faults
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_an_invalid_byte_is_named_with_its_line_and_place(tmp_path, count):
+    good = "".join(f"{line}\n" for line in LINES).encode()
+    (tmp_path / "bad").write_bytes(good + b"ab\xffc\n" + good)
+    text, encoder = TextFiles([str(tmp_path / "bad")]), large(tmp_path, workers=count)
+    place = rf"bad:{len(LINES) + 1}:3: byte 0xff is not valid UTF-8 \(byte {len(good) + 2} of the text\)"
+    with pytest.raises(TextError, match=place):
+        encoder.encode(text, train_words(LINES))
+    with pytest.raises(TextError, match=place):
+        encoder.tokenizer(text, DataConfig())
+    with pytest.raises(TextError, match=place):
+        list(text)
+    replacing = TextFiles([str(tmp_path / "bad")], "replace")
+    assert encoder.encode(replacing, train_words(LINES)).replaced == 1
+
+
+def test_a_pattern_that_fits_nothing_is_refused(tmp_path):
+    with pytest.raises(TextError, match=r"\*\.txt: no file fits this pattern"):
+        TextFiles([str(tmp_path / "*.txt")])
+
+
+def test_standard_input_is_spooled_and_vanishes(tmp_path, monkeypatch):
+    data = gzip.compress("".join(f"{line}\n" for line in LINES).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    text = TextFiles(["-"])
+    text.spool(tmp_path / "cache")
+    assert list(text) == LINES and list(text) == LINES and text.name == "standard input"
+    (spooled,) = (tmp_path / "cache").iterdir()
+    del text
+    assert not spooled.exists()
+
+
+def test_a_damaged_entry_is_named(tmp_path, text):
+    encoder, tokenizer = large(tmp_path), train_words(LINES)
+    path = encoder.encode(text, tokenizer).path
+    (path / "ids.bin").write_bytes((path / "ids.bin").read_bytes()[:-1])
+    with pytest.raises(TextError, match=rf"{path}: a damaged entry of the cache .*Remove this folder"):
+        encoder.encode(text, tokenizer)
+    (path / "text.json").write_text("{")
+    with pytest.raises(TextError, match="a damaged entry of the cache"):
+        encoder.encode(text, tokenizer)
+
+
+def test_an_encode_that_fails_leaves_nothing(tmp_path, text, monkeypatch):
+    encoder, tokenizer = large(tmp_path), train_words(LINES)
+
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("keraslm.system.atomic.os.fsync", fail)
+    with pytest.raises(TextError, match=r"cannot be kept there \(No space left on device\). Choose another .*--cache"):
+        encoder.encode(text, tokenizer)
+    with pytest.raises(TextError, match="tokenizer cannot be kept there"):
+        encoder.tokenizer(text, DataConfig())
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_a_killed_encode_leaves_nothing_that_looks_whole_and_the_next_cleans_up(tmp_path, text):
+    script = (
+        "import sys, time; from keraslm.text import store; from keraslm.text.encoding import Encoder\n"
+        "from keraslm.text.files import TextFiles; from keraslm.text.vocabulary import train_tokenizer\n"
+        "parts = store.json.dumps\n"
+        "store.json.dumps = lambda *a, **k: (print('written', flush=True), time.sleep(60)) if 'dtype' in a[0] else "
+        "parts(*a, **k)\n"
+        "text = TextFiles([sys.argv[1]])\n"
+        "Encoder(sys.argv[2], large=0, workers=1).encode(text, train_tokenizer(text))"
+    )
+    arguments = [sys.executable, "-c", script, text.files[0].path, str(tmp_path / "cache")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"written\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    (left,) = (tmp_path / "cache" / "ids").iterdir()
+    assert left.name.startswith(".") and (left / "ids.bin").stat().st_size
+    encoder = large(tmp_path)
+    tokenizer = train_words(LINES)
+    np.testing.assert_array_equal(encoder.encode(text, tokenizer).ids, tokenizer.encode_text(LINES))
+    assert not left.exists()
+
+
+def test_the_death_of_a_worker_is_an_error_and_not_a_wait(tmp_path, text, monkeypatch):
+    made = []
+    start = workers._Process.__init__
+
+    def remember(self, *arguments):
+        start(self, *arguments)
+        made.append(self)
+        if len(made) == 2:
+            os.kill(made[0]._process.pid, signal.SIGKILL)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(workers._Process, "__init__", remember)
+    with pytest.raises(KeraslmError, match="A process that encodes text ended with code -9"):
+        large(tmp_path).encode(text, train_words(LINES))
+    assert all(process._process.poll() is not None for process in made)
+
+
+def test_entries_are_described_by_json(tmp_path, text):
+    path = large(tmp_path).encode(text, train_words(LINES)).path
+    header = json.loads((path / "text.json").read_text())
+    assert header["format_version"] == store.FORMAT_VERSION and header["counts"]["lines"] == len(LINES)
+    assert sorted(p.name for p in path.iterdir()) == ["ids.bin", "text.json"]

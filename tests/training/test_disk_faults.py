@@ -1,0 +1,300 @@
+"""What is left when the k-th disk operation fails, for every k: below Python, with every kind of fault."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keraslm.config import Config
+from keraslm.errors import RunError, WriteError
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
+from keraslm.runs.run import Run
+from keraslm.runs.weights import read_weights, write_weights
+from keraslm.system.atomic import atomic_folder, atomic_path, make_folder, sync_file, sync_folder, writing
+from tests.support.failing_disk import DONE, FAULTS, KILLED, KILLS, KINDS, Trial, trials
+from tests.support.made_run import make_run, random_weights
+from tests.support.words import train_words
+
+OLD, NEW = b"old" * 1000, b"new" * 2000
+
+
+def nothing(folder: Path) -> None:
+    """Leave the folder empty."""
+
+
+def assert_no_strays(trial: Trial) -> None:
+    """Temporary files are gone, where the fault lets the process remove them."""
+    if trial.kind in FAULTS and trial.kind != "read-only":
+        assert trial.strays() == [], trial
+
+
+def assert_told(trial: Trial, error: str = "OSError") -> None:
+    """A fault comes out as an error, with what the system said; SIGKILL ends the process."""
+    assert trial.ended == (KILLED if trial.kind in KILLS else error), trial
+    said = {"full": "No space left", "half": "No space left", "io": "Input/output error", "read-only": "Read-only"}
+    assert trial.kind in KILLS or said[trial.kind.removesuffix("-once")] in trial.message, trial
+
+
+# The disk itself
+
+
+def by_hand(folder: Path) -> None:
+    (folder / "kept").read_bytes()
+    with (folder / "a").open("wb", buffering=0) as file:  # 1
+        file.write(NEW)  # 2
+    sync_file(folder / "a")  # 3
+    (folder / "a").rename(folder / "b")  # 4
+    (folder / "c").mkdir()  # 5
+    (folder / "d").symlink_to("b")  # 6
+    (folder / "b").chmod(0o600)  # 7
+    sync_folder(folder)  # 8
+    (folder / "d").unlink()  # 9, for a read-only disk and for SIGKILL
+
+
+def keep(folder: Path) -> None:
+    (folder / "kept").write_bytes(OLD)
+
+
+def test_the_failing_disk_counts_what_changes_the_folder(tmp_path):
+    found = trials(keep, by_hand, tmp_path)
+    points = {kind: max(trial.point for trial in found if trial.kind == kind) for kind in KINDS}
+    assert points == {kind: 8 if kind in FAULTS and kind != "read-only" else 9 for kind in KINDS}
+    names = [set(), {"a"}, {"a"}, {"a"}, {"b"}, {"b", "c"}, {"b", "c", "d"}, {"b", "c", "d"}]
+    for trial in found:
+        left = {path.name for path in trial.folder.iterdir()} - {"kept"}
+        if trial.kind in FAULTS:
+            assert trial.kind == "half" or trial.ended == "OSError", trial
+        if trial.point <= 8 and trial.kind in ("full", "io-once", "read-only", "kill-before"):
+            assert left == names[trial.point - 1], trial
+        if trial.point < 8 and trial.kind == "kill-after":
+            assert left == names[trial.point], trial
+
+
+def test_the_failing_disk_takes_half_of_a_write(tmp_path):
+    for trial in trials(keep, by_hand, tmp_path, ("half", "kill-half")):
+        if trial.point == 2:
+            assert len(trial.files()["a"]) == len(NEW) // 2, trial
+
+
+# Files
+
+
+def old_file(folder: Path) -> None:
+    (folder / "file").write_bytes(OLD)
+
+
+def replace_file(folder: Path) -> None:
+    with atomic_path(folder / "file") as path:
+        path.write_bytes(NEW)
+
+
+@pytest.mark.parametrize("before", [nothing, old_file])
+def test_a_file_is_the_old_or_the_new_one(tmp_path, before):
+    found = trials(before, replace_file, tmp_path)
+    assert len(found) == 7 * len(KINDS)  # open twice, write, chmod, fsync, rename, fsync of the folder
+    for trial in found:
+        assert_told(trial)
+        assert_no_strays(trial)
+        content = (trial.folder / "file").read_bytes() if (trial.folder / "file").exists() else None
+        assert content in (NEW, OLD if before == old_file else None), trial
+        in_place = content == NEW  # after the rename, which is the last but one operation
+        last = max(other.point for other in found if other.kind == trial.kind)
+        assert in_place == (trial.point >= last - (trial.kind == "kill-after")), trial
+
+
+def test_an_error_of_the_clean_up_does_not_hide_the_first_one(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(KeyError, match="first"), atomic_path(tmp_path / "file"):
+        raise KeyError("first")
+
+
+# Folders
+
+
+def fill_folder(folder: Path) -> None:
+    with atomic_folder(folder / "deep" / "folder") as path:
+        (path / "one").write_bytes(NEW)
+        (path / "two").write_bytes(OLD)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    for trial in trials(nothing, fill_folder, tmp_path):
+        assert_told(trial)
+        assert_no_strays(trial)
+        target = trial.folder / "deep" / "folder"
+        if target.exists():
+            assert {path.name: path.read_bytes() for path in target.iterdir()} == {"one": NEW, "two": OLD}, trial
+
+
+def make_folders(folder: Path) -> None:
+    make_folder(folder / "a" / "b")
+    make_folder(folder / "a")
+
+
+def test_a_folder_is_flushed_in_the_folder_above(tmp_path):
+    found = trials(nothing, make_folders, tmp_path, ("io-once",))
+    assert len(found) == 4  # two folders made, two flushed; the second call finds both
+
+
+# Sentences
+
+
+def test_the_error_names_the_file_the_reason_what_is_kept_and_what_to_do():
+    with pytest.raises(WriteError) as caught, writing(Path("model.onnx"), "The older file is untouched."):
+        raise OSError(28, "No space left on device", ".model.onnx.abcd")
+    assert str(caught.value) == (
+        "model.onnx: cannot be written (No space left on device). The older file is untouched. "
+        "Free some space and try again."
+    )
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("error", [RunError("no"), BrokenPipeError(), KeyboardInterrupt()])
+def test_other_errors_stay_what_they_are(error):
+    with pytest.raises(type(error)) as caught, writing(Path("file")):
+        raise error
+    assert caught.value is error
+
+
+# Runs
+
+TOKENIZER = train_words(["a b c"])
+OTHER = train_words(["a b c d e"])
+
+
+def old_run(folder: Path) -> None:
+    with contextlib.chdir(folder):
+        run = Run(folder / "run", Config(), OTHER).create("jax", overwrite=False)
+    run.weights_path.write_bytes(OLD)
+    run.metrics_path.write_text('{"epoch": 1, "perplexity": 3.0}\n')
+    for name in ("checkpoints/1-0", "tensorboard"):
+        (run.path / name).mkdir(parents=True)
+        (run.path / name / "file").write_bytes(OLD)
+
+
+def made_run(folder: Path) -> None:
+    make_run(folder, units=4, embedding_dim=4, num_layers=1)
+
+
+def create(folder: Path) -> None:
+    with contextlib.chdir(folder):
+        Run(folder / "run", Config().replace(units=7), TOKENIZER).create("jax", overwrite=True)
+
+
+def assert_a_new_run(run: Run) -> None:
+    assert run.config.model.units == 7 and run.tokenizer.to_json() == TOKENIZER.to_json()
+    assert {path.name for path in run.path.iterdir()} >= {"config.json", "tokenizer.json"}
+    for name in ("weights.safetensors", "metrics.jsonl", "checkpoints", "tensorboard"):
+        assert not (run.path / name).exists()
+
+
+@pytest.mark.parametrize("before", [nothing, old_run])
+def test_a_folder_holds_the_old_run_the_new_one_or_none(tmp_path, before):
+    found = trials(before, create, tmp_path)
+    kinds = {"old": 0, "new": 0, "none": 0}
+    for trial in found:
+        assert_told(trial, "WriteError")
+        assert_no_strays(trial)
+        path = trial.folder / "run"
+        if before is old_run and trial.point <= 8:  # two files: made, opened, written, flushed
+            assert Run.open(path).config == Config(), trial
+        if not (path / "config.json").exists():
+            kinds["none"] += 1
+            continue
+        run = Run.open(path)
+        kinds["old" if run.config == Config() else "new"] += 1
+        if run.config == Config():
+            files = {name: data for name, data in trial.files().items() if "/." not in name}
+            whole = Trial("", 0, DONE, "", tmp_path / "full" / "1").files()  # its first operation failed: as it was
+            assert files.items() >= {name: whole[name] for name in whole if name.startswith("run/")}.items(), trial
+        else:
+            assert_a_new_run(run)
+    assert kinds["new"] and bool(kinds["old"]) == (before == old_run)
+
+
+def test_what_is_left_can_be_created_again(tmp_path):
+    for trial in trials(old_run, create, tmp_path, ("full", "kill-half")):
+        create(trial.folder)
+        assert_a_new_run(Run.open(trial.folder / "run"))
+        inside = [path.name for path in (trial.folder / "run").iterdir()]
+        assert sorted(inside) == ["config.json", "tokenizer.json"], trial
+
+
+# Weights and metrics
+
+
+def replace_weights(folder: Path) -> None:
+    run = Run.open(folder / "run")
+    write_weights(run.weights_path, random_weights(run.config.model, run.tokenizer.vocab_size, seed=1))
+
+
+def test_weights_are_the_old_or_the_new_ones(tmp_path):
+    found = trials(made_run, replace_weights, tmp_path)
+    assert len(found) == 7 * len(KINDS)
+    for trial in found:
+        assert_told(trial, "WriteError")
+        assert_no_strays(trial)
+        run = Run.open(trial.folder / "run")
+        sizes = run.config.model, run.tokenizer.vocab_size
+        kernel = read_weights(run.weights_path, *sizes)["lstm_0/kernel"]
+        seeds = [seed for seed in (0, 1) if np.array_equal(kernel, random_weights(*sizes, seed=seed)["lstm_0/kernel"])]
+        assert len(seeds) == 1 and (trial.kind in KILLS or seeds == [trial.point == 7]), trial
+
+
+ROW = {"epoch": 2, "perplexity": 2.0}
+
+
+def append(folder: Path) -> None:
+    Run.open(folder / "run").append(ROW)
+
+
+def test_a_row_is_appended_whole_or_left_out(tmp_path):
+    for trial in trials(old_run, append, tmp_path):
+        assert_told(trial, "WriteError")
+        run = Run.open(trial.folder / "run")
+        assert run.epochs() in ([{"epoch": 1, "perplexity": 3.0}], [{"epoch": 1, "perplexity": 3.0}, ROW])
+        if trial.kind in ("full", "full-once", "io-once", "half"):
+            assert json.loads(run.metrics_path.read_text())["epoch"] == 1, trial
+
+
+# Checkpoints
+
+
+def checkpoint(epoch: int) -> Checkpoint:
+    return Checkpoint(epoch, 0, {"model/lstm_0/kernel": np.full((9, 9), epoch, np.float32)}, {"said": epoch}, "{}\n")
+
+
+def two_checkpoints(folder: Path) -> None:
+    for epoch in (1, 2):
+        CheckpointStore(folder / "checkpoints").save(checkpoint(epoch))
+
+
+def third_checkpoint(folder: Path) -> None:
+    CheckpointStore(folder / "checkpoints").save(checkpoint(3))
+
+
+def test_the_newest_checkpoint_is_whole_whatever_fails_while_another_is_saved(tmp_path):
+    found = trials(two_checkpoints, third_checkpoint, tmp_path)
+    assert len(found) > 15 * len(KINDS)
+    seen = set()
+    for trial in found:
+        store = CheckpointStore(trial.folder / "checkpoints")
+        newest, damaged = store.newest()
+        if trial.ended == DONE:  # a disk became read-only when only old files were left to remove
+            assert trial.kind == "read-only" and newest and newest.epoch == 3, trial
+        else:
+            assert_told(trial)
+        assert_no_strays(trial)
+        assert newest and newest.epoch in (2, 3) and not damaged, trial
+        seen.add(newest.epoch)
+        store.save(checkpoint(4))  # and the next training tidies up
+        assert store.newest()[0].epoch == 4 and len(store.names()) == 2, trial
+        assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == [], trial
+    assert seen == {2, 3}

@@ -1,0 +1,187 @@
+"""Learning rates, averaging and the end of a training, against the papers' formulas and programs."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keraslm.config import TrainConfig
+from keraslm.errors import ConfigError
+from keraslm.training.schedule import averaging_since, check_validated, ends_early, learning_rate_of, window_factors
+
+perplexities = st.lists(st.integers(1, 9), max_size=12)
+
+
+def rows_of(perplexities):
+    return [{"val_perplexity": float(p)} for p in perplexities]
+
+
+def factors(epoch, lengths, **fields):
+    return window_factors(TrainConfig(**fields), epoch, np.array(lengths))
+
+
+# The rate of an epoch
+
+
+@pytest.mark.parametrize(("rate", "decay", "start"), [(1.0, 0.5, 4), (1.0, 0.8, 6), (2.0, 1 / 1.15, 14), (0.3, 1.0, 0)])
+def test_decay_follows_the_tutorials_loop(rate, decay, start):
+    config = TrainConfig(learning_rate=rate, lr_decay=decay, lr_decay_from=start)
+    for epoch in range(60):
+        decayed = rate * decay ** max(epoch + 1 - start, 0.0)  # ptb_word_lm.py: i + 1 - max_epoch
+        assert learning_rate_of(config, epoch) == pytest.approx(decayed, rel=1e-12)
+
+
+def test_decay_sets_in_after_the_epochs_at_full_rate():
+    assert [learning_rate_of(TrainConfig(), epoch) for epoch in range(6)] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_constant_and_cosine_have_one_rate(schedule):
+    config = TrainConfig(lr_schedule=schedule, learning_rate=0.3)
+    assert {learning_rate_of(config, epoch) for epoch in range(13)} == {0.3}
+
+
+def test_plateau_decays_after_epochs_that_were_no_better_than_the_best():
+    config = TrainConfig(lr_schedule="plateau", lr_decay=0.5, lr_patience=2)
+    rows = rows_of([90, 80, 80, 79, 85, 84, 83, 82, 78, 81])
+    rates = [learning_rate_of(config, epoch, rows) for epoch in range(11)]
+    assert rates == [1.0] * 6 + [0.5] * 2 + [0.25] * 3
+
+
+@given(values=perplexities, patience=st.integers(1, 3))
+def test_plateau_equals_torch(values, patience):
+    """Which waits until the bad epochs are more than its patience."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    stock = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience - 1, threshold=0.0)
+    for value in values:
+        stock.step(float(value))
+    config = TrainConfig(lr_schedule="plateau", lr_decay=0.5, lr_patience=patience)
+    assert learning_rate_of(config, len(values), rows_of(values)) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_rows_of_later_epochs_change_nothing():
+    config = TrainConfig(lr_schedule="plateau", lr_decay=0.5)
+    assert learning_rate_of(config, 1, rows_of([90, 95, 95])) == 1.0
+
+
+# The factors of windows
+
+
+def test_cosine_falls_from_the_full_rate_to_the_last_share_over_all_epochs():
+    found = np.concatenate([factors(e, [20] * 5, lr_schedule="cosine", lr_final=0.1, epochs=4) for e in range(4)])
+    expected = [0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found[0] == 1.0 and np.all(np.diff(found) < 0) and found[-1] < 0.11
+
+
+def test_cosine_equals_torch():
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    stock = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12, eta_min=0.2)
+    rates = []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        stock.step()
+    found = [factors(e, [20] * 4, lr_schedule="cosine", lr_final=0.2, epochs=3) for e in range(3)]
+    np.testing.assert_allclose(np.concatenate(found), rates, rtol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [0.5, 1.0, 1.25])
+def test_warmup_rises_in_a_straight_line(epochs):
+    found = np.concatenate([factors(e, [20] * 8, warmup_epochs=epochs) for e in range(2)])
+    warm = int(8 * epochs)
+    np.testing.assert_allclose(found[:warm], np.arange(1, warm + 1) / warm, rtol=1e-6)
+    np.testing.assert_array_equal(found[warm:], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "follows"),
+    [
+        ({"optimizer": "adamw", "learning_rate": 0.001}, True),
+        ({"average_across_timesteps": True}, True),
+        ({}, False),  # a sum grows with the window by itself
+    ],
+)
+def test_a_longer_window_takes_a_larger_step_unless_its_loss_is_a_sum(fields, follows):
+    found = factors(0, [10, 20, 25], variable_windows=True, **fields)
+    np.testing.assert_allclose(found, [0.5, 1.0, 1.25] if follows else [1.0] * 3)
+    assert TrainConfig(variable_windows=True, **fields).rate_varies_within_epoch == follows
+
+
+def test_factors_multiply():
+    fields = {"optimizer": "adamw", "learning_rate": 0.001, "variable_windows": True}
+    found = factors(0, [10, 30], epochs=2, lr_schedule="cosine", warmup_epochs=1.0, **fields)
+    np.testing.assert_allclose(found, [0.5 * 0.5, 1.5 * 0.5 * (1 + math.cos(math.pi / 4))], rtol=1e-6)
+    assert (
+        TrainConfig(warmup_epochs=0.1).rate_varies_within_epoch
+        and TrainConfig(lr_schedule="cosine").rate_varies_within_epoch
+    )
+    assert (
+        not TrainConfig().rate_varies_within_epoch and not TrainConfig(lr_schedule="plateau").rate_varies_within_epoch
+    )
+
+
+# Averaging
+
+
+def merity(values, nonmono):
+    """The loop of salesforce/awd-lstm-lm, main.py, from the validations alone."""
+    best_val_loss = []
+    for epoch, val_loss in enumerate(values):
+        if len(best_val_loss) > nonmono and val_loss > min(best_val_loss[:-nonmono]):
+            return epoch + 1
+        best_val_loss.append(val_loss)
+    return None
+
+
+@given(values=perplexities, interval=st.integers(1, 5))
+def test_averaging_begins_where_meritys_program_switches(values, interval):
+    assert averaging_since(interval, rows_of(values)) == merity(values, interval)
+
+
+@given(values=perplexities, more=perplexities)
+def test_once_begun_it_stays(values, more):
+    since = averaging_since(2, rows_of(values))
+    assert since is None or averaging_since(2, rows_of(values + more)) == since
+
+
+def test_without_an_interval_nothing_is_averaged():
+    assert averaging_since(0, rows_of(range(1, 9))) is None
+
+
+# The end
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "ends"),
+    [
+        ([90, 80, 85, 81], 2, True),
+        ([90, 80, 85], 2, False),
+        ([90, 80, 80], 1, True),  # no better
+        ([90, 80, 85, 79], 2, False),
+        ([90, 91, 92, 93], 0, False),
+        ([], 1, False),
+    ],
+)
+def test_a_training_ends_after_epochs_that_were_no_better_than_the_best(values, patience, ends):
+    assert ends_early(patience, rows_of(values)) is ends
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"lr_schedule": "plateau"}, "--lr-schedule plateau"),
+        ({"early_stopping": 2}, "--early-stopping"),
+        ({"nonmonotone_interval": 5}, "--nonmonotone-interval"),
+    ],
+)
+def test_what_looks_at_validations_needs_a_validation_text(fields, flag):
+    config = TrainConfig(**fields)
+    check_validated(config, True)
+    check_validated(TrainConfig(), False)
+    with pytest.raises(ConfigError, match=f"^{flag} looks at the validation after each epoch, but there is no"):
+        check_validated(config, False)
