@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "export")]
 
-EVERY = 600  # seconds, the default of --checkpoint-every
+EVERY = 600  # seconds, the default of --checkpoint-minutes
 
 
 def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> dict[str, float]:
@@ -32,6 +32,7 @@ def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> di
     from keraslm.text.files import TextFile
 
     select_backend(backend)
+    from keraslm import preset as preset_config
     from keraslm import train
     from keraslm.training.checkpoints import SaveCheckpoints
 
@@ -50,13 +51,13 @@ def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> di
         vocabulary = Path(folder) / "tokenizer.json"  # of the whole text, so that the model has its size
         vocabulary.write_text(Encoder().tokenizer(TextFile(text), DataConfig()).to_json(), encoding="utf-8")
         run = train(
-            preset=preset,
+            preset_config(preset),
             train=short,
             tokenizer=vocabulary,
             run=Path(folder) / "run",
             backend=backend,
             epochs=2,
-            checkpoint_every="1000000w",
+            checkpoint_windows=1000000,
             verbose=0,
             log=lambda line: None,
         )

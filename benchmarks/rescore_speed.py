@@ -37,7 +37,7 @@ def make_model(folder: Path, softmax: str) -> Path:
     from keraslm.runs.weights import write_weights
     from keraslm.text.vocabulary import train_tokenizer
 
-    changes = {"cutoffs": "2000,6000"} if softmax == "adaptive" else {}
+    changes = {"cutoffs": (2000, 6000)} if softmax == "adaptive" else {}
     config = Config().replace(num_layers=2, units=UNITS, embedding_dim=UNITS, softmax=softmax, **changes)
     tokenizer = train_tokenizer([" ".join(f"w{number}" for number in range(WORDS))], DataConfig())
     with contextlib.chdir(folder):  # runs/latest is made there

@@ -39,7 +39,7 @@ def contestant(kind: str, vocab_size: int) -> dict:
     ends: tuple[int, ...] = ()
     if kind == "adaptive":
         ends = choose_cutoffs((share * 1e9).astype(np.int64), UNITS)
-        config = config.replace(cutoffs=",".join(map(str, ends)))
+        config = config.replace(cutoffs=(0, 0).join(map(str, ends)))
     keep_freed_memory()
     model = compiled_model(config, vocab_size)
     seconds, _ = on_keras(

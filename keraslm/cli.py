@@ -17,6 +17,7 @@ from keraslm import __version__
 from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
+from keraslm.commands.flags import with_flags
 from keraslm.commands.generate import generate
 from keraslm.commands.pairs import pairs
 from keraslm.commands.rescore import rescore
@@ -116,5 +117,5 @@ def _explain(error: Exception) -> int:
             f"unexpected {type(error).__name__}: {error}. This is a fault of keraslm; {DEBUG} shows the traceback.",
             1,
         )
-    print(f"keraslm: {message}", file=sys.stderr)
+    print(f"keraslm: {with_flags(message)}", file=sys.stderr)
     return code

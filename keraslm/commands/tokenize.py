@@ -56,7 +56,7 @@ def tokenize(
             return
     text = TextFiles(files or (STDIN,), fields.get("errors", "strict"))
     if level == "summary":
-        facts = _summary(tokenizer, Encoder(fields.get("cache", ""), show=True).counts(text, tokenizer))
+        facts = _summary(tokenizer, Encoder(fields.get("cache"), show=True).counts(text, tokenizer))
         lines: Any = [json.dumps(facts)] if as_json else _as_rows(facts)
     else:
         lines = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)

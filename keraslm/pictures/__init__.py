@@ -1,1 +1,4 @@
-"""Surprisal as pictures: `page` writes one HTML page, `plot` one PNG; both take scored lines one by one."""
+"""Surprisal as pictures: one HTML page (`page`) or one PNG (`plot`).
+
+Scored lines come in one by one; a file that needs nothing else goes out.
+"""

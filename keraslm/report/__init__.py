@@ -1,1 +1,4 @@
-"""Scores as text: options -> tables, the formats of KenLM and SRILM, the summary -> writer."""
+"""Scores as text: tables, JSON lines, the formats of KenLM and SRILM, and summaries.
+
+Scored lines and `ScoreOptions` come in; lines of output go out.
+"""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from keraslm.config import CONTEXTS
 from keraslm.errors import UsageError
-from keraslm.scoring.batching import CONTEXTS, WINDOW
+from keraslm.scoring.batching import WINDOW
 
 LEVELS = ("token", "word", "sentence", "summary")
 FORMATS = ("tsv", "jsonl", "kenlm", "srilm")

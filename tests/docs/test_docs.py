@@ -69,13 +69,13 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, tiny_texts
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = text.split("```python\n")[1].split("```")[0]
-    assert 'preset="small", backend="jax"' in block
-    quick = f'preset="small", backend="{select_backend()}", units=4, epochs=1, batch_size=2, num_steps=3, verbose=0'
+    assert 'keraslm.preset("small"), backend="jax"' in block
+    quick = f'keraslm.preset("small"), backend="{select_backend()}", units=4, epochs=1, batch_size=2, num_steps=3, verbose=0'
     monkeypatch.chdir(tmp_path)
     for name, lines in tiny_texts.items():
         (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     printed: list[object] = []
-    exec(block.replace('preset="small", backend="jax"', quick), {"print": printed.append})
+    exec(block.replace('keraslm.preset("small"), backend="jax"', quick), {"print": printed.append})
     perplexity, score, of_two = printed
     assert perplexity > 1 and of_two > 1 and score < 0
     assert json.loads((tmp_path / "runs" / "latest" / "config.json").read_text())["train"]["epochs"] == 1
