@@ -1,1 +1,3 @@
-"""Scores as text: options -> tables, the formats of KenLM and SRILM, the summary -> writer."""
+"""Scores as text: scored lines and `ScoreOptions` come in; tables, JSON lines, the formats of KenLM and SRILM, or a
+summary go out.
+"""

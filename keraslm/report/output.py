@@ -1,4 +1,4 @@
-"""Where scores go: standard output, or a file that appears when it is whole."""
+"""Where scores go: standard output, or a file that appears when it is complete."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from keraslm.system.atomic import output_file
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextIO]:
-    """A text file to write scores to; gzip where the name ends with `.gz`. None is standard output.
+    """A text file to write scores to, gzip if the name ends with `.gz`; standard output if `path` is None.
 
-    The file replaces an older one when the block ends well; otherwise nothing changes.
+    The file replaces an existing one when the block ends without an error; otherwise nothing changes.
 
     Raises:
-        UsageError: the path is a folder, or lies in none.
-        WriteError: it cannot be written.
+        UsageError: the path is a folder, or its folder does not exist.
+        WriteError: the file cannot be written.
     """
     if path is None:
         yield sys.stdout
@@ -32,7 +32,7 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
-    """A text file in UTF-8 with LF, gzip if `packed`; equal scores give equal bytes: no header has a time or name."""
+    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: no header has a time or a name."""
     with path.open("wb") as raw:
         binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
         with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:

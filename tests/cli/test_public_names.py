@@ -33,7 +33,7 @@ NAMES = {
         "ScoreOptions",
         "Scorer",
         "State",
-        "Summary",
+        "TextCost",
         "export",
         "generate",
         "load",
