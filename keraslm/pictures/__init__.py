@@ -1,1 +1,3 @@
-"""Surprisal as pictures: `page` writes one HTML page, `plot` one PNG; both take scored lines one by one."""
+"""Surprisal as pictures: scored lines come in one by one; `page` writes one HTML page that needs no other file, and
+`plot` one PNG.
+"""
