@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import subprocess
@@ -84,3 +85,17 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, tiny_texts
 @pytest.fixture
 def tiny_texts():
     return {"train.txt": ["a sentence to score", "two sentences of a text"] * 6, "valid.txt": ["a text of two"] * 4}
+
+
+@pytest.mark.parametrize("page", ["scoring", "rescoring"])
+def test_the_python_examples_of_scores_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake_model.write(tmp_path / "model.onnx")
+    (tmp_path / "text.txt").write_text("the cat\n\ndog\n", encoding="utf-8")
+    (tmp_path / "lists.tsv.gz").write_bytes(gzip.compress(b"u1\t-1\tthe cat\nu1\t-2\tdog\n"))
+    pair = {"sentence_good": "cat", "sentence_bad": "sat", "linguistics_term": "binding"}
+    (tmp_path / "blimp.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    block = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    printed: list[object] = []
+    exec(block, {"print": lambda *values: printed.append(values), "token": 2})
+    assert printed and (page == "scoring" or printed[-2:] == [(0.0, 1), (1.0,)])
