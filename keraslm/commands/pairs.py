@@ -55,7 +55,7 @@ def pairs(
         for score in room.score_pairs(scorer, sentences):
             print(score.row())
         return
-    found = room.pairs(scorer, sentences, by=by)
+    found = room.pairs(scorer, sentences)
     print(f"{by}\tpairs\tright\tties\taccuracy\toovs\toov_pairs")
-    for name, tally in [*found.groups.items(), ("all", found)]:
-        print(f"{name}\t{tally.row()}")
+    for name, results in [*(found.by(by).items() if by != "all" else ()), ("all", found)]:
+        print(f"{name}\t{results.row()}")

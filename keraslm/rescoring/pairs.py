@@ -9,11 +9,9 @@ The first line of a file decides which format it has. The probability of a sente
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -27,8 +25,6 @@ SENTENCES = ("sentence_good", "sentence_bad")
 HEADER = "field\tterm\tuid\tpair\tgood_logprob\tbad_logprob\tdifference\tresult\toovs\tgood\tbad"
 UNKNOWN = "-"  # field, term or UID of a pair that has none
 
-By = Literal["all", "field", "term", "uid"]
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -36,9 +32,7 @@ class Pair:
 
     Attributes:
         good, bad: the sentences.
-        field: field of linguistics, such as syntax.
-        term: phenomenon, such as binding.
-        uid: set that the pair belongs to.
+        field, term, uid: field of linguistics, phenomenon, and set that the pair belongs to.
         number: pairID, or the line of the file.
     """
 
@@ -73,68 +67,57 @@ class PairScore:
         return "tie" if self.difference == 0 else "right" if self.difference > 0 else "wrong"
 
     def row(self) -> str:
-        """The pair as a row of a table, tab-separated; `HEADER` has its columns."""
+        """The pair as a row of a table with the columns `HEADER`, tab-separated."""
         pair, numbers = self.pair, f"{self.good:.6f}\t{self.bad:.6f}\t{self.difference:.6f}"
         sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
-        labels = (pair.field, pair.term, pair.uid, pair.number)
-        return "\t".join([*labels, numbers, self.result, str(self.oovs), *sentences])
+        return "\t".join(
+            [pair.field, pair.term, pair.uid, pair.number, numbers, self.result, str(self.oovs), *sentences]
+        )
 
 
-@dataclass
-class Tally:
-    """Results of several pairs. A tie counts as wrong.
+@dataclass(frozen=True)
+class PairResults:
+    """The scores of several pairs. A tie counts as wrong."""
 
-    Attributes:
-        pairs, right, ties: number of pairs, of right ones, and of ties.
-        oovs: number of tokens `<unk>`.
-        oov_pairs: number of pairs with such a token.
-        groups: results of the pairs of each field, term or UID, by name.
-    """
+    scores: list[PairScore]
 
-    pairs: int = 0
-    right: int = 0
-    ties: int = 0
-    oovs: int = 0
-    oov_pairs: int = 0
-    groups: dict[str, Tally] = dataclasses.field(default_factory=dict)
-
-    def add(self, score: PairScore) -> None:
-        """Count one pair."""
-        self.pairs += 1
-        self.right += score.result == "right"
-        self.ties += score.result == "tie"
-        self.oovs += score.oovs
-        self.oov_pairs += score.oovs > 0
+    def count(self, result: str) -> int:
+        """Number of pairs that are `"right"`, `"wrong"` or a `"tie"`."""
+        return sum(score.result == result for score in self.scores)
 
     @property
     def accuracy(self) -> float:
         """Share of right pairs; NaN without pairs."""
-        return self.right / self.pairs if self.pairs else float("nan")
+        return self.count("right") / len(self.scores) if self.scores else float("nan")
+
+    def by(self, name: str) -> dict[str, PairResults]:
+        """The results of each `"field"`, `"term"` or `"uid"`."""
+        groups: dict[str, list[PairScore]] = {}
+        for score in self.scores:
+            groups.setdefault(getattr(score.pair, name), []).append(score)
+        return {name: PairResults(scores) for name, scores in groups.items()}
 
     def row(self) -> str:
-        """Pairs, right, ties, accuracy, oovs and oov_pairs, tab-separated."""
-        return f"{self.pairs}\t{self.right}\t{self.ties}\t{self.accuracy:.4f}\t{self.oovs}\t{self.oov_pairs}"
+        """Number of pairs, right ones and ties, accuracy, OOV tokens and pairs with one, tab-separated."""
+        oovs = [score.oovs for score in self.scores]
+        counts = f"{len(oovs)}\t{self.count('right')}\t{self.count('tie')}"
+        return f"{counts}\t{self.accuracy:.4f}\t{sum(oovs)}\t{sum(map(bool, oovs))}"
 
 
 def pairs(
     model: Model,
     sentences: str | Path | TextFile | Iterable[Pair | tuple[str, str]],
     *,
-    by: By = "all",
     provider: str = "auto",
     errors: str = "strict",
-) -> Tally:
-    """Count the pairs whose good sentence is more probable than the bad one.
+) -> PairResults:
+    """Score minimal pairs: is the good sentence more probable than the bad one?
 
     Args:
         model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
         sentences: a file, or pairs of a good and a bad sentence.
-        by: `"field"`, `"term"` or `"uid"` adds `groups` to the result.
         provider: device that onnxruntime computes on: `"cpu"`, `"cuda"` or `"auto"`.
         errors: `"strict"` fails at invalid UTF-8, `"replace"` reads U+FFFD.
-
-    Returns:
-        the number of pairs, of right ones and of ties; `accuracy` is the share of right ones.
 
     Raises:
         TextError: a line that is not a pair, with file and line.
@@ -142,17 +125,12 @@ def pairs(
     Example:
         >>> keraslm.pairs("model.onnx", [("the cats sit", "the cats sits")]).accuracy
         1.0
-        >>> keraslm.pairs("model.onnx", "blimp.jsonl", by="term").groups["binding"].accuracy
+        >>> keraslm.pairs("model.onnx", "blimp.jsonl").by("term")["binding"].accuracy
         0.74
     """
     if isinstance(sentences, str | Path | TextFile):
         sentences = read_pairs(sentences if isinstance(sentences, TextFile) else TextFile(sentences, errors))
-    total = Tally()
-    for score in score_pairs(opened(model, provider), sentences):
-        total.add(score)
-        if by != "all":
-            total.groups.setdefault(getattr(score.pair, by), Tally()).add(score)
-    return total
+    return PairResults([*score_pairs(opened(model, provider), sentences)])
 
 
 def read_pairs(file: TextFile) -> Iterator[Pair]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +17,9 @@ from keraslm.text.pieces import split_words
 Counts = NDArray[np.int64]
 Point = tuple[float, float]  # weight, word penalty
 
-HEADER = "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
 
-
-@dataclass(frozen=True)
-class WordErrors:
-    """Errors of hypotheses against the references.
-
-    Attributes:
-        substitutions, deletions, insertions: numbers of wrong, missing and extra words.
-        words: number of words in the references.
-    """
+class WordErrors(NamedTuple):
+    """Numbers of wrong, missing and extra words in hypotheses, and of words in their references."""
 
     substitutions: int
     deletions: int
@@ -159,15 +150,13 @@ def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Itera
     """
     found = {point: errors.at(*point) for point in points}
     best = best_point(found)
-    yield HEADER
-    yield _row("first-pass", "-", "-", errors.first_pass())
-    yield _row("oracle", "-", "-", errors.oracle())
-    yield _row("best" if tune else "rescored", *best, found[best])
-    if tune:
-        yield from (_row("grid", *point, of_point) for point, of_point in found.items())
-
-
-def _row(setting: str, weight: float | str, penalty: float | str, found: WordErrors) -> str:
-    cells = [value if isinstance(value, str) else f"{value:g}" for value in (weight, penalty)]
-    counts = (found.errors, found.substitutions, found.deletions, found.insertions, found.words)
-    return "\t".join([setting, *cells, f"{100 * found.rate:.2f}", *map(str, counts)])
+    rows: list[tuple[str, Point | None, WordErrors]] = [
+        ("first-pass", None, errors.first_pass()),
+        ("oracle", None, errors.oracle()),
+        ("best" if tune else "rescored", best, found[best]),
+        *(("grid", point, of_point) for point, of_point in found.items() if tune),
+    ]
+    yield "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
+    for setting, point, counts in rows:
+        weights = "-\t-" if point is None else f"{point[0]:g}\t{point[1]:g}"
+        yield "\t".join([setting, weights, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from keraslm.errors import TextError
-from keraslm.rescoring.pairs import Pair, Tally, pairs, read_pairs, score_pairs
+from keraslm.rescoring.pairs import Pair, PairResults, pairs, read_pairs, score_pairs
 from keraslm.text.files import TextFile
 
 JSON = (
@@ -65,12 +65,12 @@ def test_the_more_probable_sentence_is_preferred(by_id):
 
 def test_ties_count_as_wrong_and_unknown_words_are_counted(by_id):
     found = pairs(by_id, [("a bird", "a fish"), ("dog", "cat"), ("bird", "cat")])
-    assert (found.pairs, found.right, found.ties, found.oovs, found.oov_pairs) == (3, 2, 1, 5, 2)
-    assert found.accuracy == pytest.approx(2 / 3) and found.groups == {}
-    assert math.isnan(Tally().accuracy)
+    assert found.row() == "3\t2\t1\t0.6667\t5\t2"  # pairs, right, ties, accuracy, OOVs, pairs with one
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert math.isnan(PairResults([]).accuracy)
 
 
 def test_results_by_group_for_a_file_and_a_model_path(fake, file):
-    found = pairs(fake, file(JSON).path, by="field")
-    assert found.accuracy == 1.0 and found.pairs == 2
-    assert {name: tally.right for name, tally in found.groups.items()} == {"syntax": 1, "-": 1}
+    found = pairs(fake, file(JSON).path)
+    assert found.accuracy == 1.0
+    assert {name: len(results.scores) for name, results in found.by("field").items()} == {"syntax": 1, "-": 1}
