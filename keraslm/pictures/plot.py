@@ -65,7 +65,6 @@ class SurprisalPlot:
             UsageError: the path is a folder, or its folder does not exist.
             WriteError: the file cannot be written.
         """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         wide = 10 if self._count > LABELLED else 7 + 0.1 * max(0, self._count - 30)
@@ -79,7 +78,6 @@ class SurprisalPlot:
         axes.set_title(f"{_plain(self._title)}: perplexity {cost.perplexity:,.2f} per token", fontsize="medium")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3, axis="y")
-        FigureCanvasAgg(figure)
         with output_file(path) as temporary:
             figure.savefig(temporary, dpi=150, format="png")
 

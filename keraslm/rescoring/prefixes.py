@@ -83,12 +83,7 @@ def score_sets(
 def score_sequences(session: ModelSession, sequences: Sequence[Ids]) -> list[Floats]:
     """Log-probability of each token of each sequence, the first from the end symbol and a zero state.
 
-    Args:
-        session: an open model file.
-        sequences: token ids of shape `(tokens,)`, at least one; equal sequences are computed once.
-
-    Returns:
-        natural logarithms, float64 `(tokens,)` each, in the order of the sequences.
+    Equal sequences are computed once. Returns natural logarithms, float64 `(tokens,)` per sequence, in their order.
     """
     order = sorted(range(len(sequences)), key=lambda number: sequences[number].astype(">u4").tobytes())
     limit = _STATES // (session.info.num_layers * session.info.hidden_size)
@@ -182,14 +177,7 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
 def _branching(
     session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
-    """Log-probabilities of the edges at one depth, `(edges,)`, and the state of each node, if some nodes have several.
-
-    Args:
-        inputs: input of each node, `(N,)`.
-        nodes: node that each edge leaves, `(edges,)`.
-        tokens: token of each edge, `(edges,)`.
-        state: N rows, before the inputs.
-    """
+    """Log-probabilities of edges with these nodes and tokens, `(edges,)`, after these inputs of the nodes, `(N,)`."""
     if session.info.softmax == "adaptive":  # whole distributions take more than one row per edge
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))

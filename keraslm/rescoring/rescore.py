@@ -53,13 +53,9 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of the totals of `n` hypotheses.
+    """The parts of the totals of `n` hypotheses, each `(n,)`.
 
-    Attributes:
-        first_pass: first-pass totals, `(n,)`.
-        rest: first-pass totals without the interpolated score, `(n,)`.
-        lm: LM scores, `(n,)`.
-        words: numbers of words, `(n,)`.
+    `first_pass` and `rest` are the first-pass totals with and without the interpolated score, `lm` the LM scores.
     """
 
     first_pass: Floats
@@ -103,11 +99,21 @@ class Rescored:
         totals, lm = scaled.sum(axis=1), np.array(self.logprobs)
         rest = totals
         if weighting.interpolate is not None:
-            column = _column(first, weighting.interpolate)
+            column = self._column(weighting.interpolate)
             rest = np.delete(scaled, column, axis=1).sum(axis=1)
             lm = (1 - weighting.mix) * scaled[:, column] + weighting.mix * lm
         words = np.array([len(split_words(hypothesis.text)) for hypothesis in self.hypotheses], float)
         return Parts(totals, rest, lm, words)
+
+    def _column(self, wanted: str) -> int:
+        first = self.hypotheses[0]
+        numbers = [str(number) for number in range(1, len(first.scores) + 1)]
+        for known in (first.names, numbers):
+            if wanted in known:
+                return known.index(wanted)
+        names = f", and their names are {', '.join(first.names)}" if first.names else ""
+        what = f"A hypothesis has {len(numbers)} scores{names}"
+        raise TextError(f"{first.where}: no score {wanted!r} to interpolate with. {what}.")
 
     @property
     def totals(self) -> Floats:
@@ -140,7 +146,7 @@ def rescore(
 
     Args:
         model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
-        lists: a file, or lists of texts or of `Hypothesis`.
+        lists: a file, or non-empty lists of texts or of `Hypothesis`.
         format: format of the file: `"tsv"`, `"kaldi"` or `"jsonl"`.
         score_columns: number of scores per row of `"tsv"`; None takes that of the first row.
         scores: files of costs for `"kaldi"`.
@@ -174,7 +180,10 @@ def rescore(
         file = lists if isinstance(lists, TextFile) else TextFile(lists, errors)
         utterances = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores])
     else:
-        utterances = (_hypotheses(number, each) for number, each in enumerate(lists, 1))
+        utterances = (
+            [each if isinstance(each, Hypothesis) else Hypothesis(str(number), each) for each in texts]
+            for number, texts in enumerate(lists, 1)
+        )
     return _rescored(opened(model, provider), utterances, weighting, BASES[base])
 
 
@@ -188,20 +197,3 @@ def _rescored(scorer: Scorer, utterances: Iterator[Utterance], weighting: Weight
 
     for lines in score_sets(scorer, texts()):
         yield Rescored(waiting.pop(0), [line.logprob / unit for line in lines], weighting)
-
-
-def _hypotheses(number: int, texts: Sequence[str | Hypothesis]) -> Utterance:
-    name, where = str(number), f"list {number}"
-    return [text if isinstance(text, Hypothesis) else Hypothesis(name, text, where=where) for text in texts]
-
-
-def _column(hypothesis: Hypothesis, wanted: str) -> int:
-    count = len(hypothesis.scores)
-    if wanted in hypothesis.names:
-        return hypothesis.names.index(wanted)
-    if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= count:
-        return int(wanted) - 1
-    known = f", and their names are {', '.join(hypothesis.names)}" if hypothesis.names else ""
-    raise TextError(
-        f"{hypothesis.where}: no score {wanted!r} to interpolate with. A hypothesis has {count} scores{known}."
-    )
