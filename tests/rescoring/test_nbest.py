@@ -115,23 +115,54 @@ def test_rows_keep_any_text(tmp_path_factory, utterances):
     assert [[*row[:2], *row[3:]] for row in found] == [row.split("\t") for row in text.split("\n")[:-1]]
 
 
+TSV_FAULTS = [
+    ("u1\t1\ta\n\nu2\t1\tb\n", "lists:2: a blank line"),
+    ("u1 the cat\n", "lists:1: no tab. A row is: utterance, scores, text, with a tab between them"),
+    ("\t1\ta\n", "lists:1: no utterance before the first tab"),
+    ("u1\t1\ta\nu1\tb\n", "lists:2: 2 columns, but 3 are expected: utterance, 1 scores, text, as in the first row"),
+    ("u1\t1\ta\nu1\t1\tb\tc\n", "lists:2: 4 columns, but 3"),
+    ("u1\tone\ta\n", "lists:1: 'one' is not a finite number"),
+    ("u1\t\ta\n", "lists:1: '' is not a finite number"),
+    ("u1\tnan\ta\n", "lists:1: 'nan' is not a finite number"),
+    ("u1\t1\ta\nu2\t1\tb\nu1\t2\tc\n", "lists:3: utterance 'u1' comes a second time"),
+]
+KALDI_FAULTS = [
+    ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
+    ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
+    ("utt-1 a\n\n", "", "lists:2: a blank line"),
+    ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2; its keys must be those of lists"),
+    ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
+    ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
+    ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),
+    ("utt-1 a\nutu-1 b\nutt-2 c\n", "", "lists:3: utterance 'utt' comes a second time"),
+]
+JSON_FAULTS = [
+    ("the cat\n", "lists:1: not a JSON object"),
+    ("[1]\n", "lists:1: not a JSON object, but [1]"),
+    ("\n", "lists:1: not a JSON object"),
+    ('{"text": "a"}\n', 'lists:1: no "utterance" with its name as a string'),
+    ('{"utterance": "u"}\n', 'lists:1: no "text"'),
+    ('{"utterance": "u", "hypotheses": []}\n', 'lists:1: "hypotheses" is not a list with at least one hypothesis'),
+    ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
+    ('{"utterance": "u", "text": "a", "scores": [1]}\n', 'lists:1: "scores" is not an object'),
+    ('{"utterance": "u", "text": "a", "scores": {"am": true}}\n', "lists:1: score 'am': True is not a finite"),
+    ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: score 'am': nan is not a finite"),
+    (FLAT + '{"utterance": "u1", "text": "a"}\n', "lists:3: scores none, but the first hypothesis has am"),
+    ('{"utterance": "u", "text": "\\ud800"}\n', "lists:1: not a JSON object ('utf-8' codec can't encode"),
+]
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("format", "content", "costs", "message"),
     [
-        ("u1\t1\ta\n\nu2\t1\tb\n", "lists:2: a blank line"),
-        ("u1 the cat\n", "lists:1: no tab. A row is: utterance, scores, text, with a tab between them"),
-        ("\t1\ta\n", "lists:1: no utterance before the first tab"),
-        ("u1\t1\ta\nu1\tb\n", "lists:2: 2 columns, but 3 are expected: utterance, 1 scores, text, as in the first row"),
-        ("u1\t1\ta\nu1\t1\tb\tc\n", "lists:2: 4 columns, but 3"),
-        ("u1\tone\ta\n", "lists:1: 'one' is not a finite number"),
-        ("u1\t\ta\n", "lists:1: '' is not a finite number"),
-        ("u1\tnan\ta\n", "lists:1: 'nan' is not a finite number"),
-        ("u1\t1\ta\nu2\t1\tb\nu1\t2\tc\n", "lists:3: utterance 'u1' comes a second time"),
+        *(("tsv", content, "", message) for content, message in TSV_FAULTS),
+        *(("kaldi", *each) for each in KALDI_FAULTS),
+        *(("jsonl", content, "", message) for content, message in JSON_FAULTS),
     ],
 )
-def test_faults_of_tab_separated_rows(file, content, message):
+def test_faults_are_reported_with_their_line(file, format, content, costs, message):
     with pytest.raises(TextError) as refused:
-        list(read_nbest(file(content)))
+        list(read_nbest(file(content), format, scores=[file(costs, "costs")] if costs else []))
     assert message in str(refused.value)
 
 
@@ -139,48 +170,6 @@ def test_given_number_of_score_columns(file):
     assert shape(read_nbest(file("u1\t1\ta\n"), score_columns=1)) == [[("u1", "a", (1.0,))]]
     with pytest.raises(TextError, match="lists:1: 3 columns, but 4 are expected: utterance, 2 scores, text"):
         list(read_nbest(file("u1\t1\ta\n"), score_columns=2))
-
-
-@pytest.mark.parametrize(
-    ("content", "costs", "message"),
-    [
-        ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
-        ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
-        ("utt-1 a\n\n", "", "lists:2: a blank line"),
-        ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2; its keys must be those of lists"),
-        ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
-        ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
-        ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),
-        ("utt-1 a\nutu-1 b\nutt-2 c\n", "", "lists:3: utterance 'utt' comes a second time"),
-    ],
-)
-def test_faults_of_kaldi_rows(file, content, costs, message):
-    with pytest.raises(TextError) as refused:
-        list(read_nbest(file(content), "kaldi", scores=[file(costs, "costs")] if costs else []))
-    assert message in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("the cat\n", "lists:1: not a JSON object"),
-        ("[1]\n", "lists:1: not a JSON object, but [1]"),
-        ("\n", "lists:1: not a JSON object"),
-        ('{"text": "a"}\n', 'lists:1: no "utterance" with its name as a string'),
-        ('{"utterance": "u"}\n', 'lists:1: no "text"'),
-        ('{"utterance": "u", "hypotheses": []}\n', 'lists:1: "hypotheses" is not a list with at least one hypothesis'),
-        ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
-        ('{"utterance": "u", "text": "a", "scores": [1]}\n', 'lists:1: "scores" is not an object'),
-        ('{"utterance": "u", "text": "a", "scores": {"am": true}}\n', "lists:1: score 'am': True is not a finite"),
-        ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: score 'am': nan is not a finite"),
-        (FLAT + '{"utterance": "u1", "text": "a"}\n', "lists:3: scores none, but the first hypothesis has am"),
-        ('{"utterance": "u", "text": "\\ud800"}\n', "lists:1: not a JSON object ('utf-8' codec can't encode"),
-    ],
-)
-def test_faults_of_json(file, content, message):
-    with pytest.raises(TextError) as refused:
-        list(read_nbest(file(content), "jsonl"))
-    assert message in str(refused.value)
 
 
 def test_arguments_of_a_different_format_are_refused(file):
