@@ -45,11 +45,11 @@ def pairs(
         Invalid UTF-8: strict fails with file:line:byte; replace reads U+FFFD.
     """
     from keraslm.rescoring import pairs as room
-    from keraslm.scoring.scorer import load
+    from keraslm.rescoring.prefixes import opened
     from keraslm.text.files import STDIN, TextFile
 
     sentences = chain.from_iterable(room.read_pairs(TextFile(name, errors)) for name in files or (STDIN,))
-    scorer = load(model, provider, others=others)
+    scorer = opened([model, *others], provider)
     if rows:
         print(room.HEADER)
         for score in room.score_pairs(scorer, sentences):

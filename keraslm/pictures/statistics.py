@@ -32,11 +32,7 @@ class Word(NamedTuple):
 
 
 class Series:
-    """Surprisal over the lines of a text: single lines at first, then blocks of lines of equal size.
-
-    Attributes:
-        size: number of lines per block.
-    """
+    """Surprisal over the lines of a text: single lines at first, then blocks of `size` lines."""
 
     BINS = 4 * 40  # quarter bits up to 40
     BLOCKS = 512  # at most
@@ -116,9 +112,8 @@ class Statistics:
     @property
     def median(self) -> float:
         """Bits of the token in the middle, to 1/64 bit; NaN without tokens."""
-        if not self.cost.tokens:
-            return math.nan
-        return (np.searchsorted(self.distribution.cumsum(), self.cost.tokens / 2) + 0.5) / FINE
+        middle = np.searchsorted(self.distribution.cumsum(), self.cost.tokens / 2)
+        return (middle + 0.5) / FINE if self.cost.tokens else math.nan
 
 
 def _binned(surprisals: Floats, parts: int, bins: int) -> NDArray[np.int64]:

@@ -94,8 +94,7 @@ class Rescored:
         scales = weighting.scales or (1.0,) * count
         if len(scales) != count:
             raise TextError(f"{first.where}: {count} scores, but `scales` has {len(scales)}; one per score is needed.")
-        scores = np.array([hypothesis.scores for hypothesis in self.hypotheses])
-        scaled = scores.reshape(len(self.hypotheses), count) * scales
+        scaled = np.array([each.scores for each in self.hypotheses]) * scales
         totals, lm = scaled.sum(axis=1), np.array(self.logprobs)
         rest = totals
         if weighting.interpolate is not None:

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from keraslm.errors import MissingPackageError, UsageError
+from keraslm.errors import MissingPackageError
 from keraslm.pictures import plot as module
 from keraslm.pictures.plot import SurprisalPlot
 from tests.pictures.test_page import HOSTILE, TOKENIZERS
@@ -78,10 +78,3 @@ def test_missing_matplotlib_gives_the_pip_line(monkeypatch):
         MissingPackageError, match=r'^A plot of surprisal needs the package matplotlib, .* "keraslm\[plot\]"$'
     ):
         SurprisalPlot(TOKENIZER, "a text")
-
-
-def test_picture_needs_an_existing_folder(tmp_path):
-    pytest.importorskip("matplotlib")
-    plot = SurprisalPlot(TOKENIZER, "a text")
-    with pytest.raises(UsageError, match=r"nowhere/a\.png: give the name of a file in a folder that exists"):
-        plot.write(tmp_path / "nowhere" / "a.png")
