@@ -98,7 +98,7 @@ def rescore(
     errors
         Invalid UTF-8: strict fails with file:line:byte; replace reads U+FFFD and counts the lines.
     """
-    from keraslm.report.output import opened_output
+    from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
     from keraslm.system.atomic import checked_place
     from keraslm.system.backend import require

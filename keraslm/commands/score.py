@@ -146,8 +146,7 @@ def _one_after_the_other(
     errors: str,
     provider: str,
 ) -> None:
-    from keraslm.report.output import opened_output
-    from keraslm.report.writer import signature, write_scores
+    from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.atomic import checked_place
     from keraslm.text.files import STDIN, TextFile

@@ -1,9 +1,14 @@
-"""Scored lines written as `ScoreOptions` says, and the signature that travels with the numbers."""
+"""Scored lines written as `ScoreOptions` says, the signature that travels with the numbers, and the output file."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from keraslm import __version__
@@ -16,6 +21,7 @@ from keraslm.scoring.batching import Line
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.words import boundary
+from keraslm.system.atomic import output_file
 
 Watcher = Callable[[LineScore], None]
 
@@ -88,6 +94,32 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
         "keraslm": __version__,
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+@contextmanager
+def opened_output(path: Path | None) -> Iterator[TextIO]:
+    """A text file to write scores to, gzip if the name ends with `.gz`; standard output if `path` is None.
+
+    The file replaces an existing one when the block ends without an error; otherwise nothing changes.
+
+    Raises:
+        UsageError: the path is a folder, or its folder does not exist.
+        WriteError: the file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    with output_file(path) as temporary, score_file(temporary, packed=path.suffix == ".gz") as out:
+        yield out
+
+
+@contextmanager
+def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
+    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: no header has a time or a name."""
+    with path.open("wb") as raw:
+        binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
+        with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
+            yield out
 
 
 def _rows(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions, name: str) -> Iterable[str]:

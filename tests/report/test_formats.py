@@ -17,8 +17,7 @@ from keraslm import ScoreOptions, write_scores
 from keraslm.errors import KeraslmError, UsageError
 from keraslm.report import tables
 from keraslm.report.options import COLUMNS, DEFAULT_COLUMNS, OF_DISTRIBUTIONS
-from keraslm.report.output import opened_output
-from keraslm.report.writer import signature
+from keraslm.report.writer import opened_output, signature
 
 # Token i has probability (i + 1) / 21: <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5.
 LINES = ["the bürd sat", "", "cat"]
