@@ -157,7 +157,7 @@ def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], 
 
     errors = ListErrors(read_references(references))
     for each in found:
-        errors.add(each.hypotheses, each.parts)
+        errors.add(each)
     if errors.missing:
         note = f"{errors.missing} utterances have no hypotheses and are not counted"
         print(f"keraslm: {references.name}: {note}", file=sys.stderr)

@@ -113,9 +113,7 @@ def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothes
     for number, lines in enumerate(zip_longest(file, *scores), 1):
         where, key, text, costs = f"{file.name}:{number}", "", "", []
         for source, line in zip((file, *scores), lines, strict=True):
-            _check(
-                line is not None, f"{source.name}: ends before line {number}; its keys must be those of {file.name}."
-            )
+            _check(line is not None, f"{source.name}: ends before line {number}. All files must have the same keys.")
             own, rest = key_and_rest(line)
             at = f"{source.name}:{number}"
             _check(own != "", f"{at}: a blank line. A row is a key and its words or its cost.")
@@ -126,9 +124,8 @@ def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothes
             costs.append(_number(rest, at))
         utterance, hyphen, place = key.rpartition("-")
         form = "an utterance, a hyphen and a number, as nbest-to-linear writes it"
-        _check(
-            bool(hyphen and utterance) and place.isascii() and place.isdigit(), f"{where}: key {key!r} is not {form}."
-        )
+        right = bool(hyphen and utterance) and place.isascii() and place.isdigit()
+        _check(right, f"{where}: key {key!r} is not {form}.")
         yield Hypothesis(utterance, text, tuple(-cost for cost in costs), names, [key, text], where)
 
 

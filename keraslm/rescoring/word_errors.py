@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.rescoring.nbest import Utterance, key_and_rest
-from keraslm.rescoring.rescore import Parts
+from keraslm.rescoring.nbest import key_and_rest
+from keraslm.rescoring.rescore import Parts, Rescored
 from keraslm.text.files import TextFile
 from keraslm.text.pieces import split_words
 
@@ -86,7 +86,7 @@ class ListErrors:
     Example:
         >>> errors = ListErrors(references)
         >>> for found in rescore("model.onnx", "dev.tsv"):
-        ...     errors.add(found.hypotheses, found.parts)
+        ...     errors.add(found)
         >>> errors.oracle().rate <= errors.at(weight=0.5, word_penalty=0.0).rate
         True
     """
@@ -97,18 +97,18 @@ class ListErrors:
         self._counts: list[Counts] = []
         self.words = 0
 
-    def add(self, utterance: Utterance, parts: Parts) -> None:
+    def add(self, found: Rescored) -> None:
         """Count the errors of an utterance's hypotheses.
 
         Raises:
             TextError: the utterance has no reference.
         """
-        first = utterance[0]
+        first = found.hypotheses[0]
         if first.utterance not in self._references:
             raise TextError(f"{first.where}: utterance {first.utterance!r} has no reference.")
         reference = self._references[first.utterance]
-        self._parts.append(parts)
-        self._counts.append(count_errors(reference, [hypothesis.text for hypothesis in utterance]))
+        self._parts.append(found.parts)
+        self._counts.append(count_errors(reference, [each.text for each in found.hypotheses]))
         self.words += len(split_words(reference))
 
     @property

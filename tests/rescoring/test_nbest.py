@@ -130,7 +130,7 @@ KALDI_FAULTS = [
     ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
     ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
     ("utt-1 a\n\n", "", "lists:2: a blank line"),
-    ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2; its keys must be those of lists"),
+    ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2. All files must have the same keys"),
     ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
     ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
     ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),

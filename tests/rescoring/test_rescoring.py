@@ -49,7 +49,7 @@ def totals(lists, *weights, **fields):
 def errors(lists):
     found = ListErrors(REFERENCES)
     for utterance, scores in zip(lists, LM, strict=True):
-        found.add(utterance, Rescored(utterance, scores).parts)
+        found.add(Rescored(utterance, scores))
     return found
 
 
@@ -155,7 +155,7 @@ def test_the_best_point_has_the_fewest_errors_and_is_nearest_to_zero(errors):
 def test_an_utterance_without_a_reference_is_refused(lists):
     errors = ListErrors({"u2": "a"})
     with pytest.raises(TextError, match=r"lists.tsv:2: utterance 'u1' has no reference"):
-        errors.add(lists[0], Rescored(lists[0], LM[0]).parts)
+        errors.add(Rescored(lists[0], LM[0]))
     assert errors.missing == 1
 
 
@@ -166,7 +166,7 @@ def test_the_first_of_equal_totals_is_chosen(utterances):
     for each in utterances:
         # The number of errors of a hypothesis is its place.
         hypotheses = [Hypothesis("u", " ".join("x" * place), (float(a),)) for place, (a, _) in enumerate(each)]
-        errors.add(hypotheses, Rescored(hypotheses, [float(b) for _, b in each]).parts)
+        errors.add(Rescored(hypotheses, [float(b) for _, b in each]))
         values = [a + 2 * b for a, b in each]
         wanted += values.index(max(values))
     assert errors.at(2, 0).insertions == wanted
