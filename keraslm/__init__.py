@@ -2,7 +2,7 @@
 
     import keraslm
 
-    run = keraslm.train(train="train.txt", valid="valid.txt", preset="small", backend="jax")
+    run = keraslm.train(keraslm.preset("small"), train="train.txt", valid="valid.txt", backend="jax")
     print(keraslm.evaluate(run, "valid.txt").perplexity)
     keraslm.export(run, "model.onnx")
     print(keraslm.load("model.onnx").score("a sentence to score"))

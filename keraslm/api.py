@@ -1,6 +1,6 @@
-"""The Python API of the training side: each function is what the command of that name does.
+"""The Python API: `train`, `evaluate` and `average` do what the commands of the same names do.
 
-Nothing here imports Keras at the top: a call first fixes the backend, then imports what needs it.
+No import here loads Keras: each call selects the backend first and then imports what needs it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
-from keraslm.config import DOCUMENTS, RESUME, WEIGHTS, Config
+from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath
 from keraslm.config.model import check_sizes
-from keraslm.config.presets import preset as preset_config
+from keraslm.config.presets import preset
 from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
-from keraslm.evaluation.options import Techniques
+from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.resume import check_same
 from keraslm.runs.run import LATEST, Run, check_free
@@ -29,94 +29,123 @@ if TYPE_CHECKING:
 
     from keraslm.evaluation.evaluate import Evaluation
 
+Backend = Literal["jax", "tensorflow", "torch"]
+Log = Callable[[str], None]
+
 
 def train(
+    config: Config | None = None,
     *,
-    preset: str | None = None,
-    backend: str | None = None,
-    run: str | Path | None = None,
-    resume: str = "auto",
+    run: StrPath | None = None,
+    backend: Backend | None = None,
+    resume: Literal["auto", "never", "must"] = "auto",
     overwrite: bool = False,
     tensorboard: bool = False,
-    verbose: int | str = "auto",
-    log: Callable[[str], None] = print,
-    **fields: Any,
+    verbose: Literal["auto", 0, 1, 2] = "auto",
+    log: Log = print,
+    **overrides: Unpack[Overrides],
 ) -> Run:
-    """Train a language model, or go on with one that was stopped.
+    """Train a language model, or resume a training run that was stopped.
 
     Args:
-        preset: a name of `keraslm.config.presets.PRESETS`; None takes `"tiny"`, or what the run was begun with.
-        backend: `"jax"`, `"tensorflow"` or `"torch"`; None takes `KERAS_BACKEND`, the run's, or the first one
-            installed.
-        run: the run folder; None makes `runs/<date>-<time>`.
-        resume: where the folder holds a run: `"auto"` goes on with it from its last checkpoint, `"never"` refuses;
-            `"must"` refuses where there is none.
-        overwrite: replace a run that is already there.
-        tensorboard: write TensorBoard events too (needs tensorboardX).
-        verbose: Keras' progress: 0 nothing, 1 a bar, 2 a line an epoch, "auto".
-        log: takes each line of progress text.
-        **fields: any field of `ModelConfig`, `DataConfig` or `TrainConfig`, e.g. `train="text.txt"`, `epochs=3`.
+        config: from `keraslm.preset(...)` or built by hand. None: the configuration of the run that is resumed, or
+            preset `"tiny"` for a new run.
+        run: the run folder. None: a new folder `runs/<date>-<time>`.
+        backend: None takes `KERAS_BACKEND`, the backend of the run that is resumed, or the first one installed.
+        resume: if the folder holds a run: `"auto"` resumes it from its last checkpoint, `"never"` fails. `"must"`
+            fails if the folder holds none.
+        overwrite: replace a run that is already in the folder.
+        tensorboard: also write TensorBoard events (needs tensorboardX).
+        verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
+        log: called with each line of progress text.
+        **overrides: fields of `ModelConfig`, `DataConfig` or `TrainConfig` that replace those of `config`, e.g.
+            `train="text.txt"`, `epochs=3`.
 
     Returns:
         the trained run.
 
+    Raises:
+        KeraslmError: a text, an argument or the run folder cannot be used, or the training diverged; see
+            `keraslm.errors`.
+
     Example:
-        >>> run = keraslm.train(train="train.txt", valid="valid.txt", preset="small", backend="jax")
+        >>> run = keraslm.train(keraslm.preset("small"), train="train.txt", valid="valid.txt", backend="jax")
     """
-    fields = {name: _plain(value) for name, value in fields.items()}
-    if resume not in RESUME:
-        raise UsageError(f"resume is {resume!r}, but must be one of {', '.join(RESUME)}.")
-    if resume == "must" and (overwrite or run is None):
-        why = "--overwrite would replace the run" if overwrite else "a run must be named: --run"
-        raise UsageError(f"--resume must goes on with a run; {why}.")
-    goes_on = run is not None and resume != "never" and not overwrite and (Path(run) / "config.json").exists()
-    if run is not None and goes_on:
-        config, backend = _of_the_run(load_run(run), preset, backend, fields)
+    if resume not in ("auto", "never", "must"):
+        raise UsageError(f"`resume` is {resume!r}, but must be one of auto, never, must.")
+    if resume == "must" and overwrite:
+        raise UsageError('`resume="must"` needs the run that `overwrite` would replace; leave one of them out.')
+    if resume == "must" and run is None:
+        raise UsageError('`resume="must"` needs the folder of the run: `run`.')
+    if run is not None and resume != "never" and not overwrite and (Path(run) / "config.json").exists():
+        previous = load_run(run)
+        config = _resumed_config(previous, config, overrides)
+        requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
     else:
-        config = preset_config(preset or "tiny", **fields)
+        config = preset("tiny", **overrides) if config is None else config.replace(**overrides)
+        requested = backend
         if run is not None:
             check_free(Path(run), overwrite)
-    select_backend(backend)
+    select_backend(requested)
     if tensorboard:
-        require("tensorboardX", extra="tensorboard", purpose="--tensorboard")
+        require("tensorboardX", extra="tensorboard", purpose="`tensorboard`")
     from keraslm.training.train import train_run
 
     return train_run(config, run, resume=resume, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, log=log)
 
 
-def _of_the_run(run: Run, preset: str | None, backend: str | None, fields: dict[str, Any]) -> tuple[Config, str | None]:
-    """What a training that goes on is asked for: the run's configuration and backend, and over them what was given."""
-    names_texts = fields.keys() & {"train", "valid", "data"}
-    if preset:
-        data = run.config.data
-        texts: dict[str, Any] = {} if names_texts else {"train": data.train, "valid": data.valid, "data": data.data}
-        config = preset_config(preset, **{**texts, **fields})
-    else:
-        texts = {"train": (), "valid": (), "data": ""} if names_texts else {}
-        try:
-            config = run.config.replace(**{**texts, **fields})
-            check_sizes(config.model, fields, str(run.path))
-        except ConfigError:  # perhaps over something that was not given, and is the run's
-            if run.checkpoints_path.is_dir():
-                check_same(run.path, run.config, fields)
-            raise
-    return config, backend or os.environ.get("KERAS_BACKEND") or run.backend
+def _resumed_config(run: Run, config: Config | None, overrides: Overrides) -> Config:
+    """The configuration requested for a run that is resumed: its own texts and settings unless others are given."""
+    own, texts = run.config.data, ("train", "valid", "data")
+    if config is not None:
+        names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
+        kept: Any = {} if names_texts else {name: getattr(own, name) for name in texts}
+        return config.replace(**(kept | overrides))
+    replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
+    try:
+        config = run.config.replace(**(replaced | overrides))
+        check_sizes(config.model, overrides, str(run.path))
+    except ConfigError:  # perhaps a contradiction between a given field and one of the run
+        if run.checkpoints_path.is_dir():
+            check_same(run.path, run.config, overrides)
+        raise
+    return config
 
 
-def load_run(path: str | Path = LATEST, weights: str = "last") -> Run:
-    """Open a run folder: its configuration, tokenizer and metrics. Needs no Keras.
+def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") -> Run:
+    """Open a run folder: configuration, tokenizer and metrics. Does not need Keras.
 
     Args:
         path: the folder.
-        weights: which its users get: `"last"`, or `"best"` by the validation text.
+        weights: the weights to use: `"last"`, or `"best"` by validation perplexity.
+
+    Raises:
+        RunError: the folder is missing or damaged, or has no best weights.
+
+    Example:
+        >>> keraslm.load_run("runs/mine").epochs()[-1]["val_perplexity"]
+        119.7
     """
-    if weights not in WEIGHTS:
-        raise UsageError(f"weights is {weights!r}, but must be one of {', '.join(WEIGHTS)}.")
+    if weights not in ("last", "best"):
+        raise UsageError(f"`weights` is {weights!r}, but must be one of last, best.")
     return Run.open(path, weights)
 
 
-def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None = None) -> keras.Model:
-    """The trained network of a run as a stateful `keras.Model`, ids `(B, T)` to logits `(B, T, V)`."""
+def load_model(run: Run | StrPath, batch_size: int = 1, backend: Backend | None = None) -> keras.Model:
+    """The trained network of a run as a stateful `keras.Model`.
+
+    Args:
+        run: a run or its folder.
+        batch_size: B, rows whose state is carried.
+        backend: as for `train`.
+
+    Returns:
+        a model from ids `(B, T)` to logits `(B, T, V)`.
+
+    Example:
+        >>> keraslm.load_model("runs/mine")(np.array([[0]])).shape
+        (1, 1, 10000)
+    """
     run = run if isinstance(run, Run) else load_run(run)
     select_backend(backend)
     from keraslm.evaluation.evaluate import load_model as build
@@ -125,93 +154,111 @@ def load_model(run: Run | str | Path, batch_size: int = 1, backend: str | None =
 
 
 def evaluate(
-    run: Run | str | Path,
-    text: str | Path | Sequence[str | Path],
+    run: Run | StrPath,
+    text: StrPath | Sequence[StrPath],
     *,
     tutorial: bool = False,
-    documents: str | None = None,
-    errors: str = "strict",
-    backend: str | None = None,
-    cache: str | Path = "",
+    context: Context | None = None,
+    errors: Literal["strict", "replace"] = "strict",
+    backend: Backend | None = None,
+    cache: StrPath | None = None,
     show: bool = False,
-    log: Callable[[str], None] = lambda _: None,
-    **techniques: Any,
+    log: Log = lambda _: None,
+    **techniques: Unpack[TechniqueOptions],
 ) -> Evaluation:
-    """Perplexity of a text file under a run, over every token; beside it, with techniques of test time.
+    """Perplexity of a text under a run, over every token, and with test-time techniques.
 
     Args:
         run: a run or its folder.
-        text: path of the text, a pattern, or several of them in a list; `"-"` is standard input.
-        tutorial: count as the PTB tutorial does.
-        documents: `"none"`, `"line"` or `"blank-line"`: where the state is set to zero; None as in training.
-        errors: `"strict"` or `"replace"`, for invalid UTF-8.
-        backend: as in `train`.
-        cache: folder for large texts as ids; empty takes the user's cache.
-        show: a progress bar while a large text is encoded.
-        log: takes lines of progress while parameters are tuned.
-        **techniques: any field of `keraslm.evaluation.options.Techniques`, e.g. `temperature="tune"`,
-            `neural_cache=True`, `mc_dropout=20`, `with_runs=["runs/b", "runs/c"]`.
+        text: path of the text, a pattern, or several in a list; `"-"` is standard input.
+        tutorial: count as the PTB tutorial does: in the rows and windows of the training.
+        context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`. None: as in training.
+        errors: for invalid UTF-8, `"strict"` or `"replace"`.
+        backend: as for `train`.
+        cache: folder for the ids of large texts; None takes the user's cache.
+        show: show a progress bar while a large text is encoded.
+        log: called with lines of progress while parameters are tuned.
+        **techniques: fields of `keraslm.evaluation.options.Techniques`, e.g. `temperature="tune"`, `neural_cache=True`,
+            `mc_dropout=20`, `with_runs=["runs/b", "runs/c"]`.
 
     Returns:
-        an `Evaluation`: the text's size in every unit, nats, perplexities and bits; and a `Variant` for each technique.
+        an `Evaluation`: the size of the text in every unit, nats, perplexities and bits, and one `Variant` per
+        technique.
+
+    Raises:
+        UsageError: an unknown option, or options that do not combine.
+        TextError: the text cannot be read or is empty.
+        RunError: the run is missing or damaged.
 
     Example:
         >>> keraslm.evaluate(run, "test.txt", temperature="tune", neural_cache=True).variants[-1].perplexity
+        96.05
     """
     run = run if isinstance(run, Run) else load_run(run)
     chosen = _techniques(techniques, tutorial)
-    if documents not in (None, *DOCUMENTS):
-        raise UsageError(f"documents is {documents!r}, but must be one of {', '.join(DOCUMENTS)}.")
-    paths = [text] if isinstance(text, str | Path) else text
-    opened = TextFiles([str(path) for path in paths], errors)
+    if context not in (None, *CONTEXTS):
+        raise UsageError(f"`context` is {context!r}, but must be one of {', '.join(CONTEXTS)}.")
+    paths = [text] if isinstance(text, str | os.PathLike) else text
+    files = TextFiles([os.fspath(path) for path in paths], errors)
     select_backend(backend)
     if chosen:
         from keraslm.evaluation.techniques import evaluate_with
 
-        return evaluate_with(run, opened, chosen, documents, str(cache), show, log)
+        return evaluate_with(run, files, chosen, context, cache, show, log)
     from keraslm.evaluation.evaluate import evaluate_run
 
-    return evaluate_run(run, opened, tutorial, documents, str(cache), show)
+    return evaluate_run(run, files, tutorial, context, cache, show)
+
+
+def _techniques(options: TechniqueOptions, tutorial: bool) -> Techniques:
+    unknown = options.keys() - Techniques.__dataclass_fields__.keys()
+    if unknown:
+        known = ", ".join(Techniques.__dataclass_fields__)
+        raise UsageError(f"Unknown option {min(unknown)!r} of evaluate. Known options: {known}.")
+    chosen = Techniques(**cast(dict[str, Any], options))
+    if chosen and tutorial:
+        raise UsageError("`tutorial` reads the text in several rows, and test-time techniques in one. Leave one out.")
+    return chosen
 
 
 def average(
-    runs: Run | str | Path | Sequence[Run | str | Path],
-    output: str | Path,
+    runs: Run | StrPath | Sequence[Run | StrPath],
+    output: StrPath,
     *,
-    last: int = 0,
+    last: int | None = None,
     overwrite: bool = False,
-    backend: str | None = None,
-    cache: str | Path = "",
-    log: Callable[[str], None] = print,
+    backend: Backend | None = None,
+    cache: StrPath | None = None,
+    log: Log = print,
 ) -> Run:
-    """The mean of the weights of several runs, or of the last epochs of one, as a run of its own.
+    """Average the weights of several runs, or of the last epochs of one run, into a new run.
 
-    Where the first run has a validation text, the mean is evaluated on it, counted in the training's windows as the
-    members were; its `averaged()` row holds the result as `val_perplexity`.
+    If the first run has a validation text, the new run is evaluated on it, counted in the windows of the training; its
+    `averaged()` row holds the result as `val_perplexity`.
 
     Args:
-        runs: two or more runs or their folders, with the weights that they were opened with; or one, with `last`.
+        runs: two or more runs or their folders, with the weights they were opened with; or one, with `last`.
         output: folder of the new run.
-        last: average so many epochs of one run, the last that `keep_weights` has kept.
-        overwrite: replace a run that is already there.
-        backend: as in `train`, for the evaluation.
-        cache: folder for large texts as ids; empty takes the user's cache.
-        log: takes each line of progress text.
+        last: number of last epochs of one run to average, which `keep_weights` has kept.
+        overwrite: replace a run that is already in the folder.
+        backend: as for `train`, for the evaluation.
+        cache: folder for the ids of large texts; None takes the user's cache.
+        log: called with each line of progress text.
 
     Returns:
-        the new run, which can be evaluated and exported, and not trained on.
+        the new run, which can be evaluated and exported, but not trained further.
 
     Raises:
-        UsageError: too few runs, or one twice.
-        RunError: different tokenizers or shapes, damaged weights, fewer kept epochs than asked for, or a run in the
-            way.
+        UsageError: too few runs, or the same run twice.
+        RunError: different tokenizers or shapes, damaged weights, fewer kept epochs than requested, or a run in the
+            output folder.
 
     Example:
         >>> run = keraslm.average("runs/mine", "runs/mean", last=5)
         >>> run.averaged()["val_perplexity"]
         81.2
     """
-    listed = [runs] if isinstance(runs, Run | str | Path) else runs
+    listed = [runs] if isinstance(runs, Run | str | os.PathLike) else runs
     members = members_of([run if isinstance(run, Run) else load_run(run) for run in listed], last)
 
     def validate(run: Run) -> dict[str, float]:
@@ -225,26 +272,7 @@ def average(
             found = evaluate_encoded(run, text, tutorial=True).perplexity
             return {"val_perplexity": found} if math.isfinite(found) else {}
         except (TextError, MissingPackageError) as error:
-            log(f"          the mean is not evaluated: {error}")
+            log(f"          the average is not evaluated: {error}")
             return {}
 
     return average_runs(members, Path(output), overwrite, validate, log)
-
-
-def _techniques(options: dict[str, Any], tutorial: bool) -> Techniques:
-    """What evaluation is asked for beyond the plain cost."""
-    foreign = options.keys() - Techniques.__dataclass_fields__.keys()
-    if foreign:
-        known = ", ".join(Techniques.__dataclass_fields__)
-        raise UsageError(f"Unknown option of evaluate {min(foreign)!r}. Those of test time are: {known}.")
-    chosen = Techniques(**{name: _plain(value) for name, value in options.items()})
-    if chosen and tutorial:
-        raise UsageError("--tutorial reads a text in rows; the techniques of test time read it as one. Leave one out.")
-    return chosen
-
-
-def _plain(value: Any) -> Any:
-    """Paths as the strings that a configuration holds."""
-    if isinstance(value, Path):
-        return str(value)
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else value

@@ -1,1 +1,4 @@
-"""keraslm_export: a trained run becomes an ONNX file."""
+"""The conversion of a trained run to a model file, with TensorFlow, tf2onnx and onnx.
+
+A run comes in; a verified ONNX file goes out: convert -> graph -> simplify, quantize -> verify.
+"""

@@ -28,7 +28,7 @@ from keraslm.scoring.opening import check_model
 from keraslm.scoring.seal import sealed
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import require
-from keraslm_export.quantize import CONTEXT_OF, TOLERANCE, check_int8, compare_files, comparison_text, quantized
+from keraslm_export.quantize import TOLERANCE, check_int8, compare_files, comparison_text, quantized
 from keraslm_export.recurrent import add_layers
 from keraslm_export.simplify import fold_biases, pick_targets, share_table, tidy
 from keraslm_export.verify import check_structure, compare
@@ -93,7 +93,7 @@ def export(
         float32 = Path(folder) / "float32.onnx" if int8 else temporary
         report = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
         if int8:
-            context = CONTEXT_OF[run.config.data.documents]
+            context = run.config.data.context
             report["int8"] = compare_files(float32, temporary, lines, context, tolerance) | {"text": name}
         report["bytes"] = temporary.stat().st_size
     return report

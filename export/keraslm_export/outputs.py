@@ -26,7 +26,7 @@ _SMALLEST = 1.2e-38  # sum of which there is a logarithm, at full precision
 def outputs_layer(config: ModelConfig, vocab_size: int) -> Outputs:
     """The layer `outputs` of a configuration's softmax; its `softmax` is not built yet."""
     if config.softmax == "adaptive":
-        softmax = AdaptiveSoftmax(vocab_size, config.cluster_ends, name="logits")
+        softmax = AdaptiveSoftmax(vocab_size, config.cutoffs or (), name="logits")
         return AdaptiveOutputs(softmax, vocab_size, name="outputs")
     if config.softmax == "mixture":
         softmax = MixtureOfSoftmaxes(vocab_size, config.num_experts, config.embedding_size, name="logits")

@@ -42,7 +42,6 @@ DOMAIN = "com.microsoft"
 LARGEST = 63  # of a weight
 TOLERANCE = 0.005  # relative difference of perplexities
 
-CONTEXT_OF = {"none": "document", "line": "sentence", "blank-line": "paragraph"}  # as a run's documents are scored
 _TAIL = 2000  # lines of the training text, where there is no other
 
 _ON_THE_WAY = ("Squeeze", "Transpose", "Slice", "GatherND")  # nodes that pass numbers on as they are

@@ -1,1 +1,5 @@
-"""Many texts into a folder: shards -> records of what is finished -> job -> worker processes or a cluster -> driver."""
+"""Many texts scored into a folder, by several processes or a Dask cluster.
+
+Model files, texts and `ScoreOptions` come in; one file of scores per text goes out, with a record by which a later call
+skips what is finished.
+"""

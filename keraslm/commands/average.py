@@ -2,11 +2,11 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Integer
+from keraslm.commands.flags import Backend, OptionalInteger, Switch, Weights, print_line
 
 
 def average(
@@ -14,22 +14,22 @@ def average(
     /,
     *,
     output: Path,
-    last: Integer = 0,
-    weights: Literal["last", "best"] = "last",
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    backend: Literal["jax", "tensorflow", "torch"] | None = None,
-    cache: str = "",
+    last: OptionalInteger = None,
+    weights: Weights = "last",
+    overwrite: Switch = False,
+    backend: Backend | None = None,
+    cache: str | None = None,
 ) -> None:
-    """The mean of the weights of several runs, or of the last epochs of one, as a run of its own.
+    """Average the weights of several runs, or of the last epochs of one run, into a new run.
 
     keraslm average runs/mine --last 5 --output runs/mean
 
     keraslm average runs/one runs/other --output runs/mean
 
-    Shapes and tokenizer must be the same. A mean makes sense of weights from one training, or of trainings that go on
-    from the same weights; of trainings that began differently it is worse than each of them: score with both instead,
-    keraslm score one.onnx --with other.onnx. The new run can be evaluated and exported, and not trained on. Where the
-    run has a validation text, the perplexity of the mean stands below that of the members, counted as in training.
+    Shapes and tokenizer must be the same. Averaging helps within one training, or for trainings that continue from the
+    same weights. The average of trainings with different initial weights is worse than each of them: average their
+    probabilities instead, with keraslm score one.onnx --with other.onnx. The new run can be evaluated and exported, but
+    not trained further. If the run has a validation text, the new perplexity is printed below those of the members.
 
     Parameters
     ----------
@@ -38,22 +38,22 @@ def average(
     output
         Folder of the new run.
     last
-        Take the last so many epochs of one run, whose weights --keep-weights has kept.
+        Number of last epochs of one run to average; their weights must have been kept with --keep-weights.
     weights
-        Of each run: those after the last epoch, or those of the epoch that validated best.
+        Weights of each run: after the last epoch, or after the epoch with the best validation.
     overwrite
         Replace a run that is already in the folder.
     backend
         Keras backend of the evaluation. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
     cache
-        Folder for large texts as ids. Default: $KERASLM_CACHE, or keraslm in the user's cache folder.
+        Folder for the ids of large texts. Default: $KERASLM_CACHE, or keraslm in the user's cache folder.
     """
     from keraslm.api import average as average_runs
     from keraslm.api import load_run
 
     opened = [load_run(run, weights) for run in runs]
-    made = average_runs(opened, output, last=last, overwrite=overwrite, backend=backend, cache=cache)
+    made = average_runs(opened, output, last=last, overwrite=overwrite, backend=backend, cache=cache, log=print_line)
     row = made.averaged()
     figure = f": val_perplexity {row['val_perplexity']:.2f}" if "val_perplexity" in row else ""
-    print(f"mean      {made.path}{figure}, of {len(row['averaged'])} files of weights")
+    print(f"average   {made.path}{figure}, of {len(row['averaged'])} weight files")
     print(f"next      keraslm export model.onnx --run {shlex.quote(str(made.path))}")

@@ -19,11 +19,11 @@ def evaluate(
     /,
     *files: TextName,
     tutorial: Annotated[bool, Parameter(negative="")] = False,
-    documents: Literal["none", "line", "blank-line"] | None = None,
+    context: Literal["document", "sentence", "paragraph"] | None = None,
     weights: Literal["last", "best"] = "last",
     errors: Literal["strict", "replace"] = "strict",
     backend: Literal["jax", "tensorflow", "torch"] | None = None,
-    cache: str = "",
+    cache: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     temperature: Annotated[float | Literal["tune"] | None, InGroup] = None,
     neural_cache: Annotated[bool, Switch] = False,
@@ -54,8 +54,8 @@ def evaluate(
         standard input.
     tutorial
         Count as TensorFlow's PTB tutorial does: in the training's rows and windows, without what does not fill them.
-    documents
-        Where the state starts from zeros: nowhere, at each line, after each blank line. Default: as in training.
+    context
+        How far the state is carried: through each line, each paragraph, or the whole text. Default: as in training.
     weights
         Those after the last epoch, or those of the epoch that validated best.
     errors
@@ -102,7 +102,7 @@ def evaluate(
         load_run(run, weights),
         files or (STDIN,),
         tutorial=tutorial,
-        documents=documents,
+        context=context,
         errors=errors,
         backend=backend,
         cache=cache,

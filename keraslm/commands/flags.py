@@ -1,16 +1,42 @@
-"""Command-line flags made from the configuration's fields, all optional: what is not given stays with the preset."""
+"""Flags that several commands share, flags made from the fields of the configuration, and their names in messages."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
 from keraslm.config import DataConfig, ModelConfig, TrainConfig
+from keraslm.config.fields import hints, split_optional
 from keraslm.errors import UsageError
+
+_QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
+_SPELLED = {"with_runs": "--with", "models": "MODEL", "runs": "RUN"}
+
+
+def with_flags(message: str) -> str:
+    """A message of the library with its quoted arguments spelled as flags.
+
+    Example:
+        >>> with_flags('`lr_final` needs `lr_schedule="cosine"`; or pass `overwrite=True`.')
+        '--lr-final needs --lr-schedule cosine; or pass --overwrite.'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        spelled = _SPELLED.get(name, f"--{name.replace('_', '-')}")
+        return spelled if value in (None, "True") else f"{spelled} {value.strip(chr(34))}"
+
+    return _QUOTED.sub(flag, message)
+
+
+def print_line(line: str) -> None:
+    """Print a line of progress text from the library."""
+    print(with_flags(line), flush=True)
 
 
 def _check_text_name(_: Any, name: Any) -> None:
@@ -18,54 +44,58 @@ def _check_text_name(_: Any, name: Any) -> None:
         raise UsageError(f"Unknown option: {name}. See keraslm --help.")
 
 
-# A lone hyphen is standard input; anything else with one in front is a mistyped option, not a file.
+# A lone hyphen is standard input; any other name with a leading hyphen is a mistyped option.
 TextName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_text_name)]
 
 
-def _whole_number(_: Any, tokens: Sequence[Any]) -> int:
+def _integer(_: Any, tokens: Sequence[Any]) -> int:
     """cyclopts itself would round 1.5."""
     try:
         return int(tokens[0].value)
     except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+        raise ValueError(f"{tokens[0].value!r} is not an integer") from None
 
 
-Integer = Annotated[int, Parameter(converter=_whole_number)]
-OptionalInteger = Annotated[int | None, Parameter(converter=_whole_number)]
+def _integers(_: Any, tokens: Sequence[Any]) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in tokens[0].value.split(","))
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a list of integers, such as 1150,1150,400") from None
 
 
-# The model files beside the first one, as the commands that score take them.
-Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]
+Backend = Literal["jax", "tensorflow", "torch"]
+Errors = Literal["strict", "replace"]
+Integer = Annotated[int, Parameter(converter=_integer)]
+OptionalInteger = Annotated[int | None, Parameter(converter=_integer)]
+Switch = Annotated[bool, Parameter(negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Provider = Literal["cpu", "cuda", "auto"]
+Weights = Literal["last", "best"]
+Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one
 
 
 def _flags(config: type[Any], title: str, order: int) -> Any:
-    """A flat parameter type with one optional flag for each field of a configuration class."""
-    hints = get_type_hints(config)
-    fields: list[Any] = [
-        (
-            f.name,
-            Annotated[
-                Optional[hints[f.name]],  # noqa: UP045
-                _parameter(f, hints[f.name]),
-            ],
-            dataclasses.field(default=None),
-        )
-        for f in dataclasses.fields(config)
-    ]
+    """A flat parameter type with one optional flag per field of a configuration class, and its empty value."""
+    fields: list[Any] = []
+    for f in dataclasses.fields(config):
+        kind, _ = split_optional(hints(config)[f.name])  # type: ignore[arg-type]
+        numbers = get_origin(kind) is tuple and get_args(kind)[0] is int
+        hint = str if numbers else kind
+        flag = Annotated[hint | None, _parameter(f, kind, numbers)]  # type: ignore[valid-type]
+        fields.append((f.name, flag, dataclasses.field(default=None)))
     made = dataclasses.make_dataclass(f"{config.__name__}Flags", fields, frozen=True)
-    group = Group(f"{title} (default: the preset's)", sort_key=order)
+    group = Group(f"{title} (default: from the preset)", sort_key=order)
     return Annotated[made, Parameter(name="*", group=group, accepts_keys=True)], made()
 
 
-def _parameter(f: dataclasses.Field[Any], hint: Any) -> Parameter:
-    if type(f.default) is tuple:
-        return Parameter(help=_help(f), negative="", consume_multiple=True)
-    return Parameter(help=_help(f), converter=_whole_number if hint is int else None)
-
-
-def _help(f: dataclasses.Field[Any]) -> str:
+def _parameter(f: dataclasses.Field[Any], kind: Any, numbers: bool) -> Parameter:
     default = f" Small: {f.default:g}." if type(f.default) in (int, float) else ""
-    return str(f.metadata["help"]) + default
+    text = str(f.metadata["help"]) + default
+    if numbers:
+        return Parameter(help=text, converter=_integers)
+    if get_origin(kind) is tuple:
+        return Parameter(help=text, negative="", consume_multiple=True)
+    return Parameter(help=text, converter=_integer if kind is int else None)
 
 
 ModelFlags: Any
@@ -77,5 +107,8 @@ TrainFlags, NO_TRAIN = _flags(TrainConfig, "Training", 3)
 
 
 def given(*flags: Any) -> dict[str, Any]:
-    """The flags that were given, as flat configuration changes."""
-    return {name: value for part in flags for name, value in vars(part).items() if value is not None}
+    """The flags that were given, as fields of a configuration."""
+    fields = (*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig))
+    zeros = {f.name for f in fields if f.metadata["zero_is_none"]}
+    values = {name: value for part in flags for name, value in vars(part).items() if value is not None}
+    return {name: None if name in zeros and value == 0 else value for name, value in values.items()}

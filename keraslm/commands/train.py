@@ -3,71 +3,89 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
-from keraslm.commands.flags import NO_DATA, NO_MODEL, NO_TRAIN, DataFlags, ModelFlags, TrainFlags, given
+from keraslm.commands.flags import (
+    NO_DATA,
+    NO_MODEL,
+    NO_TRAIN,
+    Backend,
+    DataFlags,
+    ModelFlags,
+    Switch,
+    TrainFlags,
+    given,
+    print_line,
+)
 
 if TYPE_CHECKING:
     from keraslm.runs.run import Run
 
-PROGRESS: dict[str, int | str] = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
+_VERBOSE: dict[str, Any] = {"auto": "auto", "bar": 1, "line": 2, "none": 0}
 
 
 def train(
     *,
     preset: Literal["tiny", "small", "medium", "large", "cpu-hour", "awd", "mogrifier", "char", "byte"] | None = None,
-    backend: Literal["jax", "tensorflow", "torch"] | None = None,
+    backend: Backend | None = None,
     run: Path | None = None,
     resume: Literal["auto", "never", "must"] = "auto",
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Switch = False,
     progress: Literal["auto", "bar", "line", "none"] = "auto",
-    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    tensorboard: Switch = False,
     data_flags: DataFlags = NO_DATA,
     model_flags: ModelFlags = NO_MODEL,
     train_flags: TrainFlags = NO_TRAIN,
 ) -> None:
-    """Train a language model and leave it in a run folder, or go on with a run that was stopped.
+    """Train a language model into a run folder, or resume a training run that was stopped.
 
-    Without --train or --data it trains on a text that every Python carries, its own language reference.
+    Without --train or --data, it trains on the language reference that is part of every Python.
 
-    The same command again, or --run alone, goes on where the run was stopped and ends in the same weights. Ctrl-C and
-    SIGTERM finish the window and save first; a second Ctrl-C leaves at once.
+    The same command with --run, or --run alone, resumes a stopped run and ends with the same weights as an
+    uninterrupted one. Ctrl-C and SIGTERM finish the current window and save; a second Ctrl-C exits at once.
 
     Parameters
     ----------
     preset
-        Configuration to start from: tiny is a first model in a minute or two; small, medium and large are those of
-        Zaremba et al. 2014; cpu-hour is the best on PTB that an hour on two cores buys; awd and mogrifier are those of
-        Merity et al. 2018 and Melis et al. 2020, for a GPU; char and byte spell their text. Default: tiny, or what the
-        run was begun with.
+        Configuration to start from. tiny: a first model in a minute or two; small, medium, large: Zaremba et al. 2014;
+        cpu-hour: the best found on PTB for one hour on two cores; awd, mogrifier: Merity et al. 2018 and Melis et al.
+        2020, for a GPU; char, byte: characters or bytes. Default: tiny, or the configuration of the resumed run.
     backend
-        Keras backend. Default: KERAS_BACKEND, the run's, or the first one installed of jax, tensorflow, torch.
+        Keras backend. Default: KERAS_BACKEND, the backend of the resumed run, or the first one installed of jax,
+        tensorflow, torch.
     run
-        Run folder. Default: a new one, runs/<date>-<time>. runs/latest always points at the run started last.
+        Run folder. Default: a new folder runs/<date>-<time>. runs/latest always points to the last run started.
     resume
-        Where the folder holds a run: auto goes on with it, never refuses; must refuses where there is none.
+        auto: resume if the folder holds a run; never: fail if it does; must: fail if it does not.
     overwrite
         Replace a run that is already in the folder.
     progress
-        Keras' progress: a bar, a line an epoch, or nothing; auto shows a bar on a terminal and lines elsewhere.
+        Progress of the training: a bar, one line per epoch, or none. auto: a bar on a terminal, lines elsewhere.
     tensorboard
         Write TensorBoard events to the folder tensorboard of the run.
     """
     from keraslm.api import train as run_training
-    from keraslm.runs.run import LATEST
+    from keraslm.config.presets import preset as preset_config
 
+    fields = given(data_flags, model_flags, train_flags)
+    config = preset_config(preset, **fields) if preset else None
     trained = run_training(
-        preset=preset,
-        backend=backend,
+        config,
         run=run,
+        backend=backend,
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
-        verbose=PROGRESS[progress],
-        **given(data_flags, model_flags, train_flags),
+        verbose=_VERBOSE[progress],
+        log=print_line,
+        **({} if preset else fields),
     )
+    _print_result(trained)
+
+
+def _print_result(trained: "Run") -> None:
+    from keraslm.runs.run import LATEST
+
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}{better_epoch(trained)}")
@@ -78,8 +96,8 @@ def train(
 
 
 def better_epoch(trained: "Run") -> str:
-    """What to say of an epoch that validated better than the last one; nothing where none did."""
+    """Mention the best epoch by validation perplexity unless it is the last one."""
     last, best = trained.epochs()[-1], replace(trained, weights="best").trained_epoch()
     if best["epoch"] == last["epoch"] or "val_perplexity" not in best:
         return ""
-    return f"; best {best['val_perplexity']:.2f} after epoch {best['epoch']}, which --weights best takes"
+    return f"; best {best['val_perplexity']:.2f} after epoch {best['epoch']} (use it with --weights best)"

@@ -1,10 +1,10 @@
-"""The configuration of a run: three frozen dataclasses, checked when they are built.
+"""The configuration of a run: frozen dataclasses, checked when they are built, and the presets.
 
-Each field carries its sentence, unit and source in `metadata`; the command line makes its flags from them, so a field
-is described in one place. Field names are unique over the three classes, so that a flat set of keyword arguments names
-a configuration: `Config().replace(units=650, epochs=39)`.
+Field values come in, from Python, the command line or `config.json`; a checked `Config` goes out, with the shapes of
+the weights that follow from it. Each field carries its help text with unit and source, and field names are unique over
+the three parts, so that `Config().replace(units=650, epochs=39)` needs no nesting.
 
-Sources named below:
+Sources named in the help texts:
 
     Zaremba      Zaremba, Sutskever and Vinyals 2014, "Recurrent Neural Network Regularization", arXiv:1409.2329
     PTB tutorial the program published with TensorFlow's recurrent network tutorial, which follows Zaremba
@@ -16,33 +16,34 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
-from keraslm.config.data import DOCUMENTS, TOKENIZERS, DataConfig
+from keraslm.config.data import CONTEXTS, TOKENIZERS, DataConfig
+from keraslm.config.legacy import modernized
 from keraslm.config.model import ModelConfig
+from keraslm.config.overrides import Context, Overrides, StrPath
 from keraslm.config.train import TrainConfig
 from keraslm.errors import ConfigError, shown
 
 __all__ = [
     "BACKENDS",
-    "DOCUMENTS",
-    "RESUME",
+    "CONTEXTS",
     "TOKENIZERS",
-    "WEIGHTS",
     "Config",
+    "Context",
     "DataConfig",
     "ModelConfig",
+    "Overrides",
+    "StrPath",
     "TrainConfig",
 ]
 
 BACKENDS = ("jax", "tensorflow", "torch")
-RESUME = ("auto", "never", "must")
-WEIGHTS = ("last", "best")
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole configuration: model, data and training.
+    """A complete configuration: model, data and training.
 
     Example:
         >>> Config().replace(units=650).model.units
@@ -54,25 +55,25 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        plain = self.model.cell == "lstm" and not self.model.mogrifier_rounds
-        if self.train.dtype == "bfloat16" and not plain:
-            kind = "An LSTM with --mogrifier-rounds" if self.model.mogrifier_rounds else f"--cell {self.model.cell}"
-            raise ConfigError(f"{kind} is computed in float32; --dtype bfloat16 belongs to a plain --cell lstm.")
+        if self.train.dtype == "bfloat16" and (self.model.cell != "lstm" or self.model.mogrifier_rounds):
+            kind = "a Mogrifier" if self.model.mogrifier_rounds else self.model.cell
+            raise ConfigError(f'`dtype="bfloat16"` needs a plain LSTM, but the cell is {kind}; use `dtype="float32"`.')
 
-    def replace(self, **changes: Any) -> Config:
-        """A copy with some fields changed, named flatly.
+    def replace(self, **changes: Unpack[Overrides]) -> Config:
+        """A copy with some fields changed, whichever part they belong to.
 
         Raises:
-            ConfigError: for a name that no part has, or a value that its part refuses.
+            ConfigError: an unknown field, or a value out of range.
         """
+        left: dict[str, Any] = dict(changes)
         parts: dict[str, Any] = {}
         for part in dataclasses.fields(self):
             value = getattr(self, part.name)
-            own = {f.name: changes.pop(f.name) for f in dataclasses.fields(value) if f.name in changes}
+            own = {f.name: left.pop(f.name) for f in dataclasses.fields(value) if f.name in left}
             parts[part.name] = dataclasses.replace(value, **own)
-        if changes:
+        if left:
             known = sorted(f.name for part in parts.values() for f in dataclasses.fields(part))
-            raise ConfigError(f"Unknown configuration field {next(iter(changes))!r}. Known are: {', '.join(known)}.")
+            raise ConfigError(f"Unknown configuration field {next(iter(left))!r}. Known fields: {', '.join(known)}.")
         return Config(**parts)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -84,18 +85,23 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Any) -> Config:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; it also reads the configurations of earlier versions.
 
         Raises:
-            ConfigError: when a part is missing, a field is unknown or a value is refused.
+            ConfigError: a missing section, an unknown field, or a value out of range.
         """
         config = cls()
         for part in dataclasses.fields(cls):
             section = values.get(part.name) if isinstance(values, dict) else None
             if not isinstance(section, dict):
                 raise ConfigError(f"The configuration has no section {part.name!r}.")
-            foreign = section.keys() - vars(getattr(config, part.name)).keys()
-            if foreign:
-                raise ConfigError(f"Unknown configuration field {shown(min(foreign))} in section {part.name!r}.")
-            config = config.replace(**section)
+            kind = type(getattr(config, part.name))
+            section = modernized(section, kind)
+            unknown = section.keys() - kind.__dataclass_fields__.keys()
+            if unknown:
+                raise ConfigError(f"Unknown configuration field {shown(min(unknown))} in section {part.name!r}.")
+            try:
+                config = config.replace(**section)
+            except ConfigError as error:  # a field of a file is not an argument of the caller
+                raise ConfigError(str(error).replace("`", "")) from None
         return config

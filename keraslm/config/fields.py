@@ -1,59 +1,108 @@
-"""What all parts of the configuration share: a field with its sentence, and the checks of values."""
+"""Fields with a help sentence, and the checks of their values."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import field
-from typing import Any
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from keraslm.errors import ConfigError, shown
 
+_NAMES = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
 
-def option(default: Any, text: str) -> Any:
-    """A field with its default and its sentence, unit and source."""
-    return field(default=default, metadata={"help": text})
+
+def option(default: Any, text: str, zero_is_none: bool = False) -> Any:
+    """A field with its default and its help text: meaning, unit and source.
+
+    Args:
+        default: of the field.
+        text: for the documentation and the command line.
+        zero_is_none: the command line writes None as 0; so did runs of format 1.
+    """
+    return field(default=default, metadata={"help": text, "zero_is_none": zero_is_none})
 
 
 def check(part: object, name: str, holds: bool, expected: str) -> None:
-    """Raise `ConfigError` unless a field's value is what was expected of it."""
+    """Raise `ConfigError` with the value of a field unless a condition holds."""
     if not holds:
-        raise ConfigError(f"{name} is {shown(getattr(part, name))}, but must be {expected}.")
+        raise ConfigError(f"`{name}` is {shown(getattr(part, name))}, but must be {expected}.")
 
 
 def check_rates(part: object, *names: str) -> None:
-    """Refuse what is no rate of dropout."""
+    """Check that fields are dropout rates, or None."""
     for name in names:
-        check(part, name, 0.0 <= getattr(part, name) < 1.0, "a rate of at least 0 and below 1")
+        rate = getattr(part, name)
+        check(part, name, rate is None or 0.0 <= rate < 1.0, "a rate of at least 0 and below 1")
 
 
-def whole_numbers(text: str) -> list[int]:
-    """Numbers of a list such as `2000,20000`; what is not one is left out.
-
-    Example:
-        >>> whole_numbers("2000, 20000")
-        [2000, 20000]
-    """
-    parts = map(str.strip, text.split(","))
-    return [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 19]
+def check_at_least(part: object, least: float, *names: str) -> None:
+    """Check that fields are None or not below a number."""
+    for name in names:
+        value = getattr(part, name)
+        check(part, name, value is None or value >= least, f"at least {least}")
 
 
 def check_types(part: Any) -> None:
-    """Refuse a value of another type than its default's, NaN, infinity and ints beyond 64 bits, too; an int will do for
-    a float."""
-    for f in dataclasses.fields(part):
-        value: Any = getattr(part, f.name)
-        kind: type = type(f.default)
-        if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-            raise ConfigError(f"{f.name} is an integer of {value.bit_length()} bits, but must fit 64.")
-        if kind is tuple and isinstance(value, str | list):  # one path, or JSON's list of them
-            value = (value,) if isinstance(value, str) and value else tuple(value)
-            object.__setattr__(part, f.name, value)
-        if kind is float and type(value) is int:
-            object.__setattr__(part, f.name, float(value))
-        elif (
-            type(value) is not kind
-            or (isinstance(value, tuple) and not all(isinstance(item, str) for item in value))
-            or (isinstance(value, float) and not math.isfinite(value))
-        ):
-            raise ConfigError(f"{f.name} is {shown(value)}, but must be of type {kind.__name__} and finite.")
+    """Check each field of a frozen dataclass against its annotation, and bring it into that type.
+
+    An integer is accepted for a float, a path for a string, and a list or a single path for a tuple of strings.
+
+    Raises:
+        ConfigError: a value of a different type, NaN, infinity, or an integer of more than 64 bits.
+    """
+    for name, hint in hints(part.__class__).items():
+        object.__setattr__(part, name, _converted(name, hint, getattr(part, name)))
+
+
+@cache
+def hints(part: Any) -> dict[str, Any]:
+    """The type of each field of a configuration class."""
+    return {f.name: get_type_hints(part)[f.name] for f in dataclasses.fields(part)}
+
+
+def split_optional(hint: Any) -> tuple[Any, bool]:
+    """A type without None, and whether None was part of it.
+
+    Example:
+        >>> split_optional(int | None)
+        (<class 'int'>, True)
+    """
+    if get_origin(hint) is not UnionType:
+        return hint, False
+    kinds = get_args(hint)
+    return next(kind for kind in kinds if kind is not NoneType), NoneType in kinds
+
+
+def _converted(name: str, hint: Any, value: Any) -> Any:
+    kind, optional = split_optional(hint)
+    if value is None and optional:
+        return None
+    suffix = " or None" if optional else ""
+    if get_origin(kind) is Literal:
+        if not (isinstance(value, str) and value in get_args(kind)):
+            raise ConfigError(f"`{name}` is {shown(value)}, but must be one of {', '.join(get_args(kind))}{suffix}.")
+        return value
+    if get_origin(kind) is not tuple:
+        return _item(name, value, value, kind, _NAMES[kind] + suffix)
+    item = get_args(kind)[0]
+    items = (value,) if isinstance(value, str | os.PathLike) else value
+    expected = f"{'strings' if item is str else 'integers'} in a tuple{suffix}"
+    if not isinstance(items, tuple | list):
+        raise ConfigError(f"`{name}` is {shown(value)}, but must be {expected}.")
+    return tuple(_item(name, value, each, item, expected) for each in items)
+
+
+def _item(name: str, value: Any, item: Any, kind: Any, expected: str) -> Any:
+    """One value of a field, or of its tuple, as the type `kind`."""
+    if kind is float and type(item) is int:
+        item = float(item) if abs(item) < 1 << 63 else math.inf
+    if kind is str and isinstance(item, os.PathLike):
+        item = os.fspath(item)
+    bad = type(item) is not kind or (kind is float and not math.isfinite(item))
+    if bad or (kind is int and not -(1 << 63) <= item < 1 << 63):
+        raise ConfigError(f"`{name}` is {shown(value)}, but must be {expected}.")
+    return item

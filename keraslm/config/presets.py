@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from keraslm.config import Config
+from keraslm.config import Config, Overrides
 from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError
 
@@ -21,7 +21,7 @@ _SPELLING: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # A first model in about a minute on two cores. Sizes and schedule are ours, found on the embedded corpus.
+    # A first model in about a minute on two cores. Sizes and schedule were tuned on the corpus that Python contains.
     "tiny": {
         "units": 128,
         "output_dropout": 0.2,
@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lowercase": True,
         "split_punctuation": True,
     },
-    # Characters and bytes: sizes and schedule are ours, found on tiny Shakespeare; see examples/shakespeare.
+    # Characters and bytes: sizes and schedule were tuned on tiny Shakespeare; see examples/shakespeare.
     "char": {"tokenizer": "char", "vocab_size": 1000, **_SPELLING},
     "byte": {"tokenizer": "byte", **_SPELLING},
     # Zaremba et al. 2014, section 4.1, with the numbers of the PTB tutorial: 37.99 / 121.39 / 115.91.
@@ -60,9 +60,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_decay_from": 14,
         "clip_norm": 10.0,
     },
-    # The best that an hour on two cores buys on PTB. Ours, found by the search in examples/ptb/search_cpu_hour.py.
+    # The best found on PTB for one hour on two cores, by the search in examples/ptb/search_cpu_hour.py.
     "cpu-hour": {
-        "layer_units": "300,300",
+        "layer_units": (300, 300),
         "tie_weights": True,
         "locked_dropout": True,
         "embedding_dropout": 0.2,
@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the paper's 60.0 / 57.3. Dropout, windows and schedule are the program's; it starts biases at random too, and
     # each LSTM's weights by its own 1 / sqrt(units).
     "awd": {
-        "layer_units": "1150,1150,400",
+        "layer_units": (1150, 1150, 400),
         "tie_weights": True,
         "locked_dropout": True,
         "embedding_dropout": 0.4,
@@ -137,11 +137,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# What a preset says of its own tokenizer; another one that is asked for starts from the defaults.
+# Fields of the preset's own tokenizer; a different kind of tokenizer starts from the defaults.
 _OF_THE_TOKENIZER = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation")
 
 
-def preset(name: str, **changes: Any) -> Config:
+def preset(name: str, **changes: Unpack[Overrides]) -> Config:
     """The configuration of a preset, with some fields changed.
 
     Example:
@@ -149,14 +149,14 @@ def preset(name: str, **changes: Any) -> Config:
         2
 
     Raises:
-        ConfigError: for an unknown preset, field or value, or a size of layers where the preset lists sizes.
+        ConfigError: an unknown preset or field, a value out of range, or `units` where the preset sets `layer_units`.
     """
     if name not in PRESETS:
-        raise ConfigError(f"Unknown preset {name!r}. Known are: {', '.join(PRESETS)}.")
+        raise ConfigError(f"Unknown preset {name!r}. Known presets: {', '.join(PRESETS)}.")
     fields = PRESETS[name]
     kind = changes.get("tokenizer", fields.get("tokenizer", "word"))
     if kind != fields.get("tokenizer", "word"):
         fields = {field: value for field, value in fields.items() if field not in _OF_THE_TOKENIZER}
-    config = Config().replace(**{**fields, **changes})
+    config = Config().replace(**(fields | dict(changes)))
     check_sizes(config.model, changes, f"preset {name}")
     return config

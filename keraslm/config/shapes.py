@@ -28,17 +28,17 @@ def cell_shapes(config: ModelConfig, inputs: int, units: int) -> Shapes:
     return shapes | mogrifier_shapes(inputs, units, config.mogrifier_rounds, config.mogrifier_rank)
 
 
-def mogrifier_shapes(inputs: int, units: int, rounds: int, rank: int) -> Shapes:
+def mogrifier_shapes(inputs: int, units: int, rounds: int, rank: int | None) -> Shapes:
     """Name and shape of the matrices with which input and h gate each other, round by round.
 
     Args:
         inputs: D.
         units: H.
         rounds: gates; the odd ones gate the input, the even ones h.
-        rank: of each matrix, made of two factors; 0 means one whole matrix.
+        rank: of each matrix, made of two factors; None means one full matrix.
 
     Example:
-        >>> mogrifier_shapes(5, 2, rounds=2, rank=0)
+        >>> mogrifier_shapes(5, 2, rounds=2, rank=None)
         {'mogrifier_1': (2, 5), 'mogrifier_2': (5, 2)}
         >>> mogrifier_shapes(5, 2, rounds=1, rank=1)
         {'mogrifier_1_left': (2, 1), 'mogrifier_1_right': (1, 5)}
@@ -78,7 +78,7 @@ def softmax_shapes(config: ModelConfig, vocab_size: int) -> Shapes:
     """
     units, size, experts = config.sizes[-1], config.embedding_size, config.num_experts
     if config.softmax == "adaptive":
-        return adaptive_shapes(units, config.cluster_ends, vocab_size)
+        return adaptive_shapes(units, config.cutoffs or (), vocab_size)
     shapes: Shapes = {}
     if config.softmax == "mixture":
         shapes |= {"prior_kernel": (units, experts), "latent_kernel": (units, experts * size)}

@@ -1,77 +1,85 @@
-"""How a network is trained: truncated backpropagation through time, optimizer, schedule, regularisation of training."""
+"""How a network is trained: windows, optimizer, learning rate, regularization, what is averaged and kept."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-from keraslm.config.fields import check, check_types, option
+from keraslm.config.fields import check, check_at_least, check_types, option
 from keraslm.errors import ConfigError
-
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("decay", "cosine", "plateau", "constant")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Truncated backpropagation through time: windows, optimizer, learning rate, what is averaged and kept."""
+    """Truncated backpropagation through time, and everything else that `fit()` needs.
+
+    Example:
+        >>> TrainConfig(optimizer="adamw", learning_rate=1e-3).clip_norm
+        5.0
+    """
 
     batch_size: int = option(20, "Rows of the stream that are trained side by side. Source: Zaremba.")
-    num_steps: int = option(20, "Tokens of a row in one window; the gradient is cut there. Source: Zaremba, 20 and 35.")
+    num_steps: int = option(20, "Tokens per row in one window; the gradient is cut there. Source: Zaremba, 20 and 35.")
     epochs: int = option(13, "Passes over the training text. Source: PTB tutorial, small 13, medium 39, large 55.")
     variable_windows: bool = option(
         False,
-        "Draw the length of each window anew, around num_steps with a deviation of 5, one in twenty around half of it, "
-        "and scale the learning rate along, where the loss is no sum over steps. Source: Merity, section 4.1.",
+        "Draw the length of each window: around num_steps with a standard deviation of 5, one window in twenty around "
+        "half of it. The learning rate is scaled with the length unless the loss is a sum over steps. "
+        "Source: Merity, section 4.1.",
     )
     optimizer: Literal["sgd", "adamw"] = option(
-        "sgd", "Plain SGD, or AdamW. Source: Zaremba; Loshchilov and Hutter 2019."
+        "sgd", "Plain SGD or AdamW. Source: Zaremba; Loshchilov and Hutter 2019."
     )
     learning_rate: float = option(
         1.0,
-        "Step size: 1 is that of SGD on the loss summed over steps, AdamW needs some 0.001. "
+        "Step size. 1 suits SGD on a loss that is summed over steps; AdamW needs about 0.001. "
         "Source: Zaremba; Kingma and Ba 2015.",
     )
-    beta_1: float = option(0.9, "AdamW's decay of the mean of gradients. Source: Kingma and Ba 2015.")
-    beta_2: float = option(0.999, "AdamW's decay of the mean of squared gradients. Source: Kingma and Ba 2015.")
+    beta_1: float = option(0.9, "AdamW: decay of the mean of gradients. Source: Kingma and Ba 2015.")
+    beta_2: float = option(0.999, "AdamW: decay of the mean of squared gradients. Source: Kingma and Ba 2015.")
     weight_decay: float = option(
         0.0,
-        "Share of every weight that is taken off at a step, times the learning rate; apart from gradient and clipping. "
-        "Source: Loshchilov and Hutter 2019; Merity (1.2e-6 at rate 30).",
+        "Share of each weight that is subtracted per step, times the learning rate; separate from gradient and "
+        "clipping. Source: Loshchilov and Hutter 2019; Merity (1.2e-6 at rate 30).",
     )
     lr_schedule: Literal["decay", "cosine", "plateau", "constant"] = option(
         "decay",
-        "How the rate falls: decay multiplies it by lr_decay once an epoch, from lr_decay_from on; plateau does so "
-        "after lr_patience epochs that did not validate better; cosine falls to lr_final over all epochs. "
+        "decay: multiply the rate by lr_decay once per epoch after the first lr_decay_from epochs; plateau: multiply "
+        "after lr_patience epochs without a better validation; cosine: fall to lr_final over all epochs. "
         "Source: Zaremba; Loshchilov and Hutter 2017.",
     )
     warmup_epochs: float = option(
-        0.0, "Epochs, or part of one, over which the learning rate rises from 0 in a straight line, in any schedule."
+        0.0, "Epochs, or a fraction of one, over which the learning rate rises linearly from 0; in any schedule."
     )
-    lr_final: float = option(0.0, "Share of the learning rate that --lr-schedule cosine ends at.")
-    lr_patience: int = option(1, "Epochs without a better validation after which --lr-schedule plateau decays.")
-    lr_decay: float = option(0.5, "Factor on the learning rate, once an epoch. Source: Zaremba.")
+    lr_final: float = option(0.0, "Final learning rate of the cosine schedule, as a fraction of learning_rate.")
+    lr_patience: int = option(1, "Epochs without a better validation before the plateau schedule decays.")
+    lr_decay: float = option(0.5, "Factor on the learning rate, once per epoch. Source: Zaremba.")
     lr_decay_from: int = option(
-        4, "Epochs at full learning rate; the decay sets in after them. Source: PTB tutorial, max_epoch."
+        4, "Epochs at the full learning rate before the decay begins. Source: PTB tutorial, max_epoch."
     )
-    clip_norm: float = option(5.0, "Largest global norm of the gradient; 0 means no clipping. Source: Zaremba.")
+    clip_norm: float | None = option(
+        5.0, "Largest global norm of the gradient; 0: no clipping. Source: Zaremba.", zero_is_none=True
+    )
     activation_regularization: float = option(
         0.0,
-        "Factor of the mean square of the last layer's output, after dropout, in the loss of a token. "
+        "Factor of the mean square of the last layer's output, after dropout, added to the loss per token. "
         "Source: Merity et al. 2017 (2).",
     )
     temporal_regularization: float = option(
         0.0,
-        "Factor of the mean square of its change from step to step, before dropout. Source: Merity et al. 2017 (1).",
+        "Factor of the mean square of that output's change from step to step, before dropout. "
+        "Source: Merity et al. 2017 (1).",
     )
-    nonmonotone_interval: int = option(
-        0,
-        "Weights are averaged once a validation is worse than the best of all but so many before it; 0 means never. "
-        "Source: Merity, algorithm 1 (5).",
+    nonmonotone_interval: int | None = option(
+        None,
+        "Start averaging the weights when a validation is worse than the best value from more than this many epochs "
+        "ago; 0: never. Source: Merity, algorithm 1 (5).",
+        zero_is_none=True,
     )
-    early_stopping: int = option(0, "Epochs without a better validation after which training ends; 0 means never.")
-    keep_weights: int = option(0, "Last epochs whose weights are kept, for `keraslm average`.")
+    early_stopping: int | None = option(
+        None, "Stop after this many epochs without a better validation; 0: never.", zero_is_none=True
+    )
+    keep_weights: int = option(0, "Number of last epochs whose weights are kept, for keraslm average.")
     average_across_timesteps: bool = option(
         False, "Average the loss over the steps of a window instead of summing. Source: sequence_loss of TensorFlow 1."
     )
@@ -83,49 +91,46 @@ class TrainConfig:
         "Type of the operands of matrix products; state, loss, weights and updates stay float32. bfloat16 needs torch "
         "on a CPU with bfloat16 instructions, or a GPU.",
     )
-    seed: int = option(0, "Seed of initial weights and dropout; initial weights are the same on every backend.")
-    log_every: int = option(0, "Windows between loss rows in metrics.jsonl; 0 means epochs only.")
-    checkpoint_every: str = option(
-        "10m",
-        "Minutes or windows between checkpoints inside an epoch, such as 10m or 500w; each epoch ends with one too.",
+    seed: int = option(0, "Seed of initial weights and dropout. Initial weights are the same on every backend.")
+    log_every: int | None = option(
+        None, "Windows between rows of loss in metrics.jsonl; 0: one row per epoch only.", zero_is_none=True
+    )
+    checkpoint_minutes: float | None = option(
+        10.0, "Minutes between checkpoints within an epoch; 0: only after each epoch.", zero_is_none=True
+    )
+    checkpoint_windows: int | None = option(
+        None, "Windows between checkpoints within an epoch, instead of minutes.", zero_is_none=True
     )
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("batch_size", "num_steps", "epochs"):
-            check(self, name, getattr(self, name) >= 1, "at least 1")
-        check(self, "learning_rate", self.learning_rate > 0.0, "above 0")
-        check(self, "optimizer", self.optimizer in OPTIMIZERS, "sgd or adamw")
-        check(self, "lr_schedule", self.lr_schedule in SCHEDULES, "decay, cosine, plateau or constant")
+        check_at_least(self, 1, "batch_size", "num_steps", "epochs", "lr_patience", "nonmonotone_interval")
+        check_at_least(self, 1, "early_stopping", "log_every", "checkpoint_windows")
+        check_at_least(self, 0, "lr_decay_from", "weight_decay", "keep_weights")
+        check_at_least(self, 0, "activation_regularization", "temporal_regularization")
+        for name in ("learning_rate", "clip_norm", "checkpoint_minutes"):
+            value = getattr(self, name)
+            check(self, name, value is None or value > 0.0, "above 0")
         for name in ("beta_1", "beta_2"):
             check(self, name, 0.0 <= getattr(self, name) < 1.0, "at least 0 and below 1")
         check(self, "lr_final", 0.0 <= self.lr_final <= 1.0, "at least 0 and at most 1")
-        check(self, "lr_patience", self.lr_patience >= 1, "at least 1")
-        if self.optimizer == "adamw" and self.learning_rate >= 1.0:
-            raise ConfigError(
-                "--optimizer adamw moves each weight by about the learning rate at every step, but learning_rate is "
-                f"{self.learning_rate:g}, a rate of SGD. Give, for example, --learning-rate 0.001."
-            )
-        if self.lr_final and self.lr_schedule != "cosine":
-            raise ConfigError(f"--lr-final belongs to --lr-schedule cosine, not {self.lr_schedule}.")
         check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, "between 0 and the number of epochs")
         check(self, "lr_decay", 0.0 < self.lr_decay <= 1.0, "above 0 and at most 1")
-        for name in (
-            *("lr_decay_from", "clip_norm", "log_every", "weight_decay", "nonmonotone_interval", "early_stopping"),
-            *("keep_weights", "activation_regularization", "temporal_regularization"),
-        ):
-            check(self, name, getattr(self, name) >= 0, "0 or more")
-        check(self, "dtype", self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
         check(self, "seed", 0 <= self.seed < 2**32, "between 0 and 2**32 - 1")
-        every = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)m|([0-9]+)w", self.checkpoint_every, re.ASCII)
-        number = float(every[1] or every[2]) if every else 0.0
-        check(self, "checkpoint_every", number > 0.0, "minutes or windows above 0, such as 10m or 500w")
+        if self.optimizer == "adamw" and self.learning_rate >= 1.0:
+            raise ConfigError(
+                f"`learning_rate` is {self.learning_rate:g}, a rate for SGD, but `optimizer` is adamw, which moves "
+                "each weight by about the learning rate per step. Use, for example, `learning_rate=0.001`."
+            )
+        if self.lr_final and self.lr_schedule != "cosine":
+            raise ConfigError(f'`lr_final` needs `lr_schedule="cosine"`, but the schedule is {self.lr_schedule}.')
 
     @property
     def rate_follows_lengths(self) -> bool:
         """Whether a longer window takes a larger step.
 
-        Merity's gradient is that of a mean over steps. A sum grows with the window by itself, but Adam's step does not.
+        Merity's gradient is the mean over steps. A sum over steps grows with the window already, but Adam's step does
+        not.
         """
         return self.variable_windows and (self.optimizer == "adamw" or self.average_across_timesteps)
 

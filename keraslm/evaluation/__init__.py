@@ -1,1 +1,4 @@
-"""What a trained run can do better at the time of evaluation, without another training."""
+"""Perplexity of a text under a trained run, and the techniques that improve it at test time.
+
+A `Run` and a text come in; an `Evaluation` with one `Variant` per technique goes out.
+"""

@@ -87,10 +87,10 @@ def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSett
             f"training text: {len(train_ids)} tokens are too few for a segment of {settings.segment} and the token "
             "after it; gradient statistics need a longer text or a shorter segment."
         )
-    rows, documents = min(settings.statistics_batch, fits), run.config.data.documents
-    windows = Windows(train_ids, rows, settings.segment, "training text", documents, run.tokenizer.eos_id)
+    rows, context = min(settings.statistics_batch, fits), run.config.data.context
+    windows = Windows(train_ids, rows, settings.segment, "training text", context, run.tokenizer.eos_id)
     optimizer = SquaredGradients()
-    model = AsEvaluated(run, rows, documents, optimizer)
+    model = AsEvaluated(run, rows, context, optimizer)
     for window in windows:
         model.step(window)
     squares = {v.path: keras.ops.convert_to_numpy(s) for v, s in zip(model.weights, optimizer.squares, strict=True)}
@@ -102,13 +102,13 @@ class DynamicModel:
 
     A text is one row, its first token predicted from the end symbol, every token counted, as `evaluate_run` does; with
     a learning rate of 0 the costs are the same. It begins with the weights of the training and a state of zeros. The
-    state is carried, computed with the weights of its time. Where the text has documents, the state starts from zeros
-    in each, and the weights go on. Nothing is written to the run.
+    state is carried, computed with the weights of its time. Where the context is a sentence or paragraph, the state
+    starts from zeros in each, and the weights stay adapted. Nothing is written to the run.
 
     Args:
         run: the run folder.
         segment: tokens between updates.
-        documents: what a document is; None as in training.
+        context: how far the state is carried; None means as in training.
 
     Raises:
         RunError: weights missing or damaged.
@@ -120,11 +120,11 @@ class DynamicModel:
         >>> perplexity = math.exp(nats.mean())
     """
 
-    def __init__(self, run: Run, segment: int, documents: str | None = None):
+    def __init__(self, run: Run, segment: int, context: str | None = None):
         self._segment, self._eos_id = segment, run.tokenizer.eos_id
-        self._documents = run.config.data.documents if documents is None else documents
+        self._context = run.config.data.context if context is None else context
         self._optimizer = DynamicUpdate()
-        self._model = AsEvaluated(run, 1, self._documents, self._optimizer)
+        self._model = AsEvaluated(run, 1, self._context, self._optimizer)
         self._optimizer.build(self._model.weights)
         self._trained = [keras.ops.convert_to_numpy(v).copy() for v in self._model.weights]
         for start, value in zip(self._optimizer.start, self._trained, strict=True):
@@ -152,7 +152,7 @@ class DynamicModel:
         """`nats` segment by segment, the last perhaps shorter; where the weights have diverged, all that is left."""
         self._begin(settings, statistics)
         done = 0
-        for window in EveryToken(ids, self._eos_id, self._segment, documents=self._documents):
+        for window in EveryToken(ids, self._eos_id, self._segment, context=self._context):
             count = window[0].shape[1]
             # Filled up, the last segment has the shape of all others; the tokens after its end cost it nothing.
             filled = tuple(np.pad(part, ((0, 0), (0, self._segment - count))) for part in window)

@@ -22,7 +22,7 @@ class AsEvaluated:
     Args:
         run: the run folder.
         rows: B, rows whose state is carried.
-        documents: `"none"`, or what a document is.
+        context: how far the state is carried.
         optimizer: takes the gradient of the mean cost of a window's tokens; see `network.compile.compile_model`.
 
     Attributes:
@@ -33,8 +33,8 @@ class AsEvaluated:
         RunError: weights missing, damaged or not finite.
     """
 
-    def __init__(self, run: Run, rows: int, documents: str, optimizer: keras.optimizers.Optimizer):
-        self.network = load_model(run, rows, resets=documents != "none")
+    def __init__(self, run: Run, rows: int, context: str, optimizer: keras.optimizers.Optimizer):
+        self.network = load_model(run, rows, resets=context != "document")
         self.weights = self.network.trainable_variables
         nats = nats_model(self.network)
         self._model = _WithoutTraining(nats.inputs, nats.outputs, name="language_model_dynamic")

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.config import StrPath
 from keraslm.evaluation.variant import Variant, variant_rows
 from keraslm.network.model import build_model, nats_model, reset_states
 from keraslm.perplexity import TextCost
@@ -32,13 +33,13 @@ class Evaluation(TextCost):
         text: its name.
         counting: `"every token"` (one row, the first token predicted from the end symbol) or `"tutorial"` (rows x
             steps).
-        documents: where the state was set to zero: `"none"`, `"line"` or `"blank-line"`.
+        context: how far the state was carried: `"document"`, `"sentence"` or `"paragraph"`.
         variants: the same text with each technique of test time that was asked for.
     """
 
     text: str
     counting: str
-    documents: str
+    context: str
     variants: tuple[Variant, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class Scored:
         inputs, targets: int32 `(B, T)`.
         nats: of each target, float64 `(B, T)`.
         hidden: what the projection to the vocabulary saw, float32 `(B, T, H)`; None where it was not asked for.
-        starts: bool `(B, T)`: where a row's state started from zeros; None without documents.
+        starts: bool `(B, T)`: where a row's state started from zeros; None for the context `"document"`.
     """
 
     inputs: NDArray[np.int32]
@@ -95,39 +96,42 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 
 
 
 def evaluate_run(
-    run: Run, text: Text, tutorial: bool = False, documents: str | None = None, cache: str = "", show: bool = False
+    run: Run,
+    text: Text,
+    tutorial: bool = False,
+    context: str | None = None,
+    cache: StrPath | None = None,
+    show: bool = False,
 ) -> Evaluation:
-    """Perplexity of a text, the state carried from its first token to its last, or through each of its documents.
+    """Perplexity of a text, the state carried from its first token to its last, or through each sentence or paragraph.
 
     Args:
         run: the run folder.
         text: what to score.
         tutorial: count as the PTB tutorial does: cut the text into the training's rows and windows, and leave out
             what does not fill them (73,600 of 73,760 tokens of PTB's validation text at 20 x 20).
-        documents: what a document is; None as in training.
+        context: how far the state is carried; None means as in training.
         cache: folder for large texts.
         show: a progress bar while a large text is encoded.
 
     Raises:
         TextError: the text is empty or too short; RunError: the run is damaged.
     """
-    return evaluate_encoded(run, Encoder(cache, show).encode(text, run.tokenizer), tutorial, documents)
+    return evaluate_encoded(run, Encoder(cache, show).encode(text, run.tokenizer), tutorial, context)
 
 
-def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, documents: str | None = None) -> Evaluation:
+def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None) -> Evaluation:
     """`evaluate_run` for a text that is read already."""
     tokenizer, train = run.tokenizer, run.config.train
-    documents = run.config.data.documents if documents is None else documents
+    context = run.config.data.context if context is None else context
     windows: EveryToken | Windows
     if tutorial:
         batch_size = train.batch_size
-        windows = Windows(
-            text.ids, batch_size, train.num_steps, text.name, documents=documents, eos_id=tokenizer.eos_id
-        )
+        windows = Windows(text.ids, batch_size, train.num_steps, text.name, context=context, eos_id=tokenizer.eos_id)
     else:
         batch_size = 1
-        windows = EveryToken(text.ids, tokenizer.eos_id, NUM_STEPS, text.name, documents)
-    model = nats_model(load_model(run, batch_size, resets=documents != "none"))
+        windows = EveryToken(text.ids, tokenizer.eos_id, NUM_STEPS, text.name, context)
+    model = nats_model(load_model(run, batch_size, resets=context != "document"))
     return measured(model, windows, text, tokenizer.unk_id, "tutorial" if tutorial else "every token")
 
 
@@ -151,7 +155,7 @@ def measured(
         oov_nats=oov_nats,
         text=text.name,
         counting=counting,
-        documents=windows.documents,
+        context=windows.context,
     )
 
 

@@ -53,7 +53,7 @@ def monte_carlo_nats(reader: Reader, ids: NDArray[Any], passes: int, seed: int =
         passes: N.
         seed: of the masks; the same seed gives the same cost on the same backend.
     """
-    network = load_model(reader.run, passes, reader.documents != "none", seed)
+    network = load_model(reader.run, passes, reader.context != "document", seed)
     model = _Stochastic(network)
     reset_states(network)
     found = []

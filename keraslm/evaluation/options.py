@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
+from keraslm.config import StrPath
 from keraslm.errors import UsageError, shown
 
 TUNE = "tune"
@@ -24,6 +28,23 @@ _BELONGS = {
     "dynamic_decay": ("--dynamic-decay", "dynamic", "--dynamic"),
     "seed": ("--seed", "mc_dropout", "--mc-dropout"),
 }
+
+
+class TechniqueOptions(TypedDict, total=False):
+    """Each field of `Techniques`, all optional; a test holds this table to it."""
+
+    temperature: float | Literal["tune"] | None
+    neural_cache: bool
+    cache_window: int | None
+    cache_theta: float | None
+    cache_lambda: float | None
+    dynamic: bool
+    dynamic_lr: float | None
+    dynamic_decay: float | None
+    mc_dropout: int | None
+    seed: int | None
+    with_runs: StrPath | Sequence[StrPath]
+    tune_on: StrPath | Sequence[StrPath]
 
 
 @dataclass(frozen=True)
@@ -71,7 +92,9 @@ class Techniques:
     def __post_init__(self) -> None:
         for name in ("with_runs", "tune_on"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(
+                self, name, tuple(map(os.fspath, [value] if isinstance(value, str | os.PathLike) else value))
+            )
         self._check_values()
         self._check_owners()
         self._check_combinations()

@@ -32,19 +32,19 @@ class Reader:
 
     Args:
         run: the run folder.
-        documents: what a document is; None as in training.
+        context: how far the state is carried; None means as in training.
 
     Example:
         >>> Reader(run).nats(ids).sum()
     """
 
-    def __init__(self, run: Run, documents: str | None = None):
+    def __init__(self, run: Run, context: str | None = None):
         self.run = run
-        self.documents = run.config.data.documents if documents is None else documents
+        self.context = run.config.data.context if context is None else context
 
     def windows(self, ids: NDArray[Any], num_steps: int = NUM_STEPS, name: str = "text") -> EveryToken:
         """The windows of a text, `(1, T)` each."""
-        return EveryToken(ids, self.run.tokenizer.eos_id, num_steps, name, self.documents)
+        return EveryToken(ids, self.run.tokenizer.eos_id, num_steps, name, self.context)
 
     def evaluation(self, text: EncodedText) -> Evaluation:
         """What `evaluate_run` gives of a text, every token."""
@@ -71,7 +71,7 @@ class Reader:
 
     @cached_property
     def _network(self) -> keras.Model:
-        return load_model(self.run, resets=self.documents != "none")
+        return load_model(self.run, resets=self.context != "document")
 
     @cached_property
     def _nats(self) -> keras.Model:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.config import StrPath
 from keraslm.errors import TextError, UsageError
 from keraslm.evaluation.dynamic import DynamicModel, DynamicSettings, gradient_statistics
 from keraslm.evaluation.dynamic_tuning import TUNED_TOKENS, tune
@@ -40,8 +41,8 @@ def evaluate_with(
     run: Run,
     text: Text,
     techniques: Techniques,
-    documents: str | None = None,
-    cache: str = "",
+    context: str | None = None,
+    cache: StrPath | None = None,
     show: bool = False,
     log: Log = lambda _: None,
 ) -> Evaluation:
@@ -51,7 +52,7 @@ def evaluate_with(
         run: the run folder.
         text: what to score.
         techniques: which, and their parameters; what is missing is tuned.
-        documents: what a document is; None as in training.
+        context: how far the state is carried; None means as in training.
         cache: folder for large texts.
         show: progress bars while large texts are encoded.
         log: takes lines of progress.
@@ -67,7 +68,7 @@ def evaluate_with(
     check_members(run, others)
     encoder = Encoder(cache, show)
     encoded = encoder.encode(text, run.tokenizer)
-    bench = _Bench(Reader(run, documents), encoded.ids, techniques, encoder, log)
+    bench = _Bench(Reader(run, context), encoded.ids, techniques, encoder, log)
     for needed, name in ((techniques.tunes, "tuning"), (techniques.dynamic, "train_ids")):
         if needed:  # now, so that a text that is not there ends the command before hours of computing
             getattr(bench, name)
@@ -75,7 +76,7 @@ def evaluate_with(
     if techniques.mc_dropout:
         bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:
-        bench.ensemble([bench.reader, *(Reader(other, documents) for other in others)])
+        bench.ensemble([bench.reader, *(Reader(other, context) for other in others)])
     if techniques.temperature:
         bench.temperature(techniques.temperature)
     if techniques.dynamic:
@@ -115,7 +116,7 @@ class _Bench:
         run, settings = self.reader.run, DynamicSettings()
         self.log(f"dynamic       gradient statistics over {len(self.train_ids):,} tokens of the training text")
         statistics = gradient_statistics(run, self.train_ids, settings)
-        model = DynamicModel(run, settings.segment, self.reader.documents)
+        model = DynamicModel(run, settings.segment, self.reader.context)
         tuned: tuple[str, ...] = ()
         if learning_rate is None or decay is None:
             tuned = ("lr", "decay")

@@ -30,7 +30,7 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
     Args:
         units: H.
         rounds: gates; 0 is a plain LSTM, 5 the paper's choice.
-        rank: of the matrices, each then the product of two: `(H, rank)` by `(rank, D)`; 0 means whole ones.
+        rank: of the matrices, each then the product of two: `(H, rank)` by `(rank, D)`; None means full matrices.
         forget_bias: start value of the forget gate's bias.
         mogrifier_initializers: of each matrix, by the weight's name; Glorot's where there is none.
         recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed: as in `StatefulRecurrent`; the
@@ -53,7 +53,7 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
         self,
         units: int,
         rounds: int = 5,
-        rank: int = 0,
+        rank: int | None = None,
         forget_bias: float = 0.0,
         mogrifier_initializers: dict[str, Any] | None = None,
         **kwargs: Any,

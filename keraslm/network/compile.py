@@ -23,7 +23,7 @@ def compiled_model(config: Config, vocab_size: int, windows: int | None = None) 
         windows: of an epoch; needed where the learning rate changes within one.
     """
     train = config.train
-    resets = config.data.documents != "none"
+    resets = config.data.context != "document"
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
     model = nats_model(network, train.dtype, _regularization(train))
     optimizer = _optimizer(train, windows if train.rate_varies_within_epoch else None)
@@ -59,8 +59,8 @@ def compile_model(
 
 
 def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
-    averaging = train.nonmonotone_interval > 0
-    shared = train.learning_rate, train.clip_norm or None, train.weight_decay, windows, averaging
+    averaging = train.nonmonotone_interval is not None
+    shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, averaging
     return ClippedAdamW(*shared, train.beta_1, train.beta_2) if train.optimizer == "adamw" else ClippedSGD(*shared)
 
 

@@ -46,7 +46,7 @@ def build_model(
         4651600
     """
 
-    def uniform(name: str, scale: float = 0.0) -> SeededUniform:
+    def uniform(name: str, scale: float | None = None) -> SeededUniform:
         return SeededUniform(scale or config.init_scale, seed, name)
 
     def dropout(x: Any, rate: float, name: str) -> Any:

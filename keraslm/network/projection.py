@@ -35,7 +35,7 @@ def projection_layer(
     }
     own = seed_of(seed, "logits")
     if config.softmax == "adaptive":
-        return AdaptiveSoftmax(vocab_size, config.cluster_ends, initializers, name="logits")
+        return AdaptiveSoftmax(vocab_size, config.cutoffs or (), initializers, name="logits")
     if config.softmax == "sampled":
         return SampledSoftmax(vocab_size, config.num_sampled, initializers["kernel"], seed=own, name="logits")
     if config.softmax == "mixture":

@@ -1,3 +1,4 @@
-"""Surprisal as pictures: scored lines come in one by one; `page` writes one HTML page that needs no other file, and
-`plot` one PNG.
+"""Surprisal as pictures: one HTML page (`page`) or one PNG (`plot`).
+
+Scored lines come in one by one; a file that needs nothing else goes out.
 """

@@ -1,3 +1,4 @@
-"""Scores as text: scored lines and `ScoreOptions` come in; tables, JSON lines, the formats of KenLM and SRILM, or a
-summary go out.
+"""Scores as text: tables, JSON lines, the formats of KenLM and SRILM, and summaries.
+
+Scored lines and `ScoreOptions` come in; lines of output go out.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from keraslm.config import Context
 from keraslm.errors import UsageError
 from keraslm.perplexity import BASES, Base
 from keraslm.scoring.batching import WINDOW as LINES_AHEAD
@@ -30,7 +31,6 @@ OF_DISTRIBUTIONS = {"rank", "entropy", "entropy_reduction"}
 Level = Literal["token", "word", "sentence", "summary"]
 Format = Literal["tsv", "jsonl", "kenlm", "srilm"]
 Unk = Literal["include", "exclude"]
-Context = Literal["sentence", "paragraph", "document"]
 Spaces = Literal["before", "after"]
 
 _CHOICES = {"level": Level, "format": Format, "base": Base, "unk": Unk, "context": Context, "spaces": Spaces}

@@ -1,3 +1,4 @@
-"""n-best lists and minimal pairs: lists of texts that begin alike come in; scores, best hypotheses, word error rates
-and accuracies go out. Each common beginning is computed once.
+"""Comparison of texts that share prefixes: n-best lists, word error rates and minimal pairs.
+
+A model and lists of alternatives come in; scores, the best alternative and error counts go out.
 """

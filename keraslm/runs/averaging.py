@@ -67,18 +67,18 @@ def described(facts: Any) -> str:
     return f"{facts.get('run')}/{facts.get('weights')}{epoch}"
 
 
-def members_of(runs: Sequence[Run], last: int = 0) -> list[Member]:
+def members_of(runs: Sequence[Run], last: int | None = None) -> list[Member]:
     """The weights to be averaged.
 
     Args:
         runs: two or more, each with the weights that it is used with; or one, with `last`.
-        last: epochs of the one run, the last whose weights were kept; 0 takes the runs' own weights.
+        last: epochs of the one run, the last whose weights were kept; None takes the runs' own weights.
 
     Raises:
         UsageError: one run without `last`, several with it, one twice, or a mean of fewer than two.
         RunError: fewer epochs were kept than are asked for.
     """
-    if last:
+    if last is not None:
         return _last_epochs(runs, last)
     if len(runs) < 2:
         raise UsageError("A mean takes two runs or more; of one run, the last epochs: add --last 5.")
@@ -214,7 +214,7 @@ def _figure(member: Member, first: Run) -> str:
 def _validated_on(run: Run) -> tuple[Any, ...]:
     data, train = run.config.data, run.config.train
     text = run.texts.get("valid", (data.valid, data.data))
-    return text, data.documents, train.batch_size, train.num_steps
+    return text, data.context, train.batch_size, train.num_steps
 
 
 def _shapes(run: Run) -> dict[str, tuple[int, ...]]:

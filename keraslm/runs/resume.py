@@ -21,7 +21,18 @@ from keraslm.text.fingerprint import described
 from keraslm.text.workers import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
-FREE = ("epochs", "log_every", "checkpoint_every", "early_stopping", "keep_weights", "cache", "train", "valid", "data")
+FREE = (
+    "epochs",
+    "log_every",
+    "checkpoint_minutes",
+    "checkpoint_windows",
+    "early_stopping",
+    "keep_weights",
+    "cache",
+    "train",
+    "valid",
+    "data",
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ def continued(earlier: Earlier, asked: Config) -> Config:
         ConfigError: another one was asked for; the message shows each difference.
     """
     own = _begun_with(earlier)
-    if asked.model.softmax == own.model.softmax and asked.model.cluster_ends in ((), own.model.cluster_ends):
+    if asked.model.softmax == own.model.softmax and asked.model.cutoffs in (None, own.model.cutoffs):
         asked = asked.replace(cutoffs=own.model.cutoffs)
     check_same(earlier.run.path, own, _flat(asked))
     return asked

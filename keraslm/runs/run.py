@@ -29,7 +29,7 @@ from typing import Any
 
 from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
-from keraslm.config import BACKENDS, Config
+from keraslm.config import BACKENDS, Config, StrPath
 from keraslm.errors import ConfigError, RunError, shown
 from keraslm.runs.metrics import append_row, read_rows
 from keraslm.text.tokenizer import Tokenizer
@@ -153,7 +153,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: str | Path, weights: str = "last") -> Run:
+    def open(cls, path: StrPath, weights: str = "last") -> Run:
         """Open a run folder.
 
         Args:
@@ -180,7 +180,7 @@ class Run:
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "
                 f"{shown(header.get('vocab_size'))}. The two files are not of one run."
             )
-        if max(config.model.cluster_ends, default=0) >= tokenizer.vocab_size:
+        if max(config.model.cutoffs or (), default=0) >= tokenizer.vocab_size:
             raise RunError(
                 f"{root / 'config.json'}: cutoffs {shown(config.model.cutoffs)} reach beyond the vocabulary of "
                 f"{tokenizer.vocab_size} tokens."

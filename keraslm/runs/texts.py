@@ -29,7 +29,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
         73760
     """
     data, title = run.config.data, _TITLES[split]
-    if STDIN in getattr(data, split):
+    if STDIN in (getattr(data, split) or ()):
         raise TextError(f"{run.path}: its {title} text was standard input.")
     train, valid = open_texts(data)
     text = train if split == "train" else valid

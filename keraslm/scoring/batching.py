@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from keraslm.errors import KeraslmError
 from keraslm.text.encoders import Ids
 
-CONTEXTS = ("sentence", "paragraph", "document")
-
 WINDOW = 4096  # lines that are read ahead
 _CHARACTERS = 1 << 20  # that a window holds at most, but for its last line
 

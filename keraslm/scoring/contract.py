@@ -137,7 +137,7 @@ class ModelInfo:
         except (ValueError, RecursionError, ConfigError) as error:
             raise ModelFileError(f"{where}: metadata 'config' is not a configuration ({error}).") from error
         model = config.model
-        ends = model.cluster_ends
+        ends = model.cutoffs or ()
         if (
             (len(model.sizes), max(model.sizes), model.embedding_size, model.softmax)
             != (self.num_layers, self.hidden_size, self.embedding_dim, self.softmax)

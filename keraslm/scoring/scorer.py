@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.config import CONTEXTS
 from keraslm.errors import UsageError
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import CONTEXTS, WINDOW, Line, Row, cut, groups, windows
+from keraslm.scoring.batching import WINDOW, Line, Row, cut, groups, windows
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
 from keraslm.scoring.session import ModelSession

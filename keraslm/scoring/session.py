@@ -106,7 +106,7 @@ class ModelSession:
         """Numbers that a token of a call is reckoned to take in memory: a row of logits, by far the most."""
         if self.info.softmax != "adaptive":
             return self.info.vocab_size
-        ends = self.info.configuration(str(self.path))[1].model.cluster_ends
+        ends = self.info.configuration(str(self.path))[1].model.cutoffs or ()
         return min(self.info.vocab_size, 4 * ends[0])  # the head for each, and the clusters for the few
 
     def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: State) -> tuple[Floats, State]:

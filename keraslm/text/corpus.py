@@ -103,7 +103,7 @@ def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
     """
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")
-    train, valid = config.train, config.valid
+    train, valid = config.train or (), config.valid or ()
     if config.data:
         splits = find_splits(config.data)
         train, valid = (splits.train,), (splits.valid,) if splits.valid else ()

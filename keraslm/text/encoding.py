@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from keraslm.config import TOKENIZERS, DataConfig
+from keraslm.config import TOKENIZERS, DataConfig, StrPath
 from keraslm.system.atomic import atomic_path
 from keraslm.text.corpus import Text
 from keraslm.text.counts import TextCounts
@@ -38,7 +38,9 @@ class Encoder:
         929589
     """
 
-    def __init__(self, cache: str | Path = "", show: bool = False, large: int = LARGE, workers: int | None = None):
+    def __init__(
+        self, cache: StrPath | None = None, show: bool = False, large: int = LARGE, workers: int | None = None
+    ):
         self.cache = Path(cache) if cache else default_cache()
         self._show, self._large = show, large
         self._workers = available_cores() if workers is None else workers

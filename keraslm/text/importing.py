@@ -25,7 +25,7 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
     """The tokenizer in the file that `config.tokenizer` names.
 
     Args:
-        config: `eos_token` and `unk_token` choose among the file's symbols; empty takes the usual names.
+        config: `eos_token` and `unk_token` choose among the file's symbols; None takes the usual names.
 
     Raises:
         TokenizerError: no such file, a file that is none of the three kinds, or one without an end symbol.
@@ -87,7 +87,9 @@ def _text(path: Path, data: bytes) -> str:
         ) from error
 
 
-def _choose(path: Path, backend: tokenizers.Tokenizer, asked: str, usual: tuple[str, ...], what: str, flag: str) -> str:
+def _choose(
+    path: Path, backend: tokenizers.Tokenizer, asked: str | None, usual: tuple[str, ...], what: str, flag: str
+) -> str:
     names = (asked,) if asked else usual
     found = next((name for name in names if backend.token_to_id(name) is not None), None)
     if found is None:
@@ -95,7 +97,7 @@ def _choose(path: Path, backend: tokenizers.Tokenizer, asked: str, usual: tuple[
     return found
 
 
-def _symbol_table(path: Path, text: str, unk_token: str) -> tokenizers.Tokenizer:
+def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.Tokenizer:
     """`symbol id` lines, as speech toolkits write them (Kaldi's words.txt, icefall's and sherpa-onnx' tokens.txt).
 
     A text is cut at white space into symbols; where every ordinary symbol is one character, into characters, and then

@@ -30,7 +30,7 @@ Windows may be of varying length (`keraslm.text.window_lengths`): they are then 
 fill the rows to their last token.
 
 Where the stream is made of documents that must not see each other, a window has a third part: which inputs start from
-a state of zeros (`keraslm.text.documents`). Documents follow each other without padding, wherever windows are cut.
+a state of zeros (`keraslm.text.context`). There is no padding between them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.text.documents import ShuffledDocuments, closes_document
+from keraslm.text.context import ShuffledStream, ends_context
 from keraslm.text.window_lengths import draw_lengths, window_count
 
-Window = tuple[NDArray[Any], ...]  # inputs, targets; with documents, resets too
+Window = tuple[NDArray[Any], ...]  # inputs, targets; with context, resets too unless the context is the document
 
 
 class Windows:
@@ -56,9 +56,9 @@ class Windows:
         batch_size: B, rows side by side.
         num_steps: T, tokens of a row in a window.
         name: what messages call the text.
-        documents: `"none"`, `"line"` or `"blank-line"`: what a document is.
-        eos_id: the end symbol, needed for documents.
-        shuffle_seed: order of the documents, another one each epoch; None leaves them in the text's order.
+        context: `"document"`, `"sentence"` or `"paragraph"`: how far the state is carried.
+        eos_id: the end symbol, needed for sentences and paragraphs.
+        shuffle_seed: of the order of sentences or paragraphs, which differs in each epoch; None keeps the text's order.
         length_seed: lengths of the windows around `num_steps`, others each epoch; None makes all of them `num_steps`.
 
     Attributes:
@@ -80,7 +80,7 @@ class Windows:
         batch_size: int,
         num_steps: int,
         name: str = "text",
-        documents: str = "none",
+        context: str = "document",
         eos_id: int = 0,
         shuffle_seed: int | None = None,
         length_seed: int | None = None,
@@ -99,8 +99,8 @@ class Windows:
         self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
         self._shuffled = None
         if shuffle_seed is not None:
-            self._shuffled = ShuffledDocuments(ids, eos_id, documents, shuffle_seed)
-        self.documents, self._eos_id = documents, eos_id
+            self._shuffled = ShuffledStream(ids, eos_id, context, shuffle_seed)
+        self.context, self._eos_id = context, eos_id
         self.predicted = batch_size * self._predicted
         self.left_over = len(ids) - self.predicted
 
@@ -124,11 +124,11 @@ class Windows:
         start, stop = self._edge(index), self._edge(index + 1)
         rows = self._columns(start, stop + 1)  # [B, T + 1]
         inputs, targets = rows[:, :-1], rows[:, 1:]
-        if self.documents == "none":
+        if self.context == "document":
             return inputs, targets
         first = self._columns(start - 1, start) if start else np.full((len(rows), 1), self._eos_id)
         before = np.concatenate([first, inputs[:, :-1]], axis=1)
-        return inputs, targets, closes_document(inputs, before, self._eos_id, self.documents)
+        return inputs, targets, ends_context(inputs, before, self._eos_id, self.context)
 
     def __iter__(self) -> Iterator[Window]:
         return (self[index] for index in range(len(self)))
@@ -166,7 +166,7 @@ class EveryToken:
         eos_id: id that stands before the first token.
         num_steps: T, tokens of a window; any value gives the same result.
         name: what messages call the text.
-        documents: as for `Windows`.
+        context: as for `Windows`.
 
     Example:
         >>> for inputs, targets in EveryToken(np.array([5, 6, 7]), eos_id=0, num_steps=2):
@@ -175,10 +175,10 @@ class EveryToken:
         [[6]] [[7]]
     """
 
-    def __init__(self, ids: NDArray[Any], eos_id: int, num_steps: int, name: str = "text", documents: str = "none"):
+    def __init__(self, ids: NDArray[Any], eos_id: int, num_steps: int, name: str = "text", context: str = "document"):
         if len(ids) == 0:
             raise TextError(f"{name}: 0 tokens; there is nothing to evaluate.")
-        self._ids, self._eos_id, self.documents = ids, eos_id, documents
+        self._ids, self._eos_id, self.context = ids, eos_id, context
         self.num_steps = num_steps
         self.predicted = len(ids)
         self.left_over = 0
@@ -192,10 +192,10 @@ class EveryToken:
             row = self._ids[max(start - 2, 0) : start + self.num_steps]
             row = np.concatenate([edge[min(start, 2) :], row]).astype(np.int32)[None]  # [1, T + 2]
             before, inputs, targets = row[:, :-2], row[:, 1:-1], row[:, 2:]
-            if self.documents == "none":
+            if self.context == "document":
                 yield inputs, targets
             else:
-                yield inputs, targets, closes_document(inputs, before, self._eos_id, self.documents)
+                yield inputs, targets, ends_context(inputs, before, self._eos_id, self.context)
 
 
 def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Callable
@@ -107,13 +108,12 @@ def due(config: TrainConfig) -> Callable[[float, int], bool]:
     """Whether a checkpoint is due, from the seconds and the windows since the last one.
 
     Example:
-        >>> due(TrainConfig(checkpoint_every="500w"))(0.0, 500)
+        >>> due(TrainConfig(checkpoint_windows=500))(0.0, 500)
         True
     """
-    number = float(config.checkpoint_every[:-1])
-    if config.checkpoint_every.endswith("w"):
-        return lambda seconds, windows: windows >= number
-    return lambda seconds, windows: seconds >= 60 * number
+    most_windows = config.checkpoint_windows or math.inf
+    most_minutes = math.inf if config.checkpoint_windows else config.checkpoint_minutes or math.inf
+    return lambda seconds, windows: windows >= most_windows or seconds >= 60 * most_minutes
 
 
 class TakeUp(keras.callbacks.Callback):

@@ -86,11 +86,11 @@ def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:
     if config.model.softmax != "adaptive":
         return config
     counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
-    ends = config.model.cluster_ends or choose_cutoffs(counts, config.model.sizes[-1])
+    ends = config.model.cutoffs or choose_cutoffs(counts, config.model.sizes[-1])
     if ends[-1] >= len(counts):
-        raise ConfigError(f"--cutoffs {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
+        raise ConfigError(f"`cutoffs` {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
     log(f"softmax   adaptive: {describe_clusters(counts, ends)}")
-    return config.replace(cutoffs=",".join(map(str, ends)))
+    return config.replace(cutoffs=tuple(ends))
 
 
 def _origin(data: DataConfig, train: Text) -> str:
@@ -101,13 +101,13 @@ def _origin(data: DataConfig, train: Text) -> str:
 
 def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config, log: Log) -> Windows:
     data, train, counts = config.data, config.train, text.counts
-    shuffled = title == "train" and data.shuffle_documents
+    shuffled = title == "train" and data.shuffle
     windows = Windows(
         text.ids,
         train.batch_size,
         train.num_steps,
         text.name,
-        documents=data.documents,
+        context=data.context,
         eos_id=tokenizer.eos_id,
         shuffle_seed=train.seed if shuffled else None,
         length_seed=train.seed if title == "train" and train.variable_windows else None,

@@ -37,7 +37,7 @@ class WindowDataset(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
         """A window for a model of `nats_model`: `((ids, targets), targets)`, int32 of shape `(B, T)` each.
 
-        Where the stream has documents, `((ids, targets, resets), targets)`.
+        Where the stream has resets, `((ids, targets, resets), targets)`.
 
         Raises:
             UsageError: when the window asked for is neither the next one nor the first.

@@ -34,10 +34,10 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         windows: that an epoch trains on.
         every: windows between looks; a look waits for the device, so not every window. An epoch's end is always
             looked at, before its weights are saved.
-        log_every: windows between rows in `metrics.jsonl`, which read the loss anyway; 0 means none.
+        log_every: windows between rows in `metrics.jsonl`, which read the loss anyway; None means none.
     """
 
-    def __init__(self, windows: int, every: int = 50, log_every: int = 0):
+    def __init__(self, windows: int, every: int = 50, log_every: int | None = None):
         super().__init__()
         self.windows = windows
         self.every, self.log_every = every, log_every

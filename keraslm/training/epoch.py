@@ -16,7 +16,7 @@ Log = Callable[[str], None]
 
 
 class PrepareEpoch(keras.callbacks.Callback):
-    """Order the documents, cut the windows and set the learning rate before an epoch's first window.
+    """Shuffle the stream, cut the windows and set the learning rate before an epoch's first window.
 
     All of it follows from configuration, number of the epoch and rows of the epochs before, so that an epoch that goes
     on in its middle is prepared as it was. The optimizer is a `ClippedOptimizer`, with a table of factors where the
@@ -88,5 +88,5 @@ def early_end(run: Run) -> str:
     best = min(rows, key=lambda row: row["val_perplexity"])
     return (
         f"ended     early after epoch {rows[-1]['epoch']}: none has validated better than epoch {best['epoch']} "
-        f"(--early-stopping {patience})"
+        f"(`early_stopping={patience}`)"
     )

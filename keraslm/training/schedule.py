@@ -85,14 +85,14 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
     return factors
 
 
-def averaging_since(interval: int, rows: Rows) -> int | None:
+def averaging_since(interval: int | None, rows: Rows) -> int | None:
     """The epoch from which on weights are averaged; None as long as they are not.
 
     The one after the first whose validation is worse than the best of all before it but the last `interval`, as in the
     program of Merity et al. (`main.py` of salesforce/awd-lstm-lm).
 
     Args:
-        interval: n of algorithm 1; 0 means never.
+        interval: n of algorithm 1; None means never.
         rows: of all epochs that are over.
 
     Reference: Merity, Keskar and Socher 2018, algorithm 1.
@@ -102,21 +102,23 @@ def averaging_since(interval: int, rows: Rows) -> int | None:
         3
     """
     found = _validations(rows)
-    for epoch in range(interval + 1, len(found)) if interval else ():
+    if interval is None:
+        return None
+    for epoch in range(interval + 1, len(found)):
         if found[epoch] > min(found[: epoch - interval]):
             return epoch + 1
     return None
 
 
-def ends_early(patience: int, rows: Rows) -> bool:
-    """Whether so many epochs in a row have not beaten the best validation before them; 0 means never.
+def ends_early(patience: int | None, rows: Rows) -> bool:
+    """Whether so many epochs in a row have not beaten the best validation before them; None means never.
 
     Example:
         >>> ends_early(2, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])
         True
     """
     found = _validations(rows)
-    return bool(patience and found) and len(found) - 1 - int(np.argmin(found)) >= patience
+    return patience is not None and bool(found) and len(found) - 1 - int(np.argmin(found)) >= patience
 
 
 def check_validated(config: TrainConfig, has_validation: bool) -> None:
@@ -127,8 +129,8 @@ def check_validated(config: TrainConfig, has_validation: bool) -> None:
     """
     asked = {
         "--lr-schedule plateau": config.lr_schedule == "plateau",
-        "--early-stopping": config.early_stopping > 0,
-        "--nonmonotone-interval": config.nonmonotone_interval > 0,
+        "--early-stopping": config.early_stopping is not None,
+        "--nonmonotone-interval": config.nonmonotone_interval is not None,
     }
     for flag in (flag for flag, given in asked.items() if given and not has_validation):
         raise ConfigError(f"{flag} looks at the validation after each epoch, but there is no validation text: --valid.")

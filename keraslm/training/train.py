@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keraslm.config import Config
+from keraslm.config import Config, StrPath
 from keraslm.network.compile import compiled_model
 from keraslm.network.recurrent import describe_cell
 from keraslm.runs.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ from keraslm.training.progress import Progress, Throughput, UnreadLogs
 
 def train_run(
     config: Config,
-    path: str | Path | None = None,
+    path: StrPath | None = None,
     *,
     resume: str = "auto",
     overwrite: bool = False,

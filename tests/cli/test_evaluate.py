@@ -31,7 +31,7 @@ def test_evaluation_as_a_table(program, tiny_run, tiny_folder):
     assert [shown[name] for name in ("lines", "words", "tokens", "predicted")] == ["7", "16", "23", "23"]
     characters = sum(len(line) + 1 for line in HELD_OUT)
     assert (shown["characters"], shown["bytes"]) == (str(characters), str(text.stat().st_size))
-    assert (shown["text"], shown["counting"], shown["documents"]) == (str(text), "every token", "none")
+    assert (shown["text"], shown["counting"], shown["context"]) == (str(text), "every token", "document")
     assert shown["perplexity"] == f"{expected.perplexity:,.4f}"
     assert shown["bits_per_character"] == f"{expected.nats / math.log(2) / characters:,.4f}"
 
@@ -103,7 +103,7 @@ def test_show_describes_a_run_as_json(program, tiny_run):
 def test_show_leaves_out_what_the_units_of_each_layer_take_the_place_of(program, tiny_run, tmp_path):
     folder = shutil.copytree(tiny_run.path, tmp_path / "run")
     header = json.loads((folder / "config.json").read_text())
-    header["model"] |= {"num_layers": 2, "units": 200, "layer_units": "8"}  # the same network
+    header["model"] |= {"num_layers": 2, "units": 200, "layer_units": (8,)}  # the same network
     (folder / "config.json").write_text(json.dumps(header))
     model = strict_json(program("show", folder, "--json").out)["model"]
     assert model["layer_units"] == "8" and not {"num_layers", "units"} & model.keys()

@@ -7,14 +7,13 @@ from keraslm.system.backend import select_backend
 from tests.support.program import strict_json
 from tests.support.tiny import text_lines
 
-CONTEXT = {"none": "document", "line": "sentence", "blank-line": "paragraph"}
 MODES = [
-    ("word", "blank-line", []),
-    ("char", "line", ["--shuffle-documents"]),
-    ("byte", "none", []),
-    ("bpe", "blank-line", ["--vocab-size", "300", "--shuffle-documents"]),
-    ("unigram", "line", ["--vocab-size", "80"]),
-    ("tokens.txt", "none", ["--softmax", "adaptive", "--cutoffs", "5,12"]),
+    ("word", "paragraph", []),
+    ("char", "sentence", ["--shuffle"]),
+    ("byte", "document", []),
+    ("bpe", "paragraph", ["--vocab-size", "300", "--shuffle"]),
+    ("unigram", "sentence", ["--vocab-size", "80"]),
+    ("tokens.txt", "document", ["--softmax", "adaptive", "--cutoffs", "5,12"]),
 ]
 # Tokenizers compute nothing on a backend: elsewhere one for each kind of document is enough.
 MODES = [mode for mode in MODES if select_backend() == "jax" or mode[0] in ("word", "char", "tokens.txt")]
@@ -33,22 +32,22 @@ def texts(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("kind", "documents", "more"), MODES, ids=[mode[0] for mode in MODES])
-def test_every_mode_gives_one_number(program, texts, tmp_path, monkeypatch, kind, documents, more):
+@pytest.mark.parametrize(("kind", "context", "more"), MODES, ids=[mode[0] for mode in MODES])
+def test_every_mode_gives_one_number(program, texts, tmp_path, monkeypatch, kind, context, more):
     monkeypatch.chdir(tmp_path)
     kind = str(texts / kind) if kind.endswith(".txt") else kind
     small = ["--units", "8", "--epochs", "2", "--batch-size", "2", "--num-steps", "9", "--progress", "none"]
-    line = ["train", "--data", texts, "--tokenizer", kind, "--documents", documents, "--run", "run", *small, *more]
+    line = ["train", "--data", texts, "--tokenizer", kind, "--context", context, "--run", "run", *small, *more]
     outcome = program(*line)
     assert (outcome.code, outcome.err) == (0, ""), outcome.err
     assert program("export", "model.onnx", "--run", "run").code == 0
     evaluated = strict_json(program("evaluate", "run", texts / "valid.txt", "--json").out)
     arguments = ["score", "model.onnx", texts / "valid.txt", "--level", "summary", "--json"]
-    scored = strict_json(program(*arguments, "--context", CONTEXT[documents]).out)
+    scored = strict_json(program(*arguments, "--context", context).out)
     assert scored["nats"] == pytest.approx(evaluated["nats"], rel=1e-5)
     for name in scored:
         assert scored[name] == pytest.approx(evaluated[name], rel=1e-4), name
-    assert evaluated["documents"] == documents
+    assert evaluated["context"] == context
     generated = program("generate", "model.onnx", "the", "--max-tokens", "9", "--seed", "1")
     assert generated.code == 0 and generated.out.startswith("the")
 

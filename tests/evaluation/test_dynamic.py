@@ -52,8 +52,8 @@ def by_numpy(run, ids, settings, squares):
     return reference.dynamic_nats(weights_of(run), ids, run.tokenizer.eos_id, *values, squares)
 
 
-def dynamic_nats(run, ids, settings, statistics, documents=None):
-    return DynamicModel(run, settings.segment, documents).nats(ids, settings, statistics)
+def dynamic_nats(run, ids, settings, statistics, context=None):
+    return DynamicModel(run, settings.segment, context).nats(ids, settings, statistics)
 
 
 def test_the_reference_has_the_gradients_of_its_costs(run, train_ids):
@@ -161,7 +161,7 @@ def test_divergence_is_an_infinite_cost(run, statistics):
 
 
 def test_documents_start_from_zeros_while_the_weights_go_on(tmp_path):
-    run = make_run(tmp_path, **SIZES, documents="line")
+    run = make_run(tmp_path, **SIZES, context="sentence")
     eos = run.tokenizer.eos_id
     ids = np.array([3, 4, eos] * 4 + [5, 3, eos] * 3, np.int32)  # each document is a segment
     statistics = gradient_statistics(run, np.tile(ids, 3), SETTINGS)
@@ -170,10 +170,12 @@ def test_documents_start_from_zeros_while_the_weights_go_on(tmp_path):
     starts = np.arange(len(ids)) % 3 == 0
     expected = reference.dynamic_nats(weights_of(run), ids, eos, *values, statistics, starts)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert np.abs(found - dynamic_nats(run, ids, SETTINGS, statistics, documents="none")).max() > 0.01
+    assert np.abs(found - dynamic_nats(run, ids, SETTINGS, statistics, context="document")).max() > 0.01
 
 
-@pytest.mark.parametrize("softmax", [{"softmax": "adaptive", "cutoffs": "4"}, {"softmax": "sampled", "num_sampled": 2}])
+@pytest.mark.parametrize(
+    "softmax", [{"softmax": "adaptive", "cutoffs": (4,)}, {"softmax": "sampled", "num_sampled": 2}]
+)
 def test_other_softmaxes_follow_a_text_too(tmp_path, softmax):
     """Sampled: with exact costs, that is, those of the full softmax of the same weights."""
     run = make_run(tmp_path, **SIZES, **softmax)

@@ -67,7 +67,7 @@ def test_a_text_at_a_temperature_costs_what_numpy_says(trained_run, ids, monkeyp
     np.testing.assert_allclose(temperature_nats(Reader(trained_run), some, 1.7), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("softmax", [{}, {"softmax": "sampled"}, {"softmax": "adaptive", "cutoffs": "4"}])
+@pytest.mark.parametrize("softmax", [{}, {"softmax": "sampled"}, {"softmax": "adaptive", "cutoffs": (4,)}])
 def test_a_temperature_of_one_is_the_plain_cost(tmp_path, softmax):
     run = make_run(tmp_path, num_layers=1, units=4, **softmax)
     ids = run.tokenizer.encode_text(["the cat sat on the mat", "a dog ran"] * 3)
@@ -92,9 +92,11 @@ def test_monte_carlo_without_dropout_is_the_plain_cost(trained_run, ids):
     np.testing.assert_allclose(monte_carlo_nats(Reader(run), ids, 3), Reader(run).nats(ids), rtol=1e-5)
 
 
-@pytest.mark.parametrize("softmax", [{"softmax": "sampled", "num_sampled": 2}, {"softmax": "adaptive", "cutoffs": "4"}])
+@pytest.mark.parametrize(
+    "softmax", [{"softmax": "sampled", "num_sampled": 2}, {"softmax": "adaptive", "cutoffs": (4,)}]
+)
 def test_monte_carlo_takes_the_whole_softmax_and_the_documents(tmp_path, softmax):
-    run = make_run(tmp_path, num_layers=1, units=4, documents="line", num_steps=3, **softmax)
+    run = make_run(tmp_path, num_layers=1, units=4, context="sentence", num_steps=3, **softmax)
     ids = run.tokenizer.encode_text(["the cat sat on the mat", "a dog ran"] * 3)
     np.testing.assert_allclose(monte_carlo_nats(Reader(run), ids, 2), Reader(run).nats(ids), rtol=1e-5)
 
@@ -308,8 +310,8 @@ def fake_dynamic(monkeypatch):
     calls = []
 
     class DynamicModel:
-        def __init__(self, run, segment, documents):
-            calls.append(("model", segment, documents))
+        def __init__(self, run, segment, context):
+            calls.append(("model", segment, context))
 
         def nats(self, ids, settings, statistics):
             calls.append(("nats", len(ids), statistics))
@@ -336,7 +338,7 @@ def test_dynamic_evaluation_is_tuned_and_the_cache_put_on_it(trained_run, held_o
     train = len(trained_run.tokenizer.encode_text(TextFile(config.data.train[0])))
     assert fake_dynamic == [
         ("statistics", train),
-        ("model", 5, "none"),
+        ("model", 5, "document"),
         ("tune", len(ids), "statistics"),
         ("nats", len(text_ids), "statistics"),
         ("nats", len(ids), "statistics"),
@@ -362,8 +364,8 @@ def test_a_part_of_a_text_that_was_tuned_on_is_named(trained_run, held_out, conf
 
 
 def test_given_rates_of_dynamic_evaluation_are_not_tuned(trained_run, held_out, fake_dynamic):
-    found = keraslm.evaluate(trained_run, held_out, dynamic=True, dynamic_lr=1.5, dynamic_decay=0.0, documents="line")
-    assert [call[0] for call in fake_dynamic] == ["statistics", "model", "nats"] and fake_dynamic[1][2] == "line"
+    found = keraslm.evaluate(trained_run, held_out, dynamic=True, dynamic_lr=1.5, dynamic_decay=0.0, context="sentence")
+    assert [call[0] for call in fake_dynamic] == ["statistics", "model", "nats"] and fake_dynamic[1][2] == "sentence"
     assert found.variants[0].perplexity == pytest.approx(math.exp(1.5))
     assert found.variants[0].parameters == {"segment": 5, "lr": 1.5, "decay": 0.0}
 

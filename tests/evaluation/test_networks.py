@@ -22,15 +22,15 @@ from tests.reference import testtime as reference
 from tests.support.made_run import make_run
 
 NETWORKS = {
-    "tied": {"tie_weights": True, "layer_units": "6,4"},
+    "tied": {"tie_weights": True, "layer_units": (6, 4)},
     "mixture": {"softmax": "mixture", "num_experts": 3, "expert_dropout": 0.3, "embedding_dim": 3},
     "tied mixture": {"softmax": "mixture", "num_experts": 2, "tie_weights": True, "embedding_dim": 3},
-    "adaptive": {"softmax": "adaptive", "cutoffs": "4"},
+    "adaptive": {"softmax": "adaptive", "cutoffs": (4,)},
     "sampled": {"softmax": "sampled", "num_sampled": 2},
     "gru": {"cell": "gru"},
     "rnn": {"cell": "rnn", "tie_weights": True},
     "mogrifier": {"mogrifier_rounds": 3, "mogrifier_rank": 2, "embedding_dim": 3},
-    "sizes": {"layer_units": "7,5,3", "embedding_dim": 2},
+    "sizes": {"layer_units": (7, 5, 3), "embedding_dim": 2},
 }
 if select_backend() != "torch":
     NETWORKS = {name: NETWORKS[name] for name in ("tied mixture",)}
@@ -133,7 +133,7 @@ def test_one_step_of_dynamic_evaluation_is_that_of_the_gradient(run, ids):
     assert len(line) == settings.segment
     statistics = gradient_statistics(run, np.concatenate([[run.tokenizer.eos_id], line]), settings)
     square = sum(float(value.sum(dtype=np.float64)) for value in statistics.values())
-    nats = DynamicModel(run, settings.segment, "line").nats(np.tile(line, 2), settings, None).reshape(2, -1)
+    nats = DynamicModel(run, settings.segment, "sentence").nats(np.tile(line, 2), settings, None).reshape(2, -1)
     assert (nats[0].mean() - nats[1].mean()) / settings.learning_rate == pytest.approx(square, rel=0.02)
 
 

@@ -123,7 +123,7 @@ def test_a_text_under_a_run_costs_what_numpy_says(trained_run, valid_ids):
 
 
 def test_the_documents_of_a_run_bound_the_cache(tmp_path):
-    run = make_run(tmp_path, num_layers=1, units=3, documents="line")
+    run = make_run(tmp_path, num_layers=1, units=3, context="sentence")
     ids = run.tokenizer.encode_text(["the cat sat", "the cat sat on", "a dog"])
     found = cache_nats(Reader(run), ids, CacheSettings(20, 1.0, 0.5))
     plain = Reader(run).nats(ids)

@@ -28,7 +28,7 @@ def made(request, tmp_path_factory, tiny_run, tiny_folder):
     folder = tmp_path_factory.mktemp("int8")
     run = tiny_run
     if request.param == "adaptive":
-        fields = {"softmax": "adaptive", "cutoffs": "2,5", "num_layers": 2, "units": 4, "documents": "line"}
+        fields = {"softmax": "adaptive", "cutoffs": (2, 5), "num_layers": 2, "units": 4, "context": "sentence"}
         run = make_run(folder, **fields)
     text = tiny_folder / "valid.txt"
     report = keraslm.export(run, folder / "int8.onnx", int8=True, text=text, tolerance=0.1)
@@ -96,7 +96,7 @@ def test_both_outputs_are_one_distribution(made):
 def test_the_perplexities_are_those_of_the_scorer(made, tmp_path):
     run, path, report, text = made
     lines = text.read_text(encoding="utf-8").splitlines()
-    context = {"none": "document", "line": "sentence"}[run.config.data.documents]
+    context = run.config.data.context
     found = report["int8"]
     assert found["perplexity"][1] == keraslm.load(path, "cpu").perplexity(lines, context)
     assert found["difference"] == found["perplexity"][1] / found["perplexity"][0] - 1

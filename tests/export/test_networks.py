@@ -22,9 +22,9 @@ from keraslm_export.simplify import constants_of
 from tests.support.tiny import FIELDS
 
 KINDS = {
-    "tied": {"layer_units": "9,5", "embedding_dim": 5, "tie_weights": True},
-    "mixture": {"layer_units": "6,9", "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
-    "gru": {"cell": "gru", "layer_units": "5,8,6"},
+    "tied": {"layer_units": (9, 5), "embedding_dim": 5, "tie_weights": True},
+    "mixture": {"layer_units": (6, 9), "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
+    "gru": {"cell": "gru", "layer_units": (5, 8, 6)},
     "rnn": {"cell": "rnn", "softmax": "mixture", "num_experts": 2, "tie_weights": True},
 }
 
@@ -37,7 +37,13 @@ class Made:
         fields = FIELDS | {"num_layers": 2, "units": 8, "embedding_dim": 6} | KINDS[kind]
         with contextlib.chdir(folder):
             self.run = keraslm.train(
-                preset="small", run=folder / "run", verbose=0, log=lambda _: None, learning_rate=0.5, **texts, **fields
+                keraslm.preset("small"),
+                run=folder / "run",
+                verbose=0,
+                log=lambda _: None,
+                learning_rate=0.5,
+                **texts,
+                **fields,
             )
         self.model = self.run.config.model
         # Both files of one conversion, which `export` would make once for each.

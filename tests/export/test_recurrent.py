@@ -22,8 +22,8 @@ IDS = np.random.default_rng(1).integers(0, gru_model.V, (3, 7))
 @pytest.fixture(
     params=[
         {},
-        {"cell": "rnn", "layer_units": "3,5"},
-        {"layer_units": "4,4", "embedding_dim": 4, "tie_weights": True},
+        {"cell": "rnn", "layer_units": (3, 5)},
+        {"layer_units": (4, 4), "embedding_dim": 4, "tie_weights": True},
         {"softmax": "mixture", "num_experts": 3},
     ],
     ids=["gru", "rnn", "tied", "mixture"],

@@ -14,7 +14,7 @@ from keraslm.scoring.sampler import Sampling, generate
 from keraslm_export.verify import compare
 from tests.support.tiny import FIELDS
 
-KINDS = {"adaptive": {"cutoffs": "6,14"}, "sampled": {"num_sampled": 40}}
+KINDS = {"adaptive": {"cutoffs": (6, 14)}, "sampled": {"num_sampled": 40}}
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
@@ -24,7 +24,9 @@ def exported(request, tmp_path_factory, tiny_folder):
     fields = FIELDS | {"softmax": request.param, "num_layers": 2, **KINDS[request.param]}
     texts = {"train": tiny_folder / "train.txt", "valid": tiny_folder / "valid.txt"}
     with contextlib.chdir(folder):
-        run = keraslm.train(preset="small", run=folder / "run", verbose=0, log=lambda _: None, **texts, **fields)
+        run = keraslm.train(
+            keraslm.preset("small"), run=folder / "run", verbose=0, log=lambda _: None, **texts, **fields
+        )
     return run, folder / "model.onnx", keraslm.export(run, folder / "model.onnx")
 
 

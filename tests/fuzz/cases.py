@@ -45,7 +45,7 @@ def _weights(dtype: str, size: int) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(8 * size)
 
 
-_ADAPTIVE = {"softmax": "adaptive", "cutoffs": "2"}
+_ADAPTIVE = {"softmax": "adaptive", "cutoffs": (2,)}
 _TRUNCATION = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
 _PADDING = {
     "strategy": {"Fixed": 8},
@@ -73,10 +73,10 @@ def cases() -> list[Case]:
     return [
         # config.json
         Case("config", _config("model", init_scale=10**400), REFUSED, "OverflowError: int too large for a float"),
-        Case("config", _config("model", **_ADAPTIVE | {"cutoffs": "1" * 5000}), REFUSED, "ValueError of int()"),
+        Case("config", _config("model", **_ADAPTIVE | {"cutoffs": (1,) * 5000}), REFUSED, "ValueError of int()"),
         Case("config", _config("model", units=10**4000), REFUSED, "show: ValueError of str() for the parameters"),
         Case("config", _config("model", num_layers=10**9), REFUSED, "a list of 3e9 weights: no memory left"),
-        Case("config", _config("model", **_ADAPTIVE | {"cutoffs": "2,99"}), REFUSED, "weights of negative size"),
+        Case("config", _config("model", **_ADAPTIVE | {"cutoffs": (2, 99)}), REFUSED, "weights of negative size"),
         Case("config", _config("data", valid=["\n\x1b[31m"]), REFUSED, "a message of two lines, in red"),
         Case("config", _config("data", train=[["x"] * 10**5]), REFUSED, "a message of 600 kB"),
         # weights.safetensors

@@ -35,7 +35,7 @@ def tensors() -> dict[str, np.ndarray]:
 
 
 def _configs() -> Iterable[bytes]:
-    for config in (Config(), Config().replace(softmax="adaptive", cutoffs="2,4", units=3, documents="line")):
+    for config in (Config(), Config().replace(softmax="adaptive", cutoffs=(2, 4), units=3, context="sentence")):
         yield json.dumps(run_header(**config.to_dict())).encode()
 
 

@@ -141,7 +141,7 @@ def test_the_layer_gives_a_distribution_and_its_cost():
 
 
 def test_a_model_learns_through_fit():
-    config = ModelConfig(num_layers=1, units=32, softmax="adaptive", cutoffs="10,20")
+    config = ModelConfig(num_layers=1, units=32, softmax="adaptive", cutoffs=(10, 20))
     model = nats_model(build_model(config, vocab_size=40, batch_size=4))
     model.compile(ClippedSGD(1.0, 5.0), SequenceLoss())
     stream = np.tile(np.arange(40, dtype=np.int32), 8).reshape(4, -1)  # each id is followed by the next one

@@ -31,7 +31,7 @@ def nats_of(hidden, kernel, bias):
 
 
 def test_the_activation_is_that_of_the_last_layer_after_dropout_and_its_change_that_before(config):
-    sizes = {"layer_units": "7,6", "output_dropout": 0.1, "last_dropout": 0.5, "locked_dropout": True}
+    sizes = {"layer_units": (7, 6), "output_dropout": 0.1, "last_dropout": 0.5, "locked_dropout": True}
     factors = {"activation_regularization": 2.0, "temporal_regularization": 0.5, "average_across_timesteps": True}
     model = compiled_model(config.replace(**sizes, **factors), V)
     raw, dropped, nats = in_training(model, "lstm_1", "output_dropout_1")

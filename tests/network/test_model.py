@@ -77,7 +77,7 @@ def test_reset_states_zeroes_every_layer():
 
 
 def test_layers_have_each_their_size_and_equal_numpy():
-    config = replace(CONFIG, layer_units="6,8,4", embedding_dim=0)
+    config = replace(CONFIG, layer_units=(6, 8, 4), embedding_dim=None)
     model = build_model(config, V, B, seed=1)
     assert [tuple(layer.h.shape) for layer in stateful_layers(model)] == [(B, 6), (B, 8), (B, 4)]
     assert tuple(model.get_layer("embedding").embeddings.shape) == (V, 4)
@@ -190,7 +190,7 @@ def test_the_small_recipe_has_the_published_number_of_parameters():
 
 def test_the_awd_lstm_has_the_published_number_of_parameters():
     """24,221,600 in Merity's program, whose LSTMs have two biases."""
-    config = ModelConfig(layer_units="1150,1150,400", tie_weights=True)
+    config = ModelConfig(layer_units=(1150, 1150, 400), tie_weights=True)
     second_biases = 4 * (1150 + 1150 + 400)
     assert sum(map(np.prod, weight_shapes(config, 10_000).values())) == 24_221_600 - second_biases
 

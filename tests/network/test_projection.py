@@ -29,7 +29,7 @@ from tests.support.gradients import tensor
 
 B, T, H, E, V, K = 3, 4, 5, 4, 11, 3
 KINDS = {
-    "tied": {"tie_weights": True, "layer_units": "5,4"},
+    "tied": {"tie_weights": True, "layer_units": (5, 4)},
     "mixture": {"softmax": "mixture"},
     "tied mixture": {"softmax": "mixture", "tie_weights": True},
 }
@@ -93,7 +93,9 @@ def test_a_step_follows_the_gradient_of_the_formula(config, sparse, budget, monk
 
 
 def test_a_model_learns_through_fit(config):
-    strongest = replace(config, layer_units="", units=32, embedding_dim=32, init_scale=0.1, embedding_row_dropout=0.05)
+    strongest = replace(
+        config, layer_units=None, units=32, embedding_dim=32, init_scale=0.1, embedding_row_dropout=0.05
+    )
     strongest = replace(strongest, dropconnect=0.1, locked_dropout=True, output_dropout=0.1)
     model = nats_model(build_model(strongest, vocab_size=40, batch_size=4))
     model.compile(ClippedSGD(1.0, 5.0), SequenceLoss())
@@ -110,7 +112,7 @@ def test_the_rows_of_a_window_are_counted_in_fit(kind, backend, monkeypatch):
         pytest.skip("its pieces are those of its clusters' own tokens")
     counted, kernel = [], importlib.import_module(f"keraslm.layers.kernels.cross_entropy_{backend}")
     monkeypatch.setattr(kernel, "rows_of_a_piece", lambda rows, *sizes: counted.append(rows) or rows)
-    config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": "4" if kind == "adaptive" else ""}))
+    config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": (4,) if kind == "adaptive" else ""}))
     model = nats_model(build_model(config, V, B))
     model.compile(ClippedSGD(), SequenceLoss())
     model.fit(WindowDataset(Windows(np.arange(60) % V, B, T)), epochs=1, shuffle=False, verbose=0)

@@ -48,7 +48,7 @@ def with_limits(values):
 @pytest.fixture(scope="module")
 def kinds(fake_folder):
     """The same answers from a file that says that its softmax is full, and from one that says adaptive."""
-    config = Config().replace(num_layers=1, units=1, softmax="adaptive", cutoffs="2")
+    config = Config().replace(num_layers=1, units=1, softmax="adaptive", cutoffs=(2,))
     info = fake_model.model_info(softmax="adaptive", config=json.dumps(config.to_dict()))
     paths = (
         fake_model.write(fake_folder / "full.onnx", BY_HISTORY),

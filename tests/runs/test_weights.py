@@ -38,12 +38,12 @@ def read(path):
     "changes",
     [
         {},
-        {"layer_units": "5,4,3", "embedding_dim": 0},
-        {"layer_units": "5,3", "tie_weights": True},
+        {"layer_units": (5, 4, 3), "embedding_dim": None},
+        {"layer_units": (5, 3), "tie_weights": True},
         {"softmax": "mixture", "num_experts": 2},
         {"softmax": "mixture", "num_experts": 2, "tie_weights": True},
-        {"softmax": "adaptive", "cutoffs": "3", "layer_units": "5,4"},
-        {"softmax": "sampled", "layer_units": "5,4"},
+        {"softmax": "adaptive", "cutoffs": (3,), "layer_units": (5, 4)},
+        {"softmax": "sampled", "layer_units": (5, 4)},
     ],
     ids=str,
 )

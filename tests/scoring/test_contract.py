@@ -106,7 +106,7 @@ def test_configuration_gives_the_runs_values():
 
 
 def test_configuration_may_name_the_units_of_each_layer():
-    config = Config().replace(layer_units="4,7,5", cell="gru", softmax="mixture", embedding_dim=2)
+    config = Config().replace(layer_units=(4, 7, 5), cell="gru", softmax="mixture", embedding_dim=2)
     sizes = {"num_layers": 3, "hidden_size": 7, "embedding_dim": 2, "softmax": "mixture"}
     _, found = model_info(config=json.dumps(config.to_dict()), **sizes).configuration("m.onnx")
     assert found == config

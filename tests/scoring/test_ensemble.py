@@ -152,7 +152,7 @@ def test_sets_that_begin_alike_have_the_scores_of_each_text_alone(three, alone_e
 
 
 def test_a_member_with_an_adaptive_softmax_takes_part(paths, alone_each, fake_folder):
-    config = Config().replace(num_layers=1, units=1, softmax="adaptive", cutoffs="2")
+    config = Config().replace(num_layers=1, units=1, softmax="adaptive", cutoffs=(2,))
     info = fake_model.model_info(softmax="adaptive", config=json.dumps(config.to_dict()))
     adaptive = fake_model.write(fake_folder / "member-adaptive.onnx", OTHER, info)
     both = keraslm.load(paths[0], others=[adaptive])

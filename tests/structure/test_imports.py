@@ -19,7 +19,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "training": "errors perplexity config system text optimizers network runs",
     "evaluation": "errors perplexity config text network runs",
     "scoring": "errors perplexity config text",
-    "report": "errors perplexity system text scoring",
+    "report": "errors perplexity config system text scoring",
     "rescoring": "errors perplexity text scoring",
     "pictures": "perplexity system text scoring",
     "bulk": "errors system text scoring report",

@@ -24,7 +24,7 @@ V = fake_model.V
 
 
 def config_of(**fields) -> Config:
-    return Config().replace(**{"cell": "gru", "layer_units": "4,3", "embedding_dim": 5} | fields)
+    return Config().replace(**{"cell": "gru", "layer_units": (4, 3), "embedding_dim": 5} | fields)
 
 
 def build(config: Config) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:

@@ -86,7 +86,7 @@ def tiny_run(tiny_folder) -> Run:
         texts = {"train": tiny_folder / "train.txt", "valid": tiny_folder / "valid.txt"}
         with contextlib.chdir(tiny_folder):
             _made["run"] = keraslm.train(
-                preset="small", run=tiny_folder / "run", verbose=0, log=lambda line: None, **texts, **FIELDS
+                keraslm.preset("small"), run=tiny_folder / "run", verbose=0, log=lambda line: None, **texts, **FIELDS
             )
     return _made["run"]
 

@@ -99,7 +99,7 @@ def test_the_names_that_need_no_keras_load_none():
 TRAIN = """
 import keraslm
 sizes = dict(num_layers=1, units=4, batch_size=2, num_steps=3, epochs=1)
-run = keraslm.train(preset="small", train={train!r}, valid={train!r}, run={run!r}, verbose=0, log=len, **sizes)
+run = keraslm.train(keraslm.preset('small'), train={train!r}, valid={train!r}, run={run!r}, verbose=0, log=len, **sizes)
 assert keraslm.evaluate(run, {train!r}).perplexity > 1
 """
 

@@ -210,11 +210,11 @@ def test_a_unigram_vocabulary_without_room_for_the_characters_is_an_error_of_our
     ("fields", "message"),
     [
         ({"tokenizer": "bpe", "vocab_size": 255}, "at least 256 for bpe"),
-        ({"tokenizer": "char", "split_punctuation": True}, "--split-punctuation makes words"),
-        ({"tokenizer": "some.json", "lowercase": True}, "--lowercase belongs to training a tokenizer; some.json"),
-        ({"tokenizer": "some.json", "min_count": 2}, "--min-count belongs to training"),
+        ({"tokenizer": "char", "split_punctuation": True}, "`split_punctuation` needs the word tokenizer"),
+        ({"tokenizer": "some.json", "lowercase": True}, "`lowercase` is for training a tokenizer, but some.json"),
+        ({"tokenizer": "some.json", "min_count": 2}, "`min_count` is for training"),
         ({"tokenizer": "char", "eos_token": "</s>"}, "name symbols of a tokenizer from a file"),
-        ({"shuffle_documents": True}, r"add --documents line\|blank-line"),
+        ({"shuffle": True}, "`context`"),
     ],
 )
 def test_contradictions_are_refused(fields, message):

@@ -75,7 +75,7 @@ def test_an_epoch_can_be_cut_again_and_windows_of_one_length_stay():
 
 def test_documents_start_from_zeros_wherever_the_windows_are_cut():
     ids = np.where(np.arange(1000) % 7 == 0, 0, np.arange(1000))
-    windows = Windows(ids, 3, 10, documents="line", eos_id=0, length_seed=4)
+    windows = Windows(ids, 3, 10, context="sentence", eos_id=0, length_seed=4)
     for epoch in (0, 1):
         windows.set_epoch(epoch)
         for inputs, targets, resets in windows:

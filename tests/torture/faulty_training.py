@@ -32,7 +32,7 @@ FLAGS = {
     "batch-size": 2,
     "num-steps": 5,
     "epochs": 2,
-    "checkpoint-every": "9w",
+    "checkpoint-windows": "9",
     "progress": "none",
 }
 TEXT = "the cat sat on the mat\na dog ran\n" * 12

@@ -58,7 +58,7 @@ FLAGS = {
     "num-steps": 8,
     "lr-decay-from": 2,
     "log-every": 10,
-    "checkpoint-every": "3w",
+    "checkpoint-windows": "3",
     "progress": "line",
 }
 SECONDS = 300  # in which a training of some hundred windows must have ended

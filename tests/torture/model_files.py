@@ -129,9 +129,9 @@ def make_models(folder: Path) -> list[bytes]:
     text.write_text("the cat sat\n", encoding="utf-8")
     kinds = {
         "full": {},
-        "adaptive": {"softmax": "adaptive", "cutoffs": "4,7"},
-        "mixture": {"softmax": "mixture", "num_experts": 2, "tie_weights": True, "layer_units": "5,8"},
-        "gru": {"cell": "gru", "layer_units": "8,5"},
+        "adaptive": {"softmax": "adaptive", "cutoffs": (4, 7)},
+        "mixture": {"softmax": "mixture", "num_experts": 2, "tie_weights": True, "layer_units": (5, 8)},
+        "gru": {"cell": "gru", "layer_units": (8, 5)},
     }
     for name, fields in kinds.items():
         (folder / name).mkdir()

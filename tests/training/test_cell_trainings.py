@@ -39,7 +39,14 @@ def trained(request, text, tmp_path_factory):
         patch.chdir(folder)
         fields = {**SIZES, **CELLS[request.param][0], "dropconnect": 0.1, "recurrent_dropout": 0.1}
         run = keraslm.train(
-            preset="small", backend=BACKEND, run="run", train=text, valid=text, verbose=0, log=lines.append, **fields
+            keraslm.preset("small"),
+            backend=BACKEND,
+            run="run",
+            train=text,
+            valid=text,
+            verbose=0,
+            log=lines.append,
+            **fields,
         )
         return request.param, replace(run, path=folder / "run"), lines
 

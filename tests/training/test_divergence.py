@@ -65,7 +65,7 @@ def fit(model, windows, *chosen, epochs=1):
 
 def test_a_loss_that_is_not_finite_ends_the_training_without_weights(config):
     with pytest.raises(NonFiniteLossError, match=r"of epoch 1.*lower --learning-rate") as caught:
-        train_quietly(config.replace(learning_rate=1e38, clip_norm=0, num_layers=1, valid=""), "first")
+        train_quietly(config.replace(learning_rate=1e38, clip_norm=None, num_layers=1, valid=None), "first")
     assert caught.value.exit_code == 1
     assert not Path("first/weights.safetensors").exists()
 
@@ -84,7 +84,7 @@ def files_of(run):
 
 def fit_until_it_diverges(config, corpus, windows, message):
     """Train one good epoch and one that diverges; the run, and its weights and metrics as the first epoch left them."""
-    config = config.replace(num_layers=1, log_every=0)
+    config = config.replace(num_layers=1, log_every=None)
     run = Run(Path("first"), config, corpus[0]).create(keras.backend.backend(), overwrite=False)
     model, kept = compiled_model(config, corpus[0].vocab_size), []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: kept.append(files_of(run)))
@@ -108,7 +108,7 @@ def test_divergence_leaves_the_weights_of_the_good_epoch(config, corpus):
 def test_divergence_in_an_epochs_last_step_leaves_good_weights_too(config, corpus):
     """The loss of a window is known before its update: one window an epoch diverges with a good loss in the logs."""
     one_window = Windows(corpus[0].encode_text(TextFile(config.data.valid[0]))[:24], 4, 5)
-    steep = config.replace(clip_norm=0, average_across_batch=False)
+    steep = config.replace(clip_norm=None, average_across_batch=False)
     message = r"holds NaN or infinity \(.* after window 1 of epoch 2\. Every gradient so far had a finite"
     run, kept = fit_until_it_diverges(steep, corpus, one_window, message)
     assert kept == [files_of(run)]
@@ -161,7 +161,7 @@ def test_the_step_is_right_in_a_training_that_goes_on_in_the_middle_of_an_epoch(
 
 def test_the_norm_before_the_break_is_that_of_the_gradient(config, corpus):
     """A step of stock Keras at a rate of 1 moves the weights by the gradient; its length, in float64, is the norm."""
-    config = config.replace(num_layers=1, clip_norm=0, embedding_dropout=0, recurrent_dropout=0, output_dropout=0)
+    config = config.replace(num_layers=1, clip_norm=None, embedding_dropout=0, recurrent_dropout=0, output_dropout=0)
     stock, model = (compiled_model(config, corpus[0].vocab_size) for _ in range(2))
     stock.compile(keras.optimizers.SGD(1.0), stock.loss)
     for layer in stock._flatten_layers():

@@ -64,7 +64,7 @@ def test_sigint_is_answered_with_130(stopped):
 
 
 def test_shuffled_documents_without_a_validation_text_go_on_bit_for_bit(stopped, config):
-    changes = {"documents": "line", "shuffle_documents": True, "valid": "", "epochs": 2}
+    changes = {"context": "sentence", "shuffle": True, "valid": None, "epochs": 2}
     whole, _ = quietly(config.replace(**changes), "whole")
     assert not whole.best_weights_path.exists()
     for moment in ((0, 3, None), (1, 4, None)):
@@ -75,7 +75,7 @@ def test_shuffled_documents_without_a_validation_text_go_on_bit_for_bit(stopped,
 
 
 def test_checkpoints_come_every_so_many_windows_and_two_are_kept(stopped, config):
-    stopped("run", 0, 10, None, changes={"checkpoint_every": "4w"})
+    stopped("run", 0, 10, None, changes={"checkpoint_windows": 4})
     assert CheckpointStore(Run.open("run").checkpoints_path).names() == ["0000-00000008", "0000-00000011"]
 
 

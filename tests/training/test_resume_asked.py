@@ -40,7 +40,7 @@ def test_a_run_that_has_its_epochs_is_left_alone_and_can_be_given_more(config, r
     [
         ({"units": 7}, "units is 6, not 7"),
         ({"learning_rate": 0.5, "seed": 4}, r"learning_rate is 1\.0, not 0\.5; seed is 3, not 4"),
-        ({"softmax": "adaptive", "cutoffs": "5"}, "softmax is 'full', not 'adaptive'; cutoffs is '', not '5'"),
+        ({"softmax": "adaptive", "cutoffs": (5,)}, "softmax is 'full', not 'adaptive'; cutoffs is '', not '5'"),
     ],
 )
 def test_another_configuration_is_refused_with_the_difference(config, run_copy, changes, difference):
@@ -53,7 +53,7 @@ def test_another_configuration_is_refused_with_the_difference(config, run_copy, 
 @pytest.mark.parametrize(
     ("begun", "flags", "difference"),
     [
-        ({"softmax": "adaptive", "cutoffs": "5"}, {"softmax": "full"}, "softmax is 'adaptive', not 'full'"),
+        ({"softmax": "adaptive", "cutoffs": (5,)}, {"softmax": "full"}, "softmax is 'adaptive', not 'full'"),
         ({"lowercase": True}, {"tokenizer": "t.json"}, r"tokenizer is 'word', not 't\.json'"),
     ],
 )
@@ -67,12 +67,12 @@ def test_a_flag_that_does_not_go_with_the_runs_own_is_shown_as_a_difference(conf
 
 
 def test_cutoffs_are_the_same_however_they_are_spelled(config):
-    again = config.replace(epochs=1, softmax="adaptive", cutoffs=" 5, 09")
+    again = config.replace(epochs=1, softmax="adaptive", cutoffs=(5, 9))
     quietly(again, "run")
     _, said = quietly(again, "run")
     assert any("it has its 1 epochs" in line for line in said)
     with pytest.raises(ConfigError, match="cutoffs is '5,9', not '5,8'"):
-        quietly(again.replace(cutoffs="5,8"), "run")
+        quietly(again.replace(cutoffs=(5, 8)), "run")
 
 
 def test_fewer_epochs_than_it_has_leave_a_run_alone(config, run_copy):
@@ -102,7 +102,7 @@ def test_another_text_is_refused_and_a_moved_one_is_not(config, run_copy, tmp_pa
         quietly(config.replace(**{which: str(text[1])}), run_copy)
     if which == "valid":
         with pytest.raises(TextError, match="but this one is none"):
-            quietly(config.replace(valid=""), run_copy)
+            quietly(config.replace(valid=None), run_copy)
 
 
 def test_another_backend_or_version_is_reported(config, run_copy):

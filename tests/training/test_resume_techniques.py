@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 
 MIXTURE = {  # and every mask there is
     "softmax": "mixture",
-    "layer_units": "6,4",
+    "layer_units": (6, 4),
     "tie_weights": True,
     "embedding_row_dropout": 0.2,
     "dropconnect": 0.3,
@@ -32,7 +32,7 @@ MIXTURE = {  # and every mask there is
 
 @pytest.mark.parametrize(
     "changes",
-    [{"softmax": "adaptive", "cutoffs": "5"}, {"softmax": "sampled", "num_sampled": 8}, MIXTURE],
+    [{"softmax": "adaptive", "cutoffs": (5,)}, {"softmax": "sampled", "num_sampled": 8}, MIXTURE],
     ids=lambda changes: changes["softmax"],
 )
 def test_every_softmax_goes_on_bit_for_bit(stopped, config, changes):
@@ -48,7 +48,7 @@ def test_every_softmax_goes_on_bit_for_bit(stopped, config, changes):
     [
         {"cell": "gru"},
         {"cell": "rnn", "tie_weights": True, "embedding_dim": 6},
-        {"mogrifier_rounds": 2, "mogrifier_rank": 2, "documents": "line"},
+        {"mogrifier_rounds": 2, "mogrifier_rank": 2, "context": "sentence"},
     ],
     ids=["gru", "rnn", "mogrifier"],
 )
@@ -130,7 +130,7 @@ def test_a_run_that_has_ended_early_says_so_and_can_be_given_more_patience(confi
     assert rates[-1] < rates[0]
     _, said = quietly(config.replace(**changes), "run")
     assert said[-1] == line and run.epochs() == rows
-    more = {**changes, "early_stopping": 0, "epochs": len(rows) + 1}
+    more = {**changes, "early_stopping": None, "epochs": len(rows) + 1}
     run, _ = quietly(config.replace(**more), "run")
     whole, _ = quietly(config.replace(**more), "whole")
     assert_same(run, whole)
@@ -159,7 +159,7 @@ def test_more_epochs_are_refused_where_the_rates_follow_from_their_number(config
 
 def test_a_technique_that_looks_at_validations_leaves_no_run_without_a_validation_text(config):
     with pytest.raises(ConfigError, match="no validation text: --valid"):
-        quietly(config.replace(valid="", early_stopping=1), "run")
+        quietly(config.replace(valid=None, early_stopping=1), "run")
     assert not Path("run").exists()
 
 

@@ -89,7 +89,7 @@ def test_metrics_have_a_row_each_log_every_windows(trained_run, corpus):
 
 
 def test_loss_goes_down(config):
-    first, *_, last = train_quietly(config.replace(epochs=8, lr_decay=1.0, log_every=0)).epochs()
+    first, *_, last = train_quietly(config.replace(epochs=8, lr_decay=1.0, log_every=None)).epochs()
     assert last["loss"] < 0.93 * first["loss"] and last["val_loss"] < 0.93 * first["val_loss"]
 
 
@@ -104,7 +104,7 @@ def test_progress_is_said_with_its_numbers(training, config, corpus):
 def test_without_a_name_a_validation_text_or_clean_utf8(config, tmp_path):
     text, lines = tmp_path / "broken.txt", []
     text.write_bytes(Path(config.data.train[0]).read_bytes() + b"\xff\n\xff\n")
-    changes = {"train": str(text), "valid": "", "errors": "replace", "epochs": 1, "num_layers": 1, "log_every": 0}
+    changes = {"train": str(text), "valid": None, "errors": "replace", "epochs": 1, "num_layers": 1, "log_every": None}
     run = train_run(config.replace(**changes), verbose=0, log=lines.append)
     assert run.path.parent == Path("runs") and Path("runs/latest").resolve() == (tmp_path / run.path).resolve()
     (row,) = rows_of(run)
@@ -119,7 +119,7 @@ def test_same_seed_gives_the_same_weights_to_the_last_bit_with_dropout_on(traine
 
 
 def test_same_seed_gives_the_same_losses_with_dropout_on_validated_or_not(trained_run, config):
-    again = train_quietly(config.replace(valid=""), "again")
+    again = train_quietly(config.replace(valid=None), "again")
     losses = [row["loss"] for row in rows_of(trained_run)]
     assert [row["loss"] for row in rows_of(again)] == pytest.approx(losses, rel=1e-6)
 
@@ -129,7 +129,7 @@ def test_same_seed_gives_the_same_losses_with_dropout_on_validated_or_not(traine
 
 def test_an_existing_run_is_kept_unless_overwriting_was_asked_for(config, run_copy):
     before = {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()}
-    changed = config.replace(epochs=1, num_layers=1, valid="", log_every=0)
+    changed = config.replace(epochs=1, num_layers=1, valid=None, log_every=None)
     with pytest.raises(RunError, match=r"copy already holds a run\. .*--overwrite"):
         train_quietly(changed, run_copy, resume="never")
     assert {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()} == before

@@ -1,11 +1,4 @@
-"""The operations that training spends its time in, with one implementation a backend.
+"""The operations that training spends its time in, with one implementation per backend.
 
-    operation       JAX                TensorFlow                torch
-    lstm            lstm_jax           lstm_tensorflow           lstm_torch
-    cross_entropy   cross_entropy_jax  cross_entropy_tensorflow  cross_entropy_torch
-    scan            scan_jax           scan_tensorflow           scan_torch
-
-All have the same arguments, batch first. Each has its own backward pass but `scan`, the loop of all cells other than
-the plain LSTM, which the backend differentiates. `dispatch` chooses. Which is fast where, and why, is told in
-`benchmarks/README.md`.
+Tensors come in and tensors go out; `dispatch` states each operation and chooses the implementation.
 """

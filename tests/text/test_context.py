@@ -8,7 +8,7 @@ import keraslm.evaluation.evaluate
 import keraslm.layers.lstm
 from keraslm.config import ModelConfig
 from keraslm.network.model import build_model, nats_model, reset_states
-from keraslm.text.documents import ShuffledDocuments, closes_document
+from keraslm.text.context import ShuffledStream, ends_context
 from keraslm.text.files import TextFiles
 from keraslm.text.stream import EveryToken, Windows
 from keraslm.training.train import train_run
@@ -16,50 +16,50 @@ from tests.support.gradients import gradients, tensor
 
 # 0 is the end symbol: two documents by blank lines, of two lines and of one; then one that nothing closes.
 IDS = np.array([5, 6, 0, 7, 0, 0, 8, 9, 5, 0, 0, 6, 0], np.int32)
-kinds = pytest.mark.parametrize("documents", ["line", "blank-line"])
+kinds = pytest.mark.parametrize("context", ["sentence", "paragraph"])
 streams = st.lists(st.integers(0, 3), min_size=40, max_size=120).map(lambda ids: np.array(ids, np.uint16))
 
 
-def ends_by_hand(ids, documents):
+def ends_by_hand(ids, context):
     """Positions after each closed document."""
     ends, before = [], 0
     for place, token in enumerate(ids):
-        if token == 0 and (documents == "line" or before == 0):
+        if token == 0 and (context == "sentence" or before == 0):
             ends.append(place + 1)
         before = token
     return ends
 
 
-def documents_of(ids, documents):
-    return [tuple(part.tolist()) for part in np.split(ids, ends_by_hand(ids, documents))]
+def documents_of(ids, context):
+    return [tuple(part.tolist()) for part in np.split(ids, ends_by_hand(ids, context))]
 
 
 def test_where_documents_end():
     before = np.concatenate([[0], IDS[:-1]])
-    assert np.flatnonzero(closes_document(IDS, before, 0, "line")).tolist() == [2, 4, 5, 9, 10, 12]
-    assert np.flatnonzero(closes_document(IDS, before, 0, "blank-line")).tolist() == [5, 10]
-    assert not closes_document(IDS, before, 0, "none").any()
+    assert np.flatnonzero(ends_context(IDS, before, 0, "sentence")).tolist() == [2, 4, 5, 9, 10, 12]
+    assert np.flatnonzero(ends_context(IDS, before, 0, "paragraph")).tolist() == [5, 10]
+    assert not ends_context(IDS, before, 0, "document").any()
 
 
 @kinds
 @given(ids=streams, num_steps=st.integers(1, 9))
-def test_every_token_resets_before_the_first_input_of_a_document(documents, ids, num_steps):
-    windows = EveryToken(ids, 0, num_steps, documents=documents)
+def test_every_token_resets_before_the_first_input_of_a_document(context, ids, num_steps):
+    windows = EveryToken(ids, 0, num_steps, context=context)
     resets = np.concatenate([window[2] for window in windows], axis=1)[0]
     inputs = np.concatenate([window[0] for window in windows], axis=1)[0]
     assert (inputs[resets] == 0).all()
     assert [place for place in np.flatnonzero(resets) if place] == [
-        e for e in ends_by_hand(ids, documents) if e < len(ids)
+        e for e in ends_by_hand(ids, context) if e < len(ids)
     ]
 
 
 @kinds
 @given(ids=streams, batch_size=st.integers(1, 4), num_steps=st.integers(1, 9))
-def test_windows_reset_where_the_stream_does(documents, ids, batch_size, num_steps):
-    windows = Windows(ids, batch_size, num_steps, documents=documents, eos_id=0)
+def test_windows_reset_where_the_stream_does(context, ids, batch_size, num_steps):
+    windows = Windows(ids, batch_size, num_steps, context=context, eos_id=0)
     assert len(windows) == len(Windows(ids, batch_size, num_steps))  # packed: no padding
     resets = np.concatenate([window[2] for window in windows], axis=1)
-    ends, length = set(ends_by_hand(ids, documents)), len(ids) // batch_size
+    ends, length = set(ends_by_hand(ids, context)), len(ids) // batch_size
     for row in range(batch_size):
         for step in range(1, resets.shape[1]):  # a row starts from zeros anyway
             assert resets[row, step] == (row * length + step + 1 in ends)
@@ -67,14 +67,14 @@ def test_windows_reset_where_the_stream_does(documents, ids, batch_size, num_ste
 
 @kinds
 @given(ids=streams, seed=st.integers(0, 99), epoch=st.integers(0, 5))
-def test_shuffling_only_reorders_documents(documents, ids, seed, epoch):
-    stream = ShuffledDocuments(ids, 0, documents, seed)
+def test_shuffling_only_reorders_documents(context, ids, seed, epoch):
+    stream = ShuffledStream(ids, 0, context, seed)
     stream.set_epoch(epoch)
     shuffled = stream.take(np.arange(len(ids)))
-    *before, last_before = documents_of(ids, documents)
-    *after, last_after = documents_of(shuffled, documents)
+    *before, last_before = documents_of(ids, context)
+    *after, last_after = documents_of(shuffled, context)
     assert sorted(after) == sorted(before) and last_after == last_before
-    again = ShuffledDocuments(ids, 0, documents, seed)
+    again = ShuffledStream(ids, 0, context, seed)
     again.set_epoch(epoch)
     places = np.random.default_rng(1).permutation(len(ids))
     np.testing.assert_array_equal(again.take(places), shuffled[places])
@@ -84,7 +84,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     ids = np.stack([np.arange(1, 101), np.zeros(100)], axis=1).ravel().astype(np.int32)
     orders = set()
     for seed in (1, 2):
-        stream = ShuffledDocuments(ids, 0, "line", seed)
+        stream = ShuffledStream(ids, 0, "line", seed)
         for epoch in (0, 1):
             stream.set_epoch(epoch)
             orders.add(tuple(stream.take(np.arange(200)).tolist()))
@@ -105,16 +105,14 @@ def nats_of(model, window):
 
 
 @kinds
-def test_a_document_costs_what_it_costs_alone(documents):
+def test_a_document_costs_what_it_costs_alone(context):
     """Forward: in one window, with the documents before it exchanged, and by itself."""
     model = network(1)
-    (window,) = EveryToken(IDS, 0, 100, documents=documents)
+    (window,) = EveryToken(IDS, 0, 100, context=context)
     together = nats_of(model, window)[0]
-    for part, start in zip(
-        np.split(IDS, ends_by_hand(IDS, documents)), [0, *ends_by_hand(IDS, documents)], strict=True
-    ):
+    for part, start in zip(np.split(IDS, ends_by_hand(IDS, context)), [0, *ends_by_hand(IDS, context)], strict=True):
         if len(part):
-            (alone,) = EveryToken(part, 0, 100, documents=documents)
+            (alone,) = EveryToken(part, 0, 100, context=context)
             np.testing.assert_allclose(nats_of(model, alone)[0], together[start : start + len(part)], rtol=1e-5)
 
 
@@ -123,12 +121,12 @@ def test_nothing_crosses_a_boundary_forward(num_steps):
     """Other tokens in the first document change no later cost; without documents they do."""
     changed = IDS.copy()
     changed[:2] = [9, 10]
-    for documents, crosses in (("blank-line", False), ("none", True)):
+    for context, crosses in (("paragraph", False), ("document", True)):
         costs = []
         for ids in (IDS, changed):
-            model = nats_model(build_model(ModelConfig(units=5, init_scale=0.8), 12, 1, resets=documents != "none"))
+            model = nats_model(build_model(ModelConfig(units=5, init_scale=0.8), 12, 1, resets=context != "document"))
             reset_states(model)
-            windows = EveryToken(ids, 0, num_steps, documents=documents)
+            windows = EveryToken(ids, 0, num_steps, context=context)
             costs.append(np.concatenate([ops.convert_to_numpy(model([tensor(p) for p in w])) for w in windows], 1)[0])
         assert (costs[0][6:] != costs[1][6:]).any() == crosses
         assert (costs[0][:6] != costs[1][:6]).any()
@@ -158,24 +156,24 @@ def test_nothing_crosses_a_boundary_backward():
 
 def trained(config, folder, **changes):
     lines = []
-    return train_run(config.replace(epochs=2, log_every=0, **changes), folder, verbose=0, log=lines.append), lines
+    return train_run(config.replace(epochs=2, log_every=None, **changes), folder, verbose=0, log=lines.append), lines
 
 
 @kinds
-def test_a_run_trains_and_evaluates_with_documents(config, tmp_path, monkeypatch, documents):
+def test_a_run_trains_and_evaluates_with_documents(config, tmp_path, monkeypatch, context):
     monkeypatch.chdir(tmp_path)
-    run, _ = trained(config, tmp_path / "run", documents=documents)
+    run, _ = trained(config, tmp_path / "run", context=context)
     assert run.epochs()[-1]["loss"] < run.epochs()[0]["loss"]
     text = TextFiles(config.data.valid)
     found = keraslm.evaluation.evaluate.evaluate_run(run, text)
-    carried = keraslm.evaluation.evaluate.evaluate_run(run, text, documents="none")
-    assert found.documents == documents and (found.nats != carried.nats) == (documents == "line")  # no blank line in it
+    carried = keraslm.evaluation.evaluate.evaluate_run(run, text, context="document")
+    assert found.context == context and (found.nats != carried.nats) == (context == "sentence")  # no blank line in it
 
 
 def test_shuffled_documents_are_the_same_again_and_other_than_in_order(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     losses = [
-        [row["loss"] for row in trained(config, tmp_path / str(n), documents="line", shuffle_documents=s)[0].epochs()]
+        [row["loss"] for row in trained(config, tmp_path / str(n), context="sentence", shuffle=s)[0].epochs()]
         for n, s in enumerate((True, True, False))
     ]
     assert losses[0] == losses[1] and losses[0][0] != losses[2][0]
@@ -183,7 +181,7 @@ def test_shuffled_documents_are_the_same_again_and_other_than_in_order(config, t
 
 def test_windows_stand_in_the_order_of_their_epoch():
     ids = np.stack([np.arange(1, 41), np.zeros(40)], axis=1).ravel().astype(np.int32)
-    windows = Windows(ids, 2, 5, documents="line", eos_id=0, shuffle_seed=3)
+    windows = Windows(ids, 2, 5, context="sentence", eos_id=0, shuffle_seed=3)
     first = windows[0][0].tolist()
     windows.set_epoch(1)
     second = windows[0][0].tolist()

@@ -1,0 +1,94 @@
+"""Where sentences and paragraphs end in a stream of ids, and the stream with its sentences or paragraphs shuffled.
+
+A sentence ends with its line. A paragraph ends with a blank line: a line without tokens, so that the stream has two end
+symbols in a row. Both follow from the ids alone. The end symbol that closes a sentence or paragraph is also the input
+from which the first token of the next one is predicted; the state of the row is reset just before that input:
+
+    ids       a b . c d e . f .        `.` is the end symbol, context="sentence"
+    input     . a b . c d e . f        a reset before every `.`
+    target    a b . c d e . f .        c is predicted from `.` and a state of zeros
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.text.encoders import Ids
+
+_CHUNK = 1 << 22  # tokens read at a time
+
+
+def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: str) -> NDArray[np.bool_]:
+    """Which tokens are the last of their sentence or paragraph.
+
+    Args:
+        ids: of any shape.
+        before: the token before each of them, of the same shape.
+        eos_id: the end symbol.
+        context: `"sentence"`, `"paragraph"` or `"document"`.
+
+    Example:
+        >>> ends_context(np.array([5, 0, 0]), np.array([0, 5, 0]), eos_id=0, context="paragraph")
+        array([False, False,  True])
+    """
+    if context == "document":
+        return np.zeros(ids.shape, np.bool_)
+    ends: NDArray[np.bool_] = ids == eos_id
+    return ends & (before == eos_id) if context == "paragraph" else ends
+
+
+class ShuffledStream:
+    """A stream whose sentences or paragraphs are in a new order in each epoch, determined by seed and epoch.
+
+    A last one without its end stays the last. Takes 24 bytes of memory per sentence or paragraph.
+
+    Args:
+        ids: the stream, `(tokens,)`; may be a mapped file.
+        eos_id: the end symbol.
+        context: `"sentence"` or `"paragraph"`.
+        seed: of the order.
+
+    Attributes:
+        count: number of sentences or paragraphs that are closed.
+
+    Example:
+        >>> stream = ShuffledStream(np.array([5, 0, 6, 7, 0]), eos_id=0, context="sentence", seed=1)
+        >>> stream.take(np.arange(5))
+        array([6, 7, 0, 5, 0], dtype=int32)
+    """
+
+    def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):
+        self._ids, self._seed = ids, seed
+        ends = _context_ends(ids, eos_id, context)
+        self.count = len(ends)
+        self._starts = np.concatenate([[0], ends])  # [count + 1]; the last one is never closed
+        self._lengths = np.diff(np.append(self._starts, len(ids)))
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle for an epoch, counted from 0."""
+        generator = np.random.default_rng([self._seed, zlib.crc32(b"documents"), epoch])
+        self._order = np.append(generator.permutation(self.count), self.count)
+        self._ends = np.cumsum(self._lengths[self._order])  # in the shuffled stream
+
+    def take(self, positions: NDArray[np.int64]) -> Ids:
+        """The tokens at positions of the shuffled stream."""
+        place = np.searchsorted(self._ends, positions, side="right")
+        number = self._order[place]
+        source = self._starts[number] + self._lengths[number] - (self._ends[place] - positions)
+        return np.asarray(self._ids[source], np.int32)
+
+
+def _context_ends(ids: NDArray[Any], eos_id: int, context: str) -> NDArray[np.int64]:
+    """Position after each closed sentence or paragraph; ids may be larger than memory."""
+    found = []
+    for start in range(0, len(ids), _CHUNK):
+        part = np.asarray(ids[max(start - 1, 0) : start + _CHUNK])
+        before = part if start else np.concatenate([[eos_id], part])
+        closed = ends_context(part[1:] if start else part, before[:-1], eos_id, context)
+        found.append(np.flatnonzero(closed) + start + 1)
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
