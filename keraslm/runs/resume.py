@@ -21,18 +21,7 @@ from keraslm.text.fingerprint import described
 from keraslm.text.workers import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
-FREE = (
-    "epochs",
-    "log_every",
-    "checkpoint_minutes",
-    "checkpoint_windows",
-    "early_stopping",
-    "keep_weights",
-    "cache",
-    "train",
-    "valid",
-    "data",
-)
+FREE = ("epochs", "log_every", "checkpoint_minutes", "checkpoint_windows", "early_stopping", "keep_weights", "cache", "train", "valid", "data")
 
 
 @dataclass(frozen=True)
