@@ -44,7 +44,9 @@ _HOMES = {
     "load": "keraslm.scoring.scorer",
     "load_model": "keraslm.api",
     "load_run": "keraslm.api",
+    "pairs": "keraslm.rescoring.pairs",
     "preset": "keraslm.config.presets",
+    "rescore": "keraslm.rescoring.rescore",
     "score_files": "keraslm.bulk.driver",
     "score_sets": "keraslm.rescoring.prefixes",
     "summarize": "keraslm.report.writer",
@@ -74,7 +76,9 @@ if TYPE_CHECKING:
     from keraslm.report.options import ScoreOptions as ScoreOptions
     from keraslm.report.writer import summarize as summarize
     from keraslm.report.writer import write_scores as write_scores
+    from keraslm.rescoring.pairs import pairs as pairs
     from keraslm.rescoring.prefixes import score_sets as score_sets
+    from keraslm.rescoring.rescore import rescore as rescore
     from keraslm.runs.run import Run as Run
     from keraslm.scoring import kenlm as kenlm
     from keraslm.scoring.contract import ModelInfo as ModelInfo
