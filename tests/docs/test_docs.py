@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import runpy
@@ -75,3 +76,17 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     perplexity, score, of_two = printed
     assert perplexity > 1 and of_two > 1 and score < 0
     assert json.loads((tmp_path / "runs" / "latest" / "config.json").read_text())["train"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("page", ["scoring", "rescoring"])
+def test_the_python_examples_of_scores_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake_model.write(tmp_path / "model.onnx")
+    (tmp_path / "text.txt").write_text("the cat\n\ndog\n", encoding="utf-8")
+    (tmp_path / "lists.tsv.gz").write_bytes(gzip.compress(b"u1\t-1\tthe cat\nu1\t-2\tdog\n"))
+    pair = {"sentence_good": "cat", "sentence_bad": "sat", "linguistics_term": "binding"}
+    (tmp_path / "blimp.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    block = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    printed: list[object] = []
+    exec(block, {"print": lambda *values: printed.append(values), "token": 2})
+    assert printed and (page == "scoring" or printed[-2:] == [(0.0, 1), (1.0,)])
