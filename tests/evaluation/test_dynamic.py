@@ -236,7 +236,9 @@ def test_tuning_ends_near_the_best_eta_and_lambda():
     found = tune_dynamic(Bowl(), IDS, None, START, lambda line: None)
     assert near(found.learning_rate, 4e-4) < 1.3
     assert near(found.decay, 2e-3) < 1.3
-    assert all(float(f"{value:g}") == value for value in (found.learning_rate, found.decay))  # the printed value is exact
+    assert all(
+        float(f"{value:g}") == value for value in (found.learning_rate, found.decay)
+    )  # the printed value is exact
     assert dataclasses.replace(found, learning_rate=1e-5, decay=1e-3) == START
 
 

@@ -1,4 +1,4 @@
-"""The techniques of test time token by token, in float64, as their papers state them."""
+"""The test-time techniques token by token, in float64, as their papers state them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def tempered_nats(targets, logits, temperature):
     return np.array(nats)
 
 
-def cached_nats(targets, hidden, nats, window, theta, share, documents=None):
-    """Cost of each target (T,) with the cache; nats (T,) are the network's, documents (T,) number each token's."""
+def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
+    """Cost of each target (T,) with the cache; nats (T,) of the network, contexts (T,) the number of its sentence."""
     found = []
     for t, target in enumerate(targets):
-        history = [i for i in range(max(0, t - window), t) if documents is None or documents[i] == documents[t]]
-        if not history:
+        seen = [i for i in range(max(0, t - history), t) if contexts is None or contexts[i] == contexts[t]]
+        if not seen:
             found.append(nats[t])
             continue
-        # Divided by the largest, which changes no quotient.
-        products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in history}
+        # Dividing all by the largest changes no quotient.
+        products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in seen}
         highest = max(products.values())
         powers = {i: math.exp(theta * (product - highest)) for i, product in products.items()}
         cached = sum(power for i, power in powers.items() if targets[i] == target) / sum(powers.values())
