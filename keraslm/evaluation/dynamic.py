@@ -82,7 +82,7 @@ def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSett
         )
     rows, context = min(settings.statistics_batch, fits), run.config.data.context
     windows = Windows(train_ids, rows, settings.segment, "training text", context, run.tokenizer.eos_id)
-    optimizer = SquaredGradients()
+    optimizer = SquaredGradients(learning_rate=0.0)
     model = SegmentModel(run, (rows, settings.segment), context, optimizer)
     for window in windows:
         model.step(window)
@@ -112,7 +112,7 @@ class DynamicModel:
     def __init__(self, run: Run, segment: int, context: str | None = None):
         self._segment, self._eos_id = segment, run.tokenizer.eos_id
         self._context = run.config.data.context if context is None else context
-        self._optimizer = DynamicUpdate()
+        self._optimizer = DynamicUpdate(learning_rate=0.0)
         self._model = SegmentModel(run, (1, segment), self._context, self._optimizer)
         self._optimizer.build(self._model.weights)
         self._trained = [keras.ops.convert_to_numpy(v).copy() for v in self._model.weights]

@@ -79,9 +79,6 @@ class SquaredGradients(keras.optimizers.Optimizer):
 
     takes_sparse_gradients = False
 
-    def __init__(self) -> None:
-        super().__init__(learning_rate=0.0, name="squared_gradients")
-
     def build(self, variables: Any) -> None:
         if self.built:
             return
@@ -104,9 +101,6 @@ class DynamicUpdate(keras.optimizers.Optimizer):
 
     takes_sparse_gradients = True
 
-    def __init__(self) -> None:
-        super().__init__(learning_rate=0.0, name="dynamic_update")
-
     def build(self, variables: Any) -> None:
         if self.built:
             return
@@ -127,9 +121,7 @@ class DynamicUpdate(keras.optimizers.Optimizer):
         if keras.backend.backend() != "torch":
             super().apply(grads, trainable_variables)
             return
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
-        if not self.built:
-            self.build(variables)
+        variables = trainable_variables or self._trainable_variables
         values = zip(*([v.value for v in of] for of in (variables, self.start, self.pull, self.scale)), strict=True)
         _update_torch(list(values), grads, float(self.learning_rate))
         self.iterations.assign_add(1)

@@ -27,6 +27,8 @@ from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText
 
+Log = Callable[[str], None]
+
 STATISTICS = 200_000  # tokens of the training text for the gradient statistics: a fifth of PTB's
 
 
@@ -38,7 +40,7 @@ def evaluate_run(
     context: str | None = None,
     cache: StrPath | None = None,
     show: bool = False,
-    log: Callable[[str], None] = lambda _: None,
+    log: Log = lambda _: None,
 ) -> Evaluation:
     """Perplexity of a text, plain and with each requested technique.
 
@@ -66,12 +68,12 @@ def evaluate_run(
         return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context)
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_tokenizers(run, others)
-    bench = _Bench(run, text, techniques, context, encoder, log)
+    bench = _Bench(Reader(run, context), text, techniques, encoder, log)
     plain = bench.reader.evaluation(bench.text)
     if techniques.mc_dropout:
         bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:
-        bench.ensemble(others)
+        bench.ensemble([Reader(other, context) for other in others])
     if techniques.temperature:
         bench.temperature(techniques.temperature)
     if techniques.dynamic:
@@ -96,34 +98,26 @@ class _Bench:
 
     tuning: EncodedText
     train_ids: NDArray[Any]
+    base: Floats | None = None
+    tuning_base: Floats | None = None
 
-    def __init__(
-        self,
-        run: Run,
-        text: Text,
-        techniques: Techniques,
-        context: str | None,
-        encoder: Encoder,
-        log: Callable[[str], None],
-    ):
-        self.reader, self.context, self.techniques, self.log = Reader(run, context), context, techniques, log
-        self.text = encoder.encode(text, run.tokenizer)
+    def __init__(self, reader: Reader, text: Text, techniques: Techniques, encoder: Encoder, log: Log):
+        self.reader, self.techniques, self.log = reader, techniques, log
+        self.text = encoder.encode(text, reader.run.tokenizer)
         self.ids = self.text.ids
         if techniques.tunes:
-            self.tuning = _tuning_text(run, techniques.tune_on, encoder)
+            self.tuning = _tuning_text(reader.run, techniques.tune_on, encoder)
         if techniques.dynamic:
-            self.train_ids = _train_ids(run, encoder)
+            self.train_ids = _train_ids(reader.run, encoder)
         self.variants: list[Variant] = []
-        self.base: Floats | None = None
-        self.tuning_base: Floats | None = None
 
     def monte_carlo(self, passes: int, seed: int) -> None:
         nats = monte_carlo_nats(self.reader, self.ids, passes, seed)
         self._add("mc dropout", nats, {"passes": passes, "seed": seed})
 
-    def ensemble(self, others: list[Run]) -> None:
+    def ensemble(self, others: list[Reader]) -> None:
         members = []
-        for reader in (self.reader, *(Reader(run, self.context) for run in others)):
+        for reader in (self.reader, *others):
             members.append(reader.nats(self.ids))
             self.variants.append(_variant(f"run {reader.run.path}", members[-1], {}))
         self._add("ensemble", mean_nats(np.stack(members)), {"runs": len(members)})
@@ -170,10 +164,7 @@ class _Bench:
         """Add a variant, combined with the previous technique if there is one.
 
         Args:
-            name: of the technique.
-            nats: of each token.
-            parameters: by name.
-            tuned: names of the tuned parameters.
+            name, nats, parameters, tuned: of the technique, as in `Variant`; nats of each token.
             limit: number of tokens used for tuning. None: all.
         """
         part = f"the first {limit:,} tokens of " if limit and tuned and limit < len(self.tuning.ids) else ""
@@ -215,19 +206,9 @@ def _train_ids(run: Run, encoder: Encoder) -> NDArray[Any]:
 
 
 def one_contains_the_other(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether the ids of one text are a contiguous part of the ids of the other.
-
-    Example:
-        >>> one_contains_the_other(np.array([2, 3]), np.array([1, 2, 3]))
-        True
-    """
-    short, long = sorted((one, other), key=len)
-    if not len(short):
-        return False
-    starts = np.arange(len(long) - len(short) + 1)
-    for place in range(min(len(short), 16)):  # few candidates are left after that
-        starts = starts[long[starts + place] == short[place]]
-    return any(np.array_equal(long[start : start + len(short)], short) for start in starts)
+    """Whether the ids of one text are a contiguous part of the ids of the other."""
+    short, long = (f" {' '.join(map(str, ids.tolist()))} " for ids in sorted((one, other), key=len))
+    return bool(short.strip()) and short in long
 
 
 def _variant(name: str, nats: Floats, parameters: dict[str, Any]) -> Variant:

@@ -38,17 +38,9 @@ def cheapest(
 
 
 def finer(grid: Sequence[float] | NDArray[np.float64], best: int) -> NDArray[np.float64]:
-    """A finer grid around a point, up to its neighbours. It contains the point, so the result is never worse.
+    """A finer grid around the point with index `best`, up to its neighbours; a grid of one value stays as it is.
 
-    Values have four significant digits, so that the printed value is the exact one.
-
-    Args:
-        grid: increasing values; a single one is returned unchanged.
-        best: index of the point.
-
-    Example:
-        >>> finer([0.0, 1.0, 2.0, 4.0], best=2)
-        array([1.  , 1.25, 1.5 , 1.75, 2.  , 2.5 , 3.  , 3.5 , 4.  ])
+    It contains the point, so the result is never worse. Four significant digits make the printed value the exact one.
     """
     if len(grid) == 1:
         return np.asarray(grid, np.float64)

@@ -9,8 +9,8 @@ With theta 0 it is a unigram cache, in which all N tokens have the same weight. 
 of a text and of each sentence or paragraph that starts from zeros, p = p_vocab. The cost is convex in lambda, but not
 always in theta.
 
-The cost needs only the probability of the target, and the products h_t . h_i do not depend on theta, so one matrix
-product per block serves all thetas and lambdas of a grid. Memory: N hidden states and the products of a block.
+The products h_t . h_i do not depend on theta, so one matrix product per block serves all thetas and lambdas of a grid.
+Memory: N hidden states and the products of a block.
 
 Reference: Grave, Joulin and Usunier 2017, "Improving Neural Language Models with a Continuous Cache", arXiv:1612.04426,
 section 3, the linear interpolation.
@@ -38,17 +38,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Parameters of the cache.
+    """Parameters of the cache; a theta or share of None is tuned."""
 
-    Attributes:
-        history: N, number of tokens in the history.
-        theta: how much more similar states count.
-        share: lambda, the share of the cache in the mixture.
-    """
-
-    history: int = HISTORY
-    theta: float | None = None
-    share: float | None = None
+    history: int = HISTORY  # N, number of tokens
+    theta: float | None = None  # how much more similar states count
+    share: float | None = None  # lambda, of the cache in the mixture
 
 
 class NeuralCache:
@@ -135,14 +129,7 @@ def mixed_nats(nats: Floats, masses: Floats, share: Any) -> Floats:
 
 
 def cache_nats(reader: Reader, ids: NDArray[Any], settings: CacheSettings, base: Floats | None = None) -> Floats:
-    """Cost of each token of a text with the cache, `(tokens,)`.
-
-    Args:
-        reader: of the run whose hidden states are compared.
-        ids: the text.
-        settings: none of them None.
-        base: cost of each token that replaces the network's own in the mixture.
-    """
+    """Cost of each token of a text with the cache, `(tokens,)`; `base` replaces the network's own cost if given."""
     assert settings.theta is not None
     windows = _masses(reader, ids, settings.history, [settings.theta], base)
     return np.concatenate([mixed_nats(nats, masses[0], settings.share) for nats, masses in windows])
@@ -155,7 +142,7 @@ def tune_cache(
     log: Callable[[str], None],
     base: Floats | None = None,
 ) -> CacheSettings:
-    """Replace a theta and lambda of None by those with the lowest cost of a text; two passes over it."""
+    """Replace a theta and share of None by those with the lowest cost of a text; two passes over it."""
     grids = [np.asarray(THETAS if settings.theta is None else [settings.theta])]
     grids.append(np.asarray(LAMBDAS if settings.share is None else [settings.share]))
 
