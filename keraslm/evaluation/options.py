@@ -133,8 +133,8 @@ class Techniques:
             pair = ["neural_cache", pair[0]]
         if len(pair) == 2:
             raise UsageError(
-                f"`{pair[0]}` and `{pair[1]}` cannot be combined. Only `neural_cache` can be added to a technique, to "
-                "`temperature` or `dynamic`."
+                f"`{pair[0]}` and `{pair[1]}` cannot be combined. The only combinations are `neural_cache` with "
+                "`temperature` or with `dynamic`."
             )
 
 

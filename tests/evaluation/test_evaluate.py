@@ -24,8 +24,6 @@ from tests.reference import testtime as reference
 from tests.reference.language_model import language_model
 from tests.support.made_run import make_run
 
-NO_DROPOUT = {"embedding_dropout": 0.0, "recurrent_dropout": 0.0, "output_dropout": 0.0}
-
 
 @pytest.fixture
 def ids(trained_run, config):
@@ -66,13 +64,6 @@ def test_costs_at_a_temperature_equal_numpy(trained_run, ids, monkeypatch, budge
     np.testing.assert_allclose(temperature_nats(Reader(trained_run), some, 1.7), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("softmax", [{}, {"softmax": "sampled"}, {"softmax": "adaptive", "cutoffs": (4,)}])
-def test_a_temperature_of_one_gives_the_plain_cost(tmp_path, softmax):
-    run = make_run(tmp_path, num_layers=1, units=4, **softmax)
-    ids = run.tokenizer.encode_text(["the cat sat on the mat", "a dog ran"] * 3)
-    np.testing.assert_allclose(temperature_nats(Reader(run), ids, 1.0), Reader(run).nats(ids), rtol=1e-5)
-
-
 def test_the_tuned_temperature_equals_a_brute_force_search(trained_run, ids):
     logits = logits_by_numpy(trained_run, ids)
 
@@ -84,11 +75,6 @@ def test_the_tuned_temperature_equals_a_brute_force_search(trained_run, ids):
     found = tune_temperature(Reader(trained_run), ids, lines.append)
     assert found == grid[search(grid)] != 1.0
     assert len(lines) == 2 and f"{found:g}" in lines[1]
-
-
-def test_monte_carlo_without_dropout_gives_the_plain_cost(trained_run, ids):
-    run = without(trained_run, **NO_DROPOUT)
-    np.testing.assert_allclose(monte_carlo_nats(Reader(run), ids, 3), Reader(run).nats(ids), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +124,6 @@ def test_an_ensemble_reports_its_members(trained_run, run_copy, held_out):
     members = [Reader(run).nats(ids) for run in (trained_run, Run.open(run_copy))]
     assert both.nats == pytest.approx(reference.averaged_nats(members).sum())
     assert both.parameters == {"runs": 2} and both.perplexity < math.sqrt(first.perplexity * second.perplexity)
-
-
-def test_an_ensemble_of_a_run_with_itself_gives_the_plain_cost(trained_run, held_out):
-    found = keraslm.evaluate(trained_run, held_out, with_runs=str(trained_run.path))
-    assert found.variants[-1].perplexity == pytest.approx(found.perplexity, rel=1e-6)
 
 
 def test_an_ensemble_of_different_tokenizers_raises(trained_run, tmp_path, held_out):

@@ -63,7 +63,10 @@ def test_missing_parameters_are_tuned(fields, tunes):
         ({"temperature": 1.0, "dynamic": True}, "`temperature` and `dynamic` cannot be combined."),
         ({"mc_dropout": 2, "with_runs": ("a",)}, "`mc_dropout` and `with_runs` cannot be combined."),
         ({"neural_cache": True, "mc_dropout": 2}, "`neural_cache` and `mc_dropout` cannot be combined."),
-        ({"neural_cache": True, "with_runs": ("a",)}, "can be added to a technique, to `temperature` or `dynamic`."),
+        (
+            {"neural_cache": True, "with_runs": ("a",)},
+            "only combinations are `neural_cache` with `temperature` or with `dynamic`.",
+        ),
     ],
 )
 def test_invalid_options_raise(fields, message):
