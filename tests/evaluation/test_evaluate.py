@@ -21,7 +21,6 @@ from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights, write_weights
 from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
-from tests.reference.language_model import language_model
 from tests.support.made_run import make_run
 
 
@@ -42,11 +41,6 @@ def without(run, **fields):
     return dataclasses.replace(run, config=run.config.replace(**fields))
 
 
-def logits_by_numpy(run, ids):
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    return language_model(weights, np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None])[0][0]
-
-
 @pytest.mark.parametrize("shift", [0.0, 100.0])
 def test_temperature_divides_logits_or_log_probabilities(shift):
     rng = np.random.default_rng(0)
@@ -60,12 +54,12 @@ def test_temperature_divides_logits_or_log_probabilities(shift):
 def test_costs_at_a_temperature_equal_numpy(trained_run, ids, monkeypatch, budget):
     monkeypatch.setattr(reader, "_LOGPROBS", budget)
     some = ids[:50]
-    expected = reference.tempered_nats(some, logits_by_numpy(trained_run, some), 1.7)
+    expected = reference.tempered_nats(some, reference.outputs(trained_run, some)[0], 1.7)
     np.testing.assert_allclose(temperature_nats(Reader(trained_run), some, 1.7), expected, rtol=1e-4)
 
 
 def test_the_tuned_temperature_equals_a_brute_force_search(trained_run, ids):
-    logits = logits_by_numpy(trained_run, ids)
+    logits = reference.outputs(trained_run, ids)[0]
 
     def search(grid):
         return int(np.argmin([reference.tempered_nats(ids, logits, heat).sum() for heat in grid]))

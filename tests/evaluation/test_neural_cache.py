@@ -17,10 +17,8 @@ from keraslm.evaluation.neural_cache import (
     tune_cache,
 )
 from keraslm.evaluation.reader import Reader
-from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
-from tests.reference.language_model import language_model, token_nats
-from tests.reference.testtime import cached_nats
+from tests.reference.testtime import cached_nats, outputs
 from tests.support.made_run import make_run
 
 RANDOM = np.random.default_rng(5)
@@ -40,16 +38,6 @@ def in_steps(length, history, thetas, starts=None):
 @pytest.fixture
 def valid_ids(trained_run, config):
     return trained_run.tokenizer.encode_text(TextFile(config.data.valid[0]))
-
-
-def by_numpy(run, ids):
-    """Hidden states and nats of a text, in float64."""
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    units, vocabulary = weights["logits/kernel"].shape
-    inputs = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None]
-    seen = weights | {"logits/kernel": np.eye(units), "logits/bias": np.zeros(units)}
-    assert vocabulary == run.tokenizer.vocab_size
-    return language_model(seen, inputs)[0][0], token_nats(ids[None], language_model(weights, inputs)[0])[0]
 
 
 @pytest.mark.parametrize("length", [1, 3, 7, 40])
@@ -114,7 +102,7 @@ def test_a_word_that_is_not_in_the_cache_pays_for_the_share():
 
 
 def test_costs_of_a_text_equal_numpy(trained_run, valid_ids):
-    hidden, nats = by_numpy(trained_run, valid_ids)
+    _, hidden, nats = outputs(trained_run, valid_ids)
     found = cache_nats(Reader(trained_run), valid_ids, CacheSettings(20, 1.5, 0.3))
     np.testing.assert_allclose(found, cached_nats(valid_ids, hidden, nats, 20, 1.5, 0.3), rtol=1e-4)
     other = np.full(len(valid_ids), 2.0)
@@ -145,7 +133,7 @@ def test_a_repetitive_text_gains(trained_run, valid_ids):
 @pytest.mark.parametrize("given", [{}, {"theta": 0.123456}, {"share": 0.123456}])
 def test_tuned_parameters_equal_a_brute_force_search(trained_run, valid_ids, given):
     ids = np.tile(valid_ids[:25], 2)
-    hidden, nats = by_numpy(trained_run, ids)
+    _, hidden, nats = outputs(trained_run, ids)
 
     def search(thetas, shares):
         tried = [(t, s) for t in thetas for s in shares]

@@ -10,7 +10,8 @@ from keraslm.evaluation.reader import load_model
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
-from tests.reference.language_model import language_model, token_nats
+from tests.reference.language_model import language_model
+from tests.reference.testtime import outputs
 
 
 @pytest.fixture
@@ -18,15 +19,8 @@ def valid(config):
     return TextFile(config.data.valid[0])
 
 
-def weights_of(run):
-    return read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-
-
 def nats_by_numpy(run, text):
-    """Nats of each token of a text in one row, the first predicted from <eos>."""
-    ids = run.tokenizer.encode_text(text)
-    inputs = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None]
-    return token_nats(ids[None], language_model(weights_of(run), inputs)[0])
+    return outputs(run, run.tokenizer.encode_text(text))[2]
 
 
 def test_costs_equal_numpy(trained_run, valid):
@@ -81,7 +75,8 @@ def test_a_text_too_short_for_tutorial_windows_raises(trained_run, tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_load_model_takes_any_batch_size(trained_run, batch_size):
     ids = np.random.default_rng(0).integers(0, trained_run.tokenizer.vocab_size, (batch_size, 6)).astype(np.int32)
-    logits, _ = language_model(weights_of(trained_run), ids)
+    weights = read_weights(trained_run.weights_path, trained_run.config.model, trained_run.tokenizer.vocab_size)
+    logits, _ = language_model(weights, ids)
     np.testing.assert_allclose(load_model(trained_run, batch_size).predict_on_batch(ids), logits, atol=1e-4)
 
 

@@ -6,6 +6,18 @@ import math
 
 import numpy as np
 
+from keraslm.runs.weights import read_weights
+from tests.reference.language_model import language_model, token_nats
+
+
+def outputs(run, ids):
+    """Logits, hidden states and nats of each token of a text in one row, the first predicted from the end symbol."""
+    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    inputs, units = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None], len(weights["logits/kernel"])
+    hidden, _ = language_model(weights | {"logits/kernel": np.eye(units), "logits/bias": np.zeros(units)}, inputs)
+    logits, _ = language_model(weights, inputs)
+    return logits[0], hidden[0], token_nats(ids[None], logits)[0]
+
 
 def tempered_nats(targets, logits, temperature):
     """Cost of each target (T,) under softmax(logits / temperature), logits (T, V)."""
