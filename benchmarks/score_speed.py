@@ -85,7 +85,7 @@ def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
     network = _network(info.vocab_size, info.hidden_size, info.num_layers, device)
     tokenizer, eos_id = scorer.tokenizer, info.eos_id
     rows = sorted(tokenizer.encode_lines(lines), key=len, reverse=True)
-    size = ours._ROWS
+    size = ours.MAX_ROWS
     groups = [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def batch(part: list) -> int:

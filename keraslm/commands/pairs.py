@@ -51,7 +51,7 @@ def pairs(
     from keraslm.text.files import STDIN, TextFile
 
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
-    scores = score_pairs(load(model, provider, others=others), chain.from_iterable(map(read_pairs, texts)))
+    scores = score_pairs(load([model, *others], provider), chain.from_iterable(map(read_pairs, texts)))
     for row in _pair_rows(scores) if rows else _tally_rows(scores, by):
         print(row)
 

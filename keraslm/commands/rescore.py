@@ -118,7 +118,7 @@ def rescore(
         from keraslm.system.backend import require
 
         require("jiwer", extra="wer", purpose="Counting word errors")
-    scored = score_lists(load(model, provider, others=others), lists, base)
+    scored = score_lists(load([model, *others], provider), lists, base)
     if references:
         rows = _error_rows(scored, weighting, TextFile(references, errors), points if tune else [])
     else:

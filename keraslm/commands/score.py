@@ -156,7 +156,7 @@ def _one_after_the_other(
     for path in (html, plot):
         checked_place(path)
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
-    scorer = load(models[0], provider, others=models[1:])
+    scorer = load(models, provider)
     pictures = _pictures(scorer, texts[0].name, options, html, plot)
     at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
@@ -208,7 +208,7 @@ def _in_bulk(
     from keraslm.bulk.driver import score_files
 
     result = score_files(
-        models[0],
+        models,
         files,
         output,
         options,
@@ -219,7 +219,6 @@ def _in_bulk(
         gzip=gzip,
         errors=errors,
         provider=provider,
-        others=models[1:],
         log=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
     )
     result.check()

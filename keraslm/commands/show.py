@@ -64,12 +64,12 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
     session = ModelSession(path, "cpu")
     info = session.info
-    values, config = info.configuration(str(path))
+    config = info.configuration(str(path))
     return {
         "file": str(path),
         "written by": f"keraslm {info.keraslm_version}",
         **_sizes(config.model, info.vocab_size),
-        **_as_it_holds(values),
+        **_as_it_holds(config.to_dict()),
         "validation perplexity": info.valid_perplexity if math.isfinite(info.valid_perplexity) else None,
         "unk_id, eos_id": f"{info.unk_id}, {info.eos_id}",
         "tokenizer sha256": info.tokenizer_sha256,

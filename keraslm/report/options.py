@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from keraslm.errors import UsageError
-from keraslm.scoring.batching import CONTEXTS, WINDOW
+from keraslm.scoring.batching import CONTEXTS, LINES_AHEAD
 
 LEVELS = ("token", "word", "sentence", "summary")
 FORMATS = ("tsv", "jsonl", "kenlm", "srilm")
@@ -82,7 +82,7 @@ class ScoreOptions:
     base: str = ""
     unk: str = "include"
     context: str = "sentence"
-    window: int = WINDOW
+    window: int = LINES_AHEAD
     spaces: str = "before"
     signature: bool = False
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from keraslm.errors import KeraslmError
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
-from keraslm.scoring.session import ModelSession
+from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
@@ -68,7 +68,7 @@ def score_sets(scorer: Scorer, sets: Iterable[Sequence[str]], window: int = _TEX
         yield from (list(islice(lines, len(texts))) for texts in block)
 
 
-def score_sequences(session: ModelSession, sequences: Sequence[Ids]) -> list[Floats]:
+def score_sequences(session: Session, sequences: Sequence[Ids]) -> list[Floats]:
     """Log-probability of each token of each sequence, the first from the end symbol and a zero state.
 
     Args:
@@ -79,7 +79,7 @@ def score_sequences(session: ModelSession, sequences: Sequence[Ids]) -> list[Flo
         natural logarithms, float64 `(tokens,)` each, in the order of the sequences.
     """
     order = sorted(range(len(sequences)), key=lambda number: sequences[number].astype(">u4").tobytes())
-    limit = _STATES // (session.info.num_layers * session.info.hidden_size)
+    limit = _STATES // session.state_size
     scores: list[Floats] = [np.empty(0)] * len(sequences)
     for part in _parts(order, [len(ids) for ids in sequences], limit):
         tree = Tree.of([sequences[number] for number in part])
@@ -143,7 +143,7 @@ class Tree:
         return len(same) if same.all() else int(same.argmin())
 
 
-def _walk(session: ModelSession, tree: Tree) -> Floats:
+def _walk(session: Session, tree: Tree) -> Floats:
     """Log-probability of each edge, `(E,)`."""
     logprobs = np.empty(len(tree.tokens))
     state, inputs, depth = session.zero_state(1), np.array([session.info.bos_id]), 0
@@ -154,7 +154,7 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
         if depth:
             sources = tree.sources[begin:end][first]
             state, inputs = state.select(tree.nodes[sources]), tree.tokens[sources]
-        steps = max(1, min(tree.straight(depth), _CELLS // (len(first) * session.cells)))
+        steps = max(1, min(tree.straight(depth), _CELLS // (len(first) * session.logits_per_token)))
         part = slice(begin, tree.starts[depth + steps])
         tokens = tree.tokens[part]
         if len(nodes) == len(first):
@@ -168,7 +168,7 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
 
 
 def _branching(
-    session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
+    session: Session, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
     """Log-probabilities of the edges at one depth, `(edges,)`, where some nodes have several.
 
@@ -178,7 +178,7 @@ def _branching(
         tokens: of each edge.
         state: of N rows, before the inputs.
     """
-    if session.info.softmax == "adaptive":  # whole distributions take more than a row for each edge
+    if session.adaptive:  # whole distributions take more than a row for each edge
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))
     several = np.bincount(nodes) > 1  # [N]
@@ -198,7 +198,7 @@ def _branching(
     return logprobs, after
 
 
-def _targets(session: ModelSession, inputs: Indices, targets: Indices, state: State) -> tuple[Floats, State]:
+def _targets(session: Session, inputs: Indices, targets: Indices, state: State) -> tuple[Floats, State]:
     """Log-probability of one token a step, `(N, T)`, in calls of rows that the cache holds."""
     found, states = [], []
     for part in _slices(session, *inputs.shape):
@@ -209,7 +209,7 @@ def _targets(session: ModelSession, inputs: Indices, targets: Indices, state: St
 
 
 def _distributions(
-    session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
+    session: Session, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
     """Log-probabilities of several tokens a row, `(edges,)`: of `tokens` after the rows `nodes`."""
     found, states = [], []
@@ -221,8 +221,8 @@ def _distributions(
     return np.concatenate(found).astype(np.float64), states[0].join(states)
 
 
-def _slices(session: ModelSession, rows: int, steps: int) -> Iterator[slice]:
-    size = max(1, min(_ROWS, _CELLS // (steps * session.cells)))
+def _slices(session: Session, rows: int, steps: int) -> Iterator[slice]:
+    size = max(1, min(_ROWS, _CELLS // (steps * session.logits_per_token)))
     yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
