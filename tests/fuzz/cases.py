@@ -1,4 +1,4 @@
-"""What fuzzing has found, the least of each, and what happened before it was mended."""
+"""Inputs found by fuzzing, reduced, and what happened before each fix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _config(section: str, **changes: Any) -> bytes:
 
 
 def _tokenizer(kind: str, *path: Any, to: Any) -> bytes:
-    """A tokenizer of ours with the value at a path changed."""
+    """One of our tokenizers with the value at a path changed."""
     config = DataConfig(tokenizer=kind, vocab_size=260 if kind == "bpe" else 30)
     whole = json.loads(train_tokenizer(["the cat sat", "the dog"] * 9, config).to_json())
     part = whole
@@ -68,7 +68,7 @@ def _of_sentencepiece() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    """Every case; samples are made when this is called."""
+    """Every case."""
     row = b'{"utterance": "u", "text": "a", '
     return [
         # config.json

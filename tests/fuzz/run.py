@@ -1,13 +1,12 @@
-"""Coverage-guided fuzzing of what keraslm parses.
+"""Coverage-guided fuzzing of everything that keraslm parses.
 
     pip install atheris
     python tests/fuzz/run.py config --seconds 120
     python tests/fuzz/run.py --all --seconds 60
 
-Each target (`targets.py`) runs in a process of its own, started from valid samples (`seeds.py`); its inputs are changed
-by bytes and, where they are JSON, by values, so that they reach new code. Finds are kept in
---save, one file for each place of the code that raised, and counted; a crash, a hang (20 s) or memory beyond 3 GiB ends
-a target and counts, too. The table:
+Each target (`targets.py`) runs in its own process and starts from valid samples (`seeds.py`). Inputs are changed byte by
+byte or, in JSON, value by value. Each find is saved in --save, one file per line of code that raised. A crash, a hang
+(20 s) or memory beyond 3 GiB ends a target and counts as a find. Prints a table:
 
     target, executions, coverage (of libFuzzer, counters of Python code), features, corpus, finds
 """
