@@ -22,7 +22,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The measures requested beside log-probabilities.
+    """The measures requested in addition to log-probabilities.
 
     Attributes:
         distributions: rank and entropy, which need the distribution at each token.

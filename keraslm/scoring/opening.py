@@ -43,7 +43,7 @@ def read_model(path: Path) -> tuple[bytes, str]:
     digest = check_seal(data, str(path))
     if _has_external_data(data):
         raise ModelFileError(
-            f"{path}: keeps weights in another file (external data), which keraslm does not read. "
+            f"{path}: keeps weights in a different file (external data), which keraslm does not read. "
             "Make a model with: keraslm export"
         )
     return data, digest
@@ -130,7 +130,7 @@ def _describe_unsealed(data: bytes, path: Path) -> str:
         contract.check_version(version[1].decode(), str(path))
     if version or b"keraslm_version" in data:
         return (
-            "has no checksum at its end: it was cut short, or changed by another program. "
+            "has no checksum at its end: it was cut short, or changed by a different program. "
             "Export the run again: keraslm export"
         )
     if is_like_onnx(data):
@@ -144,7 +144,7 @@ def _describe_unsealed(data: bytes, path: Path) -> str:
 def _has_external_data(data: bytes) -> bool:
     """Whether a protocol buffer holds the string "location", the key that names the file of external data.
 
-    The last byte of a string's length stands in front of it: 8, or 0 in a longer form of the same number. Neither
-    occurs in the JSON text of a tokenizer, where the word may stand.
+    The byte before it is the last byte of its length: 8, or 0 in a longer form of the same number. In the JSON of a
+    tokenizer, which may contain the word, neither byte occurs.
     """
     return any(data[found.start() - 1] in (0, 8) for found in re.finditer(b"location", data))

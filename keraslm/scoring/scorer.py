@@ -4,8 +4,8 @@ Every token is scored, including the end symbol of each line. The first token of
 and a zero state. With `context="sentence"` each line is a text of its own; with `"paragraph"` the state is carried to
 the next line up to a line without tokens, and with `"document"` through all lines of a file.
 
-The numbers depend on the text and the model only, not on what is scored beside it or in what pieces, except for
-rounding where the network computes its sums in a different order.
+The numbers depend on the text and the model only, not on what is scored together with it or in what pieces, except
+for rounding where the network computes its sums in a different order.
 
 Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token (`keraslm.scoring.measures`).
 """

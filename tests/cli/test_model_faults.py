@@ -48,13 +48,13 @@ def test_damaged_models_are_refused(refused, fake):
     refused(bytes([*data[:500], data[500] ^ 4, *data[501:]]), "damaged: its checksum does not match", EXPORT)
 
 
-def test_a_model_with_weights_in_another_file_is_refused(refused, tmp_path):
+def test_a_model_with_weights_in_a_different_file_is_refused(refused, tmp_path):
     """Written by `onnx`, with the other file beside it."""
     path = tmp_path / "outside.onnx"
     onnx.save(fake_model.build(), path, save_as_external_data=True, location="weights", size_threshold=0)
     assert (tmp_path / "weights").exists()
     refused(path.read_bytes(), "has no checksum at its end")
-    refused(sealed(path.read_bytes()), "keeps weights in another file (external data)", EXPORT)
+    refused(sealed(path.read_bytes()), "keeps weights in a different file (external data)", EXPORT)
 
 
 def test_a_run_folder_is_answered_with_the_command_that_exports_it(program, tmp_path):

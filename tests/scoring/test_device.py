@@ -36,7 +36,7 @@ LINES = ["the cat sat " * 200, "dog", "", "the bird", None, "cat " * 30]
 
 @pytest.mark.parametrize("context", ["sentence", "paragraph", "document"])
 @pytest.mark.parametrize("distributions", [False, True])
-def test_scores_are_those_without_a_device(bound, by_history, monkeypatch, context, distributions):
+def test_scores_equal_those_without_a_device(bound, by_history, monkeypatch, context, distributions):
     monkeypatch.setattr(scorer, "MAX_STEPS", 16)
     found = list(bound[0].score_lines(LINES, context, distributions))
     expected = list(by_history.score_lines(LINES, context, distributions))
@@ -45,7 +45,7 @@ def test_scores_are_those_without_a_device(bound, by_history, monkeypatch, conte
     assert len(bound[1]) > 20
 
 
-def test_a_state_goes_from_call_to_call_without_a_copy(bound):
+def test_a_state_is_passed_on_without_a_copy(bound):
     found, states = bound
     context = found.begin()
     for token in (2, 3, 1):
@@ -54,7 +54,7 @@ def test_a_state_goes_from_call_to_call_without_a_copy(bound):
     assert all("h" not in vars(state) for state in states[1:])
 
 
-def test_a_state_on_a_device_is_a_value_too(bound, by_history):
+def test_a_state_on_a_device_is_a_value(bound, by_history):
     found, _ = bound
     _, there = found.advance(found.begin(), 2)
     _, here = by_history.advance(by_history.begin(), 2)
@@ -67,7 +67,7 @@ def test_a_state_on_a_device_is_a_value_too(bound, by_history):
     assert found.advance(there, 3)[0] == by_history.advance(here, 3)[0]
 
 
-def test_a_state_of_other_rows_is_refused_without_a_copy(bound):
+def test_a_state_with_a_wrong_number_of_rows_is_refused_without_a_copy(bound):
     found, _ = bound
     _, there = found.advance(found.begin(), 2)
     with pytest.raises(
@@ -77,7 +77,7 @@ def test_a_state_of_other_rows_is_refused_without_a_copy(bound):
     assert "h" not in vars(there.state)
 
 
-def test_ids_are_checked_before_a_device_sees_them(bound):
+def test_ids_are_checked_before_they_reach_the_device(bound):
     found, states = bound
     with pytest.raises(InputError, match="outside the vocabulary"):
         found.session.target_logprobs([[0]], [[99]], found.session.zero_state(1))

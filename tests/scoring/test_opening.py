@@ -82,7 +82,7 @@ def test_an_incomplete_model_is_refused(refused, tiny_model, part):
 def test_unsealed_files_are_told_apart(refused, plain):
     refused(b"\x08" + np.random.default_rng(0).bytes(5000), "not an ONNX model. ")
     refused(other_model(), "an ONNX model, but not one made by keraslm")
-    refused(plain, "has no checksum at its end: it was cut short, or changed by another program. ")
+    refused(plain, "has no checksum at its end: it was cut short, or changed by a different program. ")
     assert b"format_version\x12\x014" in plain
     old = plain.replace(b"format_version\x12\x014", b"format_version\x12\x012")
     refused(old, "format version 2, but this keraslm reads 3 and 4. Export the run again: ")
@@ -118,7 +118,7 @@ PLACES = ["initializer", "constant", "subgraph", "sparse", "function"]
 
 
 def with_external_data(location: str, place: str = "initializer") -> onnx.ModelProto:
-    """A model that needs 40 x 40 numbers from another file."""
+    """A model that needs 40 x 40 numbers from a different file."""
     tensor = numpy_helper.from_array(np.zeros((40, 40), np.float32), "w")
     if place == "sparse":
         tensor = numpy_helper.from_array(np.zeros(40, np.float32), "w")
@@ -188,7 +188,7 @@ KINDS += [(kind, "initializer") for kind in ("absolute", "dots", "escape", "link
 @pytest.mark.parametrize(("kind", "place"), KINDS)
 def test_external_data_are_refused(refused, weights, kind, place):
     data = sealed(with_external_data(weights[kind], place).SerializeToString())
-    refused(data, "keeps weights in another file (external data), which keraslm does not read. ")
+    refused(data, "keeps weights in a different file (external data), which keraslm does not read. ")
 
 
 @pytest.mark.parametrize(("kind", "place"), KINDS)

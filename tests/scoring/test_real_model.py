@@ -20,14 +20,14 @@ def evaluation(tiny_run, tiny_folder):
     return keraslm.evaluate(tiny_run, tiny_folder / "held-out.txt")
 
 
-def test_document_scores_are_the_evaluation_of_the_run(scorer, evaluation):
+def test_document_scores_equal_the_evaluation_of_the_run(scorer, evaluation):
     summary = summarize(scorer.score_lines(HELD_OUT, "document"))
     assert summary.perplexity == pytest.approx(evaluation.perplexity, rel=1e-4)
     assert summary.nats == pytest.approx(evaluation.nats, rel=1e-4)
     assert scorer.perplexity(HELD_OUT, "document") == pytest.approx(evaluation.perplexity, rel=1e-4)
 
 
-def test_document_counts_are_those_of_the_run(scorer, evaluation):
+def test_document_counts_equal_those_of_the_run(scorer, evaluation):
     summary = summarize(scorer.score_lines(HELD_OUT, "document"))
     found = (summary.lines, summary.words, summary.tokens, summary.oovs)
     assert found == (evaluation.lines, evaluation.words, evaluation.tokens, evaluation.oovs)

@@ -70,7 +70,7 @@ def test_a_forbidden_token_is_never_kept():
     scores=st.lists(st.floats(-30, 30), min_size=1, max_size=30),
     sampling=st.builds(Sampling, st.floats(0, 10), st.integers(0, 40), st.floats(0, 1, exclude_min=True)),
 )
-def test_every_distribution_sums_to_1_and_keeps_the_best(scores, sampling):
+def test_every_distribution_sums_to_1_and_keeps_the_most_likely_token(scores, sampling):
     scores = np.array(scores)
     found = probabilities(scores, sampling)
     assert found.shape == scores.shape
@@ -165,10 +165,10 @@ def likeliest(prompt, count):
 
 
 @pytest.mark.parametrize(("prompt", "ids"), [("", []), ("the", [2]), ("the cat", [2, 3]), ("a zebra sat", [5, 5, 1])])
-def test_the_prompt_and_every_drawn_token_condition_the_next(by_history, prompt, ids):
+def test_the_next_token_depends_on_the_prompt_and_all_drawn_tokens(by_history, prompt, ids):
     found = list(generate(by_history.session, prompt, 12, Sampling(temperature=0.0), stop_at_eos=False))
     assert found == list(likeliest(ids, 12))
 
 
-def test_tokens_come_one_at_a_time(by_id):
+def test_tokens_are_drawn_lazily(by_id):
     assert len(list(islice(generate(by_id.session, "", 10**9, stop_at_eos=False), 5))) == 5

@@ -120,7 +120,7 @@ def test_paragraphs_and_files_are_scored_side_by_side(by_history, monkeypatch):
     assert max(rows for rows, _ in shapes) > 10
 
 
-def test_rows_that_have_ended_leave_the_group(by_history, monkeypatch):
+def test_rows_that_have_ended_are_not_computed(by_history, monkeypatch):
     shapes = []
     watch(by_history.session, monkeypatch, shapes)
     monkeypatch.setattr(scorer, "MAX_STEPS", 4)

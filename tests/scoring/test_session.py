@@ -62,14 +62,14 @@ def test_state_continues_from_the_previous_call(session):
     np.testing.assert_array_equal(state.c, [[[4], [4]]])
 
 
-def test_a_state_is_not_changed_by_a_call(session):
+def test_a_call_does_not_change_its_state(session):
     state = session.zero_state(1)
     session.run([[3]], state)
     assert not state.h.any() and not state.c.any()
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
-def test_ids_of_any_integer_type_are_taken(session, dtype):
+def test_ids_may_have_any_integer_type(session, dtype):
     log_probs, _ = session.run(np.array([[2]], dtype), session.zero_state(1))
     np.testing.assert_allclose(log_probs[0, 0], BY_HISTORY[3], rtol=1e-6)
 
