@@ -64,7 +64,8 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
     if sampling.temperature == 0.0:
         order, scores = order[:1], np.zeros_like(scores)
     else:
-        scores = (scores - scores[order[0]]) / sampling.temperature
+        with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
+            scores = (scores - scores[order[0]]) / sampling.temperature
     if sampling.top_k:
         order = order[: sampling.top_k]
     kept = np.exp(scores[order])
