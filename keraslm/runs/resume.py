@@ -11,17 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keraslm.system.atomic import atomic_path, writing
-from keraslm.system.backend import versions
-from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError, shown
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.run import Run, check_free
+from keraslm.system.atomic import atomic_path, writing
+from keraslm.system.backend import versions
 from keraslm.text.fingerprint import described
 from keraslm.text.workers import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
-FREE = ("epochs", "log_every", "checkpoint_minutes", "checkpoint_windows", "early_stopping", "keep_weights", "cache", "train", "valid", "data")
+FREE = (
+    "epochs",
+    "log_every",
+    "checkpoint_minutes",
+    "checkpoint_windows",
+    "early_stopping",
+    "keep_weights",
+    "cache",
+    "train",
+    "valid",
+    "data",
+)
 
 
 @dataclass(frozen=True)
