@@ -60,8 +60,8 @@ def recurrent_layer(
 
 
 def describe_cell(config: ModelConfig, product_dtype: str = "float32") -> str:
-    """Which implementation of the cell a training will run, in words."""
+    """Describe the implementation of the cell that a training run will use."""
     if config.cell == "lstm" and not config.mogrifier_rounds:
         return describe_lstm(config.recurrent_dropout, product_dtype)
-    kind = f"Mogrifier of {config.mogrifier_rounds} rounds, " if config.mogrifier_rounds else ""
-    return f"{kind}{keras.backend.backend()}, its own differentiation of a loop, products in {product_dtype}"
+    kind = f"Mogrifier with {config.mogrifier_rounds} rounds, " if config.mogrifier_rounds else ""
+    return f"{kind}{keras.backend.backend()} loop with automatic differentiation, matrix products in {product_dtype}"

@@ -308,11 +308,11 @@ def test_the_layer_of_a_configuration_has_the_weights_that_are_told(name):
     assert all(0 < np.abs(value).max() <= 0.1 for value in values)
 
 
-def test_the_choice_is_told_in_words(backend):
-    assert describe_cell(ModelConfig()).endswith("our own passes, products in float32")
-    told = f"{backend}, its own differentiation of a loop, products in float32"
-    assert describe_cell(ModelConfig(cell="gru")) == told
-    assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier of 5 rounds, {told}"
+def test_the_implementation_is_described(backend):
+    assert describe_cell(ModelConfig()) == f"hand-written {backend} kernel, matrix products in float32"
+    loop = f"{backend} loop with automatic differentiation, matrix products in float32"
+    assert describe_cell(ModelConfig(cell="gru")) == loop
+    assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier with 5 rounds, {loop}"
 
 
 @pytest.mark.parametrize(

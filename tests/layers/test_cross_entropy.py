@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keraslm.layers import kernels
 from keraslm.layers.cross_entropy import ProjectionCrossEntropy
-from keraslm.layers.kernels import pieces
 from keraslm.layers.kernels.dispatch import cross_entropy
 from tests.reference.language_model import token_nats
 from tests.reference.plain import plain_cross_entropy
@@ -24,7 +24,7 @@ COTANGENT = random.normal(size=(B, T))
 def cut(request, monkeypatch):
     """Memory for all rows of logits, for four of the fifteen, or for one."""
     if request.param:
-        monkeypatch.setattr(pieces, "BUDGET", request.param * 4 * V)
+        monkeypatch.setattr(kernels, "BUDGET", request.param * 4 * V)
 
 
 def tensors(dtype):
@@ -151,9 +151,9 @@ def test_gradcheck(backend, cut):
 
 def test_pieces_keep_the_budget():
     for rows, vocab_size in [(700, 10_000), (700, 1_000_000), (1, 10**9), (12_345, 54_321)]:
-        piece = pieces.rows_of_a_piece(rows, vocab_size)
+        piece = kernels.rows_per_piece(rows, vocab_size)
         assert 1 <= piece <= rows
-        assert piece * vocab_size * 4 <= pieces.BUDGET or piece == 1
+        assert piece * vocab_size * 4 <= kernels.BUDGET or piece == 1
 
 
 def test_pieces_hold_less_than_the_whole(backend):
@@ -167,13 +167,13 @@ def test_pieces_hold_less_than_the_whole(backend):
     def wide_arrays(budget):
         sizes.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pieces, "BUDGET", budget)
+            patch.setattr(kernels, "BUDGET", budget)
             weights = [a.requires_grad_() for a in tensors(np.float32)]
             with torch.autograd.graph.saved_tensors_hooks(lambda a: (sizes.append(a.numel()), a)[1], lambda a: a):
                 cross_entropy(*weights, tensor(TARGETS))
         return sum(size == B * T * V for size in sizes)
 
-    assert wide_arrays(pieces.BUDGET) == 1
+    assert wide_arrays(kernels.BUDGET) == 1
     assert wide_arrays(4 * V) == 0
 
 

@@ -230,7 +230,7 @@ def test_gradcheck(backend):
 def test_native_kernel_of_torch_equals_numpy(backend):
     if backend != "torch":
         pytest.skip("torch's own LSTM is torch's")
-    native = importlib.import_module("keraslm.layers.kernels.lstm_torch").native
+    native = importlib.import_module("keraslm.layers.kernels.recurrent_torch").native
 
     def batch_first(x, *arguments):
         h, h_last, c_last = native(x.transpose(0, 1), *arguments)
@@ -242,22 +242,21 @@ def test_native_kernel_of_torch_equals_numpy(backend):
 def test_cudnn_is_used_only_where_it_can_do_what_is_asked(backend):
     if backend != "torch":
         pytest.skip("only torch has a choice of its own")
-    uses_cudnn = importlib.import_module("keraslm.layers.kernels.lstm_torch").uses_cudnn
+    uses_cudnn = importlib.import_module("keraslm.layers.kernels.recurrent_torch").uses_cudnn
 
     class OnGpu:
         is_cuda = True
 
-    assert uses_cudnn(OnGpu(), None, None, "float32")
-    assert not uses_cudnn(OnGpu(), MASK, None, "float32")
-    assert not uses_cudnn(OnGpu(), None, KEEP, "float32")
-    assert not uses_cudnn(OnGpu(), None, None, "bfloat16")
-    assert not uses_cudnn(tensor(ARRAYS[0]), None, None, "float32")
+    assert uses_cudnn(OnGpu(), None, "float32")
+    assert not uses_cudnn(OnGpu(), MASK, "float32")
+    assert not uses_cudnn(OnGpu(), None, "bfloat16")
+    assert not uses_cudnn(tensor(ARRAYS[0]), None, "float32")
 
 
-def test_the_choice_is_told_in_words(backend, monkeypatch):
-    assert describe_lstm(0.0, "float32") == f"{backend}, our own passes, products in float32"
-    assert describe_lstm(0.0, "bfloat16").endswith("products in bfloat16")
+def test_the_implementation_is_described(backend, monkeypatch):
+    for dtype in ("float32", "bfloat16"):
+        assert describe_lstm(0.0, dtype) == f"hand-written {backend} kernel, matrix products in {dtype}"
     if backend == "torch":
         monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-        assert describe_lstm(0.0, "float32") == "torch, cuDNN, products in float32"
-        assert "cuDNN has no recurrent dropout" in describe_lstm(0.2, "float32")
+        assert describe_lstm(0.0, "float32") == "cuDNN kernel, matrix products in float32"
+        assert "cuDNN supports neither recurrent dropout" in describe_lstm(0.2, "float32")

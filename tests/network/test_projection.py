@@ -10,8 +10,8 @@ from keras import ops
 
 from keraslm.config import ModelConfig
 from keraslm.evaluation.evaluate import evaluate_run
+from keraslm.layers import kernels
 from keraslm.layers.embedding import Embedding
-from keraslm.layers.kernels import pieces
 from keraslm.layers.mixture import MixtureOfSoftmaxes
 from keraslm.layers.tied import TiedSoftmax
 from keraslm.network.losses import SequenceLoss
@@ -54,7 +54,7 @@ def weights_of(model):
 @pytest.mark.parametrize("budget", [None, 4 * V * 4], ids=["whole", "pieces"])
 def test_logits_and_nats_are_those_of_the_formula(config, budget, monkeypatch):
     if budget:
-        monkeypatch.setattr(pieces, "BUDGET", budget)
+        monkeypatch.setattr(kernels, "BUDGET", budget)
     model = build_model(config, V, B, seed=1)
     logits, _ = language_model(weights_of(model), INPUTS[0])
     np.testing.assert_allclose(model.predict_on_batch(INPUTS[0]), logits, atol=1e-5)
@@ -79,7 +79,7 @@ def differences(weights, step=1e-5):
 def test_a_step_follows_the_gradient_of_the_formula(config, sparse, budget, monkeypatch):
     """The table's has two parts, of what was looked up and of what was predicted."""
     if budget:
-        monkeypatch.setattr(pieces, "BUDGET", budget)
+        monkeypatch.setattr(kernels, "BUDGET", budget)
     network = build_model(config, V, B, seed=1)
     model = nats_model(network)
     network.get_layer("embedding").sparse_gradient = sparse
@@ -108,8 +108,8 @@ def test_the_rows_of_a_window_are_counted_in_fit(kind, backend, monkeypatch):
     """By them the pieces are counted; in TensorFlow's graphs neither hidden states nor targets tell them alone."""
     if kind == "adaptive" and backend != "tensorflow":
         pytest.skip("its pieces are those of its clusters' own tokens")
-    counted, kernel = [], importlib.import_module(f"keraslm.layers.kernels.cross_entropy_{backend}")
-    monkeypatch.setattr(kernel, "rows_of_a_piece", lambda rows, *sizes: counted.append(rows) or rows)
+    counted, kernel = [], importlib.import_module(f"keraslm.layers.kernels.softmax_{backend}")
+    monkeypatch.setattr(kernel, "rows_per_piece", lambda rows, *sizes: counted.append(rows) or rows)
     config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": "4" if kind == "adaptive" else ""}))
     model = nats_model(build_model(config, V, B))
     model.compile(ClippedSGD(), SequenceLoss())

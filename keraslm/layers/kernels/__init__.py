@@ -1,11 +1,21 @@
-"""The operations that training spends its time in, with one implementation a backend.
+"""The operations that training spends its time in, with one implementation per backend.
 
-    operation       JAX                TensorFlow                torch
-    lstm            lstm_jax           lstm_tensorflow           lstm_torch
-    cross_entropy   cross_entropy_jax  cross_entropy_tensorflow  cross_entropy_torch
-    scan            scan_jax           scan_tensorflow           scan_torch
+`dispatch` holds the public functions, states what they compute, and calls the implementation of the current backend:
 
-All have the same arguments, batch first. Each has its own backward pass but `scan`, the loop of all cells other than
-the plain LSTM, which the backend differentiates. `dispatch` chooses. Which is fast where, and why, is told in
-`benchmarks/README.md`.
+    lstm, scan                              recurrent_jax, recurrent_tensorflow, recurrent_torch
+    cross_entropy, adaptive_cross_entropy   softmax_jax, softmax_tensorflow, softmax_torch
+
+All but `scan` have a hand-written backward pass. `benchmarks/README.md` compares their speed.
 """
+
+BUDGET = 256 * 2**20  # bytes of logits held at once; 700 tokens and 10,000 words take 28 MB
+
+
+def rows_per_piece(rows: int, vocab_size: int) -> int:
+    """Return how many rows of float32 logits to compute at once: all rows if they fit the budget.
+
+    Example:
+        >>> rows_per_piece(700, 10_000), rows_per_piece(700, 1_000_000)
+        (700, 67)
+    """
+    return max(1, min(rows, BUDGET // (vocab_size * 4)))
