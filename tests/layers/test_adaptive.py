@@ -8,7 +8,7 @@ from keraslm.layers.adaptive import AdaptiveSoftmax
 from keraslm.layers.kernels.dispatch import adaptive_cross_entropy
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import build_model, nats_model
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.optimizers.clipped import ClippedSGD
 from tests.support.gradients import compiled, gradients, tensor, wide
 
 B, T, H = 3, 5, 8

@@ -4,8 +4,8 @@ import pytest
 from keras import ops
 
 from keraslm.layers import kernels
-from keraslm.layers.cross_entropy import ProjectionCrossEntropy
 from keraslm.layers.kernels.dispatch import cross_entropy
+from keraslm.layers.projection import ProjectionCrossEntropy
 from tests.reference.language_model import token_nats
 from tests.reference.plain import plain_cross_entropy
 from tests.support.gradients import compiled, gradients, tensor, wide

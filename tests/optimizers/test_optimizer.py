@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from keraslm.layers.embedding import Embedding
-from keraslm.optimizers.adamw import ClippedAdamW
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.optimizers.clipped import ClippedAdamW, ClippedSGD
 from tests.reference import updates
 from tests.reference.updates import norm_of
 
