@@ -1,1 +1,4 @@
-"""Optimizers with clipping, decay and averages of the weights, in few passes over them."""
+"""SGD and AdamW with clipping, decay, per-window rates and averages of the weights, in few passes over the weights.
+
+They take the gradients of a Keras model, update its weights, and keep their averages and the norm of the gradient.
+"""

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.config.shapes import weight_shapes
-from keraslm.errors import RunError, UsageError, shown
-from keraslm.runs.run import Run, check_free
-from keraslm.runs.weights import Weights, read_weights, write_weights
 from keraslm.system.atomic import make_folder, writing
+from keraslm.errors import RunError, UsageError, shown
 from keraslm.system.locks import run_lock
+from keraslm.runs.run import Run, check_free
+from keraslm.config.shapes import weight_shapes
+from keraslm.runs.weights import Weights, read_weights, write_weights
 
 Log = Callable[[str], None]
 _MAKING = ".average"  # folder inside the output, while it is made

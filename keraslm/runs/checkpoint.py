@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import RunError, shown
 from keraslm.system.atomic import atomic_folder
+from keraslm.errors import RunError, shown
 
 FORMAT_VERSION = 1
 KEPT = 2

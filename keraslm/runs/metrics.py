@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keraslm.errors import RunError, shown
 from keraslm.system.atomic import writing
+from keraslm.errors import RunError, shown
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keraslm.config import Config
-from keraslm.errors import ConfigError, RunError, TextError, shown
-from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
-from keraslm.runs.run import Run, check_free
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
+from keraslm.config import Config
+from keraslm.errors import ConfigError, RunError, TextError, shown
+from keraslm.runs.run import Run, check_free
 from keraslm.text.fingerprint import described
 from keraslm.text.workers import available_cores
 

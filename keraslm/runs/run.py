@@ -27,11 +27,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
+from keraslm.system.backend import versions
 from keraslm.config import BACKENDS, Config
 from keraslm.errors import ConfigError, RunError, shown
 from keraslm.runs.metrics import append_row, read_rows
-from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
-from keraslm.system.backend import versions
 from keraslm.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.system.atomic import atomic_path, writing
 from keraslm.config import ModelConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError
-from keraslm.system.atomic import atomic_path, writing
 
 Weights = dict[str, NDArray[np.float32]]
 
