@@ -73,8 +73,6 @@ class StatefulLSTM(StatefulRecurrent):
             before that step.
         training: Boolean, whether to apply dropout.
 
-    Input shape: `(B, T, D)`.
-
     Output shape: `(B, T, H)`, `h` after each step.
 
     State: the variables `h` and `c` of shape `(B, H)`, zero after building. `state_variables` lists them;

@@ -34,9 +34,7 @@ class Projection(Configured):
         vocab_size: V.
         kernel_initializers: initializer of each matrix by the name of the weight; Glorot's by default.
 
-    Input shape: `(B, T, H)`.
-
-    Output shape: `(B, T, V)`.
+    Input shape: `(B, T, H)`. Output shape: `(B, T, V)`.
     """
 
     def __init__(self, vocab_size: int, kernel_initializers: dict[str, Any] | None = None, **kwargs: Any):
@@ -44,14 +42,7 @@ class Projection(Configured):
         self.vocab_size, self.kernel_initializers = vocab_size, kernel_initializers or {}
 
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
-        """Return the cost of each target in nats, `(B, T)`.
-
-        Args:
-            hidden: `(B, T, H)`.
-            targets: token ids, `(B, T)`.
-            product_dtype: "float32", or "bfloat16" for the operands of the matrix products.
-            training: whether this is a training step.
-        """
+        """Return the cost of each target in nats, `(B, T)`, from hidden states `(B, T, H)` and token ids `(B, T)`."""
         raise NotImplementedError
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -128,9 +119,7 @@ class ProjectionCrossEntropy(Configured):
             `Projection`.
         product_dtype: "float32", or "bfloat16" for the operands of the matrix products.
 
-    Input shape: a list of hidden states `(B, T, H)` and integer targets `(B, T)`.
-
-    Output shape: `(B, T)`, nats.
+    Input shape: a list of hidden states `(B, T, H)` and integer targets `(B, T)`. Output shape: `(B, T)`, nats.
 
     Example:
         >>> nats = ProjectionCrossEntropy(model.get_layer("logits"))([hidden, targets])

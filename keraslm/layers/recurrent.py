@@ -101,17 +101,10 @@ class StatefulRecurrent(keras.layers.Layer):
         raise NotImplementedError
 
     def _window(self, inputs: Any, state: State, recurrent_kernel: Any, mask: Any, keep: Any) -> tuple[Any, State]:
-        """Run a window.
+        """Run a window from a state; return outputs `(B, T, H)` and the state after the last step.
 
-        Args:
-            inputs: `(B, T, D)`.
-            state: before the window.
-            recurrent_kernel: the kernel of this window, after DropConnect.
-            mask: factor on h wherever it enters a product, `(B, H)`, or None.
-            keep: `(B, T)`, 0 where a row's state is set to zero before that step; or None.
-
-        Returns:
-            outputs `(B, T, H)` and the state after the last step.
+        `recurrent_kernel` is the kernel of this window, after DropConnect; `mask` and `keep` are those of
+        `kernels.dispatch.lstm`.
         """
         raise NotImplementedError
 
