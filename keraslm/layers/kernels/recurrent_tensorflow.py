@@ -33,7 +33,8 @@ def lstm(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, h_factor: Any, c_facto
 
         return (h, h[-1], c[-1]), gradient
 
-    return window(x, h0, c0, *weights)
+    # Tensors, because a function with its own gradient may not use variables.
+    return window(x, h0, c0, *map(tf.convert_to_tensor, weights))
 
 
 def _forward(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, factors: Any, low: str) -> tuple[Tensor, ...]:

@@ -48,7 +48,8 @@ def cross_entropy(
             each.append(_softmax_cost(own, kernel, bias, targets[piece], low, transposed)[0])
         return tf.concat(each, 0), gradient
 
-    return nats(hidden, kernel, bias)
+    # Tensors, because a function with its own gradient may not use variables.
+    return nats(hidden, tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
 
 
 def add_tail(nats: Tensor, hidden: Tensor, tail: Weights, targets: Tensor, member: Tensor, low: str) -> Tensor:
