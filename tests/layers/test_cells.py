@@ -280,7 +280,7 @@ def test_wrong_batch_sizes_are_refused(case):
 
 
 @every_cell
-def test_configuration_goes_round(case):
+def test_a_configuration_gives_the_same_layer(case):
     initializer = keras.initializers.RandomUniform(-0.2, 0.2, seed=5)
     more = {"mogrifier_initializers": {"mogrifier_1": initializer}} if "rounds" in case.arguments else {}
     layer = case.layer_class(H, recurrent_dropout=0.25, dropconnect=0.1, seed=7, **case.arguments, **more)

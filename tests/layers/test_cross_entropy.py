@@ -175,7 +175,7 @@ def test_the_layers_output_shape_is_known_before_a_call():
     assert built_layer().compute_output_shape([(B, None, H), (B, None)]) == (B, None)
 
 
-def test_configuration_goes_round():
+def test_a_configuration_gives_the_same_layer():
     layer = built_layer(product_dtype="bfloat16", name="cost")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is ProjectionCrossEntropy

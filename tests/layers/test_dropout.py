@@ -100,7 +100,7 @@ def test_a_locked_mask_is_off_without_training():
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_configuration_goes_round(locked):
+def test_a_configuration_gives_the_same_layer(locked):
     layer = Dropout(0.25, locked, seed=7, name="drop")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is Dropout and again.locked is locked

@@ -69,7 +69,7 @@ def test_a_last_batch_with_fewer_rows_is_refused_by_a_model(call, rows, message)
         getattr(model, call)(*arguments, batch_size=B, verbose=0)
 
 
-def test_configuration_goes_round():
+def test_a_configuration_gives_the_same_layer():
     layer = StatefulLSTM(
         H,
         forget_bias=0.5,

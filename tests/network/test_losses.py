@@ -98,7 +98,7 @@ def test_a_step_of_sgd_follows_the_gradient_of_the_summed_scale():
     )
 
 
-def test_configuration_goes_round():
+def test_a_configuration_gives_the_same_loss():
     loss = SequenceLoss(average_across_timesteps=True, average_across_batch=False, name="nats")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert type(again) is SequenceLoss and again.get_config() == loss.get_config()
