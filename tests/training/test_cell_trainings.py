@@ -84,10 +84,10 @@ def test_an_evaluation_is_that_of_the_formula(trained, tmp_path):
 
 def test_what_is_said_names_the_cell_and_what_cannot_be_exported(trained, backend):
     name, _, lines = trained
-    told = f"{backend}, its own differentiation of a loop, products in float32"
+    told = f"{backend} loop with automatic differentiation, matrix products in float32"
     assert (f"{'lstm' if name == 'mogrifier' else name:<10}" + told in lines) == (name != "mogrifier")
     if name == "mogrifier":
-        assert f"lstm      Mogrifier of 3 rounds, {told}" in lines
+        assert f"lstm      Mogrifier with 3 rounds, {told}" in lines
     reasons = [line for line in lines if line.startswith("export ")]
     assert reasons == (
         ["export    a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported"]
