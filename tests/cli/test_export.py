@@ -28,7 +28,7 @@ def test_the_latest_run_is_exported_and_verified_by_default(program, folder, tin
         r"export    runs/latest -> model\.onnx: .*\n"
         r"verified  4 shapes; largest difference Keras - onnxruntime \d\.\d\de-\d\d nats, "
         r"one pass - chunks \d\.\d\de[-+]\d\d nats\n"
-        r"graph     1 LSTM nodes, no loop, all weights finite\n"
+        r"graph     LSTM nodes: 1; no loops; all weights finite\n"
         r"done      model\.onnx \(0\.0 MB\)\n",
         outcome.out,
     )
@@ -71,7 +71,7 @@ def test_an_int8_file_is_reported_beside_the_float32_file(program, folder, tiny_
     assert (outcome.code, outcome.err) == (0, "")
     assert re.search(
         r"\nint8      perplexity \d+\.\d{3} -> \d+\.\d{3} \([+-]0\.\d{3} %\) on \d+ tokens of .*valid\.txt\n"
-        r"          0\.0 MB -> 0\.0 MB; [\d,]+ -> [\d,]+ tokens a second \(\d+\.\d times\)\n"
+        r"          0\.0 MB -> 0\.0 MB; [\d,]+ -> [\d,]+ tokens per second \(\d+\.\d times\)\n"
         r"done      model\.onnx \(0\.0 MB\)\n$",
         outcome.out,
     )
@@ -82,7 +82,7 @@ def test_an_int8_file_of_another_perplexity_is_refused(program, folder, tiny_run
     (folder / "model.onnx").write_bytes(b"older")
     text = tiny_folder / "valid.txt"
     outcome = program("export", "--run", tiny_run.path, "--int8", "--text", text, "--tolerance", "0")
-    assert_refused(outcome, "at most 0 % are allowed (--tolerance). Not published", code=1)
+    assert_refused(outcome, "at most 0 % is allowed (--tolerance). Not published", code=1)
     assert (folder / "model.onnx").read_bytes() == b"older"
     assert [path.name for path in folder.iterdir()] == ["model.onnx"]
 
@@ -94,4 +94,4 @@ def test_a_missing_text_for_int8_is_refused(program, folder, tiny_run):
 
 
 def test_a_text_without_int8_is_refused(program, folder, tiny_run):
-    assert_refused(program("export", "--run", tiny_run.path, "--text", "text.txt"), "pass --int8, too")
+    assert_refused(program("export", "--run", tiny_run.path, "--text", "text.txt"), "needs --int8")

@@ -19,7 +19,7 @@ from keraslm.runs.run import FORMAT_VERSION
 from keraslm.scoring.seal import SIZE, sealed
 from keraslm.text.vocabulary import train_tokenizer
 from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
-from tests.support import fake_model, gru_model
+from tests.support import fake_model
 
 _TEXT = "the cat sat\n\n a dog\u00e9\r\n\u65e5\u672c <unk> \u2028\n".encode()
 _MARK = {"bytes": 1, "changed": 2, "sha256": "a" * 64}
@@ -113,9 +113,6 @@ def _pairs() -> Iterable[bytes]:
 def _models() -> Iterable[bytes]:
     for table in (fake_model.BY_ID, fake_model.BY_HISTORY):
         yield sealed(fake_model.build(table).SerializeToString())[:-SIZE]
-    for softmax in ("full", "mixture"):
-        proto, _ = gru_model.build(gru_model.config_of(softmax=softmax, num_experts=2))
-        yield sealed(proto.SerializeToString())[:-SIZE]
 
 
 def _metadata() -> Iterable[bytes]:
