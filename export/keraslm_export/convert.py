@@ -26,19 +26,11 @@ from keraslm.scoring.contract import ModelInfo
 from keraslm.scoring.seal import sealed
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import require
-from keraslm_export.verify import (
-    INT8_TOLERANCE,
-    Int8Comparison,
-    Verification,
-    check_structure,
-    compare,
-    compare_files,
-    comparison_text,
-)
+from keraslm_export import verify
 
 
-@dataclass(frozen=True, repr=False)
-class ExportReport(Verification):
+@dataclass(frozen=True)
+class ExportReport(verify.Verification):
     """A written model file and the results of its verification.
 
     Attributes:
@@ -51,14 +43,7 @@ class ExportReport(Verification):
     path: Path
     bytes: int
     recurrent_nodes: int
-    int8: Int8Comparison | None = None
-
-    def __repr__(self) -> str:
-        int8 = f", int8 perplexity {100 * self.int8.difference:+.3f} %" if self.int8 else ""
-        return (
-            f"<ExportReport {self.path}: {self.bytes:,} bytes, differs from Keras by at most "
-            f"{self.largest_difference:.1e} nats{int8}>"
-        )
+    int8: verify.Int8Comparison | None = None
 
 
 def export(
@@ -67,7 +52,7 @@ def export(
     *,
     int8: bool = False,
     text: StrPath | None = None,
-    tolerance: float = INT8_TOLERANCE,
+    tolerance: float = verify.INT8_TOLERANCE,
 ) -> ExportReport:
     """Write a run as one ONNX file. The file appears only after it has passed its verification.
 
@@ -97,7 +82,7 @@ def export(
     if not int8 and text is not None:
         raise UsageError("`text` is used only to compare int8 with float32; it needs `int8=True`.")
     if not tolerance >= 0:
-        raise UsageError(f"`tolerance` is {tolerance}, but must be at least 0, e.g. {INT8_TOLERANCE}.")
+        raise UsageError(f"`tolerance` is {tolerance}, but must be at least 0, e.g. {verify.INT8_TOLERANCE}.")
     run = run if isinstance(run, Run) else Run.open(run)
     model, target = run.config.model, Path(path)
     if model.not_exportable:
@@ -109,7 +94,7 @@ def export(
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
     read_weights(run.weights_path, model, run.tokenizer.vocab_size)
-    name, lines = comparison_text(run, text) if int8 else ("", [])
+    name, lines = verify.comparison_text(run, text) if int8 else ("", [])
     with (
         writing(target, "No partial file is left there, and an existing file is unchanged."),
         atomic_path(target) as temporary,
@@ -117,12 +102,14 @@ def export(
     ):
         float32 = Path(folder) / "float32.onnx" if int8 else temporary
         verified = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
-        compared = compare_files(float32, temporary, name, lines, run.config.data.context, tolerance) if int8 else None
+        compared = (
+            verify.compare_files(float32, temporary, name, lines, run.config.data.context, tolerance) if int8 else None
+        )
         size = temporary.stat().st_size
     return ExportReport(**vars(verified), path=target, bytes=size, recurrent_nodes=len(model.sizes), int8=compared)
 
 
-def _convert_in_subprocess(run: Run, *outputs: Path) -> Verification:
+def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
     command = [sys.executable, "-P", "-m", "keraslm_export.convert", run.weights]
     done = subprocess.run(
         [*command, *(str(path.resolve()) for path in (run.path, *outputs))],
@@ -148,7 +135,7 @@ def _convert_in_subprocess(run: Run, *outputs: Path) -> Verification:
         raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "error" in answer:
         raise ExportError(answer["error"])
-    return Verification(**answer)
+    return verify.Verification(**answer)
 
 
 def _import_path() -> list[str]:
@@ -157,13 +144,8 @@ def _import_path() -> list[str]:
     return [path for path in sys.path if path and (Path(path).resolve() in own or Path(path).resolve() != Path.cwd())]
 
 
-def convert(run: Run, output: Path, int8: Path | None = None) -> Verification:
-    """Convert and verify a run in this process, which must use the TensorFlow backend.
-
-    Args:
-        run: the run.
-        output: path of the float32 file.
-        int8: path of a file with 8-bit weights; None writes none.
+def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verification:
+    """Write a float32 file, and one with 8-bit weights if `int8` is given; needs the TensorFlow backend.
 
     Raises:
         ExportError: a graph failed a check; its file is not written.
@@ -177,7 +159,7 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> Verification:
     softmax = convert_softmax(model, vocab_size, softmax_matrices(model, weights))
     info, layers = model_info(run), len(model.sizes)
     data = _file(build_model(model, weights, softmax, Writer()), info, layers, model.cell.upper())
-    verified = compare(run, data)
+    verified = verify.compare(run, data)
     output.write_bytes(data)
     if int8:
         proto = build_model(model, weights, softmax, Int8Writer())
@@ -189,7 +171,7 @@ def _file(proto: Any, info: ModelInfo, num_layers: int, kind: str) -> bytes:
     """The bytes of a model file: a checked graph with its metadata."""
     import onnx
 
-    check_structure(proto, num_layers, kind)
+    verify.check_structure(proto, num_layers, kind)
     onnx.helper.set_model_props(proto, info.to_metadata())
     onnx.checker.check_model(proto, full_check=True)
     return sealed(proto.SerializeToString())

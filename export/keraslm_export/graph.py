@@ -68,8 +68,8 @@ class Writer:
         self.constants: dict[str, NDArray[Any]] = {}
 
     def constant(self, name: str, value: Any) -> str:
-        """Add a constant and return its name."""
-        self.constants[name] = np.asarray(value, order="C")
+        """Add an array or a list of integers and return its name."""
+        self.constants[name] = np.asarray(value, np.int64 if isinstance(value, list) else None, order="C")
         return name
 
     def node(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
@@ -165,17 +165,14 @@ def _model(config: ModelConfig, vocab_size: int, writer: Writer) -> ModelProto:
     shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
     shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
     shapes[contract.LOG_PROBS] = [contract.BATCH, contract.UNKNOWN, vocab_size]
-    integers = (contract.INPUT_IDS, contract.TARGETS)
-    inputs, outputs = (
-        [
-            helper.make_tensor_value_info(
-                name, TensorProto.INT64 if name in integers else TensorProto.FLOAT, shapes[name]
-            )
-            for name in names
-        ]
-        for names in (contract.INPUTS, contract.OUTPUTS)
-    )
-    constants = [numpy_helper.from_array(value, name) for name, value in writer.constants.items()]
+
+    def value(name: str) -> Any:
+        kind = TensorProto.INT64 if name in (contract.INPUT_IDS, contract.TARGETS) else TensorProto.FLOAT
+        return helper.make_tensor_value_info(name, kind, shapes[name])
+
+    inputs, outputs = (list(map(value, names)) for names in (contract.INPUTS, contract.OUTPUTS))
+    used = {name for node in writer.nodes for name in node.input}
+    constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
     return helper.make_model(
         helper.make_graph(writer.nodes, "keraslm", inputs, outputs, constants),
         opset_imports=[helper.make_opsetid(*domain) for domain in writer.domains.items()],

@@ -12,9 +12,8 @@ Weights become int8, symmetric, with one scale per column:
 Weights are scaled to +-63, not +-127: on x86 processors without VNNI (before Ice Lake and Zen 4), onnxruntime adds
 pairs of products in 16 bits, which 8-bit weights overflow silently. The file is right on every machine.
 
-The scales of `DynamicQuantizeLSTM` are those of a whole batch, so a score depends on the other lines of its batch:
-between lines scored alone and 64 at a time, tokens of PTB differed by 0.01 nats on average and 0.07 at most (200 units,
-adaptive softmax). In float32 they differ by rounding at most.
+The scales of `DynamicQuantizeLSTM` are those of a whole batch, so a score depends on the other lines of its batch;
+`docs/onnx-file.md` says by how much.
 """
 
 from __future__ import annotations
@@ -97,14 +96,7 @@ class Int8Writer(Writer):
 
 
 def quantized(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """The nearest integers from -63 to 63, and the scales that turn them back into weights.
-
-    Args:
-        weight: of any shape.
-        axis: numbers along this axis share a scale.
-
-    Returns:
-        int8 of the weight's shape, and float32 with size 1 on `axis`.
+    """The nearest integers from -63 to 63, and the scales that turn them back into weights, of size 1 on `axis`.
 
     Example:
         >>> quantized(np.array([[1.0, -2.0], [0.25, 0.0]], np.float32), axis=1)[0].tolist()

@@ -168,7 +168,7 @@ def _in_order(graph: Any) -> tuple[list[NodeProto], list[TensorProto]]:
             node = waiting.pop()
             ordered.setdefault(node.output[0], node)
     nodes = list(ordered.values())
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names = {"": ""} | {value.name: value.name for value in (*graph.input, *graph.output)}
     for node in nodes:
         for name in (*node.input, *node.output):
             names.setdefault(name, f"softmax_{len(names)}")

@@ -115,7 +115,10 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification
     Raises:
         ExportError: a difference is above `tolerance` or not a number.
     """
+    import keras
     import onnxruntime
+
+    from keraslm.evaluation.evaluate import load_model
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
@@ -123,10 +126,12 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification
     for batch, steps in SHAPES:
         ids = rng.integers(0, run.tokenizer.vocab_size, (batch, 2 * steps))
         one_pass, in_chunks, of_targets = _onnx_answers(session, run, ids, steps)
-        expected = _keras_answers(run, ids, steps)
+        model = load_model(run, batch_size=batch)
+        logits = [keras.ops.convert_to_numpy(model(window)) for window in np.split(ids, 2, axis=1)]
+        expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(np.concatenate(logits, axis=1)))
         picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
-        largest += [_difference(in_chunks, expected), _difference(of_targets, picked)]
-        chunked.append(_difference(one_pass[:, steps:], in_chunks[:, steps:]))
+        largest += [np.abs(in_chunks - expected).max(), np.abs(of_targets - picked).max()]
+        chunked.append(np.abs(one_pass - in_chunks)[:, steps:].max())
     found = Verification(len(SHAPES), float(np.max(largest)), float(np.max(chunked)))  # NaN if one of them is
     if not np.maximum(found.largest_difference, found.chunked_difference) <= tolerance:
         raise ExportError(
@@ -135,23 +140,6 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification
             "published."
         )
     return found
-
-
-def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    return float(np.abs(a - b).max())
-
-
-def _keras_answers(run: Run, ids: NDArray[Any], steps: int) -> NDArray[Any]:
-    """Log-probabilities `(N, 2T, V)` of the training model, in two windows with the state carried."""
-    import keras
-
-    from keraslm.evaluation.evaluate import load_model
-
-    model = load_model(run, batch_size=len(ids))
-    windows = (ids[:, :steps], ids[:, steps:])
-    return np.concatenate(
-        [keras.ops.convert_to_numpy(keras.ops.log_softmax(model(window))) for window in windows], axis=1
-    )
 
 
 def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[Any, Any, Any]:
@@ -173,51 +161,34 @@ def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tupl
 
 
 def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[str]]:
-    """Name and lines of the text on which two model files of a run are compared.
-
-    Args:
-        run: the run.
-        path: the text. None: the run's validation text, or the end of its training text.
+    """Name and lines of a text; by default the run's validation text, or the end of its training text.
 
     Raises:
         TextError: the text is empty or cannot be read.
     """
-    if path is not None:
-        name, lines = str(path), list(TextFile(str(path), run.config.data.errors))
-    else:
-        name, lines = _own_text(run)
+    try:
+        if path is None:
+            train, valid = open_texts(run.config.data)
+            text, name = (valid, valid.name) if valid else (train, f"the end of {train.name}")
+            lines = list(text if valid else deque(text, _TAIL))
+        else:
+            name, lines = str(path), list(TextFile(str(path), run.config.data.errors))
+    except TextError as error:
+        if path is not None:
+            raise
+        raise TextError(f"{run.path}: its text cannot be read ({error}) Choose a text with `text`.") from error
     if not lines:
         raise TextError(f"{name}: the text is empty, so int8 cannot be compared with float32 on it.")
     return name, lines
 
 
-def _own_text(run: Run) -> tuple[str, list[str]]:
-    try:
-        train, valid = open_texts(run.config.data)
-        if valid:
-            return valid.name, list(valid)
-        return f"the end of {train.name}", list(deque(train, _TAIL))
-    except TextError as error:
-        raise TextError(
-            f"{run.path}: the text of the run, on which int8 is compared with float32, cannot be read ({error}) "
-            "Choose a text with `text`."
-        ) from error
-
-
 def compare_files(
     float32: Path, int8: Path, text: str, lines: Sequence[str], context: Context, tolerance: float = INT8_TOLERANCE
 ) -> Int8Comparison:
-    """Score a text with two model files of one run and compare their perplexities.
-
-    Args:
-        float32, int8: the files.
-        text: name of the text.
-        lines: its lines.
-        context: as for `keraslm.Scorer.score_lines`.
-        tolerance: largest relative difference of the perplexities.
+    """Score the lines of a text with two model files of one run and compare their perplexities.
 
     Raises:
-        ExportError: the difference is above `tolerance` or not a number.
+        ExportError: their relative difference is above `tolerance` or not a number.
     """
     tokens, scores = 0, []
     for path in (float32, int8):
