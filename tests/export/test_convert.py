@@ -85,7 +85,7 @@ def test_versions_are_read_by_current_runtimes_and_everything_is_inside_the_file
     assert all(tensor.data_location == TensorProto.DEFAULT for tensor in proto.graph.initializer)
 
 
-def test_metadata_describe_the_run(proto, tiny_run):
+def test_the_metadata_describe_the_run(proto, tiny_run):
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     tokenizer = tiny_run.tokenizer
     assert metadata.pop("config") == json.dumps(tiny_run.config.to_dict())
@@ -138,7 +138,7 @@ def test_export_leaves_one_file_with_the_usual_permissions(deep_export):
     ordinary.unlink()
 
 
-def test_a_weight_that_is_not_a_number_is_named(run_copy, existing):
+def test_a_weight_that_is_not_finite_is_named(run_copy, existing):
     run = keraslm.load_run(run_copy)
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     weights["lstm_0/recurrent_kernel"][2, 3] = np.nan
@@ -148,7 +148,7 @@ def test_a_weight_that_is_not_a_number_is_named(run_copy, existing):
 
 
 @pytest.mark.parametrize("size", [0, 4, 100, -1])
-def test_weights_that_are_cut_short_are_refused(run_copy, existing, size):
+def test_truncated_weights_are_refused(run_copy, existing, size):
     weights = run_copy / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
     with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a whole safetensors file"):
@@ -223,7 +223,7 @@ def test_an_error_inside_the_conversion_process_is_passed_on(run_copy, tmp_path)
         convert._convert_in_subprocess(run, tmp_path / "model.onnx")
 
 
-def test_a_conversion_process_that_dies_without_an_answer_is_reported(tiny_run, tmp_path, monkeypatch):
+def test_a_conversion_process_that_ends_without_an_answer_is_reported(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(ExportError, match="The conversion process ended with code 1 without an answer"):
         convert._convert_in_subprocess(tiny_run, tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""A model file and a file of scores on a disk whose k-th operation fails, for every k."""
+"""Writing a model file or scores to a disk whose k-th operation fails, for every k."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAID = ("No space left on device", "Input/output error", "Read-only file system"
 
 
 def nothing(folder: Path) -> None:
-    """Leave the folder empty."""
+    """The folder stays empty."""
 
 
 def older(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The verification before a model file is published: it must find what is wrong."""
+"""The verification before a model file is published finds wrong structure and wrong numbers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_exported_graph_passes(tiny_model, tiny_run):
 
 @pytest.fixture
 def other_run(tiny_run, tmp_path):
-    """The tiny run, with one number of one weight moved by 0.5."""
+    """The tiny run with one weight changed by 0.5."""
     run = keraslm.load_run(shutil.copytree(tiny_run.path, tmp_path / "other"))
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     weights["logits/bias"][3] += 0.5
