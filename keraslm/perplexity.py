@@ -38,7 +38,7 @@ class TextCost:
     `docs/perplexity.md` says which of the quotients compare between which models.
 
     Attributes:
-        lines, words, tokens, characters, bytes, oovs: see `keraslm.text.counts.TextCounts`.
+        lines, words, tokens, characters, bytes, oovs: see `keraslm.text.store.TextCounts`.
         predicted: tokens that were scored; less than `tokens` only in the PTB tutorial's way of counting.
         nats: negative log-likelihood of the scored tokens, natural logarithm.
         oov_nats: the part of it that the tokens `<unk>` cost.

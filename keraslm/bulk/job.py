@@ -1,16 +1,16 @@
-"""One shard, scored in this process: a text in, a file of scores out. Every way of working in parallel calls this."""
+"""One shard, scored in this process: a text in, a file of scores out. Processes and clusters call this function."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 from keraslm.bulk.records import Mark, Record, unwritable
 from keraslm.bulk.shards import Shard
@@ -18,9 +18,8 @@ from keraslm.errors import MissingPackageError, ModelFileError, TextError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.output import score_file
 from keraslm.report.writer import write_scores
-from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
-from keraslm.scoring.scorer import Scorer
+from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import ModelSession
 from keraslm.system.atomic import atomic_path
 from keraslm.text.files import TextFile
@@ -30,40 +29,25 @@ Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
 _ENDINGS = {"tsv": ".tsv", "jsonl": ".jsonl"}
 
 
-class Writer(Protocol):
-    """What writes the scores of one text: a function of a module, for processes find it by its name."""
-
-    def __call__(self, scorer: Scorer, lines: Any, options: Any, out: TextIO, *, name: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Job:
     """What all shards share; picklable.
 
     Attributes:
-        model: path of the model file, from the root.
-        digest: SHA-256 of that file, hexadecimal.
+        models: absolute path and SHA-256, hexadecimal, of each model file; the probabilities of several are averaged.
         options: what is scored and how it is written.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the output.
-        write: writes the scores of a text.
-        others: path and digest of each model file whose probabilities count in the mean, too.
+        write: writes the scores of one text; a function of a module, because processes find it by its name.
     """
 
-    model: Path
-    digest: str
+    models: Models
     options: ScoreOptions
     errors: str = "strict"
     provider: str = "auto"
     gzip: bool = False
-    write: Writer = write_scores
-    others: Models = ()
-
-    @property
-    def models(self) -> Models:
-        """Path and digest of each model file."""
-        return ((self.model, self.digest), *self.others)
+    write: Callable[..., None] = write_scores
 
     @property
     def ending(self) -> str:
@@ -72,21 +56,22 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the bytes of an output depend on, but for the text, as JSON gives it back."""
+        """Everything but the text that the bytes of an output depend on, as JSON values."""
+        (_, model), *others = self.models
+        members = {"model": model} | ({"with": [digest for _, digest in others]} if others else {})
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
-        others = {"with": [digest for _, digest in self.others]} if self.others else {}
-        return {"model": self.digest, **others, **options, "errors": self.errors, "gzip": self.gzip}
+        return {**members, **options, "errors": self.errors, "gzip": self.gzip}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a shard.
+    """The result of scoring a shard.
 
     Attributes:
         shard: that was scored.
         lines, tokens, replaced: counts of its text; `replaced` lines held invalid UTF-8.
-        failure: the sentence that says why there is no output; empty where there is one.
-        exit_code: that the failure asks for.
+        failure: why there is no output, in a sentence; empty if there is one.
+        exit_code: of the command line, for that failure.
     """
 
     shard: Shard
@@ -101,16 +86,16 @@ Outcomes = Generator[Outcome, None, None]
 
 
 def score_shard(job: Job, shard: Shard) -> Outcome:
-    """Score one text into its file, which appears whole or not at all; then it is on the disk.
+    """Score one text into its file, which appears complete or not at all and is flushed to the disk.
 
     Returns:
-        the counts; or, for a text that cannot be read, the sentence that says why.
+        the counts, or why the text cannot be read.
 
     Raises:
-        ModelFileError: the model cannot be used, or is not the one that the job began with.
+        ModelFileError: the model cannot be used, or its file has changed since the job began.
         KeraslmError: the output folder cannot be written.
     """
-    scorer = _Counting(_opened(job.models, job.provider))
+    scorer = _CountingScorer(_session(job.models, job.provider))
     text = TextFile(shard.text, job.errors, shard.name)
     try:
         before = _marked(shard)
@@ -128,8 +113,8 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
     return Outcome(shard, *counts)
 
 
-class _Counting(Scorer):
-    """Counts what passes through it, whoever asks for the scores."""
+class _CountingScorer(Scorer):
+    """Counts the lines and tokens that it scores."""
 
     def __init__(self, session: ModelSession):
         super().__init__(session)
@@ -152,16 +137,16 @@ def _marked(shard: Shard) -> Mark:
 _opening = threading.Lock()
 
 
-def _opened(models: Models, provider: str) -> ModelSession:
+def _session(models: Models, provider: str) -> ModelSession:
     with _opening:  # a process of a cluster may have several threads
         return _open(models, provider)
 
 
 @lru_cache(maxsize=1)
 def _open(models: Models, provider: str) -> ModelSession:
-    session = open_models([path for path, _ in models], provider, threads=1)
+    paths = [path for path, _ in models]
+    session = load(paths[0], provider, threads=1, others=paths[1:]).session
     for member, (_, digest) in zip(session.members, models, strict=True):
         if member.digest != digest:
-            found = f"SHA-256 {member.digest[:12]}…"
-            raise ModelFileError(f"{member.path}: not the file that the job began with ({found}).")
+            raise ModelFileError(f"{member.path}: the file has changed since the job began.")
     return session

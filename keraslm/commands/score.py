@@ -208,7 +208,7 @@ def _in_bulk(
     from keraslm.bulk.driver import score_files
 
     result = score_files(
-        models[0],
+        models,
         files,
         output,
         options,
@@ -219,7 +219,6 @@ def _in_bulk(
         gzip=gzip,
         errors=errors,
         provider=provider,
-        others=models[1:],
         log=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
     )
     result.check()

@@ -125,7 +125,8 @@ def _token_rows(tokenizer: Any, text: Any) -> Iterator[str]:
 def _oov_rows(tokenizer: Any, text: Any) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for line in text:
-        counts.update(part for number, part in tokenizer.split(line) if number == tokenizer.unk_id)
+        ids, spans = tokenizer.encode_lines([line])[0], tokenizer.offsets(line)
+        counts.update(line[start:end] for start, end in spans[ids == tokenizer.unk_id])
     yield "count\toov"
     for part, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         yield f"{count}\t{part.encode('unicode_escape').decode() if not part.isprintable() else part}"

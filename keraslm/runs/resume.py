@@ -17,8 +17,8 @@ from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.run import Run, check_free
-from keraslm.text.fingerprint import described
-from keraslm.text.workers import available_cores
+from keraslm.text.store import described
+from keraslm.system.processes import available_cores
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
 FREE = ("epochs", "log_every", "checkpoint_minutes", "checkpoint_windows", "early_stopping", "keep_weights", "cache", "train", "valid", "data")

@@ -1,7 +1,7 @@
 """Worker processes that all do the same kind of work; a process that dies is replaced and its work is repeated.
 
-Each worker is a `ProcessPoolExecutor` of one process, driven by one thread. A dead process breaks its own executor only,
-so that it is known whose work it was, and the other workers continue. The processes are spawned: a fork would copy the
+Each worker is a `ProcessPoolExecutor` of one process, driven by one thread. A dead process breaks its own executor
+only: it is known whose work it was, and the other workers continue. The processes are spawned; a fork would copy the
 threads and locks of the framework that trains.
 """
 

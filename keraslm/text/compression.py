@@ -1,4 +1,4 @@
-"""Compressed files, told by their first bytes: gzip, bzip2, xz and zstandard, unpacked as a stream."""
+"""Compressed files, detected by their first bytes: gzip, bzip2, xz and zstandard, unpacked as a stream."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import IO, Any, cast
 from keraslm.errors import MissingPackageError
 
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file raises
-_PIECE = 1 << 17  # bytes handed out at once
-_PACKED = 1 << 10  # bytes of zstandard taken in at once: even a bomb makes at most some 40 MB of them
+_UNPACKED = 1 << 17  # bytes of zstandard returned at once
+_PACKED = 1 << 10  # bytes of zstandard read at once: even a compression bomb makes at most some 40 MB of them
 
 _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstandard": b"\x28\xb5\x2f\xfd"}
 
 
 def unpacked(raw: io.BufferedReader) -> tuple[IO[bytes], str | None]:
-    """The bytes inside a file, and the name of its compression; a plain file as it is, and None.
+    """The bytes inside a file and the name of its compression; a plain file itself and None.
 
     Args:
         raw: an open file at its start. Memory does not depend on its size.
@@ -44,18 +44,18 @@ def unpacked(raw: io.BufferedReader) -> tuple[IO[bytes], str | None]:
     if kind == "zstandard":
         if importlib.util.find_spec("zstandard") is None:
             raise MissingPackageError("A zstandard text needs the package zstandard: pip install 'keraslm[zstd]'")
-        return io.BufferedReader(_ZstandardFile(raw), _PIECE), kind
+        return io.BufferedReader(_ZstandardFile(raw), _UNPACKED), kind
     return raw, None
 
 
 class _ZstandardFile(io.RawIOBase):
-    """One zstandard frame or several in a row. The package's own reader ends a truncated file without an error."""
+    """One or more zstandard frames. The package's own reader ends a truncated file without an error."""
 
     def __init__(self, raw: IO[bytes]):
         self._raw = raw
         self._library: Any = importlib.import_module("zstandard")
         self._frame: Any = None
-        self._waiting = memoryview(b"")  # unpacked, not read yet
+        self._waiting = memoryview(b"")  # unpacked, not returned yet
         self._packed = b""  # read, not unpacked yet
 
     def readable(self) -> bool:
@@ -78,7 +78,7 @@ class _ZstandardFile(io.RawIOBase):
         if self._frame is None:
             self._frame = self._library.ZstdDecompressor().decompressobj()
         try:
-            self._waiting = memoryview(b"")  # which lets go of what was read, before as much again is unpacked
+            self._waiting = memoryview(b"")  # free the previous piece before the next one is unpacked
             self._waiting = memoryview(self._frame.decompress(self._packed))
         except self._library.ZstdError as error:
             raise EOFError(str(error)) from error

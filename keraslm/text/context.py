@@ -44,7 +44,7 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
 class ShuffledStream:
     """A stream whose sentences or paragraphs are in a new order in each epoch, determined by seed and epoch.
 
-    A last one without its end stays the last. Takes 24 bytes of memory per sentence or paragraph.
+    An unfinished last one stays at the end. Takes 24 bytes of memory per sentence or paragraph.
 
     Args:
         ids: the stream, `(tokens,)`; may be a mapped file.
@@ -85,10 +85,9 @@ class ShuffledStream:
 
 def _context_ends(ids: NDArray[Any], eos_id: int, context: str) -> NDArray[np.int64]:
     """Position after each closed sentence or paragraph; ids may be larger than memory."""
-    found = []
+    found = [np.zeros(0, np.int64)]
     for start in range(0, len(ids), _CHUNK):
-        part = np.asarray(ids[max(start - 1, 0) : start + _CHUNK])
-        before = part if start else np.concatenate([[eos_id], part])
-        closed = ends_context(part[1:] if start else part, before[:-1], eos_id, context)
-        found.append(np.flatnonzero(closed) + start + 1)
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+        part = np.asarray(ids[start : start + _CHUNK])
+        before = np.concatenate([[ids[start - 1] if start else eos_id], part[:-1]])
+        found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
+    return np.concatenate(found)

@@ -1,4 +1,4 @@
-"""The texts that a configuration names: files, a folder of splits, or the corpus that every CPython carries."""
+"""The texts that a configuration names: files, a folder of splits, or the corpus that comes with Python."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Splits:
 def find_splits(folder: str | Path) -> Splits:
     """Find the train, valid and test files of a folder by their names.
 
-    A file belongs to a split when one part of its name, cut at `.`, `_` and `-`, is the split's name:
-    `train.txt`, `ptb.valid.txt.gz`, `wiki.test.tokens`; `val`, `validation` and `dev` stand for `valid`.
+    A file belongs to a split if one part of its name, cut at `.`, `_` and `-`, is the name of the split:
+    `train.txt`, `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
 
     Raises:
         TextError: no such folder, no train file, or two files for one split.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise TextError(f"{root}: no such folder. --data expects a folder with train, valid and test files.")
+        raise TextError(f"{root}: no such folder. `data` expects a folder with train, valid and test files.")
     found: dict[str, str] = {}
     for path in sorted(p for p in root.iterdir() if p.is_file()):
         for split in {_SPLIT_NAMES[part] for part in re.split(r"[._-]", path.name.lower()) if part in _SPLIT_NAMES}:
@@ -52,13 +52,13 @@ def find_splits(folder: str | Path) -> Splits:
     if "train" not in found:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise TextError(f"{root}: no training text (train.txt, ptb.train.txt.gz, ...). The folder holds: {names}.")
-    return Splits(found["train"], found.get("valid"), found.get("test"))
+    return Splits(**found)
 
 
 class EmbeddedText:
     """The language reference that CPython ships for `help()`, without blank lines: a corpus on every machine.
 
-    The text differs a little between Python versions. The last tenth of each topic's lines is the validation text.
+    The text differs slightly between Python versions. The last tenth of each topic's lines is the validation text.
 
     Args:
         split: `"train"` or `"valid"`.
@@ -96,10 +96,10 @@ Text = TextFile | TextFiles | EmbeddedText
 
 
 def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
-    """The training and the validation text that a configuration names.
+    """The training text and the validation text that a configuration names.
 
     Raises:
-        TextError: a folder without a training text, a pattern that nothing fits, or standard input asked for twice.
+        TextError: a folder without a training text, a pattern without a match, or standard input given twice.
     """
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")

@@ -1,8 +1,8 @@
 """The lines of text files, as a stream of strings or of large blocks of bytes.
 
-A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and the like stay
-characters of the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped, and
-the last line counts whether or not LF follows it.
+A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and similar
+characters stay in the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped,
+and the last line counts with or without an LF at its end.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from keraslm.text.pieces import PIECE, cut
 
 STDIN = "-"
 BLOCK = 1 << 20  # bytes
-LONGEST = 1 << 28  # bytes of a line that is handed out whole
+LONGEST = 1 << 28  # bytes of a line that is returned in one string
 
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF.
+    """Complete lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF.
 
     Attributes:
         data: UTF-8, if the text is.
@@ -48,15 +48,15 @@ class Block:
 
 
 class TextFile:
-    """One UTF-8 text, plain or compressed with gzip, bzip2, xz or zstandard (told by its first bytes), as a stream.
+    """One UTF-8 text as a stream, plain or compressed with gzip, bzip2, xz or zstandard (detected by its first bytes).
 
     Args:
         path: a file, or `"-"` for standard input.
-        errors: `"strict"` raises at the first invalid byte; `"replace"` puts U+FFFD and counts the lines.
-        name: what messages call it; None takes the path.
+        errors: `"strict"` raises at the first invalid byte; `"replace"` reads U+FFFD and counts the lines.
+        name: its name in messages; None takes the path.
 
     Attributes:
-        replaced: lines in which a byte was replaced, in the pass over the lines that ran last.
+        replaced: lines in which a byte was replaced, in the latest pass over the lines.
 
     Example:
         >>> for line in TextFile("text.txt"):
@@ -79,11 +79,11 @@ class TextFile:
         offset, self.replaced = 0, 0
         with self._reading() as (_, file):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
-                if number == 1 and raw == _BOM:  # and nothing behind it: an empty text
+                if number == 1 and raw == _BOM:  # and nothing after it: an empty text
                     return
                 if len(raw) > LONGEST:
                     raise TextError(
-                        f"{self.name}:{number}: a line of more than {LONGEST >> 20} MiB. A text has line ends."
+                        f"{self.name}:{number}: the line is longer than {LONGEST >> 20} MiB. A text has line ends."
                     )
                 yield self._decode(raw, number, offset)
                 offset += len(raw)
@@ -92,7 +92,7 @@ class TextFile:
         """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on its lines.
 
         Args:
-            advance: is told how many bytes of the file, compressed as it is, each step has taken.
+            advance: receives the number of bytes that each step has read from the file, compressed or not.
         """
         line, offset, rest, taken, long = 1, 0, b"", 0, False
 
@@ -123,10 +123,10 @@ class TextFile:
                 yield block(rest, b"\n")
 
     def size(self) -> int:
-        """Bytes of the file as it lies on the disk.
+        """Bytes of the file on the disk.
 
         Raises:
-            TextError: when it cannot be read.
+            TextError: it cannot be read.
         """
         try:
             return Path(self.path).stat().st_size
@@ -134,7 +134,7 @@ class TextFile:
             raise self._unreadable(error) from error
 
     def digest(self) -> str:
-        """SHA-256 of the file as it lies on the disk, hexadecimal."""
+        """SHA-256 of the file on the disk, hexadecimal."""
         try:
             status = Path(self.path).stat()
             seen = (status.st_size, status.st_mtime_ns)
@@ -151,21 +151,14 @@ class TextFile:
         try:
             with ExitStack() as opened:
                 # Standard input as it is: a second buffer around it would wait until it is full.
-                source = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
-                raw = cast(
-                    io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(cast(Any, source))
-                )
+                source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+                raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
                 file, kind = unpacked(raw)
                 yield raw, opened.enter_context(file) if kind else file
-        except DAMAGED as error:
-            raise self._damaged(kind, error) from error
-        except OSError as error:
-            if kind and error.errno is None:  # bzip2 has no class of its own
-                raise self._damaged(kind, error) from error
+        except (*DAMAGED, OSError) as error:
+            if isinstance(error, DAMAGED) or (kind and error.errno is None):  # bzip2 raises a plain OSError
+                raise TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).") from error
             raise self._unreadable(error) from error
-
-    def _damaged(self, kind: str | None, error: Exception) -> TextError:
-        return TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).")
 
     def _unreadable(self, error: OSError) -> TextError:
         return TextError(f"{self.name}: cannot be read ({error.strerror or error}).")
@@ -185,14 +178,14 @@ class TextFile:
 
 
 class TextFiles:
-    """Several files as one text, in the order in which they are given; a file always ends a line.
+    """Several files as one text, in the given order; a file always ends a line.
 
     Args:
         paths: files, patterns, or `"-"`.
         errors: as for `TextFile`.
 
     Raises:
-        TextError: a pattern that no file fits.
+        TextError: a pattern that matches no file.
 
     Example:
         >>> text = TextFiles(["shards/*.txt.gz"])
@@ -226,11 +219,7 @@ class TextFiles:
         return hashlib.sha256(" ".join(file.digest() for file in self.files).encode()).hexdigest()
 
     def spool(self, folder: Path) -> None:
-        """Copy standard input, where it is one of the files, to a file that can be read again and vanishes in the end.
-
-        Args:
-            folder: with room for it.
-        """
+        """Replace standard input, if it is one of the files, by a temporary file in `folder` that can be read again."""
         for number, file in enumerate(self.files):
             if file.path == STDIN:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -244,15 +233,15 @@ def invalid_byte(block: Block, place: int, skipped: int = 0) -> TextError:
     """The error for a byte that is not UTF-8.
 
     Args:
-        block: where it stands.
+        block: that contains it.
         place: its index in the block.
-        skipped: bytes of the block's first line that stand before the block.
+        skipped: bytes of the block's first line that come before the block.
     """
     start = block.data.rfind(b"\n", 0, place) + 1
     line, column = block.line + block.data.count(b"\n", 0, place), place - start + (skipped if start == 0 else 0) + 1
     return TextError(
         f"{block.name}:{line}:{column}: byte 0x{block.data[place]:02x} is not valid UTF-8 (byte {block.offset + place} "
-        "of the text). Convert the text to UTF-8, or pass --errors replace to read it with U+FFFD there."
+        'of the text). Convert the text to UTF-8, or pass `errors="replace"` to read it with U+FFFD there.'
     )
 
 
@@ -261,5 +250,30 @@ def _expand(pattern: str) -> list[str]:
         return [pattern]
     found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
     if not found:
-        raise TextError(f"{pattern}: no file fits this pattern.")
+        raise TextError(f"{pattern}: no file matches this pattern.")
     return found
+
+
+@contextmanager
+def meter(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over the bytes of a text, on standard error and only if that is a terminal.
+
+    Args:
+        title: the current work.
+        total: bytes to read.
+        show: False never shows the bar.
+
+    Example:
+        >>> with meter("encoding", 1000, show=True) as advance:
+        ...     advance(500)
+    """
+    if not (show and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"{title:<9}", total=total)
+        yield lambda amount: progress.update(task, advance=amount)

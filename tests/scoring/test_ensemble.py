@@ -275,23 +275,23 @@ def test_bulk_scoring_writes_what_one_process_writes_and_knows_its_members(
     paths, three, texts, tmp_path, in_this_process
 ):
     options, out = ScoreOptions(level="sentence"), tmp_path / "out"
-    score_files(paths[0], texts[:2], out, options, others=paths[1:])
+    score_files(paths, texts[:2], out, options)
     for path in texts[:2]:
         rows = io.StringIO()
         write_scores(three, itertools.chain(TextFile(path), [None]), options, rows, name=str(path))
         assert outputs(out)[f"{path.name}.tsv"] == rows.getvalue().encode()
-    assert score_files(paths[0], texts[:2], out, options, others=paths[1:], resume=True).finished == 2
+    assert score_files(paths, texts[:2], out, options, resume=True).finished == 2
     shown = [f"{keraslm.load(path).session.digest[:12]}…" for path in paths[1:]]
     with pytest.raises(UsageError, match=f"was made of something else: with {shown[0]},{shown[1]}, now none"):
         score_files(paths[0], texts[:2], out, options, resume=True)
     with pytest.raises(UsageError, match=f"with {shown[0]},{shown[1]}, now {shown[0]}"):
-        score_files(paths[0], texts[:2], out, options, others=paths[1:2], resume=True)
+        score_files(paths[:2], texts[:2], out, options, resume=True)
     score_files(paths[0], texts[:1], out, options, overwrite=True)
     assert outputs(out)["a.txt.tsv"] == alone(paths[0], texts[0], options)
 
 
 def test_bulk_scoring_in_processes_opens_every_member(paths, texts, tmp_path):
-    score_files(paths[0], texts[:3], tmp_path / "out", ScoreOptions(), others=paths[1:], workers=2)
+    score_files(paths, texts[:3], tmp_path / "out", ScoreOptions(), workers=2)
     three = keraslm.load(paths[0], threads=1, others=paths[1:])
     for path in texts[:3]:
         rows = io.StringIO()
@@ -307,5 +307,5 @@ def test_a_member_that_changed_meanwhile_is_named(paths, texts, tmp_path, monkey
         return (score_shard(job, shard) for shard in todo)
 
     monkeypatch.setattr(driver, "score_in_processes", changed)
-    with pytest.raises(ModelFileError, match=r"member\.onnx: not the file that the job began with"):
-        score_files(paths[0], texts[:1], tmp_path / "out", ScoreOptions(), others=[member])
+    with pytest.raises(ModelFileError, match=r"member\.onnx: the file has changed since the job began"):
+        score_files([paths[0], member], texts[:1], tmp_path / "out", ScoreOptions())
