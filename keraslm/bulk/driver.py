@@ -54,11 +54,6 @@ class BulkResult:
         """Scored now, including the end symbol of each line."""
         return sum(outcome.tokens for outcome in self.outcomes)
 
-    @property
-    def replaced(self) -> int:
-        """Lines scored now that held invalid UTF-8."""
-        return sum(outcome.replaced for outcome in self.outcomes)
-
     def check(self) -> None:
         """Raise one error that lists the failed shards, if there are any.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -98,7 +97,8 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
     scorer = _CountingScorer(_session(job.models, job.provider))
     text = TextFile(shard.text, job.errors, shard.name)
     try:
-        before = _marked(shard)
+        with text.reading():
+            before = Mark.of(shard.text)
         with atomic_path(shard.output) as path:
             with score_file(path, job.gzip) as out:
                 job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
@@ -127,23 +127,8 @@ class _CountingScorer(Scorer):
             yield line
 
 
-def _marked(shard: Shard) -> Mark:
-    try:
-        return Mark.of(shard.text)
-    except OSError as error:
-        raise TextError(f"{shard.name}: cannot be read ({error.strerror or error}).") from error
-
-
-_opening = threading.Lock()
-
-
-def _session(models: Models, provider: str) -> ModelSession:
-    with _opening:  # a process of a cluster may have several threads
-        return _open(models, provider)
-
-
 @lru_cache(maxsize=1)
-def _open(models: Models, provider: str) -> ModelSession:
+def _session(models: Models, provider: str) -> ModelSession:
     paths = [path for path, _ in models]
     session = load(paths[0], provider, threads=1, others=paths[1:]).session
     for member, (_, digest) in zip(session.members, models, strict=True):

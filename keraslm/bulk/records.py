@@ -58,13 +58,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Record:
-    """What an output was made of.
-
-    Attributes:
-        settings: everything but the text that its bytes depend on: the model's digest and the options.
-        text, output: the two files.
-        lines, tokens, replaced: counts of the text; `replaced` lines held invalid UTF-8.
-    """
+    """What an output was made of: two files, `Job.settings`, and counts of the text."""
 
     settings: dict[str, Any]
     text: Mark
@@ -87,20 +81,9 @@ class Record:
             if values.pop("format_version") != FORMAT_VERSION:
                 return None
             text, output = Mark(**values.pop("text")), Mark(**values.pop("output"))
-            found = cls(text=text, output=output, **values)
-            return found if found._is_valid() else None
+            return cls(text=text, output=output, **values) if isinstance(values["settings"], dict) else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
-
-    def _is_valid(self) -> bool:
-        """Whether every value has its type."""
-        marks = (self.text, self.output)
-        numbers = [self.lines, self.tokens, self.replaced, *(n for mark in marks for n in (mark.bytes, mark.changed))]
-        return (
-            isinstance(self.settings, dict)
-            and all(type(number) is int for number in numbers)
-            and all(isinstance(mark.sha256, str) for mark in marks)
-        )
 
     def difference(self, settings: dict[str, Any], shard: Shard) -> str:
         """How this record differs from the current job, in words; empty if it does not."""

@@ -52,9 +52,6 @@ class ShuffledStream:
         context: `"sentence"` or `"paragraph"`.
         seed: of the order.
 
-    Attributes:
-        count: number of sentences or paragraphs that are closed.
-
     Example:
         >>> stream = ShuffledStream(np.array([5, 0, 6, 7, 0]), eos_id=0, context="sentence", seed=1)
         >>> stream.take(np.arange(5))
@@ -64,7 +61,7 @@ class ShuffledStream:
     def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):
         self._ids, self._seed = ids, seed
         ends = _context_ends(ids, eos_id, context)
-        self.count = len(ends)
+        self._count = len(ends)
         self._starts = np.concatenate([[0], ends])  # [count + 1]; the last one is never closed
         self._lengths = np.diff(np.append(self._starts, len(ids)))
         self.set_epoch(0)
@@ -72,7 +69,7 @@ class ShuffledStream:
     def set_epoch(self, epoch: int) -> None:
         """Shuffle for an epoch, counted from 0."""
         generator = np.random.default_rng([self._seed, zlib.crc32(b"documents"), epoch])
-        self._order = np.append(generator.permutation(self.count), self.count)
+        self._order = np.append(generator.permutation(self._count), self._count)
         self._ends = np.cumsum(self._lengths[self._order])  # in the shuffled stream
 
     def take(self, positions: NDArray[np.int64]) -> Ids:

@@ -28,15 +28,12 @@ _CODE_POINTS = 0x110000
 
 
 def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
-    """The fastest encoder that gives a tokenizer's ids.
+    """The fastest function from a block of text to a tokenizer's ids, int32 `(tokens,)`.
 
     Args:
         backend: the tokenizer.
         eos_id: the id of a line end.
         unk_id: of a word or character that is not in the vocabulary.
-
-    Returns:
-        a function from a block of text to int32 ids, `(tokens,)`.
     """
     kind = _kind(backend)
     if kind == "word":
@@ -47,12 +44,17 @@ def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> Bl
         encoder = _bytes(backend, eos_id)
     else:
         return _lines(backend, eos_id)
-    return _lowercased(backend, encoder) if backend.normalizer is not None else encoder
+    if backend.normalizer is None:
+        return encoder
+    # The library lowercases character by character; Python's rule for sigma depends on the end of the word.
+    return lambda text: encoder(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
 
 
 def _kind(backend: tokenizers.Tokenizer) -> str:
     """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them, `"other"` for the rest."""
-    cuts = [_state(part) for part in _parts(backend.pre_tokenizer)]
+    cutter: Any = backend.pre_tokenizer
+    parts = list(cutter) if type(cutter).__name__ == "Sequence" else [cutter] if cutter is not None else []
+    cuts = [_state(part) for part in parts]
     lowercases = backend.normalizer is not None and _state(backend.normalizer) == {"type": "Lowercase"}
     if backend.get_added_tokens_decoder() or not (backend.normalizer is None or lowercases):
         return "other"
@@ -62,16 +64,12 @@ def _kind(backend: tokenizers.Tokenizer) -> str:
     isolated = {"type": "Split", "pattern": {"Regex": CHARACTERS}, "behavior": "Isolated", "invert": False}
     if model == "WordLevel" and cuts == [isolated]:
         return "char"
-    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel" and _has_bytes_only(backend):
-        return "byte" if not (cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]) else "other"
+    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel":
+        state = _state(backend.model)
+        marked = state["merges"] or state["continuing_subword_prefix"] or state["end_of_word_suffix"]
+        changed = cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]
+        return "other" if marked or changed or state["vocab"].keys() != set(byte_names()) else "byte"
     return "other"
-
-
-def _has_bytes_only(backend: tokenizers.Tokenizer) -> bool:
-    """Whether the vocabulary is that of all bytes, without merges and marks."""
-    model: Any = backend.model
-    marked = model.continuing_subword_prefix or model.end_of_word_suffix
-    return backend.get_vocab().keys() == set(byte_names()) and not marked and not _state(model)["merges"]
 
 
 @contextmanager
@@ -135,11 +133,6 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
     return encode
 
 
-def _lowercased(backend: tokenizers.Tokenizer, encode: BlockEncoder) -> BlockEncoder:
-    # The library lowercases character by character; Python's rule for sigma depends on the end of the word.
-    return lambda text: encode(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
-
-
 def byte_names() -> list[str]:
     """The character that represents each byte in a byte-level vocabulary, as defined by GPT-2.
 
@@ -152,12 +145,6 @@ def byte_names() -> list[str]:
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
-
-
-def _parts(pre_tokenizer: Any) -> list[Any]:
-    if type(pre_tokenizer).__name__ == "Sequence":
-        return list(pre_tokenizer)
-    return [] if pre_tokenizer is None else [pre_tokenizer]
 
 
 def _state(part: Any) -> dict[str, Any]:

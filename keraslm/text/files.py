@@ -77,7 +77,7 @@ class TextFile:
             TextError: no such file, a byte that is not UTF-8, damaged compression, or a line beyond `LONGEST`.
         """
         offset, self.replaced = 0, 0
-        with self._reading() as (_, file):
+        with self._opened() as (_, file):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
                 if number == 1 and raw == _BOM:  # and nothing after it: an empty text
                     return
@@ -102,7 +102,7 @@ class TextFile:
             line, offset = line + made.data.count(b"\n"), offset + len(data)
             return made
 
-        with self._reading() as (raw, file):
+        with self._opened() as (raw, file):
             while data := file.read(BLOCK):
                 if not offset and not rest and data.startswith(_BOM):
                     data, offset = data[len(_BOM) :], len(_BOM)
@@ -128,40 +128,40 @@ class TextFile:
         Raises:
             TextError: it cannot be read.
         """
-        try:
+        with self.reading():
             return Path(self.path).stat().st_size
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     def digest(self) -> str:
         """SHA-256 of the file on the disk, hexadecimal."""
-        try:
+        with self.reading():
             status = Path(self.path).stat()
             seen = (status.st_size, status.st_mtime_ns)
             if self._digest[0] != seen:
                 with open(self.path, "rb") as file:
                     self._digest = seen, hashlib.file_digest(file, "sha256").hexdigest()
             return self._digest[1]
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
-        kind = None
+    def reading(self) -> Iterator[None]:
+        """Turn an `OSError` of the block into a `TextError`."""
         try:
-            with ExitStack() as opened:
-                # Standard input as it is: a second buffer around it would wait until it is full.
-                source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
-                raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
-                file, kind = unpacked(raw)
-                yield raw, opened.enter_context(file) if kind else file
-        except (*DAMAGED, OSError) as error:
-            if isinstance(error, DAMAGED) or (kind and error.errno is None):  # bzip2 raises a plain OSError
-                raise TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).") from error
-            raise self._unreadable(error) from error
+            yield
+        except OSError as error:
+            raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
 
-    def _unreadable(self, error: OSError) -> TextError:
-        return TextError(f"{self.name}: cannot be read ({error.strerror or error}).")
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
+        with self.reading(), ExitStack() as opened:
+            # Standard input as it is: a second buffer around it would wait until it is full.
+            source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+            raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
+            file, kind = unpacked(raw)
+            try:
+                yield raw, opened.enter_context(file) if kind else file
+            except (*DAMAGED, OSError) as error:
+                if isinstance(error, DAMAGED) or (kind and error.errno is None):  # bzip2 raises a plain OSError
+                    raise TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).") from error
+                raise
 
     def _decode(self, raw: bytes, number: int, offset: int) -> str:
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
@@ -230,13 +230,7 @@ class TextFiles:
 
 
 def invalid_byte(block: Block, place: int, skipped: int = 0) -> TextError:
-    """The error for a byte that is not UTF-8.
-
-    Args:
-        block: that contains it.
-        place: its index in the block.
-        skipped: bytes of the block's first line that come before the block.
-    """
+    """The error for a byte that is not UTF-8: its index in the block, whose first line began `skipped` bytes before."""
     start = block.data.rfind(b"\n", 0, place) + 1
     line, column = block.line + block.data.count(b"\n", 0, place), place - start + (skipped if start == 0 else 0) + 1
     return TextError(
@@ -256,12 +250,7 @@ def _expand(pattern: str) -> list[str]:
 
 @contextmanager
 def meter(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over the bytes of a text, on standard error and only if that is a terminal.
-
-    Args:
-        title: the current work.
-        total: bytes to read.
-        show: False never shows the bar.
+    """A progress bar over `total` bytes of a text, on standard error and only if that is a terminal.
 
     Example:
         >>> with meter("encoding", 1000, show=True) as advance:

@@ -13,7 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from keraslm.config import TOKENIZERS, DataConfig
 from keraslm.errors import MissingPackageError, TokenizerError
 from keraslm.text.encoders import CHARACTERS, at_work
-from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, read_backend
+from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, end_symbol, read_backend
 
 END_NAMES = (EOS, "</s>", "<|endoftext|>", "<sos/eos>", "<eos/sos>", "[EOS]", "[SEP]", "<|end_of_text|>")
 UNKNOWN_NAMES = (UNK, "<UNK>", "[UNK]", "<oov>", "<OOV>")
@@ -47,7 +47,7 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
         backend.no_truncation()
     else:
         backend = _symbol_table(path, _text(path, data), config.unk_token)
-    if config.eos_token or not _ends_lines(backend):
+    if config.eos_token or end_symbol(backend) is None:
         end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "`eos_token`"))
     try:
         Tokenizer(backend)  # checks for gaps in the ids before it is written, which takes memory for the largest id
@@ -67,15 +67,6 @@ def _settled(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         if backend.to_str() == text:
             break
     return backend
-
-
-def _ends_lines(backend: tokenizers.Tokenizer) -> bool:
-    """Whether it already adds one end symbol per line."""
-    try:
-        Tokenizer(backend)
-    except TokenizerError:
-        return False
-    return True
 
 
 def _text(path: Path, data: bytes) -> str:
@@ -134,9 +125,7 @@ def _cut_as_symbols(backend: tokenizers.Tokenizer, vocabulary: dict[str, int]) -
     else:
         backend.pre_tokenizer = characters
         if space == "<space>":
-            raise TokenizerError(
-                "A character table whose blank is written <space> cannot be read; write the blank as ▁ or |."
-            )
+            raise TokenizerError("A character table with <space> for the blank cannot be read; write it as ▁ or |.")
         if space != " ":
             backend.normalizer = normalizers.Replace(" ", space)
             backend.decoder = decoders.Sequence([decoders.Replace(space, " "), decoders.Fuse()])

@@ -32,22 +32,14 @@ _CHUNK = 1 << 22  # tokens
 
 @dataclass(frozen=True)
 class TextCounts:
-    """The size of a text, or of a part of it.
+    """The size of a text, or of a part of it; each line end counts as one character and one byte."""
 
-    Attributes:
-        lines: as `wc -l` counts them, plus a last one without line end.
-        words: separated by white space, whatever the tokenizer makes of them.
-        tokens: of the tokenizer, with one end symbol per line.
-        characters, bytes: with each line end counted as one; bytes in UTF-8.
-        oovs: tokens that are `<unk>`.
-    """
-
-    lines: int = 0
-    words: int = 0
-    tokens: int = 0
+    lines: int = 0  # as `wc -l` counts them, plus a last one without line end
+    words: int = 0  # separated by white space, for every tokenizer
+    tokens: int = 0  # of the tokenizer, with one end symbol per line
     characters: int = 0
-    bytes: int = 0
-    oovs: int = 0
+    bytes: int = 0  # in UTF-8
+    oovs: int = 0  # tokens that are `<unk>`
 
     def __add__(self, other: TextCounts) -> TextCounts:
         return TextCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -65,14 +57,12 @@ class EncodedText:
         ids: `(tokens,)`, int32 or the type of the mapped file.
         counts: its size.
         replaced: lines that were not UTF-8.
-        path: its folder in the cache; None for a text in memory.
     """
 
     name: str
     ids: NDArray[Any]
     counts: TextCounts
     replaced: int = 0
-    path: Path | None = None
 
 
 def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:
@@ -127,7 +117,7 @@ def open_encoded(folder: Path, name: str) -> EncodedText:
         if header["format_version"] != FORMAT_VERSION or (folder / "ids.bin").stat().st_size != size:
             raise ValueError("its files do not fit together")
         ids = np.memmap(folder / "ids.bin", header["dtype"], "r") if size else np.zeros(0, np.int32)
-        return EncodedText(name, ids, counts, int(header["replaced"]), folder)
+        return EncodedText(name, ids, counts, int(header["replaced"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TextError(f"{folder}: a damaged entry of the cache ({error}). Remove this folder.") from error
 

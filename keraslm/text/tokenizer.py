@@ -58,9 +58,15 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
-        _check_whole(backend)
+        _check_deterministic(backend)
         self.vocab_size: int = backend.get_vocab_size()
-        self.eos_id = _end_symbol(backend)
+        end = end_symbol(backend)
+        if end is None:
+            raise TokenizerError(
+                f"The tokenizer's post-processor does not end each line with one token such as {EOS!r}, which keraslm "
+                "needs. To adapt a foreign tokenizer, train with its file as `tokenizer`."
+            )
+        self.eos_id = end
         self.unk_id = _unknown(backend)
         ids = sorted(backend.get_vocab().values())
         if ids != list(range(len(ids))):
@@ -68,11 +74,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str, where: str = "tokenizer") -> Tokenizer:
-        """Read a tokenizer; `where` is its name in messages.
-
-        Raises:
-            TokenizerError: the JSON is not a tokenizer with an end symbol.
-        """
+        """Read a tokenizer, called `where` in messages; a TokenizerError if it has no end symbol or is damaged."""
         backend = read_backend(text, where)
         try:
             return cls(backend)
@@ -164,7 +166,7 @@ class Tokenizer:
         """The name of each id as reports show it: the one in the vocabulary, with tab, LF and CR as `\\t`, `\\n` and
         `\\r`, and with `<eos>` for a line end that is the end symbol.
         """
-        return [self._shown(int(i)) for i in ids]
+        return [self._name(int(i)) for i in ids]
 
     def _encode(self, lines: list[str], end: bool, offsets: bool = False) -> list[tokenizers.Encoding]:
         encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
@@ -174,7 +176,7 @@ class Tokenizer:
             except TypeError:
                 return list(encode([_joined_surrogates(line) for line in lines], add_special_tokens=end))
 
-    def _shown(self, number: int) -> str:
+    def _name(self, number: int) -> str:
         name = str(self._backend.id_to_token(number))
         if number == self.eos_id and name in _LINE_ENDS:
             return EOS
@@ -221,7 +223,7 @@ def _places(text: str) -> NDArray[np.int32]:
     return np.array(places, np.int32)
 
 
-def _check_whole(backend: tokenizers.Tokenizer) -> None:
+def _check_deterministic(backend: tokenizers.Tokenizer) -> None:
     """Refuse settings that make the ids of a text depend on chance or on other texts."""
     for name in ("truncation", "padding"):
         if getattr(backend, name) is not None:
@@ -230,16 +232,14 @@ def _check_whole(backend: tokenizers.Tokenizer) -> None:
         raise TokenizerError(f"The tokenizer merges at random, with a dropout of {backend.model.dropout}.")
 
 
-def _end_symbol(backend: tokenizers.Tokenizer) -> int:
+def end_symbol(backend: tokenizers.Tokenizer) -> int | None:
+    """The id of the one token that the post-processor adds at the end; None if it does something else."""
     state = {} if backend.post_processor is None else json.loads(backend.post_processor.__getstate__())
     special = state.get("special_tokens", {})
     single = [part.get("SpecialToken", {}).get("id") for part in state.get("single", [])]
     name = single[-1] if len(single) == 2 and single[0] is None else None
     if name is None or list(special) != [name] or special[name]["ids"] != [backend.token_to_id(name)]:
-        raise TokenizerError(
-            f"The tokenizer's post-processor does not end each line with one token such as {EOS!r}, which keraslm "
-            "needs. To adapt a foreign tokenizer, train with its file as `tokenizer`."
-        )
+        return None
     return int(special[name]["ids"][0])
 
 

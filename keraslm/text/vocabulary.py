@@ -49,11 +49,7 @@ def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> 
 
 
 class TokenCounter:
-    """Counts the words or characters of a text, block by block, and the end symbol once per line.
-
-    Attributes:
-        counts: of each token so far.
-    """
+    """Adds up in `counts` the words or characters of a text, block by block, and the end symbol once per line."""
 
     def __init__(self, config: DataConfig):
         self._end = LINE_END if config.tokenizer == "char" else EOS

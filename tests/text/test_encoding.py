@@ -46,6 +46,11 @@ def text(tmp_path):
     return TextFiles([str(tmp_path / "text.txt")])
 
 
+def entries(tmp_path):
+    """Folders of encoded texts in the cache."""
+    return set((tmp_path / "cache" / "ids").iterdir())
+
+
 def large(tmp_path, **options):
     """An encoder to which every text is large."""
     return Encoder(tmp_path / "cache", large=0, **{"workers": 2, **options})
@@ -64,9 +69,10 @@ def test_a_large_text_gives_the_tokenizer_and_ids_of_a_small_one(tmp_path, text,
     np.testing.assert_array_equal(expected.ids, np.concatenate(tokenizer.encode_lines(LINES)))
     assert found.counts == expected.counts
     assert not (tmp_path / "none").exists()
-    header = json.loads((found.path / "text.json").read_text())
+    (path,) = entries(tmp_path)
+    header = json.loads((path / "text.json").read_text())
     assert header["format_version"] == store.FORMAT_VERSION and header["counts"]["lines"] == len(LINES)
-    assert sorted(path.name for path in found.path.iterdir()) == ["ids.bin", "text.json"]
+    assert sorted(path.name for path in path.iterdir()) == ["ids.bin", "text.json"]
 
 
 def test_the_text_is_counted_in_every_unit(tmp_path, text):
@@ -90,13 +96,13 @@ def test_the_second_time_only_the_digest_is_read(tmp_path, text, monkeypatch):
 
 def test_text_tokenizer_and_errors_identify_an_entry(tmp_path, text):
     encoder, tokenizer = large(tmp_path), train_words(LINES)
-    paths = {encoder.encode(text, tokenizer).path}
-    paths.add(encoder.encode(text, train_words(LINES[:9])).path)
-    paths.add(encoder.encode(TextFiles([text.files[0].path], "replace"), tokenizer).path)
+    encoder.encode(text, tokenizer)
+    encoder.encode(text, train_words(LINES[:9]))
+    encoder.encode(TextFiles([text.files[0].path], "replace"), tokenizer)
     with open(text.files[0].path, "a") as file:
         file.write("more\n")
-    paths.add(encoder.encode(text, tokenizer).path)
-    assert len(paths) == 4
+    encoder.encode(text, tokenizer)
+    assert len(entries(tmp_path)) == 4
 
 
 def test_a_vocabulary_beyond_16_bits_is_stored_in_32(tmp_path):
@@ -248,7 +254,8 @@ def test_standard_input_is_spooled_and_vanishes(tmp_path, monkeypatch):
 
 def test_a_damaged_entry_is_reported_with_its_folder(tmp_path, text):
     encoder, tokenizer = large(tmp_path), train_words(LINES)
-    path = encoder.encode(text, tokenizer).path
+    encoder.encode(text, tokenizer)
+    (path,) = entries(tmp_path)
     (path / "ids.bin").write_bytes((path / "ids.bin").read_bytes()[:-1])
     with pytest.raises(TextError, match=rf"{path}: a damaged entry of the cache .*Remove this folder"):
         encoder.encode(text, tokenizer)
