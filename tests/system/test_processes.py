@@ -96,6 +96,7 @@ import sys, time
 from functools import partial
 from keraslm.system.processes import Workers
 print("main", flush=True)  # without `if __name__ == "__main__"`
+sys.path.insert(0, "")  # as in an interactive session
 with Workers(1, partial, {function}) as workers:
     print(workers.submit({item!r}).result(), flush=True)
     {then}
