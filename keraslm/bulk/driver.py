@@ -27,17 +27,11 @@ from keraslm.text.files import meter
 
 @dataclass(frozen=True)
 class BulkResult:
-    """The result of a bulk job.
+    """The result of a bulk job."""
 
-    Attributes:
-        outcomes: of the shards that were scored now, in the order of their outputs.
-        finished: number of shards that were finished before.
-        seconds: duration of the job.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    finished: int
-    seconds: float
+    outcomes: tuple[Outcome, ...]  # of the shards that were scored now, in the order of their outputs
+    finished: int  # number of shards that were finished before
+    seconds: float  # duration of the job
 
     @property
     def failed(self) -> tuple[Outcome, ...]:

@@ -64,21 +64,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of scoring a shard.
-
-    Attributes:
-        shard: that was scored.
-        lines, tokens, replaced: counts of its text; `replaced` lines held invalid UTF-8.
-        failure: why there is no output, in a sentence; empty if there is one.
-        exit_code: of the command line, for that failure.
-    """
+    """The result of scoring a shard."""
 
     shard: Shard
     lines: int = 0
     tokens: int = 0
-    replaced: int = 0
-    failure: str = ""
-    exit_code: int = 0
+    replaced: int = 0  # lines that held invalid UTF-8
+    failure: str = ""  # why there is no output, in a sentence
+    exit_code: int = 0  # of the command line, for that failure
 
 
 Outcomes = Generator[Outcome, None, None]

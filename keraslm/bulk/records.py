@@ -24,17 +24,11 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Mark:
-    """A file's content, identified by its digest; while it is untouched, also by its size and time of change.
-
-    Attributes:
-        bytes: size.
-        changed: nanoseconds since 1970.
-        sha256: hexadecimal.
-    """
+    """A file's content, identified by its digest; while it is untouched, also by its size and time of change."""
 
     bytes: int
-    changed: int
-    sha256: str
+    changed: int  # nanoseconds since 1970
+    sha256: str  # hexadecimal
 
     @classmethod
     def of(cls, path: Path) -> Mark:

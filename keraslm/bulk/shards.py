@@ -19,19 +19,12 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 @dataclass(frozen=True)
 class Shard:
-    """One text and the file for its scores.
+    """One text and the file for its scores."""
 
-    Attributes:
-        name: of the text in messages, as it was given.
-        text: absolute path of the text.
-        output: absolute path of the scores.
-        size: bytes of the text on the disk.
-    """
-
-    name: str
-    text: Path
-    output: Path
-    size: int
+    name: str  # of the text in messages, as it was given
+    text: Path  # absolute
+    output: Path  # absolute
+    size: int  # bytes of the text on the disk
 
     @property
     def record(self) -> Path:

@@ -33,12 +33,7 @@ _REMEDIES = {
 def writing(path: Path, kept: str = "") -> Iterator[None]:
     """Turn an `OSError` of the block into a `WriteError` with a remedy.
 
-    Args:
-        path: what is written, for the message.
-        kept: a sentence that says what is still good.
-
-    Raises:
-        WriteError: in place of an `OSError`; other errors, and that of a closed pipe, pass through.
+    Other errors pass through, also that of a closed pipe. `kept` is a sentence that says what is still good.
 
     Example:
         >>> with writing(Path("model.onnx"), "The older file is untouched."), atomic_path(Path("model.onnx")) as file:
@@ -82,23 +77,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def output_file(path: Path, kept: str = "Nothing was changed there.") -> Iterator[Path]:
-    """`atomic_path` for a file that the user named.
-
-    Raises:
-        UsageError: the path is a folder, or its folder does not exist.
-        WriteError: it cannot be written; an older file is untouched.
-    """
+    """`atomic_path` for a file that the user named; raises as `checked_place` and `writing` do."""
     checked_place(path)
     with writing(path, kept), atomic_path(path) as temporary:
         yield temporary
 
 
 def checked_place(path: Path | None) -> None:
-    """Refuse the path of an output before any work is done for it.
-
-    Raises:
-        UsageError: the path is a folder, or its folder does not exist.
-    """
+    """Raise a `UsageError` for an output path that is a folder or is in no folder, before any work is done."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise UsageError(f"{path}: give the name of a file in a folder that exists.")
 

@@ -21,11 +21,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 @contextmanager
 def run_lock(folder: Path, log: Log = lambda _: None) -> Iterator[None]:
-    """Keep every other trainer out of a run folder while the block runs, as `hold_lock` does.
+    """Keep every other trainer out of a run folder while the block runs; see `hold_lock`.
 
     Raises:
         RunError: a process holds the lock, possibly this one.
-        OSError: the lock file cannot be made.
 
     Example:
         >>> with run_lock(Path("runs/mine")):

@@ -34,19 +34,11 @@ class ProcessDiedError(KeraslmError):
 class Workers:
     """Processes that apply one function to many items.
 
-    The function is made once per process, by `make(*arguments)`. All three, the items and the results are pickled.
-    Processes start when they are needed. At the end of the block they are killed, whatever they are doing; they also
-    end when this process dies.
+    `make(*arguments)` makes the function, once per process. All of them, items and results are pickled. Processes start
+    when they are needed. At the end of the block they are killed; they also end when this process dies.
 
-    Args:
-        count: number of processes.
-        make: makes the function; a class or function of a module.
-        arguments: of `make`.
-
-    Raises:
-        ProcessDiedError: by the future or iterator, for an item whose process died `TRIES` times.
-        KeraslmError: by the future or iterator, if a process cannot be started.
-        Exception: by the future or iterator, whatever the function raised.
+    Futures and iterators raise what the function raised; `ProcessDiedError` for an item whose process died `TRIES`
+    times; and `KeraslmError` if a process cannot be started.
 
     Example:
         >>> with Workers(2, partial, pow, 2) as workers:
@@ -67,7 +59,7 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers:
-            worker.close()
+            worker.stop(for_good=True)
         self._threads.shutdown()
 
     def submit(self, item: Any) -> Future[Any]:
@@ -111,9 +103,10 @@ class _Worker:
             self._submit(_make_function, self._make, self._arguments)
         return self._submit(_apply_function, item)
 
-    def stop(self) -> str:
+    def stop(self, for_good: bool = False) -> str:
         """Kill the process; returns how it ended."""
         with _starting:
+            self._closed = for_good or self._closed
             executor, self._executor = self._executor, None
             if executor is None:
                 return "did not start"
@@ -122,10 +115,6 @@ class _Worker:
         code = self._context.process.exitcode or 0
         names = {number.value: number.name for number in signal.Signals}
         return f"was killed by {names.get(-code, -code)}" if code < 0 else f"ended with code {code}"
-
-    def close(self) -> None:
-        self._closed = True
-        self.stop()
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         executor = self._executor

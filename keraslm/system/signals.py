@@ -39,16 +39,12 @@ def tell(line: str) -> None:
 class StopSignals:
     """Within the block SIGTERM and the first SIGINT are only noted; the second SIGINT ends the process at once.
 
-    It ends with code 130, whatever the main thread is doing. A signal that is ignored when the block begins stays
-    ignored, as under `nohup`. The end of the block restores the previous handlers. Outside the main thread the block
-    has no effect, because Python allows handlers in the main thread only.
-
-    Forked children get the previous handlers. Programs started within the block have SIGINT blocked, so that Ctrl-C in
-    a terminal is left to this process.
+    It ends with code 130, whatever the main thread is doing. Signals that are ignored when the block begins stay
+    ignored, as under `nohup`. Outside the main thread, where Python allows no handlers, the block has no effect. Forked
+    children get the previous handlers; programs started within the block leave Ctrl-C to this process.
 
     Args:
-        log: takes one line at the first SIGINT and one at the first SIGTERM, in a separate thread; the default writes
-            to standard error.
+        log: takes a line at the first SIGINT and at the first SIGTERM, in a separate thread.
 
     Attributes:
         received: the first signal that came, also after the block; None without one.
@@ -137,12 +133,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises an exception, so that resources are released; exit code 143.
+    """Within the block SIGTERM raises `SystemExit` with code `TERMINATED`, so that resources are released.
 
     Outside the main thread the block has no effect; a SIGTERM that is ignored stays ignored.
-
-    Raises:
-        SystemExit: with code `TERMINATED`.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:

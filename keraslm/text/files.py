@@ -32,19 +32,12 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Block:
-    """Complete lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF.
+    """Complete lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF."""
 
-    Attributes:
-        data: UTF-8, if the text is.
-        name: of the file.
-        line: number of its first line, from 1.
-        offset: bytes of the file's text before it.
-    """
-
-    data: bytes
-    name: str
-    line: int
-    offset: int
+    data: bytes  # UTF-8, if the text is
+    name: str  # of the file
+    line: int  # number of its first line, from 1
+    offset: int  # bytes of the file's text before it
 
 
 class TextFile:

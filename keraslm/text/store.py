@@ -50,19 +50,12 @@ Part = tuple[Ids, TextCounts, int]  # ids, size, lines that were not UTF-8
 
 @dataclass(frozen=True)
 class EncodedText:
-    """A text as ids.
+    """A text as ids."""
 
-    Attributes:
-        name: the name of the text in messages.
-        ids: `(tokens,)`, int32 or the type of the mapped file.
-        counts: its size.
-        replaced: lines that were not UTF-8.
-    """
-
-    name: str
-    ids: NDArray[Any]
+    name: str  # in messages
+    ids: NDArray[Any]  # [tokens], int32 or the type of the mapped file
     counts: TextCounts
-    replaced: int = 0
+    replaced: int = 0  # lines that were not UTF-8
 
 
 def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:

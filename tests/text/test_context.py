@@ -98,36 +98,23 @@ def network(resets=True):
     return nats_model(build_model(ModelConfig(num_layers=2, units=5, init_scale=0.8), 12, 1, seed=2, resets=resets))
 
 
-def nats_of(model, window):
+def costs_of(model, ids, num_steps, context):
     reset_states(model)
-    return ops.convert_to_numpy(model([tensor(part) for part in window]))
+    windows = EveryToken(ids, 0, num_steps, context=context)
+    return np.concatenate([ops.convert_to_numpy(model([tensor(part) for part in w])) for w in windows], axis=1)[0]
 
 
 @kinds
-def test_a_part_costs_the_same_together_and_alone(context):
-    model = network()
-    (window,) = EveryToken(IDS, 0, 100, context=context)
-    together = nats_of(model, window)[0]
-    for part, start in zip(np.split(IDS, ends_by_hand(IDS, context)), [0, *ends_by_hand(IDS, context)], strict=True):
-        if len(part):
-            (alone,) = EveryToken(part, 0, 100, context=context)
-            np.testing.assert_allclose(nats_of(model, alone)[0], together[start : start + len(part)], rtol=1e-5)
-
-
 @pytest.mark.parametrize("num_steps", [3, 13])
-def test_nothing_crosses_a_boundary_forward(num_steps):
-    """Different tokens in the first paragraph change no later cost; in one document they do."""
-    changed = IDS.copy()
-    changed[:2] = [9, 10]
-    for context, crosses in (("paragraph", False), ("document", True)):
-        costs = []
-        for ids in (IDS, changed):
-            model = network(resets=context != "document")
-            reset_states(model)
-            windows = EveryToken(ids, 0, num_steps, context=context)
-            costs.append(np.concatenate([ops.convert_to_numpy(model([tensor(p) for p in w])) for w in windows], 1)[0])
-        assert (costs[0][6:] != costs[1][6:]).any() == crosses
-        assert (costs[0][:6] != costs[1][:6]).any()
+def test_a_part_costs_the_same_together_and_alone(context, num_steps):
+    model, carrying = network(), network(resets=False)
+    ends = ends_by_hand(IDS, context)
+    together = costs_of(model, IDS, num_steps, context)
+    for part, start in zip(np.split(IDS, ends), [0, *ends], strict=True):
+        if len(part):
+            alone = costs_of(model, part, num_steps, context)
+            np.testing.assert_allclose(alone, together[start : start + len(part)], rtol=1e-5)
+    assert (costs_of(carrying, IDS, num_steps, "document")[ends[0] :] != together[ends[0] :]).all()
 
 
 def test_nothing_crosses_a_boundary_backward():
