@@ -9,7 +9,7 @@ import importlib.util
 import io
 import lzma
 import zlib
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from keraslm.errors import MissingPackageError
 
@@ -21,10 +21,7 @@ _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstandar
 
 
 def unpacked(raw: io.BufferedReader) -> tuple[IO[bytes], str | None]:
-    """The bytes inside a file and the name of its compression; a plain file itself and None.
-
-    Args:
-        raw: an open file at its start. Memory does not depend on its size.
+    """The bytes inside an open file and the name of its compression; a plain file itself and None.
 
     Raises:
         MissingPackageError: the file is zstandard and its package is not installed.
@@ -35,17 +32,14 @@ def unpacked(raw: io.BufferedReader) -> tuple[IO[bytes], str | None]:
     """
     head = raw.peek(8)
     kind = next((name for name, magic in _MAGIC.items() if head.startswith(magic)), None)
-    if kind == "gzip":
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw)), kind
-    if kind == "bzip2":
-        return cast(IO[bytes], bz2.BZ2File(raw)), kind
-    if kind == "xz":
-        return cast(IO[bytes], lzma.LZMAFile(raw)), kind
+    if kind is None:
+        return raw, None
     if kind == "zstandard":
         if importlib.util.find_spec("zstandard") is None:
             raise MissingPackageError("A zstandard text needs the package zstandard: pip install 'keraslm[zstd]'")
         return io.BufferedReader(_ZstandardFile(raw), _UNPACKED), kind
-    return raw, None
+    openers: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    return openers[kind](raw), kind
 
 
 class _ZstandardFile(io.RawIOBase):

@@ -13,21 +13,12 @@ import numpy as np
 from keraslm.config import TOKENIZERS, DataConfig, StrPath
 from keraslm.system.atomic import atomic_path
 from keraslm.system.processes import Workers, available_cores
+from keraslm.text import store
 from keraslm.text.corpus import Text
 from keraslm.text.files import Block, TextFiles, invalid_byte, meter
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.pieces import split_words
-from keraslm.text.store import (
-    EncodedText,
-    Part,
-    TextCounts,
-    caching,
-    default_cache,
-    in_memory,
-    key,
-    open_encoded,
-    write_encoded,
-)
+from keraslm.text.store import EncodedText, Part, TextCounts
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import TokenCounter, tokenizer_of_counts, train_tokenizer
 
@@ -53,7 +44,7 @@ class Encoder:
     def __init__(
         self, cache: StrPath | None = None, show: bool = False, large: int = LARGE, workers: int | None = None
     ):
-        self.cache = Path(cache) if cache else default_cache()
+        self.cache = Path(cache) if cache else store.default_cache()
         self._show, self._large, self._workers = show, large, workers
         if workers is None:  # a daemonic process may not start others
             self._workers = 0 if multiprocessing.current_process().daemon else available_cores()
@@ -65,12 +56,12 @@ class Encoder:
         if not self._is_large(text):
             return self._train(text, config)
         names = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "errors")
-        name = key(text=text.digest(), **{name: getattr(config, name) for name in names})
+        name = store.key(text=text.digest(), **{name: getattr(config, name) for name in names})
         kept = self.cache / "tokenizers" / f"{name}.json"
         if kept.is_file():
             return Tokenizer.from_json(kept.read_text(encoding="utf-8"), str(kept))
         tokenizer = self._train(text, config)
-        with caching("tokenizer", kept.parent):
+        with store.caching("tokenizer", kept.parent):
             kept.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(kept) as temporary:
                 temporary.write_text(tokenizer.to_json(), encoding="utf-8")
@@ -83,11 +74,11 @@ class Encoder:
             TextError: the text cannot be read, or the cache cannot be written.
         """
         if not self._is_large(text):
-            return in_memory(text.name, self._parts(text, tokenizer))
-        folder = self.cache / "ids" / key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
+            return store.in_memory(text.name, self._parts(text, tokenizer))
+        folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
         if not folder.is_dir():
-            write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
-        return open_encoded(folder, text.name)
+            store.write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
+        return store.open_encoded(folder, text.name)
 
     def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
         """The size of a text in every unit; nothing is kept, in memory or in the cache."""

@@ -22,10 +22,7 @@ SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 
 def import_tokenizer(config: DataConfig) -> Tokenizer:
-    """The tokenizer in the file that `config.tokenizer` names.
-
-    Args:
-        config: `eos_token` and `unk_token` select symbols of the file; None takes the usual names.
+    """The tokenizer in the file `config.tokenizer`; `eos_token` and `unk_token` select its symbols.
 
     Raises:
         TokenizerError: no such file, a file of a different kind, or one without an end symbol.
@@ -39,14 +36,21 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
         raise TokenizerError(f"{path}: no such tokenizer. `tokenizer` expects {known}, or a file.") from None
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    try:
+        text = "" if path.suffix == ".model" else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"{path}: byte {error.start} is not UTF-8. A tokenizer is a tokenizer.json, a tokens.txt or a "
+            "sentencepiece file whose name ends in .model."
+        ) from error
     if path.suffix == ".model":
         backend = _sentencepiece(path, data)
     elif data.lstrip()[:1] == b"{":
-        backend = read_backend(_text(path, data), str(path))
+        backend = read_backend(text, str(path))
         backend.no_padding()
         backend.no_truncation()
     else:
-        backend = _symbol_table(path, _text(path, data), config.unk_token)
+        backend = _symbol_table(path, text, config.unk_token)
     if config.eos_token or end_symbol(backend) is None:
         end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "`eos_token`"))
     try:
@@ -67,16 +71,6 @@ def _settled(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         if backend.to_str() == text:
             break
     return backend
-
-
-def _text(path: Path, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(
-            f"{path}: byte {error.start} is not UTF-8. A tokenizer is a tokenizer.json, a tokens.txt or a "
-            "sentencepiece file whose name ends in .model."
-        ) from error
 
 
 def _choose(

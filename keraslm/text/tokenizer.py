@@ -105,14 +105,11 @@ class Tokenizer:
         """Which tokens begin with white space, bool `(vocab_size,)`; None if no token does, as in a word vocabulary."""
         names = [str(self._backend.id_to_token(number)) for number in range(self.vocab_size)]
         kind = type(self._backend.decoder).__name__
-        if kind == "Metaspace":
-            marked = [name.startswith("\u2581") for name in names]
-        elif kind == "ByteLevel":
-            spaces = tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
-            marked = [name.startswith(spaces) for name in names]
+        if kind in ("Metaspace", "ByteLevel"):
+            spaces = ("\u2581",) if kind == "Metaspace" else tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
+            marks = np.array([name.startswith(spaces) for name in names], np.bool_)
         else:
-            marked = [name[:1].isspace() for name in names]
-        marks = np.array(marked, np.bool_)
+            marks = np.array([name[:1].isspace() for name in names], np.bool_)
         marks[self.eos_id] = False
         return marks if marks.any() else None
 
@@ -184,11 +181,7 @@ class Tokenizer:
 
 
 def read_backend(text: str, where: str) -> tokenizers.Tokenizer:
-    """The `tokenizers.Tokenizer` of a JSON text.
-
-    Raises:
-        TokenizerError: the library cannot read it.
-    """
+    """The `tokenizers.Tokenizer` of a JSON text, or a TokenizerError if the library cannot read it."""
     try:
         return tokenizers.Tokenizer.from_str(text)
     except BaseException as error:  # the Rust side raises Exception, and PanicException, which is not one

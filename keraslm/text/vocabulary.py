@@ -29,11 +29,7 @@ _MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
 
 
 def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
-    """Build a tokenizer from a text.
-
-    Args:
-        blocks: the training text, as strings of one or more lines, with an implied line end between them.
-        config: `tokenizer` (a kind), `vocab_size`, `min_count`, `lowercase` and `split_punctuation`.
+    """Build the tokenizer of a configuration from a text: strings of one or more lines, each ending a line.
 
     Example:
         >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char")).vocab_size

@@ -23,11 +23,7 @@ LEAST = 5
 
 
 def window_count(tokens: int, num_steps: int) -> int:
-    """Number of windows of varying length in an epoch.
-
-    Args:
-        tokens: predicted per row, at least `num_steps`.
-        num_steps: around which lengths are drawn.
+    """Number of windows in an epoch for `tokens` predicted tokens per row, at least `num_steps`.
 
     Example:
         >>> window_count(46478, 70)
@@ -38,13 +34,7 @@ def window_count(tokens: int, num_steps: int) -> int:
 
 
 def draw_lengths(tokens: int, num_steps: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Lengths of an epoch's windows, `(windows,)`; their sum is `tokens`.
-
-    Args:
-        tokens: predicted per row.
-        num_steps: around which lengths are drawn.
-        seed: of the training run.
-        epoch: counted from 0.
+    """Lengths of the windows of an epoch, counted from 0, `(windows,)`; their sum is `tokens`.
 
     Example:
         >>> int(draw_lengths(46478, 70, seed=0, epoch=0).sum())
