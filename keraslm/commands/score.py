@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Integer, OptionalInteger, Others, TextName
+from keraslm.commands.flags import Integer, OptionalInteger, Others, TextName, with_flags
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _in_bulk(
         gzip=gzip,
         errors=errors,
         provider=provider,
-        log=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
+        log=lambda line: print(f"keraslm: {with_flags(line)}", file=sys.stderr),
     )
     result.check()
 

@@ -100,7 +100,13 @@ class _Worker:
     def apply(self, item: Any) -> Any:
         if self._executor is None:
             self._start()
-            self._submit(_make_function, self._make, self._arguments)
+            try:
+                self._submit(_make_function, self._make, self._arguments)
+            except BrokenExecutor:
+                raise
+            except Exception:
+                self.stop()
+                raise
         return self._submit(_apply_function, item)
 
     def stop(self, for_good: bool = False) -> str:
