@@ -236,11 +236,6 @@ def test_an_invalid_byte_is_reported_with_line_and_place(tmp_path, count):
     assert encoder.encode(replacing, train_words(LINES)).replaced == 1
 
 
-def test_a_pattern_without_a_match_is_refused(tmp_path):
-    with pytest.raises(TextError, match=r"\*\.txt: no file matches this pattern"):
-        TextFiles([str(tmp_path / "*.txt")])
-
-
 def test_standard_input_is_spooled_and_vanishes(tmp_path, monkeypatch):
     data = gzip.compress("".join(f"{line}\n" for line in LINES).encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
