@@ -17,8 +17,8 @@ from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.run import Run, check_free
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
-from keraslm.text.fingerprint import described
-from keraslm.text.workers import available_cores
+from keraslm.system.processes import available_cores
+from keraslm.text.store import described
 
 # They change nothing of what was computed. A text is known by its tokens, wherever it lies.
 FREE = (

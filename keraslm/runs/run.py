@@ -51,7 +51,7 @@ class Run:
         config: what it was trained with.
         tokenizer: its vocabulary.
         weights: which are used: `"last"`, or `"best"` by the validation text.
-        texts: `keraslm.text.fingerprint` of `"train"` and `"valid"`; empty where `config.json` does not say.
+        texts: `keraslm.text.store.fingerprint` of `"train"` and `"valid"`; empty where `config.json` does not say.
     """
 
     path: Path

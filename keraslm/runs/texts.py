@@ -7,8 +7,7 @@ from keraslm.runs.run import Run
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import STDIN
-from keraslm.text.fingerprint import described, fingerprint
-from keraslm.text.store import EncodedText
+from keraslm.text.store import EncodedText, described, fingerprint
 
 _TITLES = {"train": "training", "valid": "validation"}
 

@@ -13,10 +13,8 @@ from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.config.clusters import choose_cutoffs, describe_clusters
 from keraslm.errors import ConfigError
 from keraslm.text.corpus import Text, open_texts
-from keraslm.text.counts import TextCounts
 from keraslm.text.encoding import Encoder
-from keraslm.text.fingerprint import fingerprint
-from keraslm.text.store import EncodedText, token_counts
+from keraslm.text.store import EncodedText, TextCounts, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.schedule import check_validated
