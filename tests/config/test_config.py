@@ -113,6 +113,8 @@ def test_values_are_brought_into_the_type_of_their_field():
         ({"lr_final": 0.1}, '`lr_final` needs `lr_schedule="cosine"`, but the schedule is decay'),
         ({"cutoffs": (5,)}, '`cutoffs` needs `softmax="adaptive"`'),
         ({"mogrifier_rank": 2}, "`mogrifier_rank` needs `mogrifier_rounds`, which is 0"),
+        ({"cell": "gru", "mogrifier_rounds": 2}, '`mogrifier_rounds` needs `cell="lstm"`, but the cell is gru'),
+        ({"dtype": "bfloat16", "mogrifier_rounds": 2}, "needs a plain LSTM, but the cell is a Mogrifier"),
         ({"forget_bias": 1.0, "cell": "gru"}, '`forget_bias` needs `cell="lstm"`, but the cell is gru'),
         ({"dtype": "bfloat16", "cell": "gru"}, '`dtype="bfloat16"` needs a plain LSTM, but the cell is gru'),
     ],

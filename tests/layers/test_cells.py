@@ -4,9 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keraslm.config import Config, ModelConfig
+from keraslm.config import ModelConfig
 from keraslm.config.shapes import cell_shapes
-from keraslm.errors import ConfigError
 from keraslm.layers.cells import StatefulGRU, StatefulMogrifierLSTM, StatefulRNN
 from keraslm.layers.lstm import StatefulLSTM
 from keraslm.network.parts import SeededUniform, describe_cell, recurrent_layer, seed_of
@@ -319,28 +318,6 @@ def test_the_implementation_is_described(backend):
     loop = f"{backend} loop with automatic differentiation, matrix products in float32"
     assert describe_cell(ModelConfig(cell="gru")) == loop
     assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier with 5 rounds, {loop}"
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"cell": "gru", "mogrifier_rounds": 2}, "--mogrifier-rounds belongs to --cell lstm, not gru."),
-        ({"mogrifier_rank": 2}, "--mogrifier-rank belongs to --mogrifier-rounds, which is 0."),
-        ({"cell": "rnn", "forget_bias": 1.0}, "--forget-bias belongs to --cell lstm, not rnn."),
-        (
-            {"cell": "gru", "dtype": "bfloat16"},
-            "--cell gru is computed in float32; --dtype bfloat16 belongs to a plain --cell lstm.",
-        ),
-        (
-            {"mogrifier_rounds": 2, "dtype": "bfloat16"},
-            "An LSTM with --mogrifier-rounds is computed in float32; --dtype bfloat16 belongs to a plain --cell lstm.",
-        ),
-    ],
-)
-def test_what_does_not_go_together_is_refused(fields, message):
-    with pytest.raises(ConfigError) as caught:
-        Config().replace(**fields)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("name", CONFIGS)

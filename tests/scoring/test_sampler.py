@@ -68,7 +68,7 @@ def test_a_forbidden_token_is_never_kept():
 
 @given(
     scores=st.lists(st.floats(-30, 30), min_size=1, max_size=30),
-    sampling=st.builds(Sampling, st.floats(0, 10), st.integers(0, 40), st.floats(0, 1, exclude_min=True)),
+    sampling=st.builds(Sampling, st.floats(0, 10), st.none() | st.integers(1, 40), st.floats(0, 1, exclude_min=True)),
 )
 def test_every_distribution_sums_to_1_and_keeps_the_most_likely_token(scores, sampling):
     scores = np.array(scores)
