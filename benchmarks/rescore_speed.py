@@ -33,6 +33,7 @@ def make_model(folder: Path, softmax: str) -> Path:
     import keraslm
     from keraslm.config import Config, DataConfig
     from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.create import create_run
     from keraslm.runs.run import Run
     from keraslm.runs.weights import write_weights
     from keraslm.text.vocabulary import train_tokenizer
@@ -41,7 +42,8 @@ def make_model(folder: Path, softmax: str) -> Path:
     config = Config().replace(num_layers=2, units=UNITS, embedding_dim=UNITS, softmax=softmax, **changes)
     tokenizer = train_tokenizer([" ".join(f"w{number}" for number in range(WORDS))], DataConfig())
     with contextlib.chdir(folder):  # runs/latest is made there
-        run = Run(folder / softmax, config, tokenizer).create("tensorflow", overwrite=False)
+        run = Run(folder / softmax, config, tokenizer)
+        create_run(run, "tensorflow", overwrite=False)
     rng, shapes = np.random.default_rng(0), weight_shapes(config.model, tokenizer.vocab_size)
     weights = {name: rng.uniform(-0.1, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
     write_weights(run.weights_path, weights)

@@ -25,13 +25,15 @@ def make_model(folder: Path) -> Path:
     import keraslm
     from keraslm.config import Config
     from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.create import create_run
     from keraslm.runs.run import Run
     from keraslm.runs.weights import write_weights
     from keraslm.text.vocabulary import train_tokenizer
 
     config = Config().replace(units=8, num_layers=1)
     tokenizer = train_tokenizer([" ".join(words()[:1000])], config.data)
-    run = Run(folder / "run", config, tokenizer).create("torch", overwrite=False)
+    run = Run(folder / "run", config, tokenizer)
+    create_run(run, "torch", overwrite=False)
     rng = np.random.default_rng(0)
     shapes = weight_shapes(config.model, tokenizer.vocab_size)
     write_weights(run.weights_path, {name: rng.uniform(-0.1, 0.1, s).astype(np.float32) for name, s in shapes.items()})

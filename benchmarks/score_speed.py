@@ -38,6 +38,7 @@ def make_models(text: Path, units: int, folder: Path) -> None:
     import keraslm
     from keraslm.config import Config
     from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.create import create_run
     from keraslm.runs.run import Run
     from keraslm.runs.weights import write_weights
     from keraslm.text.files import TextFile
@@ -46,7 +47,8 @@ def make_models(text: Path, units: int, folder: Path) -> None:
     config = Config().replace(units=units, vocab_size=VOCAB_SIZE)
     words = [f"word{number}" for number in range(VOCAB_SIZE)]  # fill the vocabulary up; they are in no text
     tokenizer = train_tokenizer([*TextFile(text), " ".join(words)], config.data)
-    run = Run(folder / "run", config, tokenizer).create("torch", overwrite=False)
+    run = Run(folder / "run", config, tokenizer)
+    create_run(run, "torch", overwrite=False)
     rng = np.random.default_rng(0)
     scale = config.model.init_scale
     shapes = weight_shapes(config.model, tokenizer.vocab_size)

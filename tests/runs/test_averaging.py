@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import keraslm
-from keraslm.system.atomic import make_folder
-from keraslm.runs.averaging import members_of
 from keraslm.errors import RunError, UsageError, WriteError
+from keraslm.runs.averaging import members_of
 from keraslm.runs.run import Run
-from keraslm.text.fingerprint import fingerprint
 from keraslm.runs.weights import read_weights, write_weights
+from keraslm.system.atomic import make_folder
+from keraslm.text.fingerprint import fingerprint
 from tests.reference.mean import mean_of_weights
 from tests.support.made_run import make_run, random_weights
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keraslm.system import atomic
-from keraslm.runs.checkpoint import Checkpoint, CheckpointStore, DamagedCheckpointError, read_checkpoint
 from keraslm.errors import RunError
+from keraslm.runs.checkpoint import Checkpoint, CheckpointStore, DamagedCheckpointError, read_checkpoint
+from keraslm.system import atomic
 
 VARIABLES = {
     "model/lstm_0/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from keraslm.config import ModelConfig
+from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError
 from keraslm.network.model import build_model
-from keraslm.config.shapes import weight_shapes
 from keraslm.runs.weights import read_weights, write_weights
 
 CONFIG = ModelConfig(num_layers=2, units=4, embedding_dim=3)
