@@ -1,7 +1,6 @@
 """The command table, and the one place where an exception becomes a sentence and an exit code.
 
-Exit codes: 0 done, 1 failed at run time, 2 wrong use or bad input, 130 interrupted (SIGINT), 143 terminated
-(SIGTERM).
+Exit codes: 0 done, 1 failed at run time, 2 wrong use or bad input, 130 interrupted (SIGINT), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -34,22 +33,14 @@ DEBUG = "--debug"
 app = App(
     name="keraslm",
     version=__version__,
-    help="Train an LSTM language model, export it to one ONNX file, score any text with it.",
+    help="Train an LSTM language model, export it to one ONNX file, and score any text with it.",
     help_format="rst",
     suppress_keyboard_interrupt=False,
-    help_epilogue=f"{DEBUG}, anywhere on the line, shows the traceback of an error.",
+    help_epilogue=f"{DEBUG}, anywhere on the command line, shows the traceback of an error.",
 )
 VERBS: tuple[Callable[..., None], ...] = (
-    train,
-    evaluate,
-    average,
-    export,
-    score,
-    rescore,
-    pairs,
-    generate,
-    tokenize,
-    show,
+    *(train, evaluate, average, export),
+    *(score, rescore, pairs, generate, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
     app.command(_verb, sort_key=_order)
@@ -61,10 +52,10 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; return its exit code."""
+    """Run one command line and return its exit code."""
     debug = DEBUG in arguments
     try:
-        arguments = _bound([a for a in arguments if a != DEBUG])
+        arguments = _bind_hyphens([a for a in arguments if a != DEBUG])
         with ended_by_sigterm():
             app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
@@ -85,8 +76,8 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _bound(arguments: list[str]) -> list[str]:
-    """`--train -` as `--train=-`: where several values may follow, cyclopts takes a lone hyphen for an option."""
+def _bind_hyphens(arguments: list[str]) -> list[str]:
+    """Turn `--train -` into `--train=-`: where several values may follow, cyclopts takes a lone hyphen for a flag."""
     bound: list[str] = []
     for argument in arguments:
         if argument == STDIN and bound and bound[-1] in ("--train", "--valid"):
@@ -97,25 +88,24 @@ def _bound(arguments: list[str]) -> list[str]:
 
 
 def _abandon_output() -> None:
-    """Nobody reads on (`| head`), or the disk is full: nothing more is written, not even at interpreter exit."""
+    """Write nothing more to standard output, not even at exit: its reader is gone (`| head`), or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> int:
+    """Print an error as one sentence and return the exit code."""
     try:
         sys.stdout.flush()
-    except OSError:  # a closed pipe, a full disk
+    except OSError:  # a closed pipe or a full disk
         _abandon_output()
     if isinstance(error, KeraslmError):
-        message, code = str(error), error.exit_code
+        message, code = with_flags(str(error)), error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
     elif isinstance(error, CycloptsError):
         message, code = f"{' '.join(str(error).split())} See keraslm --help.", UsageError.exit_code
     else:
-        message, code = (
-            f"unexpected {type(error).__name__}: {error}. This is a fault of keraslm; {DEBUG} shows the traceback.",
-            1,
-        )
-    print(f"keraslm: {with_flags(message)}", file=sys.stderr)
+        message = f"unexpected {type(error).__name__}: {error}. This is a bug in keraslm; {DEBUG} shows the traceback."
+        code = 1
+    print(f"keraslm: {message}", file=sys.stderr)
     return code

@@ -1,35 +1,36 @@
-"""Every error that keraslm raises on purpose, with the exit code of the command line.
+"""All errors that keraslm raises on purpose, with the exit code of the command line.
 
     KeraslmError                 1   something failed at run time
     ├── NonFiniteLossError       1   training diverged
     ├── ExportError              1   a conversion failed its own verification
-    ├── Interrupted              130, 143   a signal asked the training to stop: SIGINT, SIGTERM
-    ├── WriteError               1   something could not be written: the disk is full, fails or is read-only
-    ├── UsageError               2   the program was used wrongly
+    ├── Interrupted              130, 143   a signal stopped the training: SIGINT, SIGTERM
+    ├── WriteError               1   a file or folder could not be written
+    ├── UsageError               2   wrong use of a command or function
     │   ├── ConfigError          2   a configuration value out of range, or a contradiction
-    │   └── MissingPackageError  2   an optional package that this job needs is not installed
-    └── InputError               2   something given to the program is not what it should be
+    │   └── MissingPackageError  2   an optional package is not installed
+    └── InputError               2   bad input
         ├── TextError            2   a text: missing, not UTF-8, empty, too short
-        ├── TokenizerError       2   a malformed tokenizer.json
-        ├── RunError             2   a run folder: missing, damaged, of another format
-        └── ModelFileError       2   a model file: missing, damaged, not one of ours
+        ├── TokenizerError       2   a tokenizer file that cannot be used
+        ├── RunError             2   a run folder: missing, damaged, of a different format
+        └── ModelFileError       2   a model file: missing, damaged, not written by keraslm
 
-A message is one or more sentences that say what was found, where, what was expected and what to do. It is one line of
-bounded length, whatever it quotes: names and values in it come from files that anybody may have written. Where a list
-ends it, each line of the list is an argument of its own.
+A message states what was found, where, what was expected and what to do. It names arguments and fields in backquotes,
+`min_count` or `overwrite=True`; the command line shows them as flags. A message is one line of bounded length whatever
+it quotes, because names and values in it may come from files of unknown origin. If it ends in a list, each line of the
+list is an argument of its own.
 """
 
 import reprlib
 import signal
 
-LONGEST = 2000  # characters of a line of a message
+LONGEST = 2000  # characters per line of a message
 
 _VALUES = reprlib.Repr()
 _VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 80
 
 
 def shown(value: object) -> str:
-    """A value from a file as a message quotes it: its `repr`, cut short where it is long or deep.
+    """The `repr` of a value for a message, shortened if it is long or deeply nested.
 
     Example:
         >>> shown([1, "a"]), len(shown("x" * 1000))
@@ -48,7 +49,7 @@ class KeraslmError(Exception):
     """Base of all errors with a message for the user.
 
     Args:
-        *lines: the message; more than one line only where it ends with a list.
+        *lines: the message; more than one line only if it ends in a list.
 
     Example:
         >>> str(TextError("a\\nb.txt: 0 tokens."))
@@ -58,7 +59,7 @@ class KeraslmError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The lines; in each, what does not print (a line end, a terminal's escape, half a character) is escaped."""
+        """The lines, with characters escaped that cannot be printed: line ends, terminal escapes, lone surrogates."""
         return "\n".join(map(_line, self.args))
 
 
@@ -67,15 +68,15 @@ class NonFiniteLossError(KeraslmError):
 
 
 class ExportError(KeraslmError):
-    """A converted model did not pass its verification, or the conversion itself failed."""
+    """A converted model failed its verification, or the conversion failed."""
 
 
-class Interrupted(KeraslmError):  # noqa: N818, nothing went wrong
-    """A signal asked for an end, and what was to be saved is saved.
+class Interrupted(KeraslmError):  # noqa: N818, not an error
+    """A signal stopped the process, and everything is saved.
 
     Args:
-        message: what was saved, and how to go on.
-        number: of the signal; the exit code is 128 more.
+        message: what was saved, and how to resume.
+        number: of the signal; the exit code is 128 + number.
     """
 
     def __init__(self, message: str, number: int = signal.SIGINT):
@@ -98,17 +99,17 @@ class ConfigError(UsageError):
 
 
 class MissingPackageError(UsageError):
-    """A package that is needed for this job is not installed; the message holds the pip line."""
+    """A required package is not installed; the message contains the pip command."""
 
 
 class InputError(KeraslmError):
-    """Bad input: a file or an array that is not what it should be."""
+    """Bad input: an unusable file or array."""
 
     exit_code = 2
 
 
 class TextError(InputError):
-    """A text that cannot be read, or that is too short for what was asked."""
+    """A text that cannot be read or is too short."""
 
 
 class TokenizerError(InputError):
@@ -116,7 +117,7 @@ class TokenizerError(InputError):
 
 
 class RunError(InputError):
-    """A run folder that is missing, damaged or of another format."""
+    """A run folder that is missing, damaged or of a different format."""
 
 
 class ModelFileError(InputError):

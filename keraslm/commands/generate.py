@@ -1,11 +1,8 @@
 """`keraslm generate`"""
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
-from keraslm.commands.flags import Integer, OptionalInteger, Others
+from keraslm.commands.flags import Integer, OptionalInteger, Others, Provider, Switch
 
 
 def generate(
@@ -15,53 +12,51 @@ def generate(
     *,
     max_tokens: Integer = 100,
     temperature: float = 1.0,
-    top_k: Integer = 0,
+    top_k: OptionalInteger = None,
     top_p: float = 1.0,
     seed: OptionalInteger = None,
-    through_lines: Annotated[bool, Parameter(negative="")] = False,
-    allow_unk: Annotated[bool, Parameter(negative="")] = False,
+    through_lines: Switch = False,
+    allow_unk: Switch = False,
     others: Others = (),
-    provider: Literal["cpu", "cuda", "auto"] = "auto",
+    provider: Provider = "auto",
 ) -> None:
-    """Continue a prompt with text drawn from a model file.
+    """Continue a prompt with text sampled from a model file.
 
     Parameters
     ----------
     model
-        Model file, as keraslm export writes it.
+        Model file written by keraslm export.
     prompt
-        Begin of a line.
+        Beginning of a line.
     max_tokens
-        Stop after so many tokens.
+        Stop after this many tokens.
     temperature
-        Below 1 sharper, above 1 flatter, 0 always the most likely token.
+        Below 1: sharper; above 1: flatter; 0: always the most probable token.
     top_k
-        Draw from the k most likely tokens only; 0 means all.
+        Sample from the k most probable tokens only. Default: all.
     top_p
-        Draw from the most likely tokens that together have this probability; 1 means all.
+        Sample from the most probable tokens whose probabilities add up to this; 1: all.
     seed
-        The same seed gives the same text. Default: another text each time.
+        The same seed gives the same text. Default: a different text each time.
     through_lines
-        Go on after the end of a line instead of stopping there.
+        Continue after the end of a line instead of stopping there.
     allow_unk
-        Let the unknown token <unk> be drawn.
+        Allow the unknown token <unk>.
     others
-        Another model file with the same tokenizer; may be given more than once. Tokens are drawn from the mean of the
-        probabilities that all of them give.
+        Another model file with the same tokenizer, to average probabilities with; may be repeated.
     provider
-        Where onnxruntime computes; auto takes CUDA where it is there.
+        Where onnxruntime computes. auto: CUDA if available, else the CPU.
     """
     from keraslm.scoring.ensemble import open_models
     from keraslm.scoring.sampler import Sampling, generate_text
 
-    sampling = Sampling(temperature, top_k, top_p, seed)
+    sampling = Sampling(temperature, top_k or 0, top_p, seed)
     session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:
         prompt = prompt.rstrip()
-    pieces = generate_text(session, prompt, max_tokens, sampling, not through_lines, allow_unk)
     last = prompt
     print(prompt, end="", flush=True)
-    for piece in pieces:
+    for piece in generate_text(session, prompt, max_tokens, sampling, not through_lines, allow_unk):
         print(piece, end="", flush=True)
         last = piece or last
     if not last.endswith("\n"):

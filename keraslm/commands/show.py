@@ -4,13 +4,13 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
+from keraslm.commands.flags import Json
 
 
-def show(path: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """Describe a run folder or a model file: layers, sizes, configuration, tokenizer, perplexities, digest.
+def show(path: Path, /, *, as_json: Json = False) -> None:
+    """Describe a run folder or a model file: layers, sizes, configuration, tokenizer, perplexities, digests.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def show(path: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", neg
         return
     for name, value in facts.items():
         if isinstance(value, dict):
-            print(f"{name}")
+            print(name)
             for key, inner in value.items():
                 print(f"  {key:<24} {_text(inner)}")
         else:
@@ -42,15 +42,15 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
     run = Run.open(path)
     if not run.weights_path.is_file():
-        raise RunError(f"{path}: no weights yet; its training has not finished an epoch.")
+        raise RunError(f"{path}: no weights yet; the training has not finished an epoch.")
     epochs, averaged = run.epochs(), run.averaged()
     checkpoints = CheckpointStore(run.checkpoints_path).names()
     return {
         "file": str(path.resolve()),
         **_sizes(run.config.model, run.tokenizer.vocab_size),
-        **_as_it_holds(dataclasses.asdict(run.config)),
+        **_without_hidden_sizes(dataclasses.asdict(run.config)),
         "epochs trained": len(epochs),
-        **({"the mean of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
+        **({"average of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
         "perplexity": epochs[-1]["perplexity"] if epochs else None,
         "validation perplexity": run.trained_epoch().get("val_perplexity"),
         "checkpoint": checkpoints[-1] if checkpoints else None,
@@ -69,16 +69,17 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "file": str(path),
         "written by": f"keraslm {info.keraslm_version}",
         **_sizes(config.model, info.vocab_size),
-        **_as_it_holds(values),
+        **_without_hidden_sizes(values),
         "validation perplexity": info.valid_perplexity if math.isfinite(info.valid_perplexity) else None,
-        "unk_id, eos_id": f"{info.unk_id}, {info.eos_id}",
+        "unk_id": info.unk_id,
+        "eos_id": info.eos_id,
         "tokenizer sha256": info.tokenizer_sha256,
         "model sha256": session.digest,
     }
 
 
-def _as_it_holds(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the number and size of layers that `layer_units` takes the place of."""
+def _without_hidden_sizes(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the number and size of layers if `layer_units` replaces them."""
     if not config["model"].get("layer_units"):
         return config
     return {**config, "model": {k: v for k, v in config["model"].items() if k not in ("num_layers", "units")}}
@@ -88,11 +89,8 @@ def _sizes(model: Any, vocab_size: int) -> dict[str, Any]:
     from keraslm.config.shapes import weight_shapes
 
     shapes = weight_shapes(model, vocab_size)
-    return {
-        "vocabulary": vocab_size,
-        "parameters": sum(math.prod(shape) for shape in shapes.values()),
-        "layers": {name: " x ".join(f"{size:,}" for size in shape) for name, shape in shapes.items()},
-    }
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return {"vocabulary": vocab_size, "parameters": parameters, "layers": shapes}
 
 
 def _text(value: Any) -> str:
@@ -100,6 +98,7 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.2f}"
-    if isinstance(value, tuple):
-        return " ".join(value) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value) or "none"
+    if isinstance(value, tuple | list):
+        numbers = all(isinstance(item, int) for item in value)
+        return " x ".join(f"{item:,}" for item in value) if numbers else " ".join(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

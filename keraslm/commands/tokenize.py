@@ -1,15 +1,22 @@
 """`keraslm tokenize`"""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import NO_DATA, DataFlags, TextName, given
+from keraslm.commands.flags import NO_DATA, DataFlags, Json, TextName, given
 from keraslm.errors import UsageError
+
+if TYPE_CHECKING:
+    from keraslm.text.counts import TextCounts
+    from keraslm.text.files import TextFiles
+    from keraslm.text.tokenizer import Tokenizer
 
 
 def tokenize(
@@ -17,28 +24,28 @@ def tokenize(
     using: Annotated[Path | None, Parameter(name="--with")] = None,
     output: Path | None = None,
     level: Literal["line", "token", "summary", "oovs"] = "line",
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
     data_flags: DataFlags = NO_DATA,
 ) -> None:
-    """Train a tokenizer, and show how it splits a text.
+    """Train a tokenizer, or show how a tokenizer splits a text.
 
     keraslm tokenize --train train.txt --tokenizer bpe --vocab-size 5000 --output tokenizer.json text.txt
 
     keraslm tokenize --with runs/latest text.txt
 
-    Without --train the tokenizer is the one of --with, or the file that --tokenizer names.
+    Without --train, the tokenizer is the one of --with, or the file given as --tokenizer.
 
     Parameters
     ----------
     files
-        Texts to split, plain or compressed; - reads standard input. Not needed with --output.
+        Texts to split, plain or compressed; - is standard input. Not needed with --output.
     using
-        Take the tokenizer of a run folder, of a model file, or of a file as --tokenizer takes it.
+        Run folder, model file or tokenizer file whose tokenizer is used.
     output
-        Write the tokenizer as a tokenizer.json.
+        Write the tokenizer to this file, as a tokenizer.json.
     level
-        line prints a row a line, its tokens one blank apart; token a row a token; summary the size of the text in every
-        unit; oovs each unknown part of the text with its count, most frequent first.
+        line: one row per line, with its tokens; token: one row per token; summary: the size of the text in every unit;
+        oovs: each unknown part of the text with its count, most frequent first.
     as_json
         Print the summary as one JSON object.
     """
@@ -57,34 +64,34 @@ def tokenize(
     text = TextFiles(files or (STDIN,), fields.get("errors", "strict"))
     if level == "summary":
         facts = _summary(tokenizer, Encoder(fields.get("cache"), show=True).counts(text, tokenizer))
-        lines: Any = [json.dumps(facts)] if as_json else _as_rows(facts)
+        rows = iter([json.dumps(facts)]) if as_json else _summary_rows(facts)
     else:
-        lines = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
-    for line in lines:
-        print(line)
+        rows = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
+    for row in rows:
+        print(row)
 
 
-def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Any:
+def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Tokenizer:
     from keraslm.config import TOKENIZERS, DataConfig
     from keraslm.text.corpus import open_texts
     from keraslm.text.encoding import Encoder
     from keraslm.text.importing import import_tokenizer
 
     config = DataConfig(**fields)
-    to_train = bool(config.train or config.data)
+    trains = bool(config.train or config.data)
     if using is not None:
-        if to_train or "tokenizer" in fields:
-            raise UsageError("--with takes a tokenizer that is there; leave --train, --data and --tokenizer out.")
-        return _existing(using, fields)
+        if trains or "tokenizer" in fields:
+            raise UsageError("--with names a trained tokenizer; leave out --train, --data and --tokenizer.")
+        return _trained_tokenizer(using, fields)
     if config.tokenizer not in TOKENIZERS:
         return import_tokenizer(config)
-    if not to_train:
-        raise UsageError("Which tokenizer? Give --with RUN_OR_FILE, or --train TEXT to train one.")
+    if not trains:
+        raise UsageError("No tokenizer: use --with RUN_OR_FILE, or --train TEXT to train one.")
     train, _ = open_texts(config)
     return Encoder(config.cache, show=True).tokenizer(train, config)
 
 
-def _existing(path: Path, fields: dict[str, Any]) -> Any:
+def _trained_tokenizer(path: Path, fields: dict[str, Any]) -> Tokenizer:
     if path.is_dir():
         from keraslm.runs.run import Run
 
@@ -106,7 +113,7 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _line_rows(tokenizer: Any, text: Any) -> Iterator[str]:
+def _line_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
     yield "sentence_id\ttokens\toovs\ttext"
     for number, line in enumerate(text, 1):
         ids = tokenizer.encode_lines([line])[0]
@@ -114,24 +121,24 @@ def _line_rows(tokenizer: Any, text: Any) -> Iterator[str]:
         yield f"{number}\t{len(ids)}\t{oovs}\t{' '.join(tokenizer.tokens(ids))}"
 
 
-def _token_rows(tokenizer: Any, text: Any) -> Iterator[str]:
+def _token_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
     yield "sentence_id\ttoken_id\ttoken\tid"
     for number, line in enumerate(text, 1):
         ids = tokenizer.encode_lines([line])[0]
-        for place, (token, number_of_token) in enumerate(zip(tokenizer.tokens(ids), ids, strict=True), 1):
-            yield f"{number}\t{place}\t{token}\t{number_of_token}"
+        for place, (token, token_id) in enumerate(zip(tokenizer.tokens(ids), ids, strict=True), 1):
+            yield f"{number}\t{place}\t{token}\t{token_id}"
 
 
-def _oov_rows(tokenizer: Any, text: Any) -> Iterator[str]:
+def _oov_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for line in text:
-        counts.update(part for number, part in tokenizer.split(line) if number == tokenizer.unk_id)
+        counts.update(part for token_id, part in tokenizer.split(line) if token_id == tokenizer.unk_id)
     yield "count\toov"
     for part, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        yield f"{count}\t{part.encode('unicode_escape').decode() if not part.isprintable() else part}"
+        yield f"{count}\t{part if part.isprintable() else part.encode('unicode_escape').decode()}"
 
 
-def _summary(tokenizer: Any, counts: Any) -> dict[str, Any]:
+def _summary(tokenizer: Tokenizer, counts: TextCounts) -> dict[str, Any]:
     inner = counts.tokens - counts.lines
     return {
         "vocabulary": tokenizer.vocab_size,
@@ -142,7 +149,7 @@ def _summary(tokenizer: Any, counts: Any) -> dict[str, Any]:
     }
 
 
-def _as_rows(facts: dict[str, Any]) -> Iterator[str]:
+def _summary_rows(facts: dict[str, Any]) -> Iterator[str]:
     shapes = {int: ",", float: ",.4f"}
     for name, value in facts.items():
         yield f"{name:<15} {'nan' if value is None else format(value, shapes[type(value)])}"

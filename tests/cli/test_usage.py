@@ -9,6 +9,7 @@ import pytest
 
 import keraslm
 from keraslm.cli import run
+from keraslm.commands.flags import with_flags
 from keraslm.scoring import session
 from tests.support.program import assert_refused, start
 
@@ -17,6 +18,7 @@ VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate",
 IMPORTED = """
 import sys
 from keraslm.cli import run
+from keraslm.commands.flags import with_flags
 code = run(sys.argv[1:])
 print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), code, file=sys.stderr)
 """
@@ -24,7 +26,7 @@ print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), code, 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Whatever a command line leaves behind by mistake is not left in the repository."""
+    """A folder for files that a command line leaves behind by mistake."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -42,7 +44,7 @@ def test_the_program_lists_its_verbs(program):
     assert [verb for verb in VERBS if verb in outcome.out] == VERBS
 
 
-def test_the_program_says_its_version(program):
+def test_the_program_prints_its_version(program):
     assert program("--version").out == f"{keraslm.__version__}\n"
 
 
@@ -82,14 +84,14 @@ def test_wrong_use_is_a_sentence_and_exit_code_2(program, line, found):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--units", "0"], "units is 0, but must be at least 1"),
-        (["--output-dropout", "1"], "output_dropout is 1.0"),
-        (["--learning-rate", "nan"], "learning_rate is nan"),
+        (["--units", "0"], "--units is 0, but must be at least 1"),
+        (["--output-dropout", "1"], "--output-dropout is 1.0"),
+        (["--learning-rate", "nan"], "--learning-rate is nan"),
         (["--data", "d", "--train", "t"], "give either --data, or --train and --valid"),
-        (["--valid", "v"], "--valid v was given without --train"),
+        (["--valid", "v"], "--valid is v, but --train is missing"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_before_anything_is_made(program, folder, flags, message):
+def test_an_invalid_configuration_is_refused_before_anything_is_written(program, folder, flags, message):
     assert_refused(program("train", *flags), message)
     assert list(folder.iterdir()) == []
 
@@ -99,12 +101,12 @@ def test_debug_raises(program):
         program("show", "gone.onnx", "--debug")
 
 
-def test_debug_may_stand_anywhere(program):
+def test_debug_works_anywhere_on_the_line(program):
     with pytest.raises(keraslm.KeraslmError, match=r"gone\.onnx: cannot be read"):
         program("--debug", "show", "gone.onnx")
 
 
-def test_a_fault_of_the_program_is_called_one(program, fake, monkeypatch):
+def test_an_unexpected_error_is_reported_as_a_bug(program, fake, monkeypatch):
     def break_down(*arguments):
         raise ZeroDivisionError("by zero")
 
@@ -112,7 +114,7 @@ def test_a_fault_of_the_program_is_called_one(program, fake, monkeypatch):
     outcome = program("show", fake)
     assert outcome.code == 1
     assert outcome.err == (
-        "keraslm: unexpected ZeroDivisionError: by zero. This is a fault of keraslm; --debug shows the traceback.\n"
+        "keraslm: unexpected ZeroDivisionError: by zero. This is a bug in keraslm; --debug shows the traceback.\n"
     )
 
 
@@ -141,6 +143,21 @@ def test_the_console_program_shows_the_traceback_on_debug():
     assert outcome.code == 1
     assert outcome.err.startswith("Traceback")
     assert "ModelFileError: gone.onnx: cannot be read" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("`min_count` is 0.", "--min-count is 0."),
+        ('`lr_final` needs `lr_schedule="cosine"`.', "--lr-final needs --lr-schedule cosine."),
+        ("Pass `overwrite=True`.", "Pass --overwrite."),
+        ("Use `learning_rate=0.001`.", "Use --learning-rate 0.001."),
+        ("`with_runs` needs the same tokenizer.", "--with needs the same tokenizer."),
+        ("a.txt: line 3 holds `a b` and ``.", "a.txt: line 3 holds `a b` and ``."),
+    ],
+)
+def test_arguments_in_messages_are_shown_as_flags(message, shown):
+    assert with_flags(message) == shown
 
 
 def test_run_returns_and_does_not_exit():

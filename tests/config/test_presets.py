@@ -93,7 +93,7 @@ def test_changes_go_over_the_preset():
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(
         ConfigError,
-        match=r"Unknown preset 'huge'\. Known presets: tiny, char, byte, small, medium, large, cpu-hour, awd, mogrifier\.",
+        match=r"'huge'\. Known presets: tiny, char, byte, small, medium, large, cpu-hour, awd, mogrifier\.",
     ):
         preset("huge")
 

@@ -70,7 +70,8 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, tiny_texts
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = text.split("```python\n")[1].split("```")[0]
     assert 'keraslm.preset("small"), backend="jax"' in block
-    quick = f'keraslm.preset("small"), backend="{select_backend()}", units=4, epochs=1, batch_size=2, num_steps=3, verbose=0'
+    sizes = "units=4, epochs=1, batch_size=2, num_steps=3, verbose=0"
+    quick = f'keraslm.preset("small"), backend="{select_backend()}", {sizes}'
     monkeypatch.chdir(tmp_path)
     for name, lines in tiny_texts.items():
         (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
