@@ -21,6 +21,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     data = _read_verified(folder)
     try:
         state = json.loads(data[STATE])
-        found, epoch, window = (state.pop(name) for name in ("format_version", "epoch", "window"))
+        found = state.pop("format_version")
+        epoch, window = index(state.pop("epoch")), index(state.pop("window"))
         checkpoint = Checkpoint(epoch, window, load(data[VARIABLES]), state, data[METRICS].decode())
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{folder}: not a checkpoint of a training run ({error}).") from error

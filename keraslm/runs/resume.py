@@ -49,7 +49,7 @@ class PreviousRun:
             ConfigError: a field that may not change is different; the message lists each difference.
         """
         try:  # not the one in config.json, which may have been edited
-            own = Config.from_dict(self.checkpoint.state["config"])
+            own = Config.from_dict(self.checkpoint.state.get("config"))
         except ConfigError as error:
             name = self.checkpoint.name
             raise RunError(f"{self.run.path}: checkpoint {name} has a malformed configuration. {error}") from error

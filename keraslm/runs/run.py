@@ -103,6 +103,9 @@ class Run:
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "
                 f"{shown(header.get('vocab_size'))}. The two files belong to different runs."
             )
+        if max(config.model.cutoffs or (0,)) >= tokenizer.vocab_size:
+            cutoffs = shown(config.model.cutoffs)
+            raise RunError(f"{root / 'config.json'}: cutoffs {cutoffs} exceed the {tokenizer.vocab_size} tokens.")
         run = cls(root, config, tokenizer, weights, header.get("texts", {}))
         if weights == "best" and not run.weights_path.is_file():
             raise RunError(f'{root}: no best weights, because no epoch was validated. Leave `weights="best"` out.')

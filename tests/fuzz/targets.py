@@ -30,6 +30,7 @@ from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
 from keraslm.rescoring.pairs import read_pairs
 from keraslm.rescoring.word_errors import read_references
 from keraslm.runs.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
+from keraslm.runs.create import update_config
 from keraslm.runs.resume import PreviousRun
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
@@ -75,7 +76,7 @@ def _run_folder() -> Path:
     run = Run(FOLDER / "run", Config(), fake_model.TOKENIZER)
     run.path.mkdir()
     (run.path / "tokenizer.json").write_text(run.tokenizer.to_json(), encoding="utf-8")
-    (run.path / "config.json").write_text(json.dumps(run._header("jax")), encoding="utf-8")
+    update_config(run, run.config, "jax")
     return run.path
 
 
@@ -126,7 +127,6 @@ def _check_checkpoint(changed: dict[str, bytes]) -> None:
     found = read_checkpoint(folder)
     previous = PreviousRun(Run(_run_folder(), Config(), fake_model.TOKENIZER), found)
     assert previous.resumed_config(Config()) == Config()
-    previous.check_texts({"train": {"tokens": 3, "sha256": "a"}})
     assert all(value.dtype.kind in "fiub" for value in found.variables.values())
 
 
