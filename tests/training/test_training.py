@@ -106,9 +106,9 @@ def test_a_run_without_a_name_or_a_validation_text(trained_run, config, tmp_path
     """It has the same losses, since a validation does not touch the state of a training."""
     text = tmp_path / "broken.txt"
     text.write_bytes(Path(config.data.train[0]).read_bytes().replace(b"\n", b"\xff\n", 2))
-    _, lines = quietly(config.replace(train=text, valid=None, errors="replace", epochs=1, num_layers=1))
+    _, lines = quietly(config.replace(train=text, valid=None, errors="replace", epochs=1, num_layers=1), "broken")
     assert any(line.startswith("train") and "2 lines were not UTF-8" in line for line in lines)
-    run, _ = quietly(config.replace(valid=None), None)
+    run, _ = quietly(config.replace(valid=None))
     assert run.path.parent == Path("runs") and Path("runs/latest").resolve() == (tmp_path / run.path).resolve()
     losses = [row["loss"] for row in rows_of(trained_run)]
     assert [row["loss"] for row in timeless(run)] == pytest.approx(losses, rel=1e-6)
