@@ -33,13 +33,7 @@ _TEMPORARY = ".average"  # folder in the output folder, until all files are comp
 
 @dataclass(frozen=True)
 class Member:
-    """One of the weight files that are averaged.
-
-    Attributes:
-        run: its run.
-        path: the file.
-        row: the row of `metrics.jsonl` for the epoch with these weights; empty if there is none.
-    """
+    """One of the weight files that are averaged, with the row of `metrics.jsonl` for its epoch, if there is one."""
 
     run: Run
     path: Path
@@ -54,12 +48,7 @@ class Member:
 
 
 def described(facts: Mapping[str, Any]) -> str:
-    """The facts of a member as text.
-
-    Example:
-        >>> described({"run": "runs/a", "weights": "weights-012.safetensors", "epoch": 12})
-        'runs/a/weights-012.safetensors (epoch 12)'
-    """
+    """The facts of a member as text, e.g. `runs/a/weights-012.safetensors (epoch 12)`."""
     epoch = f" (epoch {facts['epoch']})" if "epoch" in facts else ""
     return f"{facts.get('run')}/{facts.get('weights')}{epoch}"
 
@@ -152,7 +141,6 @@ def average_runs(
         output: folder of the new run.
         overwrite: replace a run that is already in the folder.
         validate: computes figures of the new run, e.g. `{"val_perplexity": 81.2}`.
-        log: called with a line about each member.
 
     Raises:
         RunError: the members do not match, one is damaged, or the folder already holds a run.

@@ -81,9 +81,6 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of a run. Only one process may write: the one with the lock of the run.
 
-    Args:
-        folder: the folder, such as `RUN/checkpoints`; created with the first checkpoint.
-
     Example:
         >>> store = CheckpointStore(run.checkpoints_path)
         >>> store.save(Checkpoint(epoch=3, window=450, variables=values, state={}))

@@ -24,12 +24,7 @@ FOLDERS = ("checkpoints", "tensorboard")
 
 @contextmanager
 def locked_folder(folder: Path, log: Log) -> Iterator[None]:
-    """Create a run folder if it is missing, and keep other processes from writing into it during the block.
-
-    Raises:
-        RunError: another process has the lock.
-        WriteError: the folder cannot be written.
-    """
+    """Create a run folder if it is missing, and lock out other training processes during the block."""
     with ExitStack() as stack:
         with writing(folder):
             make_folder(folder)
@@ -56,9 +51,6 @@ def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = (
     """`create_run` without `runs/latest`.
 
     Args:
-        run: the new run.
-        backend: the Keras backend, for `config.json`.
-        overwrite: replace a run that is already in the folder.
         parts: files on the same disk that are moved into the run before it becomes one.
         argument: the argument that names the folder, for errors.
     """
@@ -78,11 +70,7 @@ def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = (
 
 
 def update_config(run: Run, config: Config, backend: str) -> Run:
-    """The run with the configuration and backend of the training that resumes it.
-
-    Raises:
-        WriteError: `config.json` cannot be written; the old one is intact.
-    """
+    """Write the configuration and backend of the training that resumes a run."""
     updated, path = replace(run, config=config), run.path / "config.json"
     _remove_unfinished(run.path)
     with writing(path, "The old one is untouched."), atomic_path(path) as file:

@@ -73,12 +73,7 @@ def perplexity_axes() -> tuple[Any, Any]:
 
 
 def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
-    """Draw training and validation perplexity by epoch as a PNG.
-
-    Args:
-        epochs: epoch rows of `metrics.jsonl`.
-        path: path of the PNG.
-    """
+    """Draw training and validation perplexity by epoch, from rows of `metrics.jsonl`, as a PNG."""
     figure, axes = perplexity_axes()
     numbers = [row["epoch"] for row in epochs]
     for name, label, color in (("perplexity", "train", "#1f77b4"), ("val_perplexity", "valid", "#d95f02")):

@@ -1,17 +1,7 @@
 """The run folder: the files written by a training run, and how they are opened.
 
-    RUN/
-      config.json          format version, configuration, vocabulary size, package versions, fingerprints of the texts
-      tokenizer.json       the vocabulary, readable by the `tokenizers` library
-      weights.safetensors  the trained weights by name (`lstm_0/kernel`), float32
-      best.safetensors     the weights of the epoch with the best validation
-      weights-012.safetensors  the weights of epoch 12, with `keep_weights`
-      checkpoints/         see `keraslm.runs.checkpoint`
-      metrics.jsonl        one JSON object per line: each epoch, and every `log_every` windows
-      learning_curve.png   perplexity by epoch, if matplotlib is installed
-
-Every file is written beside its place, flushed to the disk and renamed, so that a reader sees either the old or the
-new file. `runs/latest` is a link to the run that was started last.
+`docs/run-folder.md` describes each file. All are written beside their place, flushed to the disk and renamed, so that a
+reader sees either the old or the new file. `runs/latest` is a link to the run that was started last.
 """
 
 from __future__ import annotations
@@ -79,10 +69,6 @@ class Run:
     @classmethod
     def open(cls, path: StrPath, weights: str = "last") -> Run:
         """Open a run folder.
-
-        Args:
-            path: the folder.
-            weights: the weights to use: `"last"`, or `"best"` by validation perplexity.
 
         Raises:
             RunError: the folder, its configuration or its tokenizer is missing or damaged, or it has no best weights.
@@ -176,12 +162,7 @@ class Run:
 
 
 def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
-    """A text that a run was trained with, read again; None if the run has no validation text.
-
-    Args:
-        run: the run folder.
-        split: `"train"` or `"valid"`.
-        encoder: reads the text.
+    """The text `"train"` or `"valid"` of a run, read again; None if the run has no validation text.
 
     Raises:
         TextError: the text was standard input, cannot be read, or has changed.

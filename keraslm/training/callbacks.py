@@ -29,15 +29,8 @@ class PrepareEpoch(keras.callbacks.Callback):
     """Shuffle the text, cut the windows and set the learning rate before each epoch.
 
     All of it follows from the configuration, the number of the epoch and the previous rows of `metrics.jsonl`, so a
-    resumed epoch is prepared in the same way. The optimizer is a `ClippedOptimizer`.
-
-    Adds to the logs of an epoch `learning_rate`, the mean over its windows, and `gradient_norm`, the mean before
-    clipping.
-
-    Args:
-        run: the run folder.
-        windows: of the training text.
-        log: called with a line when averaging starts.
+    resumed epoch is prepared in the same way. Adds `learning_rate` and `gradient_norm` to the logs of an epoch, both
+    the mean over its windows.
     """
 
     def __init__(self, run: Run, windows: Windows, log: Log = print):
@@ -72,8 +65,7 @@ class ResetStates(keras.callbacks.Callback):
     """Start each epoch and each evaluation from a zero state, and restore the training state after a validation.
 
     This is the only place where states are reset during `fit()` and `evaluate()`: Keras never resets them, and a
-    validation uses the same states and metrics as the training. If the optimizer averages the weights, the averages
-    are validated.
+    validation uses the same states and metrics as the training. Averaged weights are validated, if there are any.
 
     Args:
         resumed: the first epoch is resumed in its middle, from the current state of the model.
@@ -114,17 +106,10 @@ def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
 
 
 class SaveWeights(keras.callbacks.Callback):
-    """Save weights at the end of each epoch: the averaged ones, if there are any.
+    """Save the weights, or averaged weights, at the end of each epoch, unless they are not finite.
 
     Writes `weights.safetensors`, `best.safetensors` if the validation is the best so far, and with `keep_weights` also
     `weights-<epoch>.safetensors` of the last epochs.
-
-    Args:
-        run: the run folder.
-        windows: number of windows per epoch.
-
-    Raises:
-        NonFiniteLossError: weights are not finite; nothing is written.
     """
 
     def __init__(self, run: Run, windows: int):
@@ -148,9 +133,7 @@ class MetricsLog(keras.callbacks.Callback):
     """Append a row to `metrics.jsonl` for each epoch and every `log_every` windows; see `docs/run-folder.md`.
 
     Args:
-        run: the run folder.
         tokens: number of tokens that an epoch predicts.
-        throughput: an earlier callback in the list.
         valid_counts: size of the validation text, if any.
         resumed: `progress()` of an interrupted epoch, if it is resumed.
     """
@@ -217,12 +200,7 @@ class MetricsLog(keras.callbacks.Callback):
 
 
 class StopEarly(keras.callbacks.Callback):
-    """Stop after `early_stopping` epochs without a better validation; after `MetricsLog` in the list.
-
-    Args:
-        run: the run folder.
-        log: called with a line about it.
-    """
+    """Stop after `early_stopping` epochs without a better validation; after `MetricsLog` in the list."""
 
     def __init__(self, run: Run, log: Log = print):
         super().__init__()
@@ -251,11 +229,7 @@ def early_stop(run: Run) -> str:
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Write the logs of each epoch as TensorBoard scalars on any backend; Keras' own callback imports TensorFlow.
-
-    Args:
-        run: events go to the folder `tensorboard` in it.
-    """
+    """Write the logs of each epoch as TensorBoard scalars; Keras' own callback imports TensorFlow on any backend."""
 
     def __init__(self, run: Run):
         super().__init__()

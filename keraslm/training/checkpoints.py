@@ -31,12 +31,9 @@ class SaveCheckpoints(keras.callbacks.Callback):
     happens in a validation, the resumed training repeats the validation.
 
     Args:
-        run: the run folder.
         windows: number of windows per epoch.
         state: configuration, texts and versions, for every checkpoint.
         states: restores the training state during a validation.
-        metrics_log: writes the metrics of the run.
-        signals: the signals that the process has received.
 
     Raises:
         Interrupted: after SIGTERM or SIGINT, with everything saved.
@@ -119,8 +116,7 @@ class RestoreCheckpoint(keras.callbacks.Callback):
     """Assign the variables of a checkpoint when the first epoch begins. First in the list.
 
     Args:
-        checkpoint: the checkpoint.
-        windows: of the training text, for a model that must see a window before all variables exist.
+        windows: of the training text; a model may have to see one before all variables exist.
         where: name of the checkpoint in messages.
 
     Raises:

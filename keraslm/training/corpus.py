@@ -21,15 +21,7 @@ from keraslm.training.schedule import check_validated
 
 @dataclass(frozen=True)
 class TrainingCorpus:
-    """The texts of a training run.
-
-    Attributes:
-        tokenizer: the vocabulary.
-        text: the encoded training text.
-        train: its windows.
-        valid_text: the encoded validation text, if any.
-        valid: its windows.
-    """
+    """The encoded texts of a training run, and their windows."""
 
     tokenizer: Tokenizer = field(repr=False)
     text: EncodedText = field(repr=False)
@@ -48,8 +40,6 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     """Open the texts of a configuration, encode them and cut them into windows.
 
     Args:
-        config: the configuration.
-        log: called with a line about each text.
         show: show progress bars for large texts.
         tokenizer: of a run that is resumed; None: train or import the one of the configuration.
 

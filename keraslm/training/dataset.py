@@ -15,12 +15,8 @@ from keraslm.text.stream import Window, Windows
 class WindowDataset(keras.utils.PyDataset):
     """The windows of a text in order, one window per batch.
 
-    Pass `shuffle=False` to `fit()`. If windows are requested out of order, the dataset raises an error instead of
-    training on a scrambled text.
-
-    Args:
-        windows: the text, cut into windows.
-        first: number of the first window to use.
+    Pass `shuffle=False` to `fit()`: the dataset refuses requests out of order. `first` is the number of the first
+    window to use.
 
     Example:
         >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
@@ -35,9 +31,7 @@ class WindowDataset(keras.utils.PyDataset):
         return len(self.windows) - self._first
 
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
-        """A window for a model of `nats_model`: `((ids, targets), targets)`, int32 of shape `(B, T)` each.
-
-        With resets it is `((ids, targets, resets), targets)`.
+        """`((ids, targets), targets)`, int32 of shape `(B, T)` each; with resets `((ids, targets, resets), targets)`.
 
         Raises:
             UsageError: the window is neither the next nor the first one.
@@ -82,10 +76,7 @@ def fit_from(
     epoch: int = 0,
     window: int = 0,
 ) -> None:
-    """Call `fit()` from any window of any epoch.
-
-    The rest of an interrupted epoch is a `fit()` of its own, over the remaining windows; a second `fit()` follows for
-    the complete epochs.
+    """Call `fit()` from any window of any epoch: once for the rest of an interrupted epoch, once for all others.
 
     Args:
         model: the compiled model.

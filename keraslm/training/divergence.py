@@ -29,7 +29,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
     Args:
         windows: number of windows per epoch.
         every: number of windows between checks; each waits for the device. The end of an epoch is always checked.
-        log_every: number of windows between rows of `metrics.jsonl`, which are checked too; None: no rows.
+        log_every: number of windows between rows of `metrics.jsonl`, which are checked too.
     """
 
     def __init__(self, windows: int, every: int = 50, log_every: int | None = None):
@@ -84,13 +84,6 @@ def check_finite(tensors: Mapping[str, NDArray[Any]], optimizer: ClippedOptimize
 
     Raises:
         NonFiniteLossError: a tensor contains NaN or infinity; the message names the tensor, the step and the remedy.
-
-    Example:
-        >>> check_finite({"logits/bias": np.array([1.0, np.nan])}, model.optimizer, windows=2323)
-        Traceback (most recent call last):
-        keraslm.errors.NonFiniteLossError: logits/bias contains NaN or infinity (1 of 2 values) after window 137 of
-        epoch 3. The norm of its gradient was not finite; the previous one was 812.3 (`clip_norm` is 5, the learning
-        rate is 1). ...
     """
     for name, value in tensors.items():
         bad = int(value.size - np.isfinite(value).sum())

@@ -18,14 +18,11 @@ class UnreadLogs(keras.callbacks.CallbackList):
     Keras converts loss and metrics to Python floats after every window. On JAX and on a GPU this makes the host wait
     for the step, and the device for the host. Here only a callback that reads a value waits: `float(value)`.
 
-    Attributes:
-        first: number added to each window number, for `fit()` over the rest of an epoch.
-
     Example:
         >>> model.fit(dataset, callbacks=UnreadLogs([...], model=model, epochs=3, steps=len(dataset), verbose=0))
     """
 
-    first = 0
+    first = 0  # added to each window number, for `fit()` over the rest of an epoch
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         super().on_train_batch_begin(self.first + batch, logs)
@@ -90,12 +87,7 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with tokens per second, updated twice per second instead of after every window.
-
-    Args:
-        throughput: an earlier callback in the list.
-        interval: seconds between two updates; each waits for the device once.
-    """
+    """Keras' progress bar with tokens per second, updated every `interval` seconds; an update waits for the device."""
 
     def __init__(self, throughput: Throughput, interval: float = 0.5):
         super().__init__()

@@ -56,10 +56,7 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
         warm-up    min(1, number of the window from 1 / (warmup_epochs * windows))
         length     length / num_steps, with variable windows; not for SGD on a loss that is summed over steps
 
-    Args:
-        config: of the training.
-        epoch: counted from 0.
-        lengths: T of each window of the epoch, `(windows,)`.
+    `lengths` are the T of each window, `(windows,)`.
 
     References: Loshchilov and Hutter 2017 for the cosine; Merity, Keskar and Socher 2018, section 4.1, for the length.
 
@@ -86,11 +83,7 @@ def averaging_since(interval: int | None, rows: Rows) -> int | None:
     Averaging starts after the first validation that is worse than the best value from more than `interval` epochs ago,
     as in the program of Merity et al. (`main.py` of salesforce/awd-lstm-lm).
 
-    Args:
-        interval: n of algorithm 1; None: never.
-        rows: of all finished epochs.
-
-    Reference: Merity, Keskar and Socher 2018, algorithm 1.
+    Reference: Merity, Keskar and Socher 2018, algorithm 1, whose n is `interval`.
 
     Example:
         >>> averaging_since(1, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])

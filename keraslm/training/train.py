@@ -53,17 +53,7 @@ def train_run(
     A resumed training ends with the same bits as an uninterrupted one, given the same backend, versions, CPU model and
     number of cores.
 
-    Args:
-        config: the configuration.
-        path: the run folder. None: a new folder `runs/<date>-<time>`.
-        resume: `"auto"`: resume if the folder holds a run; `"never"`: fail if it does; `"must"`: fail if it does not.
-        overwrite: replace a run that is already in the folder.
-        tensorboard: also write TensorBoard events.
-        verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
-        log: called with each line of progress text.
-
-    Returns:
-        the run, with the weights after the last epoch.
+    Arguments are those of `keraslm.train`. The run has the weights after the last epoch.
 
     Raises:
         ConfigError: the dtype would be slower on this machine, or the run was created with a different configuration.
@@ -144,17 +134,7 @@ def run_callbacks(
     verbose: int = 0,
     log: Log = print,
 ) -> list[keras.callbacks.Callback]:
-    """The callbacks of a training run, in the order in which they must act.
-
-    Args:
-        run: the run folder.
-        corpus: the texts.
-        signals: the signals that the process has received.
-        checkpoint: the checkpoint from which the training is resumed, if any.
-        tensorboard: also write TensorBoard events.
-        verbose: 0 shows no progress.
-        log: called with lines about averaging and early stopping.
-    """
+    """The callbacks of a training run, in the order in which they must act."""
     windows = corpus.train
     throughput = Throughput(windows.predicted / len(windows))
     within_epoch = checkpoint if checkpoint and checkpoint.window else None
