@@ -2,8 +2,8 @@
 
     python tests/torture/damaged_checkpoints.py --count 2000 --seed 0
 
-A store holds two checkpoints. Each trial damages a random file of the newer one. The damage is found if the reader takes
-the older checkpoint and names the newer one and the file. The exit code is 1 if any damage was not found.
+A store holds two checkpoints. Each trial damages a random file of the newer one. The damage is found if the reader
+takes the older checkpoint and names the newer one and the file. The exit code is 1 if any damage was not found.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ random moment:
     sigterm   SIGTERM during the training, which must save and exit with 143
 
 After each kill, the newest checkpoint must be intact. A finished run is compared with one that was never killed: every
-variable of model, optimizer and metrics, both weight files, and the metrics except for times. The model is small and has
-every kind of dropout, a validation text, and a checkpoint every third window.
+variable of model, optimizer and metrics, both weight files, and the metrics except for times. The model is small and
+has every kind of dropout, a validation text, and a checkpoint every third window.
 """
 
 from __future__ import annotations
