@@ -60,14 +60,16 @@ def test_the_last_epochs_of_a_run(program, run_copy, tmp_path):
 def test_faults_are_sentences(program, two, tmp_path):
     one, other = (run.path for run in two)
     output = ("--output", tmp_path / "mean")
-    assert_refused(program("average", one, *output), "A mean takes two runs or more", "add --last 5")
-    assert_refused(program("average", one, "--last", "2", *output), "keeps the weights of no epoch", "--keep-weights 2")
+    assert_refused(program("average", one, *output), "An average needs two or more runs", "add --last 5")
+    assert_refused(
+        program("average", one, "--last", "2", *output), "has kept the weights of no epoch", "--keep-weights 2"
+    )
     assert_refused(program("average", one, tmp_path / "gone", *output), "gone: no such run folder")
     assert_refused(program("average", one, other), "--output")
     assert_refused(program("average", one, other, "--output", other), "is one of the runs that are averaged")
     assert not (tmp_path / "mean").exists()
     assert program("average", one, other, *output).code == 0
-    assert_refused(program("average", one, other, *output), "already holds a run. Choose another --output")
+    assert_refused(program("average", one, other, *output), "already holds a run. Choose a different --output")
     assert program("average", one, other, *output, "--overwrite").code == 0
     train = program("train", "--run", tmp_path / "mean", "--epochs", "9")
-    assert_refused(train, "mean holds a run without a checkpoint, so it cannot go on")
+    assert_refused(train, "mean holds a run without a checkpoint, which cannot be resumed")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import keraslm
-from keraslm.commands.train import better_epoch
+from keraslm.commands.train import _better_epoch
 from tests.support.program import assert_refused
 from tests.support.tiny import text_lines
 
@@ -37,7 +37,7 @@ def assert_made_nothing(folder, *names):
 
 def test_a_run_that_cannot_be_exported_says_so_before_it_starts_and_is_refused(program, train_file):
     outcome = program("train", "--train", train_file, "--run", "run", "--mogrifier-rounds=1", *SMALL)
-    reason = "a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported"
+    reason = "ONNX has no Mogrifier node; the run can be evaluated and loaded in Python, but not exported"
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.strip().split("\n")
     assert lines[-3] == f"export    {reason}"
@@ -76,7 +76,7 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     ("validations", "told"),
     [
         ([90.0, 80.0], ""),
-        ([90.0, 70.123, 80.0], "; best 70.12 after epoch 2, which --weights best takes"),
+        ([90.0, 70.123, 80.0], "; best 70.12 after epoch 2 (use it with --weights best)"),
         ([None, None], ""),
     ],
 )
@@ -85,7 +85,7 @@ def test_where_an_earlier_epoch_validated_better_its_number_and_flag_are_told(ru
     run.metrics_path.unlink()
     for epoch, value in enumerate(validations, 1):
         run.append({"epoch": epoch, "perplexity": 99.0} | ({} if value is None else {"val_perplexity": value}))
-    assert better_epoch(run) == told
+    assert _better_epoch(run) == told
 
 
 def test_the_next_command_is_of_this_run_where_another_was_started_later(program, train_file):
@@ -102,7 +102,8 @@ def test_the_same_command_again_and_any_part_of_it_find_the_run_at_its_end(progr
     for again in (line, ["train", "--run", "mine"], ["train", "--run", "mine", *SMALL]):
         outcome = program(*again)
         assert (outcome.code, outcome.err) == (0, "")
-        assert "going on after the end of epoch 2" in outcome.out and "it has its 2 epochs" in outcome.out
+        assert "resuming after epoch 2" in outcome.out
+        assert "all 2 epochs are finished; raise --epochs to train further" in outcome.out
 
 
 def test_an_empty_text_is_refused(program, folder, text):
@@ -148,8 +149,10 @@ def test_a_run_in_the_way_is_refused_and_kept(program, folder, tiny_run, train_f
     line = ["train", "--train", train_file, "--run", tiny_run.path]
     outcome = program(*line, "--resume=never", *SMALL)
     assert_refused(outcome, f"{tiny_run.path} already holds a run", "--overwrite")
-    assert_refused(program(*line, *SMALL), "begun with another configuration", "units is 8, not 4", "--overwrite")
-    assert_refused(program(*line), f"{tiny_run.path} was begun on another train text", "--overwrite")
+    assert_refused(
+        program(*line, *SMALL), "created with a different configuration", "--units is 8, not 4", "--overwrite"
+    )
+    assert_refused(program(*line), f"{tiny_run.path} was created with a different training text", "--overwrite")
     assert {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()} == before
 
 
