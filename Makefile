@@ -1,10 +1,12 @@
-# make demo    a first model: train, export, score, generate
-# make test    the whole test suite on the first backend, and what computes on it on the others, by JOBS processes
-# make check   format, lint, types
-# make bench   training speed against PyTorch and stock Keras
-# make torture trainings killed, disks failing, files damaged: docs/reliability.md, some three hours
-# make docs    docs/cli.md from the live help
-# make dist    wheel and sdist in dist/
+# make demo     a first model: train, export, score, generate
+# make test     the whole test suite on the first backend, then the tests that compute on a backend on the others
+# make check    format, lint, types
+# make bench    training speed compared with PyTorch and stock Keras
+# make torture  kill training runs, make disks fail, damage files: docs/reliability.md; about three hours
+# make docs     write docs/cli.md from the help texts
+# make dist     wheel and sdist in dist/
+#
+# JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
 
 PYTHON ?= python3
 BACKENDS ?= jax tensorflow torch
@@ -15,9 +17,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 .PHONY: demo test check format bench torture docs dist clean
 
 demo: .venv/demo
-	@echo "== Train on the language reference that Python carries"
+	@echo "== Train on the language reference that is part of Python"
 	$(BIN)/keraslm train --backend=jax --run runs/demo --overwrite
-	@echo "== Write one ONNX file, verified against Keras"
+	@echo "== Export to one ONNX file, verified against Keras"
 	$(BIN)/keraslm export model.onnx
 	@echo "== Score: surprisal of each word, in bits"
 	echo "the value of the expression is returned ." | $(BIN)/keraslm score model.onnx
@@ -65,7 +67,7 @@ clean:
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "keraslm needs Python 3.11 or newer; give one with: make PYTHON=python3.12"; exit 1; }
+	  { echo "keraslm needs Python 3.11 or newer; choose one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/demo: pyproject.toml constraints.txt | .venv/bin/python

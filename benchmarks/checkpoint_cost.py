@@ -1,11 +1,10 @@
-"""What checkpoints cost a training: seconds for one, and their share of the time.
+"""The cost of checkpoints: seconds per checkpoint, and their share of the training time.
 
     python benchmarks/checkpoint_cost.py ptb.train.txt --backend torch --presets small medium
 
-Each preset trains on the first lines of the text with a checkpoint every few windows, in a process of its own. The time
-of each save is taken around the whole of it: waiting for the device, copies, digests, writing, flushing, removal of the
-one before the last. From the median and the speed of training follows the share at the default, a checkpoint every 10
-minutes and one at the end of each epoch over the whole text.
+Each preset trains on the first lines of the text in a process of its own. The time of a save includes waiting for the
+device, copies, digests, writing, flushing, and the removal of an old checkpoint. The median and the training speed give
+the share at the default: a checkpoint every 10 minutes and one at the end of each epoch over the whole text.
 """
 
 from __future__ import annotations
@@ -13,19 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "export")]
+from common import child
 
 EVERY = 600  # seconds, the default of --checkpoint-minutes
 
 
 def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> dict[str, float]:
-    """Train a little; seconds of each save, size of a checkpoint, tokens a second, tokens of the whole text."""
+    """Median seconds per save, bytes per checkpoint, tokens per second, tokens of the whole text."""
     from keraslm.config import DataConfig
     from keraslm.system.backend import select_backend
     from keraslm.text.encoding import Encoder
@@ -48,12 +45,15 @@ def measure(text: Path, backend: str, preset: str, lines: int, saves: int) -> di
         short = Path(folder) / "short.txt"
         whole = [*TextFile(text)]
         short.write_text("".join(f"{line}\n" for line in whole[:lines]), encoding="utf-8")
-        vocabulary = Path(folder) / "tokenizer.json"  # of the whole text, so that the model has its size
+        vocabulary = Path(folder) / "tokenizer.json"  # of the whole text, for the full size of the model
         vocabulary.write_text(Encoder().tokenizer(TextFile(text), DataConfig()).to_json(), encoding="utf-8")
         run = train(
             preset_config(preset),
             train=short,
             tokenizer=vocabulary,
+            lowercase=False,
+            split_punctuation=False,
+            min_count=1,
             run=Path(folder) / "run",
             backend=backend,
             epochs=2,
@@ -91,13 +91,13 @@ def main() -> None:
     if options.child:
         print(json.dumps(measure(options.text, options.backend, options.child, options.lines, options.saves)))
         return
-    print("| preset | backend | MB | seconds a save | tokens a second | seconds an epoch | saves an epoch | share |")
+    print(
+        "| preset | backend | MB | seconds per save | tokens per second | seconds per epoch | saves per epoch | share |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for preset in options.presets:
-        flags = ["--backend", options.backend, "--lines", str(options.lines), "--saves", str(options.saves)]
-        command = [sys.executable, __file__, str(options.text), *flags, "--child", preset]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        print(row(options.backend, preset, json.loads(done.stdout.splitlines()[-1])), flush=True)
+        flags = ["--backend", options.backend, "--lines", options.lines, "--saves", options.saves, "--child", preset]
+        print(row(options.backend, preset, child(__file__, options.text, *flags)), flush=True)
 
 
 if __name__ == "__main__":

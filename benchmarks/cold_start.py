@@ -1,9 +1,10 @@
-"""Cold start of `keraslm score`: whole processes, in turn with what cannot be avoided.
+"""Cold start of `keraslm score`, compared with the imports that it cannot avoid.
 
     python benchmarks/cold_start.py model.onnx [--runs 15]
 
-Each round starts, one after the other: an empty Python; a Python that imports NumPy and onnxruntime and opens the
-model; `keraslm score` on one line. Printed are the medians of wall time and the ratio of the last two, round by round.
+Each round starts three processes, one after the other: Python without a program; Python that imports NumPy and
+onnxruntime and opens the model; `keraslm score` on one line. The output is the median, lowest and highest wall time of
+each, and the ratio of the last two within a round.
 """
 
 import argparse
@@ -17,7 +18,7 @@ FLOOR = "import sys, numpy, onnxruntime; onnxruntime.InferenceSession(sys.argv[1
 
 
 def seconds(program: str, model: str) -> float:
-    """Wall time of one process."""
+    """Wall time of one process, in seconds."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", program, model], input=b"a line\n", check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

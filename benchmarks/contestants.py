@@ -1,9 +1,9 @@
-"""One contestant of `train_speed.py` in a process of its own: trains a few windows, prints one line of JSON.
+"""One contestant of `train_speed.py`: train for a few windows and print one line of JSON.
 
     python benchmarks/contestants.py keraslm-torch small [--batch-size B] [--num-steps T] [--windows N]
 
-All train Zaremba's network on the same windows of random ids, distributed as words are: embedding, dropout, two LSTM
-layers with dropout after each, projection to 10,000 words, SGD with the gradient clipped by its global norm.
+All contestants train Zaremba's network on the same windows of random ids, drawn by Zipf's law: embedding, dropout, two
+LSTM layers with dropout after each, projection to 10,000 words, SGD with clipping by the global norm.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import sys
 import time
 
 import numpy as np
+from common import zipf
 
 VOCAB_SIZE = 10_000
-WARM_UP = 3  # windows before the clock starts: compilation, caches, memory pools
+WARM_UP = 3  # windows before the measurement: compilation, caches, memory pools
 WINDOWS = {"small": 200, "medium": 24, "large": 10}
 
 
 def windows(batch_size: int, num_steps: int, number: int) -> np.ndarray:
-    """Ids `(number, B, T + 1)`, frequent and rare ones as in a text (Zipf's law)."""
-    weights = 1.0 / np.arange(2.7, VOCAB_SIZE + 2.7)
+    """Ids of shape `(number, B, T + 1)`, drawn by Zipf's law."""
     shape = (number, batch_size, num_steps + 1)
-    return np.random.default_rng(0).choice(VOCAB_SIZE, shape, p=weights / weights.sum()).astype(np.int32)
+    return np.random.default_rng(0).choice(VOCAB_SIZE, shape, p=zipf(VOCAB_SIZE)).astype(np.int32)
 
 
 def on_keras(model, ids, targets_too: bool, callback_list, timed: bool) -> tuple[float, float | None]:
-    """Seconds a window under `fit()`, and the share of them that is spent outside the step (None if not asked)."""
+    """Seconds per window under `fit()`, and the share spent outside the step (None unless `timed`)."""
     import keras
 
     class Dataset(keras.utils.PyDataset):
@@ -46,11 +46,10 @@ def on_keras(model, ids, targets_too: bool, callback_list, timed: bool) -> tuple
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch + 1 in (WARM_UP, len(ids)):
-                float(logs["loss"])  # the device has done all windows so far
-                self.begin, self.end = (
-                    (time.perf_counter(), 0.0) if batch + 1 == WARM_UP else (self.begin, time.perf_counter())
-                )
+                float(logs["loss"])  # wait for the device
+                times.append(time.perf_counter())
 
+    times: list[float] = []  # after the warm-up and at the end
     inside: list[float] = []
     if timed:
         model.make_train_function()
@@ -67,31 +66,27 @@ def on_keras(model, ids, targets_too: bool, callback_list, timed: bool) -> tuple
             return result
 
         model.train_function = timed_step
-    clock = Clock()
-    model.fit(Dataset(), shuffle=False, verbose=0, callbacks=callback_list(model, clock))
-    seconds = (clock.end - clock.begin) / (len(ids) - WARM_UP)
+    model.fit(Dataset(), shuffle=False, verbose=0, callbacks=callback_list(model, Clock()))
+    seconds = (times[1] - times[0]) / (len(ids) - WARM_UP)
     return seconds, 1 - statistics.fmean(inside[WARM_UP:]) / seconds if timed else None
 
 
-def keraslm_model(config, ids, timed: bool) -> tuple[float, float | None]:
-    """Our own model, compiled and called as `keraslm train` does."""
+def keraslm_model(config, ids, timed: bool, vocab_size: int = VOCAB_SIZE) -> tuple[float, float | None]:
+    """The model of keraslm, compiled and called as in `keraslm train`."""
     from keraslm.network.compile import compiled_model
     from keraslm.training.machine import keep_freed_memory
     from keraslm.training.progress import UnreadLogs
 
     keep_freed_memory()
-    model = compiled_model(config, VOCAB_SIZE)
-    return on_keras(
-        model,
-        ids,
-        True,
-        lambda m, clock: UnreadLogs([clock], add_history=True, model=m, epochs=1, steps=len(ids)),
-        timed,
-    )
+
+    def callback_list(model, clock):
+        return UnreadLogs([clock], add_history=True, model=model, epochs=1, steps=len(ids))
+
+    return on_keras(compiled_model(config, vocab_size), ids, True, callback_list, timed)
 
 
 def stock_keras(config, ids, timed: bool) -> tuple[float, float | None]:
-    """Stock layers. Only TensorFlow carries their state; elsewhere each window starts from zero, which costs less."""
+    """Stock layers. Only TensorFlow carries their state; on JAX and torch each window starts from zeros."""
     import keras
 
     model, batch_size = config.model, config.train.batch_size
@@ -111,7 +106,7 @@ def stock_keras(config, ids, timed: bool) -> tuple[float, float | None]:
 
 
 def pytorch(config, ids, bfloat16: bool) -> float:
-    """PyTorch's word language model: `nn.LSTM`, log-softmax, SGD written out; seconds a window."""
+    """Seconds per window of PyTorch's word language model: `nn.LSTM`, log-softmax, SGD written out."""
     import torch
     from torch import nn
 
@@ -151,16 +146,13 @@ def pytorch(config, ids, bfloat16: bool) -> float:
 
 
 def matrix_rate(config, bfloat16: bool) -> float:
-    """Operations a second of this machine in the largest product of the model, by PyTorch: the median of 15."""
+    """Operations per second of the model's largest matrix product in PyTorch: the median of 15 runs."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows, units = config.train.batch_size * config.train.num_steps, config.model.units
     kind = torch.bfloat16 if bfloat16 else torch.float32
-    a, b = (
-        torch.randn(rows, units, device=device, dtype=kind),
-        torch.randn(units, VOCAB_SIZE, device=device, dtype=kind),
-    )
+    a, b = (torch.randn(*shape, device=device, dtype=kind) for shape in ((rows, units), (units, VOCAB_SIZE)))
     out, times = torch.mm(a, b), []
     for _ in range(15):
         start = time.perf_counter()
@@ -173,12 +165,14 @@ def matrix_rate(config, bfloat16: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", help="keraslm-BACKEND, keras-BACKEND, pytorch, matrix; with -bfloat16 behind it")
+    parser.add_argument(
+        "name", help="keraslm-BACKEND, keras-BACKEND, pytorch or matrix, each also with the suffix -bfloat16"
+    )
     parser.add_argument("size", choices=list(WINDOWS))
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--num-steps", type=int)
     parser.add_argument("--windows", type=int)
-    parser.add_argument("--outside", action="store_true", help="measure the share of time outside the step too")
+    parser.add_argument("--outside", action="store_true", help="also measure the share of time outside the step")
     arguments = parser.parse_args()
     name = arguments.name.removesuffix("-bfloat16")
     bfloat16 = name != arguments.name
@@ -186,7 +180,7 @@ def main() -> None:
     if backend:
         os.environ["KERAS_BACKEND"] = backend
         if backend != "jax":
-            sys.modules["jax"] = None  # Keras imports JAX where it is installed; a user of one backend has no other
+            sys.modules["jax"] = None  # otherwise Keras imports JAX if it is installed
 
     from keraslm.config.presets import preset
 

@@ -1,11 +1,10 @@
-"""A text of gigabytes to ids: speed, and resident memory of every process together.
+"""Encoding of a text of gigabytes: speed, and the resident memory of all processes together.
 
     python benchmarks/corpus.py [--gigabytes 2] [--tokenizers word char bpe] [--folder DIR]
 
-Makes a text of words drawn by Zipf's law, half a million of them, lets `keraslm tokenize`'s parts train a tokenizer on
-it and encode it, as `keraslm train` does before its first window, in a process of its own, and samples twice a second
-the resident memory of that process and its workers together (proportional set size, so that shared pages count once).
-The last line is the second start, from the cache.
+Writes a text of words drawn by Zipf's law from half a million. A child process trains a tokenizer on it and encodes it,
+as `keraslm train` does before its first window. The resident memory of that process and its workers is sampled twice
+per second (proportional set size, so that shared pages count once). Every second row is a second start, from the cache.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from common import random_words, zipf
 
 CHILD = """
 import json, sys, time
@@ -37,12 +37,10 @@ print(json.dumps({"train": trained - start, "encode": end - trained, **vars(enco
 
 
 def write_text(path: Path, size: int) -> None:
-    """Lines of 20 words of 2 to 9 letters, until the file has `size` bytes."""
+    """Write lines of 20 words of 2 to 9 letters until the file has `size` bytes."""
     rng = np.random.default_rng(0)
-    letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
-    words = np.array(["".join(rng.choice(letters, n)) for n in rng.integers(2, 10, 500_000)])
-    share = 1.0 / np.arange(2.7, len(words) + 2.7)
-    edges = np.cumsum(share / share.sum())
+    words = random_words(rng, 500_000, 2, 9)
+    edges = np.cumsum(zipf(len(words)))
     with path.open("w", buffering=1 << 20) as file:
         while file.tell() < size:
             drawn = words[np.minimum(np.searchsorted(edges, rng.random(400_000)), len(words) - 1)].reshape(-1, 20)
@@ -50,13 +48,13 @@ def write_text(path: Path, size: int) -> None:
 
 
 def resident(process: int) -> int:
-    """Proportional set size of a process and its children, bytes."""
+    """Proportional set size of a process and its children, in bytes."""
     total = 0
     for number in (process, *children(process)):
         try:
             lines = Path(f"/proc/{number}/smaps_rollup").read_text().splitlines()
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
 
@@ -87,12 +85,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--tokenizers", nargs="+", default=["word", "char", "bpe"])
-    parser.add_argument("--folder", default=None, help="where the text and the cache are made, and removed again")
+    parser.add_argument(
+        "--folder", default=None, help="folder for the text and the cache, which are removed at the end"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "text.txt"
         write_text(path, int(arguments.gigabytes * 1e9))
-        print("| tokenizer | text, MB | million tokens | training, s | encoding, s | tokens/s, both | encoding | MB |")
+        print(
+            "| tokenizer | text, MB | million tokens | vocabulary, s | encoding, s | tokens/s, both | encoding | MB |"
+        )
         print("|---|---|---|---|---|---|---|---|")
         for kind in arguments.tokenizers:
             for start in ("", ", from the cache"):

@@ -1,12 +1,12 @@
-"""n-best lists as a speech recogniser leaves them, made from a text: the same lists for the same seed.
+"""n-best lists similar to those of a speech recogniser, made from a text; the same seed makes the same lists.
 
-A sentence becomes a confusion network, "sausages" in a row. Most words stand alone; at some places, spread over the
-sentence, the word has rivals, and now and then a rival says nothing:
+A sentence becomes a confusion network. Most words have no alternative; at some positions, spread over the sentence, the
+word has rivals, and a rival may be empty:
 
     it | was | {the, a} | best | {of, off, -} | times
 
-Each rival costs something, and a hypothesis costs the sum; the list holds the hypotheses that cost least, the best
-first. So hypotheses differ in a few words early and late, and share their beginnings, as in the lists of a recogniser.
+Each rival has a cost, and the cost of a hypothesis is the sum. The list holds the hypotheses with the lowest cost, the
+best first. Hypotheses thus differ in a few words, early and late, and share prefixes, as in the lists of a recogniser.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from common import zipf
 
 Hypothesis = tuple[float, str]  # score of the first pass, natural logarithm; text
 
@@ -24,25 +25,24 @@ def zipf_sentences(count: int, vocabulary: int, words: int = 20, seed: int = 0) 
     """Sentences of words `w0`, `w1`, ... drawn by Zipf's law.
 
     Args:
-        count: of sentences.
-        vocabulary: number of words.
-        words: of a sentence, on average; from a half more to a half less.
-        seed: of the draw.
+        count: number of sentences.
+        vocabulary: number of different words.
+        words: mean length of a sentence; lengths are between half and one and a half times the mean.
+        seed: of the random generator.
     """
     rng = np.random.default_rng(seed)
-    share = 1.0 / np.arange(2.7, vocabulary + 2.7)
     lengths = rng.integers(words // 2, words + words // 2 + 1, count)
-    drawn = iter(rng.choice(vocabulary, int(lengths.sum()), p=share / share.sum()).tolist())
+    drawn = iter(rng.choice(vocabulary, int(lengths.sum()), p=zipf(vocabulary)).tolist())
     return [" ".join(f"w{number}" for number in itertools.islice(drawn, int(length))) for length in lengths]
 
 
 def make_lists(lines: Iterable[str], size: int = 100, seed: int = 0) -> Iterator[list[Hypothesis]]:
-    """An n-best list for each sentence.
+    """One n-best list per sentence.
 
     Args:
-        lines: the sentences that were said; a word's rivals are drawn from the words of all of them.
-        size: of a list, at most: a short sentence may not have so many hypotheses.
-        seed: of the draw.
+        lines: the spoken sentences; rivals are drawn from the words of all of them.
+        size: largest number of hypotheses per list; a short sentence may have fewer.
+        seed: of the random generator.
 
     Example:
         >>> for score, text in next(make_lists(["it was the best of times"], size=3)):
@@ -59,7 +59,7 @@ def make_lists(lines: Iterable[str], size: int = 100, seed: int = 0) -> Iterator
 
 
 def _network(sentence: list[str], words: list[str], rng: np.random.Generator) -> list[list[tuple[float, str]]]:
-    """For each word what may stand in its place, and what that costs; at 6 to 8 places two or three of them."""
+    """For each word its alternatives with their costs; at 6 to 8 positions there are two or three."""
     places = set(rng.choice(len(sentence), min(len(sentence), int(rng.integers(6, 9))), replace=False).tolist())
     network = []
     for place, word in enumerate(sentence):

@@ -1,50 +1,36 @@
-"""Resident memory of `keraslm score -` over a stream of gigabytes, sampled twice a second.
+"""Resident memory of `keraslm score -` over a stream of gigabytes, sampled twice per second.
 
     python benchmarks/score_memory.py [--gigabytes 2] [--level sentence]
 
-The stream is made as it is read: lines of 20 words of about 16 letters, drawn from half a million, so that most tokens
-are unknown to the model, one layer of 8 units and a vocabulary of 1,000 words with random weights: the network is as
-small as it can be, because the way of the text is measured here, not the network.
+The stream is generated while it is read: lines of 20 words of about 16 letters, drawn from half a million. The model
+has one layer of 8 units, random weights and a vocabulary of 1,000 words, so that most tokens are unknown. It is this
+small because the benchmark measures the processing of the text, not the network.
 """
 
 from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from common import KERASLM, random_run, random_words
 from corpus import resident
 
 
 def make_model(folder: Path) -> Path:
     import keraslm
-    from keraslm.config import Config
-    from keraslm.config.shapes import weight_shapes
-    from keraslm.runs.create import create_run
-    from keraslm.runs.run import Run
-    from keraslm.runs.weights import write_weights
-    from keraslm.text.vocabulary import train_tokenizer
 
-    config = Config().replace(units=8, num_layers=1)
-    tokenizer = train_tokenizer([" ".join(words()[:1000])], config.data)
-    run = Run(folder / "run", config, tokenizer)
-    create_run(run, "torch", overwrite=False)
-    rng = np.random.default_rng(0)
-    shapes = weight_shapes(config.model, tokenizer.vocab_size)
-    write_weights(run.weights_path, {name: rng.uniform(-0.1, 0.1, s).astype(np.float32) for name, s in shapes.items()})
+    run = random_run(folder / "run", keraslm.Config().replace(units=8, num_layers=1), [" ".join(words()[:1000])])
     keraslm.export(run, folder / "model.onnx")
     return folder / "model.onnx"
 
 
 def words() -> np.ndarray:
-    rng = np.random.default_rng(1)
-    letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
-    return np.array(["".join(rng.choice(letters, n)) for n in rng.integers(10, 22, 500_000)])
+    return random_words(np.random.default_rng(1), 500_000, 10, 21)
 
 
 def feed(stream, size: int) -> None:
@@ -63,11 +49,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(Path(folder))
-        line = [sys.executable, "-c", "from keraslm.cli import main; main()", "score", model, "-", "--level"]
+        command = [*KERASLM, "score", str(model), "-", "--level", arguments.level]
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [*map(str, line), arguments.level], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1 << 20
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1 << 20)
         threading.Thread(target=feed, args=(process.stdin, int(arguments.gigabytes * 1e9)), daemon=True).start()
         rows = [0]
 
@@ -87,7 +71,9 @@ def main() -> None:
     parts = (samples[tenth : 2 * tenth], samples[-tenth:], samples)
     early, late, peak = (max(part) / 1e6 for part in parts)
     print(f"{arguments.gigabytes:g} GB, --level {arguments.level}: {rows[0] - 1:,} rows in {seconds:.0f} s")
-    print(f"resident memory, MB: {early:,.0f} in the second tenth, {late:,.0f} in the last, {peak:,.0f} peak")
+    print(
+        f"resident memory, MB: {early:,.0f} in the second tenth of the time, {late:,.0f} in the last, {peak:,.0f} peak"
+    )
 
 
 if __name__ == "__main__":

@@ -1,59 +1,45 @@
-"""Scoring speed: keraslm in float32 and int8 against PyTorch eager, whole processes in turn.
+"""Scoring speed of keraslm in float32 and int8, compared with PyTorch eager.
 
     python benchmarks/score_speed.py TEXT [--units 200 650] [--rounds 5]
-    python benchmarks/score_speed.py TEXT --workers        # tokens a second of bulk scoring with 1 and with 2 processes
+    python benchmarks/score_speed.py TEXT --workers        # bulk scoring with 1 and with 2 processes
 
-TEXT is a validation text, one sentence a line. Zaremba's network with random weights and a vocabulary of the text's
-most frequent 10,000 words. Two tasks:
+TEXT is a validation text with one sentence per line. The network is Zaremba's with random weights and a vocabulary of
+the 10,000 most frequent words of the text. Two tasks:
 
-    batch    every line of the text, each from a state of zeros. keraslm starts from the text, so that splitting,
-             sorting and adding up are in its time; PyTorch gets ready ids, in the batches that keraslm makes.
-    stream   one line after the other, one token a call, the state carried: what shallow fusion and keyboards do.
+    batch    every line of the text, each from a state of zeros. The time of keraslm includes splitting, sorting and
+             summing; PyTorch gets ids in the same batches as the network of keraslm.
+    stream   one line after the other, one token per call, with the state carried, as in shallow fusion and keyboards.
 
-PyTorch is `nn.Embedding`, `nn.LSTM`, `nn.Linear`, log-softmax and the choice of the targets under
-`torch.inference_mode()`. Each round runs every contestant once; ratios are taken within a round, and the table shows
-medians with the lowest and the highest.
+PyTorch is `nn.Embedding`, `nn.LSTM`, `nn.Linear`, log-softmax and a gather of the targets under
+`torch.inference_mode()`. Each round runs every contestant once, in a process of its own. Ratios are taken within a
+round; the table shows median, lowest and highest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from common import KERASLM, child, median, random_run, run_rounds, spread
 
 CONTESTANTS = ("keraslm", "keraslm-int8", "pytorch")
 VOCAB_SIZE, STREAMED = 10_000, 600
+ROWS = 64  # lines per batch, as in keraslm
 
 
 def make_models(text: Path, units: int, folder: Path) -> None:
-    """A run of random weights on the text's words, and its model files."""
+    """Write the two model files of a run with random weights for the words of the text."""
     import keraslm
-    from keraslm.config import Config
-    from keraslm.config.shapes import weight_shapes
-    from keraslm.runs.create import create_run
-    from keraslm.runs.run import Run
-    from keraslm.runs.weights import write_weights
     from keraslm.text.files import TextFile
-    from keraslm.text.vocabulary import train_tokenizer
 
-    config = Config().replace(units=units, vocab_size=VOCAB_SIZE)
-    words = [f"word{number}" for number in range(VOCAB_SIZE)]  # fill the vocabulary up; they are in no text
-    tokenizer = train_tokenizer([*TextFile(text), " ".join(words)], config.data)
-    run = Run(folder / "run", config, tokenizer)
-    create_run(run, "torch", overwrite=False)
-    rng = np.random.default_rng(0)
-    scale = config.model.init_scale
-    shapes = weight_shapes(config.model, tokenizer.vocab_size)
-    weights = {name: rng.uniform(-scale, scale, shape).astype(np.float32) for name, shape in shapes.items()}
-    write_weights(run.weights_path, weights)
+    config = keraslm.Config().replace(units=units, vocab_size=VOCAB_SIZE)
+    words = [f"word{number}" for number in range(VOCAB_SIZE)]  # fill the vocabulary; they are in no text
+    run = random_run(folder / "run", config, [*TextFile(text), " ".join(words)])
     keraslm.export(run, folder / "float32.onnx")
     keraslm.export(run, folder / "int8.onnx", int8=True, text=text, tolerance=1.0)
 
@@ -79,7 +65,6 @@ def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
     import torch
 
     import keraslm
-    from keraslm.scoring import scorer as ours
     from keraslm.text.files import TextFile
 
     scorer = keraslm.load(model, "cpu")
@@ -87,8 +72,7 @@ def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
     network = _network(info.vocab_size, info.hidden_size, info.num_layers, device)
     tokenizer, eos_id = scorer.tokenizer, info.eos_id
     rows = sorted(tokenizer.encode_lines(lines), key=len, reverse=True)
-    size = ours._ROWS
-    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+    groups = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
 
     def batch(part: list) -> int:
         count = 0
@@ -134,46 +118,45 @@ def _network(vocab_size: int, units: int, num_layers: int, device: str):
 
 
 def _rate(work, items: list) -> float:
-    """Tokens a second, after a tenth of the work to warm up."""
+    """Tokens per second, after a warm-up with a tenth of the items."""
     work(items[: max(1, len(items) // 10)])
     start = time.perf_counter()
     count = work(items)
     return count / (time.perf_counter() - start)
 
 
-def child(contestant: str, text: Path, folder: Path, provider: str) -> dict[str, float]:
+def measure(contestant: str, text: Path, folder: Path, provider: str) -> dict[str, float]:
     model = folder / ("int8.onnx" if contestant == "keraslm-int8" else "float32.onnx")
     return (pytorch_times if contestant == "pytorch" else keraslm_times)(model, text, provider)
 
 
-def run(*arguments: object) -> str:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    line = [sys.executable, __file__, *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout.splitlines()[-1] if done.stdout else ""
+def rows(text: Path, units: int, rounds: int, provider: str) -> list[str]:
+    """The table rows of one size of network."""
+    names = [name for name in CONTESTANTS if provider == "cpu" or name != "keraslm-int8"]
+    with tempfile.TemporaryDirectory() as folder:
+        child(__file__, text, "--make", units, folder)
 
+        def run(name: str) -> dict:
+            return child(__file__, text, "--provider", provider, "--child", name, folder)
 
-def table(units: int, rounds: list[dict[str, dict[str, float]]]) -> list[str]:
+        found = run_rounds(f"2 x {units}", names, rounds, run, required=True)
     lines = []
-    for name in rounds[0]:
+    for name, results in found.items():
         row = f"| 2 x {units} | {name} "
         for task in ("batch", "stream"):
-            ratios = [found[name][task] / found["pytorch"][task] for found in rounds]
-            rate = statistics.median(found[name][task] for found in rounds)
-            row += f"| {rate:,.0f} | {statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f}) "
+            ratios = [own[task] / other[task] for own, other in zip(results, found["pytorch"], strict=True)]
+            row += f"| {median(results, task):,.0f} | {spread(ratios)} "
         lines.append(row + "|")
     return lines
 
 
 def workers(text: Path, units: int, rounds: int) -> None:
-    """Tokens a second of bulk scoring with one and with two processes, on eight shards of the text."""
+    """Bulk scoring of eight shards of the text, with one and with two processes."""
     from keraslm.text.files import TextFile
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(text, "--make", units, folder)
+        child(__file__, text, "--make", units, folder)
         lines = [*TextFile(text)]
         shards = []
         for number in range(8):
@@ -183,16 +166,14 @@ def workers(text: Path, units: int, rounds: int) -> None:
         for number in range(rounds):
             seconds = {}
             for count in (1, 2):
-                line = [sys.executable, "-c", "from keraslm.cli import main; main()", "score", folder / "float32.onnx"]
-                line += ["--workers", count, "--output", folder / f"out-{number}-{count}", *shards]
+                command = [*KERASLM, "score", folder / "float32.onnx", "--workers", count]
+                command += ["--output", folder / f"out-{number}-{count}", *shards]
                 start = time.perf_counter()
-                subprocess.run([*map(str, line)], check=True, capture_output=True)
+                subprocess.run([*map(str, command)], check=True, capture_output=True)
                 seconds[count] = time.perf_counter() - start
             ratios.append(seconds[1] / seconds[2])
             print(f"2 x {units}, round {number + 1}: 1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s")
-        print(
-            f"2 x {units}: 2 workers against 1: {statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
-        )
+        print(f"2 x {units}: 2 workers relative to 1: {spread(ratios)}")
 
 
 def main() -> None:
@@ -200,30 +181,24 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--units", nargs="+", type=int, default=[200, 650])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu", help="of every contestant; cuda: no int8")
+    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu", help="device; cuda: without int8")
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.make:
         make_models(arguments.text, int(arguments.make[0]), Path(arguments.make[1]))
+        print("{}")
     elif arguments.child:
-        print(json.dumps(child(arguments.child[0], arguments.text, Path(arguments.child[1]), arguments.provider)))
+        print(json.dumps(measure(arguments.child[0], arguments.text, Path(arguments.child[1]), arguments.provider)))
     elif arguments.workers:
         for units in arguments.units:
             workers(arguments.text, units, arguments.rounds)
     else:
-        print("| model | | batch, tokens/s | against PyTorch | stream, tokens/s | against PyTorch |")
+        print("| model | | batch, tokens/s | relative to PyTorch | stream, tokens/s | relative to PyTorch |")
         print("|---|---|---|---|---|---|")
         for units in arguments.units:
-            with tempfile.TemporaryDirectory() as folder:
-                run(arguments.text, "--make", units, folder)
-                names = [name for name in CONTESTANTS if arguments.provider == "cpu" or name != "keraslm-int8"]
-                line = (arguments.text, "--provider", arguments.provider, "--child")
-                rounds = [
-                    {name: json.loads(run(*line, name, folder)) for name in names} for _ in range(arguments.rounds)
-                ]
-            print("\n".join(table(units, rounds)), flush=True)
+            print("\n".join(rows(arguments.text, units, arguments.rounds, arguments.provider)), flush=True)
 
 
 if __name__ == "__main__":

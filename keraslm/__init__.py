@@ -33,7 +33,7 @@ _HOMES = {
     "Scorer": "keraslm.scoring.scorer",
     "State": "keraslm.scoring.state",
     "StatefulLSTM": "keraslm.layers.lstm",
-    "Summary": "keraslm.report.summary",
+    "TextCost": "keraslm.perplexity",
     "TrainConfig": "keraslm.config",
     "average": "keraslm.api",
     "build_model": "keraslm.network.model",
@@ -44,10 +44,12 @@ _HOMES = {
     "load": "keraslm.scoring.scorer",
     "load_model": "keraslm.api",
     "load_run": "keraslm.api",
+    "pairs": "keraslm.rescoring.pairs",
     "preset": "keraslm.config.presets",
+    "rescore": "keraslm.rescoring.rescore",
     "score_files": "keraslm.bulk.driver",
     "score_sets": "keraslm.rescoring.prefixes",
-    "summarize": "keraslm.report.summary",
+    "summarize": "keraslm.report.writer",
     "train": "keraslm.api",
     "write_scores": "keraslm.report.writer",
 }
@@ -70,11 +72,13 @@ if TYPE_CHECKING:
     from keraslm.errors import KeraslmError as KeraslmError
     from keraslm.layers.lstm import StatefulLSTM as StatefulLSTM
     from keraslm.network.model import build_model as build_model
+    from keraslm.perplexity import TextCost as TextCost
     from keraslm.report.options import ScoreOptions as ScoreOptions
-    from keraslm.report.summary import Summary as Summary
-    from keraslm.report.summary import summarize as summarize
+    from keraslm.report.writer import summarize as summarize
     from keraslm.report.writer import write_scores as write_scores
+    from keraslm.rescoring.pairs import pairs as pairs
     from keraslm.rescoring.prefixes import score_sets as score_sets
+    from keraslm.rescoring.rescore import rescore as rescore
     from keraslm.runs.run import Run as Run
     from keraslm.scoring import kenlm as kenlm
     from keraslm.scoring.contract import ModelInfo as ModelInfo

@@ -1,78 +1,98 @@
-"""From log-probabilities to the figures that people read: perplexity and bits."""
+"""Perplexity and bits: the one formula, and the one type that adds up the cost of a text."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Base = Literal["2", "e", "10"]
+
+BASES: dict[str, float] = {"2": math.log(2), "e": 1.0, "10": math.log(10)}  # of logarithms; nats per unit
+QUOTIENTS = (
+    "perplexity",
+    "perplexity_excluding_oovs",
+    "perplexity_per_word",
+    "bits_per_character",
+    "bits_per_byte",
+)
 
 
-def perplexity(nats: float, tokens: int) -> float:
-    """`exp(nats / tokens)`; NaN without tokens, infinity where a float64 cannot hold it.
+def perplexity(cost: float, tokens: int, base: Base = "e") -> float:
+    """`base ** (cost / tokens)`; NaN without tokens, infinity if a float64 cannot hold the result.
 
     Args:
-        nats: negative log-likelihood, natural logarithm.
-        tokens: how many tokens it is the sum of.
+        cost: negative log-likelihood of the tokens, as a logarithm in `base`.
+        tokens: number of tokens that `cost` is the sum of.
+        base: of the logarithm.
 
     Example:
         >>> round(perplexity(9.2103, 2))
         100
     """
-    if not tokens:
+    if tokens <= 0:
         return math.nan
     try:
-        return math.exp(nats / tokens)
+        return math.exp(cost / tokens) if base == "e" else float(base) ** (cost / tokens)
     except OverflowError:
         return math.inf
 
 
 def bits(logprob: float) -> float:
-    """Surprisal in bits of a log-probability in nats; 0.0 and not -0.0 for a certain event."""
-    return -logprob / math.log(2) + 0.0
+    """Surprisal in bits of a log-probability in nats; 0.0, not -0.0, for a certain event."""
+    return -logprob / BASES["2"] + 0.0
 
 
 @dataclass(frozen=True)
 class TextCost:
-    """What a text costs under a model, and its size in every unit that the cost can be divided by.
+    """The cost of a text under a model, and every count that the cost can be divided by.
 
-    `docs/perplexity.md` says which of the quotients compare between which models.
+    Costs of lines add up to the cost of their text. They are only ever added as a whole, each sum together with its
+    counts, so a sum is always divided by the number of the same tokens. `docs/perplexity.md` says which quotients are
+    comparable between which models.
 
     Attributes:
         lines, words, tokens, characters, bytes, oovs: see `keraslm.text.counts.TextCounts`.
-        predicted: tokens that were scored; less than `tokens` only in the PTB tutorial's way of counting.
+        predicted: number of scored tokens; less than `tokens` only when counting as the PTB tutorial does.
         nats: negative log-likelihood of the scored tokens, natural logarithm.
-        oov_nats: the part of it that the tokens `<unk>` cost.
+        oov_nats: the part of `nats` that comes from the tokens `<unk>`.
 
     Example:
         >>> cost = TextCost(1, 2, 3, 8, 8, oovs=1, predicted=3, nats=6.0, oov_nats=2.0)
         >>> round(cost.perplexity, 3), round(cost.bits_per_character, 3)
         (7.389, 1.082)
+        >>> (cost + cost).tokens, round((cost + cost).perplexity, 3)
+        (6, 7.389)
     """
 
-    lines: int
-    words: int
-    tokens: int
-    characters: int
-    bytes: int
-    oovs: int
-    predicted: int
-    nats: float
-    oov_nats: float
+    lines: int = 0
+    words: int = 0
+    tokens: int = 0
+    characters: int = 0
+    bytes: int = 0
+    oovs: int = 0
+    predicted: int = 0
+    nats: float = 0.0
+    oov_nats: float = 0.0
+
+    def __add__(self, other: TextCost) -> TextCost:
+        """The cost of two texts, one after the other."""
+        return TextCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(TextCost)))
 
     @property
     def perplexity(self) -> float:
-        """`exp(nats / predicted)`, a token."""
+        """Per token: `exp(nats / predicted)`."""
         return perplexity(self.nats, self.predicted)
 
     @property
     def perplexity_excluding_oovs(self) -> float:
-        """The same without the tokens `<unk>` in sum and count; NaN for a text whose words are all unknown."""
-        known = 0 if self.words and self.oovs >= self.tokens - self.lines else self.predicted - self.oovs
+        """Per token, without the tokens `<unk>` in sum and count; NaN if every word of the text is unknown."""
+        known = 0 if self._all_unknown else self.predicted - self.oovs
         return perplexity(self.nats - self.oov_nats, known)
 
     @property
     def perplexity_per_word(self) -> float:
-        """`exp(nats / (words + lines))`: the end of a line is predicted, too, and counts as a word."""
+        """`exp(nats / (words + lines))`: the end of a line is predicted too, and counts as a word."""
         return perplexity(self._all_nats, self.words + self.lines)
 
     @property
@@ -86,35 +106,27 @@ class TextCost:
         return _quotient(bits(-self._all_nats), self.bytes)
 
     @property
+    def _all_unknown(self) -> bool:
+        return self.words > 0 and self.oovs >= self.tokens - self.lines
+
+    @property
     def _all_nats(self) -> float:
-        """Of the whole text; where not every token was predicted, the others at the same rate."""
+        """Of the whole text; tokens that were not predicted are assumed to cost as much as the others."""
         return self.nats * _quotient(self.tokens, self.predicted)
 
     def _values(self) -> dict[str, Any]:
         return vars(self) | {name: getattr(self, name) for name in QUOTIENTS}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, quotients included, for JSON, which has no NaN: None stands for it."""
+        """Counts, sums and quotients as plain values for JSON; None stands for NaN and infinity."""
         values = self._values()
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
     def rows(self) -> list[str]:
         """Lines of `name value`, for people."""
-        values = self._values()
         shapes = {int: ",", float: ",.4f"}
-        rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in values.items()]
-        if self.words and self.oovs >= self.tokens - self.lines:
-            rows.append("note: no word of this text is in the model's vocabulary")
-        return rows
-
-
-QUOTIENTS = (
-    "perplexity",
-    "perplexity_excluding_oovs",
-    "perplexity_per_word",
-    "bits_per_character",
-    "bits_per_byte",
-)
+        rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in self._values().items()]
+        return [*rows, "note: no word of this text is in the model's vocabulary"] if self._all_unknown else rows
 
 
 def _quotient(value: float, count: int) -> float:

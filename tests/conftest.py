@@ -16,11 +16,10 @@ from hypothesis import settings
 from keraslm.system.backend import select_backend
 from tests.support import fake_model
 from tests.support.bulk import FOLDER
-from tests.support.program import program  # noqa: F401
-from tests.support.resuming import own_folder, stopped  # noqa: F401
-from tests.support.tiny import tiny_folder, tiny_int8, tiny_model, tiny_report, tiny_run  # noqa: F401
 
-BACKEND = select_backend()
+BACKEND = select_backend()  # before anything imports Keras
+
+pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.support.tiny")
 
 # What computes nothing on the Keras backend of its process, or what `cli/test_modes.py` does on each one.
 WITHOUT_BACKEND = [

@@ -1,8 +1,8 @@
-"""Score lines of text with a keraslm model file, knowing nothing of keraslm: onnxruntime, NumPy, the standard library.
+"""Score lines of text with a keraslm model file, using only onnxruntime, NumPy and the standard library.
 
-    python client.py model.onnx < text.txt        # a line each: log-probability in nats, tokens
+    python client.py model.onnx < text.txt        # per line: log-probability in nats, tokens
 
-docs/onnx-file.md describes all that is used here.
+docs/onnx-file.md describes the format.
 """
 
 import json
@@ -16,7 +16,7 @@ import onnxruntime
 
 
 def split(line: str, tokenizer: dict) -> list[str]:
-    """Cut a line into words as the file's tokenizer says."""
+    """Split a line into words with the rules of the file's tokenizer."""
     if (tokenizer["normalizer"] or {}).get("type") == "Lowercase":
         line = line.lower()
     if any(step["type"] == "Split" for step in tokenizer["pre_tokenizer"]["pretokenizers"]):

@@ -1,14 +1,14 @@
-"""What each technique buys: one change at a time to one recipe, the same epochs, two seeds.
+"""The gain from each technique: one change at a time to one recipe, the same epochs, two seeds.
 
     python examples/ptb/ablation.py PTB_FOLDER [--work FOLDER] [--seeds 2] [--jobs 2] [--backend torch]
 
-Trains what `ablation.jsonl` does not hold yet and writes the tables of `docs/recipes.md` from it; with everything in
-the records it only writes the tables. The text is the first 4,000 lines of the training text, words that they hold
-once read as `<unk>`, so that a training takes a minute or two and overfits as the big ones do; it is validated on the
+Trains the models that are missing in `ablation.jsonl`, and writes the tables of `docs/recipes.md`. If everything is
+recorded, it only writes the tables. The text is the first 4,000 lines of the training text; words that occur once are
+read as `<unk>`. A training run then takes a minute or two, and overfits as large models do. It is validated on the
 first half of the validation text.
 
-Techniques of test time are put on the unchanged recipe. They are tuned on the first half of the validation text and
-measured on the second (`ablation-test-time.jsonl`).
+Test-time techniques are applied to the unchanged recipe. They are tuned on the first half of the validation text and
+measured on the second half (`ablation-test-time.jsonl`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAGE = HERE.parents[1] / "docs" / "recipes.md"
 LINES = 4_000
 BEGIN, END = "<!-- ablation -->", "<!-- end of ablation -->"
 
-# The recipe that is changed: Zaremba's small one, narrower for a text a tenth as long, with the dropout of `medium`.
+# The unchanged recipe: Zaremba's small network, narrower because the text is a tenth as long, with more dropout.
 BASE: dict[str, Any] = {
     "units": 128,
     "epochs": 7,
@@ -42,7 +42,7 @@ BASE: dict[str, Any] = {
     "keep_weights": 3,
 }
 
-# By name; the first changes nothing, and the others are compared with it.
+# Changes by name. The first changes nothing, and the others are compared with it.
 CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "no dropout": {"embedding_dropout": 0.0, "output_dropout": 0.0},
@@ -72,7 +72,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 
-# What waits for a validation that is no better than those before needs more epochs than one that decays by itself.
+# Techniques that react to a validation without improvement need more epochs than a fixed schedule.
 LONGER: dict[str, dict[str, Any]] = {
     "16 epochs": {"epochs": 16},
     "constant rate, 16 epochs": {"epochs": 16, "lr_schedule": "constant"},
@@ -80,8 +80,8 @@ LONGER: dict[str, dict[str, Any]] = {
     "reduce on plateau, 16 epochs": {"epochs": 16, "lr_schedule": "plateau"},
 }
 
-# Names of the rows, and the flags of the evaluation whose report ends with them: dynamic evaluation, the slowest work
-# here, is done once for both of its rows.
+# Names of rows, and the flags of the evaluation whose last variants they are. Dynamic evaluation, the slowest
+# technique, runs once for both of its rows.
 AT_TEST_TIME: list[tuple[list[str], list[str]]] = [
     (["temperature"], ["--temperature", "tune"]),
     (["neural cache"], ["--neural-cache"]),
@@ -93,7 +93,7 @@ AT_TEST_TIME: list[tuple[list[str], list[str]]] = [
 
 
 def texts(data: Path, work: Path) -> list[str]:
-    """Arguments that name the two texts, parts of the corpus that are written into the work folder."""
+    """Write the parts of the corpus into the work folder; the arguments that name the two texts."""
     train, valid = (next(data.glob(f"*{name}*")) for name in ("train", "valid"))
     shorter = trials.first_lines(train, LINES, work / f"first-{LINES}-lines.txt")
     whole = [f"{line}\n" for line in TextFile(valid)]
@@ -103,12 +103,12 @@ def texts(data: Path, work: Path) -> list[str]:
 
 
 def test_time_rows() -> list[dict[str, Any]]:
-    """What the record holds of the recipe as it is now."""
+    """The recorded rows of the present recipe."""
     return [row for row in read_rows(TEST_TIME) if row["recipe"] == BASE]
 
 
 def measure_test_time(common: list[str], work: Path, seeds: int, backend: str) -> None:
-    """Put every technique of test time on the unchanged recipe of each seed, unless the record holds it."""
+    """Evaluate every test-time technique on the unchanged recipe with each seed, unless it is recorded."""
     known = {(row["name"], row["seed"]) for row in test_time_rows()}
     for seed in range(seeds):
         pair = [Trial("nothing", number % seeds, BASE) for number in (seed, seed + 1)]
@@ -116,7 +116,7 @@ def measure_test_time(common: list[str], work: Path, seeds: int, backend: str) -
         for names, flags in AT_TEST_TIME:
             if all((name, seed) in known for name in names):
                 continue
-            for trial in pair:  # whose row may be recorded where its folder is not at hand
+            for trial in pair:  # a recorded trial may have no run folder here
                 trials.train(trial, common, work)
             plain, variants = evaluated(work, run, other, flags, backend)
             for name, (found, of) in zip(names, variants[-len(names) :], strict=True):
@@ -129,7 +129,7 @@ def measure_test_time(common: list[str], work: Path, seeds: int, backend: str) -
 def evaluated(
     work: Path, run: Path, other: Path, flags: list[str], backend: str
 ) -> tuple[float, list[tuple[float, str]]]:
-    """Perplexity of the second half as it is, and with each technique of a report, with what was tuned."""
+    """Plain perplexity of the second half; perplexity and tuned parameters of each technique in the report."""
     text, on_backend = str(work / "second-half.txt"), ["--backend", backend]
     if flags[0] == "average":
         mean = work / f"{run.name}-mean"
@@ -148,13 +148,13 @@ def evaluated(
 
 
 def recorded(name: str, flags: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Rows of a change to the recipe by seed, in order."""
+    """The recorded rows of a change to the recipe, by seed."""
     rows = [row for row in read_rows(RECORD) if Trial(name, row["seed"], BASE | flags).is_in(row)]
     return {row["seed"]: row for row in sorted(rows, key=lambda row: row["seed"])}
 
 
 def table(changes: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of Markdown: validation perplexity of each change, and its ratio to the first of the same seed."""
+    """Lines of Markdown: validation perplexity of each change, and its difference from no change with the same seed."""
     plain = recorded(*next(iter(changes.items())))
     lines = [
         "| one change | flags | validation, by seed | against no change | training |",
@@ -174,7 +174,7 @@ def table(changes: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def test_time_table() -> list[str]:
-    """Lines of Markdown: perplexity of the second half with each technique, and its ratio to the plain number."""
+    """Lines of Markdown: perplexity of the second half with each technique, and its difference from the plain one."""
     rows = test_time_rows()
     lines = ["| at test time | by seed | against the plain number | parameters, by seed |", "|---|---|---|---|"]
     for name in (name for names, _ in AT_TEST_TIME for name in names):
@@ -189,7 +189,7 @@ def test_time_table() -> list[str]:
 
 
 def page_with_tables(page: str) -> str:
-    """The page with the records' tables between its marks."""
+    """The page with the tables of the records between its markers."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     tables = [*table(CHANGES), "", *table(LONGER), "", *test_time_table()]
@@ -203,15 +203,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--backend", default="torch")
-    asked = parser.parse_args()
-    if asked.seeds < 2:
-        parser.error(f"--seeds {asked.seeds}: a difference of one seed says nothing, and an ensemble needs two.")
-    asked.work.mkdir(parents=True, exist_ok=True)
-    common = [*texts(asked.data, asked.work), "--preset", "small", "--backend", asked.backend]
+    arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        parser.error(
+            f"--seeds {arguments.seeds}: an ensemble needs two seeds, and a single one does not show a difference."
+        )
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    common = [*texts(arguments.data, arguments.work), "--preset", "small", "--backend", arguments.backend]
     changes = {**CHANGES, **LONGER}
-    todo = [Trial(name, seed, BASE | flags) for name, flags in changes.items() for seed in range(asked.seeds)]
-    trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
-    measure_test_time(common, asked.work, asked.seeds, asked.backend)
+    todo = [Trial(name, seed, BASE | flags) for name, flags in changes.items() for seed in range(arguments.seeds)]
+    trials.run_all(todo, common, RECORD, arguments.work, arguments.jobs)
+    measure_test_time(common, arguments.work, arguments.seeds, arguments.backend)
     PAGE.write_text(page_with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 

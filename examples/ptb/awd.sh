@@ -1,7 +1,7 @@
 #!/bin/sh
-# AWD-LSTM of Merity et al. 2018 on PTB, for a GPU; stopped, it goes on where it was:
+# AWD-LSTM of Merity et al. 2018 on PTB, for a GPU; the same command resumes a stopped run:
 #   ./awd.sh PTB_FOLDER [WORK_FOLDER] [EPOCHS] [float32|bfloat16]
-# All numbers are of the epoch that validated best, as in their program.
+# All results are those of the best epoch by validation perplexity, as in the original program.
 set -eu
 data=$1
 run=${2:-ptb-work}/awd

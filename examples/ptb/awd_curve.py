@@ -1,10 +1,10 @@
-"""The curve of a training with preset `awd` beside a published one: a table, and a picture.
+"""The learning curve of preset `awd` and a published one: a table and a picture.
 
     python examples/ptb/awd_curve.py ptb-work/awd/metrics.jsonl [awd.png]
 
 `awd-published.jsonl` holds the first twenty of 147 epochs of Merity's program on PTB (SGD at 30, batches of 20, the
-paper's dropout), run and published by Zhuang et al. 2020 with the programs of AdaBelief. Its training perplexities are
-of 200 windows near the end of an epoch, and it looked at the test text after each epoch, not at the validation text.
+paper's dropout), run by Zhuang et al. 2020 and published with the programs of AdaBelief. Its training perplexities are
+those of 200 windows near the end of an epoch, and it was evaluated on the test text, not on the validation text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PUBLISHED = Path(__file__).resolve().with_name("awd-published.jsonl")
 
 
 def table(own: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[str]:
-    """Lines of Markdown, an epoch a row, as far as the training went."""
+    """Lines of Markdown, one row per epoch that both runs have."""
     lines = [
         "| epoch | train, here | train, published | valid, here | test, published |",
         "|---|---|---|---|---|",
@@ -31,7 +31,7 @@ def table(own: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[st
 
 
 def picture(own: list[dict[str, Any]], published: list[dict[str, Any]], path: Path) -> None:
-    """Draw both, training and held-out text, on a logarithmic scale."""
+    """Draw the perplexities of training and held-out text on a logarithmic scale."""
     figure, axes = perplexity_axes()
     for rows, name, style, color, label in (
         (own, "perplexity", "o-", "#1f77b4", "train, here"),

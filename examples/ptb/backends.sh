@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first windows of PTB small on each backend, from the same initial weights, without dropout:
+# Compare the first windows of PTB small on each backend: same initial weights, no dropout:
 #   ./backends.sh PTB_FOLDER [WORK_FOLDER] [LEARNING_RATE]
 set -eu
 data=$1

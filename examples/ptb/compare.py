@@ -17,7 +17,7 @@ def main(first: str, *others: str) -> None:
     print(f"{Path(first).name}: {len(expected)} windows")
     for other in others:
         losses, other_epochs = rows(other)
-        off = [abs(a - b) / abs(a) for a, b in zip(expected, losses, strict=False)]  # as far as both runs went
+        off = [abs(a - b) / abs(a) for a, b in zip(expected, losses, strict=False)]  # up to the end of the shorter run
         print(f"{Path(other).name}: {len(losses)} windows; largest relative difference of a window's loss")
         for count in sorted({n for n in (1, 50, 100, 200, 500, 1000) if n < len(off)} | {len(off)}):
             print(f"  windows 1 to {count:<5} {max(off[:count]):.2e}")

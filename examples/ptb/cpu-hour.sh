@@ -1,6 +1,6 @@
 #!/bin/sh
-# The best that an hour on two cores buys on PTB: train, evaluate, export, score, and what test time adds.
-# Nothing else should compute meanwhile. bfloat16 is faster where the processor has it; float32 runs everywhere.
+# The best PTB model after one hour on two cores: train, evaluate, export, score, and apply test-time techniques.
+# Run no other programs meanwhile. bfloat16 is faster if the processor supports it; float32 runs everywhere.
 #   ./cpu-hour.sh PTB_FOLDER [WORK_FOLDER] [float32|bfloat16]
 set -eu
 data=$1

@@ -1,13 +1,13 @@
-"""The search behind the preset `cpu-hour`: which configuration buys the best validation perplexity in an hour?
+"""The search behind preset `cpu-hour`: the configuration with the best validation perplexity after one hour.
 
-    python examples/ptb/search_cpu_hour.py PTB_FOLDER speed    # on a quiet machine: tokens a second of each size
-    python examples/ptb/search_cpu_hour.py PTB_FOLDER search   # train what the record does not hold, round after round
+    python examples/ptb/search_cpu_hour.py PTB_FOLDER speed    # on an idle machine: tokens per second of each size
+    python examples/ptb/search_cpu_hour.py PTB_FOLDER search   # train what is not recorded, one round after the other
     python examples/ptb/search_cpu_hour.py PTB_FOLDER table
 
-A search by coordinates: a round is a list of changes to a recipe, all trained within the same budget, and the next
-round starts from what was best in this one. A budget is minutes on two cores that do nothing else. As the speed of each
-size is measured first, a budget is a number of epochs, and it does not matter what else the machine does while they
-train. The cosine schedule ends with the budget, whatever it is.
+This is a coordinate search. A round is a list of changes to a recipe, all trained within the same budget, and the next
+round starts from the best of this one. A budget is a number of minutes on two idle cores. The speed of each size is
+measured first, so a budget becomes a number of epochs, and other programs may run during the search. The cosine
+schedule ends with the budget.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from keraslm.runs.metrics import append_row, read_rows
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "search-cpu-hour.jsonl"
 SPEED = HERE / "search-cpu-hour-speed.jsonl"
-TOKENS = 929_589  # of PTB's training text
-DTYPE = "bfloat16"  # of the search alone, which it makes shorter; its budgets are those of float32
+TOKENS = 929_589  # in PTB's training text
+DTYPE = "bfloat16"  # makes the search shorter; the budgets are those of float32
 
-# The preset, with the values that what has been searched began with.
+# The preset, with the initial values of the fields that were searched.
 START: dict[str, Any] = {
     **{name: value for name, value in PRESETS["cpu-hour"].items() if name != "epochs"},
     "layer_units": "400,200",
@@ -41,9 +41,9 @@ START: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Round:
-    """Changes to the best recipe so far that are compared within one budget.
+    """Changes to the best recipe so far, compared within one budget.
 
-    The first round of a budget has the recipe without a change among them.
+    The first round of a budget includes the unchanged recipe.
     """
 
     minutes: float
@@ -62,17 +62,17 @@ ROUNDS = [
         },
     ),
 ]
-OF_SPEED = ("layer_units", "batch_size")  # what the time of a step depends on
+OF_SPEED = ("layer_units", "batch_size")  # the fields that determine the time of a step
 
 
 def rate_of(flags: dict[str, Any]) -> float | None:
-    """Measured tokens a second of a size, or None."""
+    """Measured tokens per second of a size, or None."""
     wanted = {name: flags[name] for name in OF_SPEED}
     return next((row["tokens_per_second"] for row in read_rows(SPEED) if row["of"] == wanted), None)
 
 
 def measure_speeds(data: Path, work: Path, common: list[str]) -> None:
-    """Tokens a second of each size, one after the other, on the first 1,500 lines with the whole vocabulary."""
+    """Measure tokens per second of each size on the first 1,500 lines, with the vocabulary of the whole text."""
     train = next(data.glob("*train*"))
     shorter = trials.first_lines(train, 1500, work / "first-1500-lines.txt")
     words = ["--train", str(shorter), *common, "--tokenizer", str(work / "tokenizer.json")]
@@ -86,22 +86,22 @@ def measure_speeds(data: Path, work: Path, common: list[str]) -> None:
         )
         rate = load_run(run).epochs()[0]["tokens_per_second"]
         append_row(SPEED, {"of": {name: flags[name] for name in OF_SPEED}, "tokens_per_second": rate})
-        print(f"{flags['layer_units']}: {rate:,.0f} tokens a second", flush=True)
+        print(f"{flags['layer_units']}: {rate:,.0f} tokens per second", flush=True)
 
 
 def trial_of(number: int, name: str, flags: dict[str, Any]) -> Trial:
-    """One candidate of a round with the epochs that fit its budget, a tenth left for validation and the start."""
+    """One candidate of a round. Its epochs take nine tenths of the budget; the rest is for validation and start-up."""
     minutes, rate = ROUNDS[number].minutes, rate_of(flags)
     if rate is None:
         raise SystemExit(
-            f"The speed of {flags['layer_units']} is not in {SPEED.name}; run: search_cpu_hour.py DATA speed"
+            f"{SPEED.name} has no speed for {flags['layer_units']}; run: search_cpu_hour.py PTB_FOLDER speed"
         )
     epochs = max(1, int(0.9 * minutes * 60 * rate / TOKENS))
     return Trial(f"round {number + 1}, {name}", 0, flags | {"epochs": epochs, "dtype": DTYPE})
 
 
 def rounds_so_far() -> Iterator[dict[str, dict[str, Any]]]:
-    """The recipes of each round by name, as long as the record says from which one it starts."""
+    """The recipes of each round by name, up to the first round that is not completely recorded."""
     best, perplexity, minutes = START, float("inf"), 0.0
     for number, each in enumerate(ROUNDS):
         recipes = {name: best | change for name, change in each.changes.items()}
@@ -121,7 +121,7 @@ def recorded(trial: Trial) -> list[dict[str, Any]]:
 
 
 def table() -> list[str]:
-    """Lines of Markdown: a row a training."""
+    """Lines of Markdown, one row per training run."""
     lines = ["| round | change | minutes | epochs | training | validation |", "|---|---|---|---|---|---|"]
     for number, recipes in enumerate(rounds_so_far()):
         for name, recipe in recipes.items():
@@ -140,16 +140,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("ptb-work/search"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--backend", default="torch")
-    asked = parser.parse_args()
-    asked.work.mkdir(parents=True, exist_ok=True)
-    common = ["--preset", "small", "--backend", asked.backend]
-    if asked.what == "speed":
-        measure_speeds(asked.data, asked.work, common)
-    elif asked.what == "search":
-        common += ["--data", str(asked.data)]
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    common = ["--preset", "small", "--backend", arguments.backend]
+    if arguments.what == "speed":
+        measure_speeds(arguments.data, arguments.work, common)
+    elif arguments.what == "search":
+        common += ["--data", str(arguments.data)]
         for number, recipes in enumerate(rounds_so_far()):
             todo = [trial_of(number, name, recipe) for name, recipe in recipes.items()]
-            trials.run_all(todo, common, RECORD, asked.work, asked.jobs)
+            trials.run_all(todo, common, RECORD, arguments.work, arguments.jobs)
     print("\n".join(table()))
 
 

@@ -1,7 +1,7 @@
-"""Many trainings, each a process of its own, with a record that grows by a line a training and is never run twice.
+"""Run many training runs, each in a process of its own, and record each result once.
 
-A trial is a name, a seed and the flags of `keraslm train`. The record is JSON, one object a line; a trial whose name,
-seed and flags are in it is not run again, so that a program that was stopped goes on where it was.
+A trial is a name, a seed and the flags of `keraslm train`. The record holds one JSON object per line. A trial whose
+name, seed and flags are recorded does not run again, so that a stopped program can be resumed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _lock = Lock()
 
 @dataclass(frozen=True)
 class Trial:
-    """One training.
+    """One training run.
 
     Attributes:
-        name: what it tries.
+        name: of the change that it tries.
         seed: of weights, dropout and windows.
-        flags: of `keraslm train`, by the field's name.
+        flags: of `keraslm train`, by field name.
     """
 
     name: str
@@ -43,45 +43,51 @@ class Trial:
 
     @property
     def folder(self) -> str:
-        """Its run folder: another for other flags, so that none goes on with what was begun as something else."""
+        """Name of the run folder. It depends on the flags, so that a run is only resumed with the same flags."""
         digest = hashlib.sha256(json.dumps(self.flags, sort_keys=True).encode()).hexdigest()
         return f"{self.name.replace(' ', '-')}-{self.seed}-{digest[:8]}"
 
     @property
     def arguments(self) -> list[str]:
-        """The flags as they are typed."""
-        typed = []
+        """The flags as command-line arguments."""
+        arguments = []
         for name, value in {**self.flags, "seed": self.seed}.items():
             flag = name.replace("_", "-")
             if isinstance(value, bool):
-                typed.append(f"--{flag}" if value else f"--no-{flag}")
+                arguments.append(f"--{flag}" if value else f"--no-{flag}")
             else:
-                typed += [f"--{flag}", str(value)]
-        return typed
+                arguments += [f"--{flag}", str(value)]
+        return arguments
 
     def is_in(self, row: dict[str, Any]) -> bool:
         return (row["name"], row["seed"], row["flags"]) == (self.name, self.seed, self.flags)
 
 
 def first_lines(text: Path, count: int, target: Path) -> Path:
-    """Write the first lines of a text, compressed or not, to a file."""
+    """Write the first lines of a text, which may be compressed, to a file."""
     target.write_text("".join(f"{line}\n" for line in islice(TextFile(text), count)), encoding="utf-8")
     return target
 
 
 def keraslm(*arguments: str, threads: int = 0) -> str:
-    """What a command prints; it ends this program where it fails."""
+    """The standard output of a command.
+
+    Raises:
+        SystemExit: the command failed; with its output.
+    """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"keraslm {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise SystemExit(
+            f"keraslm {' '.join(arguments)} failed with exit code {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
     return done.stdout
 
 
 def train(trial: Trial, common: list[str], work: Path, threads: int = 0) -> dict[str, Any]:
-    """Train, and say what came of it: perplexities by epoch and the seconds that they took. A finished run stays."""
+    """Run or resume a trial; its perplexities by epoch and its time. A finished run is not trained again."""
     run = work / trial.folder
     keraslm("train", *common, *trial.arguments, "--run", str(run), "--progress", "none", threads=threads)
     epochs = load_run(run).epochs()
@@ -97,14 +103,14 @@ def train(trial: Trial, common: list[str], work: Path, threads: int = 0) -> dict
 
 
 def run_all(trials: Iterable[Trial], common: list[str], record: Path, work: Path, jobs: int) -> None:
-    """Run what the record does not hold, several at a time, each with its share of the cores.
+    """Run the trials that are not recorded, several at a time, each with its share of the cores.
 
     Args:
-        trials: in the order in which they begin.
-        common: arguments of `keraslm train` that all share: texts, backend.
-        record: the file of rows.
-        work: where run folders go; one that was stopped goes on.
-        jobs: trainings at a time.
+        trials: in the order in which they start.
+        common: arguments of `keraslm train` shared by all trials, such as texts and backend.
+        record: file with one row per trial.
+        work: folder of the run folders; stopped runs are resumed.
+        jobs: number of trials at a time.
     """
     known = read_rows(record)
     missing = [trial for trial in trials if not any(trial.is_in(row) for row in known)]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train a character or a byte model on tiny Shakespeare and measure it on the text's last tenth.
+# Train a character or byte model on tiny Shakespeare and evaluate it on the last tenth of the text.
 #     sh examples/shakespeare/run.sh char|byte INPUT.txt[.gz]
 set -eu
 preset=$1
@@ -9,7 +9,7 @@ python3 - "$2" $work <<'EOF'
 import gzip, pathlib, sys
 data = pathlib.Path(sys.argv[1]).read_bytes()
 text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-cut = text.index(b"\n", len(text) * 9 // 10) + 1  # at nine tenths, at the end of a line
+cut = text.index(b"\n", len(text) * 9 // 10) + 1  # the first line end after nine tenths
 for name, part in (("train", text[:cut]), ("valid", text[cut:])):
     pathlib.Path(sys.argv[2], name + ".txt").write_bytes(part)
 EOF

@@ -16,8 +16,7 @@ from keraslm.bulk.records import Mark, Record, unwritable
 from keraslm.bulk.shards import Shard
 from keraslm.errors import MissingPackageError, ModelFileError, TextError
 from keraslm.report.options import ScoreOptions
-from keraslm.report.output import score_file
-from keraslm.report.writer import write_scores
+from keraslm.report.writer import score_file, write_scores
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer

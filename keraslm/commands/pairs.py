@@ -1,9 +1,8 @@
 """`keraslm pairs`"""
 
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,63 +19,43 @@ def pairs(
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
 ) -> None:
-    """Minimal pairs: how often is the good sentence more probable than the bad one?
+    """Count the minimal pairs whose good sentence is more probable than the bad one.
 
     keraslm pairs model.onnx blimp/*.jsonl --by term
 
-    Prints tab-separated rows with a header. Accuracy is the share of right pairs; a tie counts as wrong. Compared are
-    the probabilities of the whole sentences, their ends included.
+    Prints tab-separated rows with a header. Accuracy is the share of right pairs; a tie counts as wrong. Sentences are
+    compared by their probability, their end included.
 
     Parameters
     ----------
     model
         Model file, as keraslm export writes it.
     files
-        Pairs as BLiMP has them (JSONL: sentence_good, sentence_bad, field, linguistics_term, UID, pairID), or two
-        columns with a tab between them, the good sentence first; plain or compressed; - or none reads standard input.
+        Pairs in BLiMP's format (JSONL: sentence_good, sentence_bad, field, linguistics_term, UID, pairID), or two
+        columns separated by a tab, the good sentence first; plain or compressed. Default or -: standard input.
     by
-        A row for each field, linguistics term or UID, and one for all.
+        Print one row per field, linguistics term or UID, and one for all pairs.
     rows
-        A row a pair instead: log-probabilities in nats, their difference, and right, wrong or tie.
+        Print one row per pair instead: log-probabilities in nats, their difference, and right, wrong or tie.
     others
-        Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
-        that all of them give.
+        Further model file with the same tokenizer; can be repeated. The probabilities of all models are averaged.
     provider
-        Where onnxruntime computes; auto takes CUDA where it is there.
+        Device that onnxruntime computes on; auto takes CUDA if available.
     errors
-        Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD.
+        Invalid UTF-8: strict fails with file:line:byte; replace reads U+FFFD.
     """
-    from keraslm.rescoring.pairs import read_pairs, score_pairs
-    from keraslm.scoring.scorer import load
+    from keraslm.rescoring import pairs as room
+    from keraslm.rescoring.prefixes import opened
     from keraslm.text.files import STDIN, TextFile
 
-    texts = [TextFile(name, errors) for name in files or (STDIN,)]
-    scores = score_pairs(load(model, provider, others=others), chain.from_iterable(map(read_pairs, texts)))
-    for row in _pair_rows(scores) if rows else _tally_rows(scores, by):
-        print(row)
-
-
-def _pair_rows(scores: Any) -> Iterator[str]:
-    yield "field\tterm\tuid\tpair\tgood_logprob\tbad_logprob\tdifference\tresult\toovs\tgood\tbad"
-    for score in scores:
-        pair = score.pair
-        good, bad = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
-        yield (
-            f"{pair.field}\t{pair.term}\t{pair.uid}\t{pair.number}\t{score.good.logprob:.6f}\t{score.bad.logprob:.6f}"
-            f"\t{score.difference:.6f}\t{score.result}\t{score.oovs}\t{good}\t{bad}"
-        )
-
-
-def _tally_rows(scores: Any, by: str) -> Iterator[str]:
-    from keraslm.rescoring.pairs import Tally
-
-    total, tallies = Tally(), dict[str, Tally]()
-    for score in scores:
-        total.add(score)
-        if by != "all":
-            tallies.setdefault(getattr(score.pair, by), Tally()).add(score)
-    yield f"{by}\tpairs\tright\tties\taccuracy\toovs\toov_pairs"
-    for name, tally in [*tallies.items(), ("all", total)]:
-        yield (
-            f"{name}\t{tally.pairs}\t{tally.right}\t{tally.ties}\t{tally.accuracy:.4f}\t{tally.oovs}\t{tally.oov_pairs}"
-        )
+    sentences = chain.from_iterable(room.read_pairs(TextFile(name, errors)) for name in files or (STDIN,))
+    scorer = opened([model, *others], provider)
+    if rows:
+        print(room.HEADER)
+        for score in room.score_pairs(scorer, sentences):
+            print(score.row())
+        return
+    found = room.pairs(scorer, sentences)
+    print(f"{by}\tpairs\tright\tties\taccuracy\toovs\toov_pairs")
+    for name, results in [*(found.by(by).items() if by != "all" else ()), ("all", found)]:
+        print(f"{name}\t{results.row()}")

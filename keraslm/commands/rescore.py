@@ -38,7 +38,7 @@ def rescore(
     provider: Literal["cpu", "cuda", "auto"] = "auto",
     errors: Literal["strict", "replace"] = "strict",
 ) -> None:
-    """Score n-best lists: what hypotheses of an utterance have in common at their start is computed once.
+    """Score n-best lists, choose the best hypotheses, or tune the weights; common beginnings are computed once.
 
     keraslm rescore model.onnx lists.tsv.gz --output scored.tsv
 
@@ -46,83 +46,92 @@ def rescore(
 
     keraslm rescore model.onnx dev.tsv --references dev.txt --tune
 
-    Prints each row with the model's log-probability of the text and its end as one more score. With --best, prints each
-    utterance and the hypothesis with the largest total: sum of scales * first-pass scores, + weight * LM score, + word
-    penalty * words. With --references, prints a table of word errors instead. Texts are taken as they are.
+    Prints each row with the model's log-probability of the text and its end as an additional score. With --best, prints
+    each utterance and the hypothesis with the largest total: sum of scale * first-pass score + weight * LM score + word
+    penalty * words. With --references, prints a table of word errors. Texts are not changed.
 
     Parameters
     ----------
     model
         Model file, as keraslm export writes it.
     nbest
-        The lists, plain or compressed; - or none reads standard input.
+        n-best lists, plain or compressed. Default or -: standard input.
     format
-        tsv: utterance, scores, text, tabs between them. kaldi: utterance-k text. jsonl: {"utterance": ...,
-        "hypotheses": [{"text": ..., "scores": {...}}]}, or one hypothesis a line.
+        tsv: utterance, scores, text, separated by tabs. kaldi: utterance-k text. jsonl: {"utterance": ...,
+        "hypotheses": [{"text": ..., "scores": {...}}]}, or one hypothesis per line.
     score_columns
-        Scores in a row of tsv; not given, as many as in the first row.
+        Number of scores per row of tsv. Default: that of the first row.
     scores
-        Files of kaldi's costs (utterance-k number), one for each score; costs count negatively.
+        Files of Kaldi's costs (utterance-k number), one per score; costs count negatively.
     best
         Print the best hypothesis of each utterance.
     weight
-        Of the LM score.
+        Weight of the LM score.
     word_penalty
-        Added for each word; below 0 it favours short hypotheses.
+        Added per word; below 0 it favours short hypotheses.
     scales
-        Factors of the first-pass scores, one each: 1,0.5; 1 each when not given.
+        Factor of each first-pass score, such as 1,0.5. Default: 1 for each.
     interpolate
-        First-pass score, by name or by number from 1, that the LM score is interpolated with: (1 - mix) * old + mix *
-        log-probability. It no longer counts as a first-pass score then.
+        Name, or number from 1, of the first-pass score to interpolate the LM score with: (1 - mix) * old + mix *
+        log-probability. It no longer counts as a first-pass score.
     mix
-        Share of the model in it.
+        Share of the model in the interpolation, 0 to 1.
     base
-        Of the logarithm of the model's scores.
+        Base of the logarithm of the model's scores.
     name
-        Of the new score, where scores have names.
+        Name of the new score, if scores have names.
     references
-        What was said: utterance and text. Prints word error rates of first pass, oracle, and rescored lists.
+        References: utterance and text per line. Prints word error rates of the first pass, the oracle and the rescored
+        lists.
     tune
-        Search the grid of --weights and --word-penalties for the fewest word errors, and print it.
+        Search the grid of --weights and --word-penalties for the fewest word errors, and print the grid.
     weights
-        To try: first:last:step, or numbers with commas between them.
+        Weights to try: first:last:step, or numbers separated by commas.
     word_penalties
-        To try.
+        Word penalties to try.
     others
-        Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
-        that all of them give.
+        Further model file with the same tokenizer; can be repeated. The probabilities of all models are averaged.
     output
-        File to write instead of printing, gzip where its name ends with .gz; it appears when it is whole.
+        File to write instead of standard output, gzip if its name ends with .gz; it appears when it is complete.
     provider
-        Where onnxruntime computes; auto takes CUDA where it is there.
+        Device that onnxruntime computes on; auto takes CUDA if available.
     errors
-        Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD, and counts.
+        Invalid UTF-8: strict fails with file:line:byte; replace reads U+FFFD and counts the lines.
     """
-    from keraslm.report.output import opened_output
-    from keraslm.rescoring.nbest import read_nbest
-    from keraslm.rescoring.rescore import Weighting, score_lists
-    from keraslm.scoring.scorer import load
+    from keraslm.report.writer import opened_output
+    from keraslm.rescoring import rescore as room
     from keraslm.system.atomic import checked_place
+    from keraslm.system.backend import require
     from keraslm.text.files import TextFile
 
     if tune and not references:
         raise UsageError("--tune counts word errors: add --references FILE.")
     if best and references:
-        raise UsageError("--best prints hypotheses and --references a table: leave one of them out.")
+        raise UsageError("--best prints hypotheses and --references a table: leave out one of them.")
     checked_place(output)
-    weighting = Weighting(weight, word_penalty, _numbers("--scales", scales or ""), interpolate, mix)
-    points = [(w, p) for w in _numbers("--weights", weights) for p in _numbers("--word-penalties", word_penalties)]
-    file = TextFile(nbest, errors)
-    lists = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores or ()])
     if references:
-        from keraslm.system.backend import require
-
         require("jiwer", extra="wer", purpose="Counting word errors")
-    scored = score_lists(load(model, provider, others=others), lists, base)
+    file = TextFile(nbest, errors)
+    tried = [(w, p) for w in _numbers("--weights", weights) for p in _numbers("--word-penalties", word_penalties)]
+    found = room.rescore(
+        [model, *others],
+        file,
+        format=format,
+        score_columns=score_columns,
+        scores=scores or (),
+        weight=weight,
+        word_penalty=word_penalty,
+        scales=_numbers("--scales", scales or ""),
+        interpolate=interpolate,
+        mix=mix,
+        base=base,
+        provider=provider,
+        errors=errors,
+    )
     if references:
-        rows = _error_rows(scored, weighting, TextFile(references, errors), points if tune else [])
+        rows = _error_rows(found, TextFile(references, errors), tried if tune else [(weight, word_penalty)], tune)
     else:
-        rows = _best_rows(scored, weighting, format) if best else _scored_rows(scored, format, name)
+        rows = _rows(found, format, name, best)
     with opened_output(output) as out:
         for row in rows:
             print(row, file=out, flush=nbest == "-")
@@ -130,50 +139,29 @@ def rescore(
         print(f"keraslm: {file.name}: {file.replaced} lines held invalid UTF-8, read as U+FFFD", file=sys.stderr)
 
 
-def _scored_rows(scored: Any, format: str, name: str) -> Iterator[str]:
-    from keraslm.rescoring.nbest import scored_rows
+def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
+    from keraslm.rescoring.nbest import best_row, scored_rows
 
-    header = format == "tsv"
-    for utterance, scores in scored:
-        if header and utterance[0].names:
-            yield "\t".join(["utterance", *utterance[0].names, name, "text"])
-        header = False
-        yield from scored_rows(utterance, scores, format, name)
-
-
-def _best_rows(scored: Any, weighting: Any, format: str) -> Iterator[str]:
-    from keraslm.rescoring.nbest import best_row
-    from keraslm.rescoring.rescore import parts
-
-    for utterance, scores in scored:
-        totals = parts(utterance, scores, weighting).totals(weighting.weight, weighting.word_penalty)
-        chosen = int(totals.argmax())
-        yield best_row(utterance[chosen], float(totals[chosen]), format)
+    for number, each in enumerate(found):
+        names = each.hypotheses[0].names
+        if best:
+            yield best_row(each.best, float(each.totals.max()), format)
+            continue
+        if format == "tsv" and names and number == 0:
+            yield "\t".join(["utterance", *names, name, "text"])
+        yield from scored_rows(each.hypotheses, each.logprobs, format, name)
 
 
-def _error_rows(scored: Any, weighting: Any, file: Any, points: list[tuple[float, float]]) -> Iterator[str]:
-    from keraslm.rescoring import word_errors
-    from keraslm.rescoring.rescore import parts
+def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], tune: bool) -> Iterator[str]:
+    from keraslm.rescoring.word_errors import ListErrors, error_rows, read_references
 
-    references, lists = word_errors.read_references(file), word_errors.ListErrors()
-    for utterance, scores in scored:
-        lists.add(utterance, parts(utterance, scores, weighting), references)
-    if len(lists) < len(references):
-        missing = len(references) - len(lists)
-        print(f"keraslm: {file.name}: {missing} utterances have no hypotheses and are not counted", file=sys.stderr)
-
-    def row(setting: str, weight: str, penalty: str, found: Any) -> str:
-        counts = f"{found.errors}\t{found.substitutions}\t{found.deletions}\t{found.insertions}\t{found.words}"
-        return f"{setting}\t{weight}\t{penalty}\t{100 * found.rate:.2f}\t{counts}"
-
-    yield "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
-    yield row("first-pass", "-", "-", lists.first_pass())
-    yield row("oracle", "-", "-", lists.oracle())
-    found = word_errors.grid(lists, points or [(weighting.weight, weighting.word_penalty)])
-    weight, penalty, errors = word_errors.best_setting(found)
-    yield row("best" if points else "rescored", f"{weight:g}", f"{penalty:g}", errors)
-    if points:
-        yield from (row("grid", f"{weight:g}", f"{penalty:g}", errors) for weight, penalty, errors in found)
+    errors = ListErrors(read_references(references))
+    for each in found:
+        errors.add(each)
+    if errors.missing:
+        note = f"{errors.missing} utterances have no hypotheses and are not counted"
+        print(f"keraslm: {references.name}: {note}", file=sys.stderr)
+    yield from error_rows(errors, points, tune)
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:
@@ -187,6 +175,4 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
             raise ValueError
         return tuple(round(first + number * step, 10) for number in range(count + 1))
     except (ValueError, OverflowError):
-        raise UsageError(
-            f"{flag} {text}: numbers with commas between them, or first:last:step, are expected."
-        ) from None
+        raise UsageError(f"{flag} {text}: expected numbers separated by commas, or first:last:step.") from None

@@ -27,12 +27,12 @@ def score(
     *files: TextName,
     level: Literal["token", "word", "sentence", "summary"] = "token",
     format: Annotated[Literal["tsv", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
-    columns: str = "",
+    columns: str | None = None,
     base: Literal["2", "e", "10"] | None = None,
     unk: Literal["include", "exclude"] = "include",
     spaces: Literal["before", "after"] = "before",
     context: Literal["sentence", "paragraph", "document"] = "sentence",
-    window: Integer = 4096,
+    lines_ahead: Integer = 4096,
     others: Others = (),
     output: Path | None = None,
     html: Path | None = None,
@@ -77,8 +77,8 @@ def score(
     context
         sentence starts each line from nothing; document carries the state from line to line, through each file;
         paragraph does so up to the next blank line.
-    window
-        Lines read ahead and scored side by side; 1 answers each line before the next is read.
+    lines_ahead
+        Number of lines read ahead and scored side by side. Use 1 for interactive input.
     others
         Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
         that all of them give.
@@ -115,11 +115,11 @@ def score(
     options = ScoreOptions(
         level=level,
         format="jsonl" if as_json else format,
-        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
-        base=base or "",
+        columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
+        base=base,
         unk=unk,
         context=context,
-        window=window,
+        lines_ahead=lines_ahead,
         spaces=spaces,
         signature=signature,
     )
@@ -146,9 +146,7 @@ def _one_after_the_other(
     errors: str,
     provider: str,
 ) -> None:
-    from keraslm.report.output import opened_output
-    from keraslm.report.signature import signature
-    from keraslm.report.writer import write_scores
+    from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.atomic import checked_place
     from keraslm.text.files import STDIN, TextFile

@@ -88,14 +88,14 @@ def _print_result(trained: "Run") -> None:
 
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
-    print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}{_better_epoch(trained)}")
+    print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}{better_epoch(trained)}")
     path = shlex.quote(str(trained.path))
     run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {path}"
     not_exportable = trained.config.model.not_exportable
     print(f"next      keraslm {f'evaluate {path} TEXT' if not_exportable else f'export model.onnx{run_flag}'}")
 
 
-def _better_epoch(trained: "Run") -> str:
+def better_epoch(trained: "Run") -> str:
     """Mention the best epoch by validation perplexity unless it is the last one."""
     last, best = trained.epochs()[-1], replace(trained, weights="best").trained_epoch()
     if best["epoch"] == last["epoch"] or "val_perplexity" not in best:

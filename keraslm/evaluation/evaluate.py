@@ -25,7 +25,7 @@ from keraslm.text.stream import EveryToken, Windows
 NUM_STEPS = 256  # tokens of a call when the text is one row; any value gives the same result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(TextCost):
     """What a text costs under a trained run.
 

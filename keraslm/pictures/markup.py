@@ -1,40 +1,115 @@
-"""A scored line as HTML: an element a piece, coloured by surprisal, and its numbers as data beside it."""
+"""Scored lines as HTML: text that stays text, and one element per piece, coloured by surprisal."""
 
 from __future__ import annotations
 
+import html
+import json
 import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from keraslm.perplexity import bits
-from keraslm.pictures.escape import markup
-from keraslm.pictures.scale import NAMES, step
 from keraslm.pictures.spans import Laid
 
-OOV, END = "U", "E"  # classes beside that of the colour
+NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last takes everything above
+OOV, END = "U", "E"  # classes in addition to that of the colour
+
+# Background of each colour, and those with white text: straight lines in lightness in Oklab (Ottosson 2020), away from
+# the page's own colour, so the order is visible without hue and equal steps look equal. Lightness, chroma and hue run
+# from 0.985, 0.012, 100 to 0.38, 0.17, 5, and from 0.27, 0.03, 290 to 0.93, 0.13, 455; chroma is as screens allow.
+SCHEMES = {
+    "light": (
+        "#fcfaf1 #f6edcd #f0deb3 #ebce9d #e6be88 #e0ad76 #db9d65 #d48c57 "
+        "#cd7b4c #c66a43 #bd593d #b34839 #a83637 #9d2336 #900736 #7d0338",
+        "lmnop",
+    ),
+    "dark": (
+        "#262434 #362b47 #473353 #5a3b5e #6d4465 #814d6b #95576f #a86170 "
+        "#bb6d70 #cc7b6f #db896d #e89a6b #f3ab6a #fbbe6c #fed37a #fee892",
+        "abcdefg",
+    ),
+}
+
+# Controls but the tab; marks, embeddings, overrides and isolates of the bidirectional algorithm; line and paragraph
+# separators; halves of surrogate pairs; U+FFFE and U+FFFF. HTML cannot hold some, others would rearrange the page.
+_ODD = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
 
 
-def word_id(line: int, piece: int) -> str:
-    """Name of the element of a piece that is linked to."""
-    return f"w{line}-{piece}"
+def color(surprisal: float) -> str:
+    """The class of the colour for a surprisal in bits.
+
+    Example:
+        >>> color(0.3), color(7.9), color(33.0)
+        ('a', 'h', 'p')
+    """
+    return NAMES[int(surprisal)] if surprisal < len(NAMES) else NAMES[-1]  # NaN too
+
+
+def color_rules(scheme: str) -> str:
+    """The CSS rules of the `"light"` or the `"dark"` colours."""
+    grounds, white = SCHEMES[scheme]
+    return "".join(
+        f".{name}{{background:{ground};color:{'#ffffff' if name in white else '#000000'};fill:{ground}}}\n"
+        for name, ground in zip(NAMES, grounds.split(), strict=True)
+    )
+
+
+def shown(text: str) -> str:
+    """The text with a picture such as `␀`, or the number, for each character that a page cannot hold.
+
+    Example:
+        >>> shown("a\\0b\\u202ec")
+        'a␀b[U+202E]c'
+    """
+    return _ODD.sub(lambda found: _picture(found[0]), text)
+
+
+def markup(text: str) -> str:
+    """The text as HTML, with such characters in elements of their own.
+
+    Example:
+        >>> markup("a<b>\\0")
+        'a&lt;b&gt;<u>␀</u>'
+    """
+    return _ODD.sub(lambda found: f"<u>{_picture(found[0])}</u>", html.escape(text))
+
+
+def script_data(value: Any) -> str:
+    """JSON for a script element: ASCII, without `<`, `>` and `&`."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def line_markup(laid: Laid, number: int, linked: set[int], pieces: int) -> str:
-    """The HTML of a line.
+    """The HTML of a line: an element per piece.
 
     Args:
         laid: the line.
-        number: of the line, from 1.
-        linked: pieces that get an `id`.
-        pieces: how many are shown; the last of all is the line's end.
+        number: number of the line, from 1.
+        linked: pieces that get an `id`, `w<line>-<piece>`.
+        pieces: number of pieces that are shown; the last of all is the line's end.
     """
-    return f"<div\nid={number}>{''.join(_elements(laid, number, linked, pieces))}</div>"
+    text, at, parts = laid.score.text, 0, []
+    rows = zip(laid.pieces[:pieces].tolist(), laid.piece_bits.tolist(), laid.oov.tolist(), strict=False)
+    for piece, ((begin, until, first, last), surprisal, oov) in enumerate(rows):
+        part = text[begin:until]
+        blank = len(part) - len(part.lstrip()) if not part.isspace() else 0  # it stays uncoloured before a word
+        classes = color(surprisal) + f" {OOV}" * oov + f" {END}" * (piece == len(laid.pieces) - 1)
+        count = f" data-n={last - first}" if last - first > 1 else ""
+        name = f" id=w{number}-{piece}" if piece in linked else ""
+        parts.append(f'{markup(text[at : begin + blank])}<i class="{classes}"{count}{name}>{markup(part[blank:])}</i>')
+        at = until
+    return f"<div\nid={number}>{''.join(parts)}</div>"
 
 
-def token_data(laid: Laid, pieces: int) -> Iterator[str]:
-    """The numbers of each shown token as JSON: id, log-probability in nats, and, where they are known, rank and entropy
-    in bits. What is not finite is null.
+def token_data(laid: Laid, tokens: int) -> Iterator[str]:
+    """The numbers of each of the first tokens as JSON, null if not finite: id, log-probability in nats, and, if known,
+    rank and entropy in bits.
     """
-    line, tokens = laid.score, int(laid.pieces[pieces - 1, 3]) if pieces else 0
+    line = laid.score
     columns = [[str(i) for i in line.ids[:tokens].tolist()], [_number(p, 4) for p in line.logprobs[:tokens].tolist()]]
     if line.ranks is not None and line.entropies is not None:
         columns.append([str(rank) for rank in line.ranks[:tokens].tolist()])
@@ -42,25 +117,12 @@ def token_data(laid: Laid, pieces: int) -> Iterator[str]:
     return map(",".join, zip(*columns, strict=True))
 
 
-def _elements(laid: Laid, number: int, linked: set[int], pieces: int) -> Iterator[str]:
-    text, at = laid.score.text, 0
-    end = len(laid.pieces) - 1
-    rows = zip(laid.pieces[:pieces].tolist(), laid.piece_bits.tolist(), strict=False)
-    for piece, ((begin, until, first, last), surprisal) in enumerate(rows):
-        part = text[begin:until]
-        blank = len(part) - len(part.lstrip()) if not part.isspace() else 0  # it stays uncoloured before a word
-        if at < begin + blank:
-            yield markup(text[at : begin + blank])
-        classes = NAMES[step(surprisal)] if math.isfinite(surprisal) else NAMES[-1]
-        if laid.score.oov[first:last].any():
-            classes += f" {OOV}"
-        if piece == end:
-            classes += f" {END}"
-        count = f" data-n={last - first}" if last - first > 1 else ""
-        name = f" id={word_id(number, piece)}" if piece in linked else ""
-        yield f'<i class="{classes}"{count}{name}>{markup(part[blank:])}</i>'
-        at = until
-
-
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "null"
+
+
+def _picture(character: str) -> str:
+    number = ord(character)
+    if number < 0x20:
+        return chr(0x2400 + number)
+    return "␡" if number == 0x7F else f"[U+{number:04X}]"

@@ -1,149 +1,122 @@
-"""What the pictures say about a whole text, gathered line by line in bounded memory."""
+"""Cost, distribution, course and most surprising words of a text, gathered line by line in bounded memory."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.perplexity import TextCost
+from keraslm.perplexity import TextCost, bits
 from keraslm.pictures.spans import Laid
-from keraslm.scoring.measures import LineScore
 
-FINE = 64  # bins a bit of the distribution
-HIGHEST = 128  # bits; what is above falls into the last bin
+FINE = 64  # bins per bit of the distribution
+HIGHEST = 128  # bits; the last bin takes everything above
 TOP = 10  # most surprising words that are kept
 
+Floats = NDArray[np.float64]
 
-@dataclass(order=True)
-class Word:
-    """A word, in the order of surprisal; of two alike the earlier one is the greater."""
+
+class Word(NamedTuple):
+    """A word with its surprisal, minus the numbers of its line (from 1) and of its first piece (from 0), and whether it
+    is out of vocabulary. Of two words with equal surprisal, the earlier is the greater.
+    """
 
     bits: float
-    place: tuple[int, int]  # line and piece, both negative
-    text: str = field(compare=False)
-    oov: bool = field(compare=False)
+    minus_line: int
+    minus_piece: int
+    text: str
+    oov: bool
 
 
 class Series:
-    """Surprisal over the lines of a text: single lines at first, then blocks of lines of equal size.
-
-    Attributes:
-        size: lines in a block.
-        counts: how many tokens each block has in each bin of a quarter bit; int64 `(blocks, bins)`.
-        sums: surprisal of each block, bits; float64 `(blocks,)`.
-    """
+    """Surprisal over the lines of a text: single lines at first, then blocks of `size` lines."""
 
     BINS = 4 * 40  # quarter bits up to 40
     BLOCKS = 512  # at most
 
     def __init__(self) -> None:
         self.size, self._lines = 1, 0
-        self._counts = np.zeros((self.BLOCKS, self.BINS), np.int64)
+        self._counts = np.zeros((self.BLOCKS, self.BINS), np.int64)  # tokens of each block in each quarter bit
         self._sums = np.zeros(self.BLOCKS)
 
-    def add(self, bits: NDArray[np.float64]) -> None:
+    def add(self, surprisals: Floats) -> None:
         """Add a line: the surprisal of each of its tokens."""
         if self._lines == self.BLOCKS * self.size:
-            self._counts[: self.BLOCKS // 2] = self._counts[::2] + self._counts[1::2]
-            self._sums[: self.BLOCKS // 2] = self._sums[::2] + self._sums[1::2]
-            self._counts[self.BLOCKS // 2 :] = self._sums[self.BLOCKS // 2 :] = 0
+            for values in (self._counts, self._sums):
+                values[: self.BLOCKS // 2] = values[::2] + values[1::2]
+                values[self.BLOCKS // 2 :] = 0
             self.size *= 2
         block = self._lines // self.size
-        self._counts[block] += np.bincount(_bins(bits, 4, self.BINS), minlength=self.BINS)
-        self._sums[block] += bits.sum()
+        self._counts[block] += _binned(surprisals, 4, self.BINS)
+        self._sums[block] += surprisals.sum()
         self._lines += 1
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        return self._counts[: -(-self._lines // self.size)]
+    def block(self) -> str:
+        """A block in words: `line`, `2 lines`."""
+        return "line" if self.size == 1 else f"{self.size:,} lines"
 
-    @property
-    def sums(self) -> NDArray[np.float64]:
-        return self._sums[: len(self.counts)]
-
-    def lines(self) -> NDArray[np.float64]:
+    def lines(self) -> Floats:
         """The middle of each block, counted in lines from 1; `(blocks,)`."""
-        begins = self.size * np.arange(len(self.counts))
+        begins = np.arange(0, self._lines, self.size)
         return (begins + 1 + np.minimum(begins + self.size, self._lines)) / 2
 
-    def means(self) -> NDArray[np.float64]:
-        """Bits a token in each block, `(blocks,)`."""
-        return self.sums / self.counts.sum(axis=1)
+    def means(self) -> Floats:
+        """Bits per token in each block, `(blocks,)`."""
+        blocks = len(self.lines())
+        return self._sums[:blocks] / self._counts[:blocks].sum(axis=1)
 
-    def quantiles(self, share: float) -> NDArray[np.float64]:
+    def quantiles(self, share: float) -> Floats:
         """Surprisal that a share of each block's tokens does not exceed, bits, to a quarter bit; `(blocks,)`."""
-        cumulative = self.counts.cumsum(axis=1)
+        cumulative = self._counts[: len(self.lines())].cumsum(axis=1)
         return (np.argmax(cumulative >= share * cumulative[:, -1:], axis=1) + 0.5) / 4
 
 
 class Statistics:
-    """Counts, cost, distribution, course and the most surprising words of a text.
+    """Statistics of a text.
 
     Attributes:
-        distribution: tokens in each bin of 1/64 bit; int64 `(bins,)`.
+        cost: counts and nats, with perplexity and bits.
+        words: the most surprising words, the most surprising first.
+        distribution: number of tokens in each bin of 1/64 bit; int64 `(bins,)`.
         series: surprisal over the lines.
     """
 
     def __init__(self) -> None:
-        self._counts = dict.fromkeys(("lines", "words", "tokens", "characters", "bytes", "oovs"), 0)
-        self._nats = self._oov_nats = 0.0
-        self._words: list[Word] = []
+        self.cost = TextCost()
+        self.words: list[Word] = []
         self.distribution = np.zeros(FINE * HIGHEST, np.int64)
         self.series = Series()
 
     def add(self, laid: Laid) -> None:
         """Add a line."""
-        line = laid.score
-        for name, value in _sizes(line).items():
-            self._counts[name] += value
-        self._nats -= line.logprob
-        self._oov_nats -= math.fsum(line.logprobs[line.oov])
-        self.distribution += np.bincount(_bins(laid.bits, FINE, FINE * HIGHEST), minlength=FINE * HIGHEST)
+        self.cost += laid.score.cost
+        self.distribution += _binned(laid.bits, FINE, FINE * HIGHEST)
         self.series.add(laid.bits)
-        for text, bits, piece in laid.words():
-            if len(self._words) < TOP or bits > self._words[0].bits:
-                _, _, first, last = laid.pieces[piece].tolist()
-                word = Word(bits, (-self._counts["lines"], -piece), text, bool(line.oov[first:last].any()))
-                (heapq.heappush if len(self._words) < TOP else heapq.heappushpop)(self._words, word)
-
-    @property
-    def cost(self) -> TextCost:
-        """Counts and nats, with perplexity and bits."""
-        return TextCost(**self._counts, predicted=self._counts["tokens"], nats=self._nats, oov_nats=self._oov_nats)
+        least = self.words[-1].bits if len(self.words) == TOP else -math.inf
+        new = (
+            Word(surprisal, -self.cost.lines, -piece, text, bool(laid.oov[piece]))
+            for text, surprisal, piece in laid.words()
+            if surprisal > least
+        )
+        self.words = heapq.nlargest(TOP, [*self.words, *new])
 
     @property
     def mean(self) -> float:
-        """Bits a token; NaN without one."""
-        return self._nats / math.log(2) / self._counts["tokens"] if self._counts["tokens"] else math.nan
+        """Bits per token; NaN without tokens."""
+        return bits(-self.cost.nats) / self.cost.tokens if self.cost.tokens else math.nan
 
     @property
     def median(self) -> float:
-        """Bits of the token in the middle, to 1/64 bit; NaN without one."""
-        if not self._counts["tokens"]:
-            return math.nan
-        return (np.searchsorted(self.distribution.cumsum(), self._counts["tokens"] / 2) + 0.5) / FINE
-
-    @property
-    def words(self) -> list[Word]:
-        """The most surprising words, the first the most."""
-        return sorted(self._words, reverse=True)
+        """Bits of the token in the middle, to 1/64 bit; NaN without tokens."""
+        middle = np.searchsorted(self.distribution.cumsum(), self.cost.tokens / 2)
+        return (middle + 0.5) / FINE if self.cost.tokens else math.nan
 
 
-def _sizes(line: LineScore) -> dict[str, int]:
-    return {
-        "lines": 1,
-        "words": line.words,
-        "tokens": len(line.ids),
-        "characters": line.characters,
-        "bytes": line.bytes,
-        "oovs": int(line.oov.sum()),
-    }
-
-
-def _bins(bits: NDArray[np.float64], parts: int, bins: int) -> NDArray[np.int64]:
-    """The bin of each surprisal; the last takes all above, and what is no number."""
-    return np.minimum(np.nan_to_num(bits * parts, nan=bins, posinf=bins), bins - 1).astype(np.int64)
+def _binned(surprisals: Floats, parts: int, bins: int) -> NDArray[np.int64]:
+    """Number of surprisals in each bin of 1/parts bit; the last bin takes everything above, and NaN."""
+    places = np.minimum(np.nan_to_num(surprisals * parts, nan=bins, posinf=bins), bins - 1).astype(np.int64)
+    return np.bincount(places, minlength=bins)

@@ -1,12 +1,11 @@
-"""Scores as KenLM's program `query` prints them, so that what reads its output reads ours.
+"""Scores in the format of KenLM's program `query`.
 
     word=vocab_id ngram_length log10prob<tab>...</s>=...<tab>Total: log10prob OOV: count
 
 Numbers are the shortest decimals that give the same float32 (words, and totals, which are added up in float32) or
-float64 (perplexities) again. In
-`vocab_id` 0 stands for an unknown word, as in KenLM; other words have the id of their first token, plus one.
-`ngram_length` is the number of words since the line began, `<s>` and the word itself included: nothing is forgotten.
-Reference: kpu/kenlm, `lm/ngram_query.hh`.
+float64 (perplexities). `vocab_id` is 0 for an unknown word, as in KenLM; other words have the id of their first token,
+plus one. `ngram_length` is the number of words since the line began, including `<s>` and the word itself.
+Reference: kpu/kenlm, `lm/ngram_query.hh`, `util/float_to_string.cc`.
 """
 
 from __future__ import annotations
@@ -16,45 +15,48 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from keraslm.report.numbers import shortest_float32, shortest_float64
+from keraslm.perplexity import BASES, perplexity
 from keraslm.report.options import ScoreOptions
 from keraslm.scoring.measures import LineScore
-from keraslm.scoring.words import WordScore, word_scores
+from keraslm.scoring.words import word_scores
 from keraslm.text.tokenizer import EOS, Tokenizer
-
-_LOG10 = 1.0 / math.log(10.0)
 
 
 def kenlm_rows(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
-    """Lines of `query`'s output: words and totals, totals alone (`--level sentence`), and the summary at the end."""
-    total = of_oovs = 0.0
+    """Lines of `query`'s output: words and totals, totals alone with `level="sentence"`, and the summary at the end."""
+    total = oov_total = 0.0
     tokens = oovs = 0
     for line in lines:
         words = word_scores(line, tokenizer)
-        logprobs = np.array([word.logprob * _LOG10 for word in words], np.float32)
+        logprobs = np.array([word.logprob * (1.0 / BASES["10"]) for word in words], np.float32)
         unknown = [float(p) for word, p in zip(words, logprobs, strict=True) if word.oov]
-        own = float(np.add.accumulate(logprobs)[-1])
-        shown = "" if options.level == "sentence" else "".join(_word(*word, line) for word in enumerate(words))
+        own = np.add.accumulate(logprobs)[-1]
+        cells = []
+        for place, (word, logprob) in enumerate(zip(words, logprobs, strict=True), 2):
+            number = 0 if word.oov else line.ids[word.tokens[0]] + 1
+            surface = "</s>" if word.word == EOS and word.begin == word.end else word.word
+            cells.append(f"{surface}={number} {place} {shortest(logprob)}\t")
         if options.level != "summary":
-            yield f"{shown}Total: {shortest_float32(own)} OOV: {len(unknown)}"
-        total, of_oovs = total + own, of_oovs + math.fsum(unknown)
-        tokens, oovs = tokens + len(words), oovs + len(unknown)
-    yield f"Perplexity including OOVs:\t{shortest_float64(_perplexity(total, tokens))}"
-    yield f"Perplexity excluding OOVs:\t{shortest_float64(_perplexity(total - of_oovs, tokens - oovs))}"
+            yield f"{'' if options.level == 'sentence' else ''.join(cells)}Total: {shortest(own)} OOV: {len(unknown)}"
+        total, tokens = total + float(own), tokens + len(words)
+        oov_total, oovs = oov_total + math.fsum(unknown), oovs + len(unknown)
+    yield f"Perplexity including OOVs:\t{shortest(np.float64(perplexity(-total, tokens, '10')))}"
+    yield f"Perplexity excluding OOVs:\t{shortest(np.float64(perplexity(oov_total - total, tokens - oovs, '10')))}"
     yield f"OOVs:\t{oovs}"
     yield f"Tokens:\t{tokens}"
 
 
-def _word(place: int, word: WordScore, line: LineScore) -> str:
-    number = 0 if word.oov else int(line.ids[word.tokens[0]]) + 1
-    surface = "</s>" if word.word == EOS and word.begin == word.end else word.word
-    return f"{surface}={number} {place + 2} {shortest_float32(word.logprob * _LOG10)}\t"
+def shortest(value: np.float32 | np.float64) -> str:
+    """A float in the fewest digits that give it again, as Google's double-conversion writes it for KenLM.
 
+    Numbers from 1e-6 up to 1e21 are written out; others have an exponent.
 
-def _perplexity(total: float, tokens: int) -> float:
-    if not tokens:
-        return math.nan
-    try:
-        return 10.0 ** -(total / tokens)
-    except OverflowError:
-        return math.inf
+    Example:
+        >>> shortest(np.float32(-0.1)), shortest(np.float32(1e-7)), shortest(np.float64("nan"))
+        ('-0.1', '1e-7', 'NaN')
+    """
+    if np.isnan(value):
+        return "NaN"
+    if value == 0 or 1e-6 <= np.abs(value) < 1e21:
+        return np.format_float_positional(value, trim="-")
+    return np.format_float_scientific(value, trim="-", exp_digits=1).replace("e+", "e")

@@ -1,46 +1,24 @@
-"""How scores are written: one value that commands, workers and programs share."""
+"""Everything that decides how scores are written, in one value shared by commands, workers and programs."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from keraslm.config import CONTEXTS
+from keraslm.config import Context
 from keraslm.errors import UsageError
-from keraslm.scoring.batching import WINDOW
-
-LEVELS = ("token", "word", "sentence", "summary")
-FORMATS = ("tsv", "jsonl", "kenlm", "srilm")
-BASES = {"": math.nan, "2": 2.0, "e": math.e, "10": 10.0}
+from keraslm.perplexity import BASES, Base
+from keraslm.scoring.batching import WINDOW as LINES_AHEAD
 
 COLUMNS = {
     "token": (
-        "sentence_id",
-        "token_id",
-        "token",
-        "id",
-        "logprob",
-        "surprisal",
-        "rank",
-        "entropy",
-        "entropy_reduction",
-        "oov",
-        "start",
-        "end",
+        *("sentence_id", "token_id", "token", "id", "logprob", "surprisal"),
+        *("rank", "entropy", "entropy_reduction", "oov", "start", "end"),
     ),
     "word": ("sentence_id", "word_id", "word", "tokens", "logprob", "surprisal", "oov", "start", "end"),
     "sentence": (
-        "sentence_id",
-        "tokens",
-        "oovs",
-        "words",
-        "characters",
-        "bytes",
-        "logprob",
-        "surprisal",
-        "perplexity",
-        "bits_per_character",
-        "bits_per_byte",
+        *("sentence_id", "tokens", "oovs", "words", "characters", "bytes"),
+        *("logprob", "surprisal", "perplexity", "bits_per_character", "bits_per_byte"),
     ),
 }
 DEFAULT_COLUMNS = {
@@ -50,24 +28,31 @@ DEFAULT_COLUMNS = {
 }
 OF_DISTRIBUTIONS = {"rank", "entropy", "entropy_reduction"}
 
+Level = Literal["token", "word", "sentence", "summary"]
+Format = Literal["tsv", "jsonl", "kenlm", "srilm"]
+Unk = Literal["include", "exclude"]
+Spaces = Literal["before", "after"]
+
+_CHOICES = {"level": Level, "format": Format, "base": Base, "unk": Unk, "context": Context, "spaces": Spaces}
+
 
 @dataclass(frozen=True)
 class ScoreOptions:
     """What is scored and how it is written; plain values, checked when built.
 
     Attributes:
-        level: `"token"`, `"word"` (between white space), `"sentence"` (a line) or `"summary"`.
-        format: `"tsv"`, `"jsonl"`, or that of another tool: `"kenlm"` (its `query`), `"srilm"` (`ngram -ppl -debug`).
-        columns: of a table, in order; empty takes `DEFAULT_COLUMNS`.
-        base: of every logarithm: `"2"`, `"e"` or `"10"`; empty gives log-probabilities in nats, surprisal and entropies
-            in bits. The formats of other tools are in base 10.
-        unk: `"include"`: a token `<unk>` costs what it costs; `"exclude"`: its row has no number, and sums and counts
-            leave it out.
-        context: `"sentence"`, `"paragraph"` or `"document"`.
-        window: lines that are read ahead and scored side by side.
-        spaces: where the space between two words belongs when words are scored by their tokens: `"before"` the second,
-            as tokenizers write it, or `"after"` the first: the correction of Pimentel and Meister 2024.
-        signature: say by which model and settings the scores were made.
+        level: one row per `"token"`, `"word"` (between white space) or `"sentence"` (a line), or one `"summary"`.
+        format: `"tsv"`, `"jsonl"`, or the format of another tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl -debug`).
+        columns: columns of the table, in order; None takes `DEFAULT_COLUMNS`.
+        base: base of every logarithm; None gives log-probabilities in nats, surprisal and entropies in bits. The
+            formats of other tools are in base 10.
+        unk: `"include"` counts tokens `<unk>` as any other; `"exclude"` leaves them out of sums and counts, and their
+            rows have no number.
+        context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`.
+        lines_ahead: number of lines that are read ahead and scored side by side.
+        spaces: with `level="word"`, `"before"` counts the space between two words as part of the second, as tokenizers
+            write it, and `"after"` as part of the first, the correction of Pimentel and Meister 2024.
+        signature: add the model and the settings to a summary.
 
     Raises:
         UsageError: an unknown value, or two that contradict each other.
@@ -77,71 +62,56 @@ class ScoreOptions:
         True
     """
 
-    level: str = "token"
-    format: str = "tsv"
-    columns: tuple[str, ...] = ()
-    base: str = ""
-    unk: str = "include"
-    context: str = "sentence"
-    window: int = WINDOW
-    spaces: str = "before"
+    level: Level = "token"
+    format: Format = "tsv"
+    columns: tuple[str, ...] | None = None
+    base: Base | None = None
+    unk: Unk = "include"
+    context: Context = "sentence"
+    lines_ahead: int = LINES_AHEAD
+    spaces: Spaces = "before"
     signature: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("level", LEVELS),
-            ("format", FORMATS),
-            ("base", tuple(BASES)),
-            ("unk", ("include", "exclude")),
-            ("context", CONTEXTS),
-            ("spaces", ("before", "after")),
-        ):
-            if getattr(self, name) not in known:
-                choices = ", ".join(value for value in known if value)
-                raise UsageError(f"{name} is {getattr(self, name)!r}, but must be one of {choices}.")
-        if self.window < 1:
-            raise UsageError(f"window is {self.window}, but must be at least 1 line.")
-        self._check_columns()
+        for name, choice in _CHOICES.items():
+            value, known = getattr(self, name), get_args(choice)
+            if value not in known and (name, value) != ("base", None):
+                raise UsageError(f"`{name}` is {value!r}, but must be one of {', '.join(known)}.")
+        if self.lines_ahead < 1:
+            raise UsageError(f"`lines_ahead` is {self.lines_ahead}, but must be at least 1 line.")
+        table = self.format in ("tsv", "jsonl") and self.level != "summary"
+        kind = f'level="{self.level}"' if table or self.level == "summary" else f'format="{self.format}"'
+        if self.columns is not None and not table:
+            raise UsageError(f"`columns` chooses the columns of a table; `{kind}` has none.")
+        for name in self.columns or ():
+            if name not in COLUMNS[self.level]:
+                columns = ", ".join(COLUMNS[self.level])
+                raise UsageError(f"Unknown column {name!r}. The columns of `{kind}` are: {columns}.")
         if self.level == "summary" and self.base:
-            raise UsageError("A summary gives nats and bits, whatever --base: leave it out, or choose another --level.")
-        if self.format in ("kenlm", "srilm") and self.base not in ("", "10"):
-            raise UsageError(
-                f"--format {self.format} is in base 10, as that tool writes it: leave out --base {self.base}."
-            )
+            raise UsageError("A summary is always in nats and bits: leave out `base`, or choose a different `level`.")
+        if self.format in ("kenlm", "srilm") and self.base not in (None, "10"):
+            raise UsageError(f'`format="{self.format}"` is always in base 10: leave out `base="{self.base}"`.')
         if self.format == "kenlm" and self.unk == "exclude":
-            raise UsageError("--format kenlm gives perplexity with and without OOVs: leave out --unk exclude.")
+            raise UsageError('`format="kenlm"` gives perplexity with and without OOVs: leave out `unk="exclude"`.')
         if self.spaces == "after" and self.level != "word":
-            raise UsageError("--spaces after belongs to --level word: it moves the space between two words.")
-
-    def _check_columns(self) -> None:
-        if not self.columns:
-            return
-        if self.format not in ("tsv", "jsonl") or self.level == "summary":
-            what = f"--format {self.format}" if self.level != "summary" else "--level summary"
-            raise UsageError(f"--columns chooses the columns of a table; {what} has none.")
-        known = COLUMNS[self.level]
-        for name in self.columns:
-            if name not in known:
-                raise UsageError(
-                    f"Unknown column {name!r}. The columns of --level {self.level} are: {', '.join(known)}."
-                )
+            raise UsageError('`spaces="after"` moves the space between two words: it needs `level="word"`.')
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The columns of the table."""
-        return self.columns or DEFAULT_COLUMNS[self.level]
+        """Columns of the table."""
+        return DEFAULT_COLUMNS[self.level] if self.columns is None else self.columns
 
     @property
     def needs_distributions(self) -> bool:
-        """Whether a column takes the whole distribution at each token."""
-        return bool(OF_DISTRIBUTIONS & {*self.columns})
+        """Whether a column needs the whole distribution at each token."""
+        return not OF_DISTRIBUTIONS.isdisjoint(self.columns or ())
 
     @property
     def logprob_scale(self) -> float:
-        """What a log-probability in nats is multiplied by."""
-        return 1.0 / math.log(BASES[self.base]) if self.base else 1.0
+        """Factor from a log-probability in nats to the one that is written."""
+        return 1.0 / BASES[self.base or "e"]
 
     @property
     def surprisal_scale(self) -> float:
-        """What a surprisal or an entropy in nats is multiplied by."""
-        return 1.0 / math.log(BASES[self.base] if self.base else 2.0)
+        """Factor from a surprisal or an entropy in nats to the one that is written."""
+        return 1.0 / BASES[self.base or "2"]

@@ -1,7 +1,7 @@
-"""Scores as a table, one row a token, a word or a line, tab-separated or as JSON lines.
+"""Scores as a table with one row per token, word or line, tab-separated or as JSON lines.
 
-Tables have `sentence_id`, the line's number from 1 over all files, and `token_id` or `word_id`, the number in its line
-from 1. Numbers have six decimals, perplexities four; a number that does not exist is `nan`, and `null` in JSON.
+Tables have `sentence_id`, the number of the line from 1 over all files, and `token_id` or `word_id`, the number within
+the line from 1. Numbers have six decimals, perplexities four; a number that does not exist is `nan`, `null` in JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keraslm.perplexity import perplexity
+from keraslm.perplexity import bits, perplexity
 from keraslm.report.options import ScoreOptions
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.words import word_scores
@@ -27,16 +27,16 @@ _DECIMALS = {
     "perplexity": 4,
 }
 _AT_ONCE = 1 << 14  # tokens of a line whose rows are made at once
-_CELL = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
-    """The rows of a table, for TSV after a header.
+    """The rows of a table; with TSV after a header.
 
     Args:
-        lines: scored with the distributions that the columns need.
-        tokenizer: of the model.
-        options: level, format, columns, base and what to do with OOVs.
+        lines: lines scored with the distributions that the columns need.
+        tokenizer: tokenizer of the model.
+        options: level, format, columns, base, and whether unknown words count.
 
     Example:
         >>> list(table(lines, tokenizer, ScoreOptions(columns=("token", "surprisal"))))
@@ -47,75 +47,68 @@ def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOption
     if options.format == "tsv":
         yield "\t".join(options.shown)
     for number, line in enumerate(lines, 1):
-        for columns in parts(number, line, tokenizer, options):
+        for columns in parts(line, tokenizer, options):
+            (some, *_) = columns.values()
+            columns["sentence_id"] = [number] * len(some)
             yield from rows(columns, options.shown)
 
 
-def _tokens(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
-    """A line of any length, some tokens at a time."""
+def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
+    """The columns of a line of any length, some tokens at a time."""
     spans = tokenizer.offsets(line.text) if {"start", "end"} & {*options.shown} else None
     for start in range(0, len(line.ids), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        columns = _token_columns(number, start, line.part(part), tokenizer, options)
+        place = slice(start, start + _AT_ONCE)
+        part = line.part(place)
+        columns: Columns = {
+            "token_id": range(start + 1, start + len(part.ids) + 1),
+            "token": tokenizer.tokens(part.ids),
+            "id": part.ids.tolist(),
+            "oov": part.oov.astype(int).tolist(),
+            **_logarithms(part.logprobs, part.oov, options),
+        }
+        if part.ranks is not None and part.entropies is not None and part.entropy_reductions is not None:
+            columns["rank"] = part.ranks.tolist()
+            columns["entropy"] = (part.entropies * options.surprisal_scale).tolist()
+            columns["entropy_reduction"] = (part.entropy_reductions * options.surprisal_scale).tolist()
         if spans is not None:
-            columns["start"], columns["end"] = spans[part].T.tolist()
+            columns["start"], columns["end"] = spans[place].T.tolist()
         yield columns
 
 
-def _token_columns(number: int, start: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Columns:
-    count = len(line.ids)
-    logprobs = np.where(line.oov, np.nan, line.logprobs) if options.unk == "exclude" else line.logprobs
-    columns: Columns = {
-        "sentence_id": [number] * count,
-        "token_id": range(start + 1, start + count + 1),
-        "token": tokenizer.tokens(line.ids),
-        "id": line.ids.tolist(),
-        "oov": line.oov.astype(int).tolist(),
-        **_logarithms(logprobs, options),
-    }
-    if line.ranks is not None and line.entropies is not None and line.entropy_reductions is not None:
-        columns["rank"] = line.ranks.tolist()
-        columns["entropy"] = (line.entropies * options.surprisal_scale).tolist()
-        columns["entropy_reduction"] = (line.entropy_reductions * options.surprisal_scale).tolist()
-    return columns
-
-
-def _words(number: int, line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
+def _words(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     words = word_scores(line, tokenizer)
-    logprobs = [math.nan if word.oov and options.unk == "exclude" else word.logprob for word in words]
+    oov = np.array([word.oov for word in words])
     yield {
-        "sentence_id": [number] * len(words),
         "word_id": range(1, len(words) + 1),
         "word": [word.word for word in words],
         "tokens": [last - first for first, last in (word.tokens for word in words)],
-        "oov": [int(word.oov) for word in words],
+        "oov": oov.astype(int).tolist(),
         "start": [word.begin for word in words],
         "end": [word.end for word in words],
-        **_logarithms(np.array(logprobs), options),
+        **_logarithms(np.array([word.logprob for word in words]), oov, options),
     }
 
 
-def _sentence(number: int, line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
+def _sentence(line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     scored = line.logprobs[~line.oov] if options.unk == "exclude" else line.logprobs
     logprob = math.fsum(scored)
-    bits = -logprob / math.log(2)
     yield {
-        "sentence_id": [number],
         "tokens": [len(scored)],
         "oovs": [int(line.oov.sum())],
         "words": [line.words],
         "characters": [line.characters],
         "bytes": [line.bytes],
         "perplexity": [perplexity(-logprob, len(scored))],
-        "bits_per_character": [bits / line.characters],
-        "bits_per_byte": [bits / line.bytes],
-        **_logarithms(np.array([logprob]), options),
+        "bits_per_character": [bits(logprob) / line.characters],
+        "bits_per_byte": [bits(logprob) / line.bytes],
+        **_logarithms(np.array([logprob]), np.array([False]), options),
     }
 
 
-def _logarithms(logprobs: Any, options: ScoreOptions) -> Columns:
-    # 0.0 is added because a certain token has no surprisal of -0.
-    return {
+def _logarithms(logprobs: Any, oov: Any, options: ScoreOptions) -> Columns:
+    if options.unk == "exclude":
+        logprobs = np.where(oov, np.nan, logprobs)
+    return {  # adding 0.0 turns -0.0, the surprisal of a certain token, into 0.0
         "logprob": (logprobs * options.logprob_scale + 0.0).tolist(),
         "surprisal": (-logprobs * options.surprisal_scale + 0.0).tolist(),
     }
@@ -129,12 +122,7 @@ def _tsv(columns: Columns, shown: Sequence[str]) -> Iterator[str]:
 def _format(name: str) -> Callable[[Any], str]:
     if name in _DECIMALS:
         return f"{{:.{_DECIMALS[name]}f}}".format
-    return _word if name == "word" else str
-
-
-def _word(text: str) -> str:
-    """A word as a cell; other kinds of white space than the three below are none to a reader of TSV."""
-    return "".join(_CELL.get(c, c) for c in text) if set(text) & _CELL.keys() else text
+    return (lambda word: word.translate(_ESCAPES)) if name == "word" else str
 
 
 def _json(columns: Columns, shown: Sequence[str]) -> Iterator[str]:

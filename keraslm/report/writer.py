@@ -1,21 +1,27 @@
-"""Scores written as options say: the one way from lines of text to lines of output."""
+"""Scored lines written as `ScoreOptions` says, the signature that travels with the numbers, and the output file."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
+from keraslm import __version__
+from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
-from keraslm.report.signature import signature
 from keraslm.report.srilm_format import srilm_rows
-from keraslm.report.summary import summarize
 from keraslm.report.tables import table
 from keraslm.scoring.batching import Line
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.words import boundary
+from keraslm.system.atomic import output_file
 
 Watcher = Callable[[LineScore], None]
 
@@ -26,32 +32,94 @@ def write_scores(
     options: ScoreOptions,
     out: TextIO,
     flush: bool = False,
-    watchers: Iterable[Watcher] = (),
+    watchers: Sequence[Watcher] = (),
     name: str = "",
 ) -> None:
-    """Score lines and write what the options ask for.
+    """Score lines and write the rows.
 
     Args:
         scorer: an open model.
-        lines: without line ends; None where a file ends.
+        lines: lines without line ends; None at the end of a file.
         options: level, format and settings.
-        out: takes whole lines, each as soon as it is there.
-        flush: hand each line on at once, for whoever waits for the answer.
-        watchers: see each scored line as well, in order; where there are any, distributions are computed.
-        name: of the text, for formats that give one.
+        out: receives each line of output as soon as it is known.
+        flush: flush `out` after each line, for a reader that waits for the answer.
+        watchers: functions that are called with each scored line, in order; if there are any, ranks and entropies are
+            computed.
+        name: name of the text, for formats that print one.
+
+    Example:
+        >>> write_scores(scorer, ["the cat"], ScoreOptions(level="sentence"), sys.stdout)
+        sentence_id     tokens  oovs    logprob surprisal       perplexity
+        1       3       0       -6.648661       9.591990        9.1726
     """
-    watching = [*watchers]
     scored = scorer.score_lines(
         lines,
         options.context,
-        options.needs_distributions or bool(watching),
-        options.window,
+        options.needs_distributions or len(watchers) > 0,
+        options.lines_ahead,
         boundary(scorer.tokenizer) if options.spaces == "after" else None,
     )
-    for row in _rows(scorer, _watched(scored, watching), options, name):
+    for row in _rows(scorer, _watched(scored, watchers), options, name):
         out.write(f"{row}\n")
         if flush:
             out.flush()
+
+
+def summarize(lines: Iterable[LineScore]) -> TextCost:
+    """Add up the costs of scored lines.
+
+    Example:
+        >>> summarize(scorer.score_lines(["the cat", "sat"])).perplexity
+        10.2959
+    """
+    return sum((line.cost for line in lines), TextCost())
+
+
+def signature(scorer: Scorer, options: ScoreOptions) -> str:
+    """Settings as `key:value`, separated by `|`, as in sacrebleu; digests are the first 12 digits of SHA-256.
+
+    The digests of the members of an ensemble are joined with `+`.
+
+    Example:
+        >>> signature(scorer, ScoreOptions(context="document"))
+        'model:1f0c5a2b7d9e|tokenizer:9a3b52c1d0e4|context:document|base:e,2|unk:include|spaces:before|keraslm:0.1.0'
+    """
+    parts = {
+        "model": "+".join(member.digest[:12] for member in scorer.session.members),
+        "tokenizer": scorer.session.info.tokenizer_sha256[:12],
+        "context": options.context,
+        "base": options.base or ("10" if options.format in ("kenlm", "srilm") else "e,2"),
+        "unk": options.unk,
+        "spaces": options.spaces,
+        "keraslm": __version__,
+    }
+    return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+@contextmanager
+def opened_output(path: Path | None) -> Iterator[TextIO]:
+    """A text file to write scores to, gzip if the name ends with `.gz`; standard output if `path` is None.
+
+    The file replaces an existing one when the block ends without an error; otherwise nothing changes.
+
+    Raises:
+        UsageError: the path is a folder, or its folder does not exist.
+        WriteError: the file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    with output_file(path) as temporary, score_file(temporary, packed=path.suffix == ".gz") as out:
+        yield out
+
+
+@contextmanager
+def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
+    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: no header has a time or a name."""
+    with path.open("wb") as raw:
+        binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
+        with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
+            yield out
 
 
 def _rows(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions, name: str) -> Iterable[str]:
@@ -59,20 +127,16 @@ def _rows(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions, na
         return kenlm_rows(scored, scorer.tokenizer, options)
     if options.format == "srilm":
         return srilm_rows(scored, scorer.tokenizer, options, name)
-    if options.level == "summary":
-        return _summary(scorer, scored, options)
-    return table(scored, scorer.tokenizer, options)
-
-
-def _summary(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions) -> list[str]:
-    summary = summarize(scored)
+    if options.level != "summary":
+        return table(scored, scorer.tokenizer, options)
+    cost = summarize(scored)
     signed = {"signature": signature(scorer, options)} if options.signature else {}
     if options.format == "jsonl":
-        return [json.dumps(summary.to_dict() | signed)]
-    return summary.rows() + [f"{key:<25} {value}" for key, value in signed.items()]
+        return [json.dumps(cost.to_dict() | signed)]
+    return cost.rows() + [f"{key:<25} {value}" for key, value in signed.items()]
 
 
-def _watched(scored: Iterable[LineScore], watchers: list[Watcher]) -> Iterator[LineScore]:
+def _watched(scored: Iterable[LineScore], watchers: Sequence[Watcher]) -> Iterator[LineScore]:
     for line in scored:
         for watch in watchers:
             watch(line)

@@ -1,19 +1,19 @@
-"""n-best lists: the utterances of a file, one at a time, each hypothesis with the row that it stands in.
+"""n-best lists: the utterances of a file, one at a time, each hypothesis with the row that it comes from.
 
-    tsv     utterance <tab> score <tab> ... <tab> text      as many scores as the first row has, none too
+    tsv     utterance <tab> score <tab> ... <tab> text      any number of scores, the same in each row
     kaldi   utterance-k words of the hypothesis             scores in files beside it: utterance-k number
     jsonl   {"utterance": "u1", "hypotheses": [{"text": "the cat", "scores": {"acoustic": -12.5}}]}
             {"utterance": "u1", "text": "the cat", "scores": {"acoustic": -12.5}}
 
-The rows of an utterance follow each other, and it does not come back. A text may be empty, and hypotheses may be equal.
-Memory holds one utterance, and the names of those before.
+The rows of an utterance must follow each other. A text may be empty, and hypotheses may be equal. Memory holds one
+utterance, and the names of the previous ones.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
@@ -30,67 +30,61 @@ class Hypothesis:
     """One hypothesis of an utterance.
 
     Attributes:
-        utterance: its name.
-        text: what may have been said.
-    XX        where: file and line, for messages.
+        utterance: name of the utterance.
+        text: words of the hypothesis.
+        scores: first-pass scores, the larger the better.
+        names: names of the scores; empty if they have none.
+        row: the row of the file, as its format has it.
+        where: file and line, for messages.
     """
 
     utterance: str
     text: str
-    scores: tuple[float, ...]
-    names: tuple[str, ...]
-    row: Any
-    where: str
+    scores: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    row: Any = None
+    where: str = "hypothesis"
 
 
 Utterance = list[Hypothesis]
 
 
 def read_nbest(
-    file: TextFile, format: str = "tsv", columns: int | None = None, scores: Sequence[TextFile] = ()
+    file: TextFile, format: str = "tsv", score_columns: int | None = None, scores: Sequence[TextFile] = ()
 ) -> Iterator[Utterance]:
     """The utterances of a file, in order.
 
     Args:
         file: plain or compressed.
         format: `"tsv"`, `"kaldi"` or `"jsonl"`.
-        columns: of scores, with `tsv`; None takes as many as the first row has.
-        scores: files of scores, with `kaldi`: the keys of `file`, in its order.
+        score_columns: number of scores per row of `"tsv"`; None takes that of the first row.
+        scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
 
     Raises:
-        TextError: a row that is not what the format has, with file and line; an utterance that comes twice.
-        UsageError: an unknown format, or an argument that belongs to another one.
+        TextError: a malformed row, with file and line, or an utterance whose rows do not follow each other.
+        UsageError: an unknown format, or an argument of a different format.
 
     Example:
         >>> for utterance in read_nbest(TextFile("lists.tsv.gz")):
         ...     print(utterance[0].utterance, len(utterance))
     """
     if format not in FORMATS:
-        raise UsageError(f"Unknown format {format!r}. Known are: {', '.join(FORMATS)}.")
+        raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
     if scores and format != "kaldi":
-        raise UsageError(f"Files of scores belong to the format kaldi; {format} holds its scores itself.")
-    if columns is not None and format != "tsv":
-        raise UsageError(f"A number of score columns belongs to the format tsv, not to {format}.")
-    readers: dict[str, Callable[[], Iterator[Utterance]]] = {
-        "tsv": lambda: _by_name(_tsv_rows(file, columns)),
-        "kaldi": lambda: _by_name(_kaldi_rows(file, scores)),
-        "jsonl": lambda: _by_name(_json_rows(file)),
-    }
-    return _once(readers[format]())
+        raise UsageError('`scores` needs `format="kaldi"`; the other formats hold their scores in the rows.')
+    if score_columns is not None and format != "tsv":
+        raise UsageError(f'`score_columns` needs `format="tsv"`, but the format is {format}.')
+    if format == "kaldi":
+        return _utterances(_kaldi_rows(file, scores))
+    return _utterances(_tsv_rows(file, score_columns) if format == "tsv" else _json_rows(file))
 
 
-def _by_name(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
-    return (list(group) for _, group in groupby(rows, key=lambda row: row.utterance))
-
-
-def _once(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
     seen: set[str] = set()
-    for utterance in utterances:
-        name, where = utterance[0].utterance, utterance[0].where
-        if name in seen:
-            raise TextError(
-                f"{where}: utterance {name!r} comes a second time. The rows of an utterance must follow each other."
-            )
+    for name, group in groupby(rows, key=lambda row: row.utterance):
+        utterance = list(group)
+        rule = "The rows of an utterance must follow each other"
+        _check(name not in seen, f"{utterance[0].where}: utterance {name!r} comes a second time. {rule}.")
         seen.add(name)
         yield utterance
 
@@ -100,18 +94,13 @@ def _tsv_rows(file: TextFile, columns: int | None) -> Iterator[Hypothesis]:
     names: tuple[str, ...] = ()
     for number, line in enumerate(file, 1):
         where, cells = f"{file.name}:{number}", line.split("\t")
-        if not line:
-            raise TextError(f"{where}: a blank line. A row is: utterance, scores, text, with a tab between them.")
-        if len(cells) < 2 or not cells[0]:
-            found = "no tab" if len(cells) < 2 else "no utterance before the first tab"
-            raise TextError(f"{where}: {found}. A row is: utterance, scores, text, with a tab between them.")
-        if expected is None:
-            expected = len(cells)
-        if len(cells) != expected:
-            raise TextError(
-                f"{where}: {len(cells)} columns, but {expected} are expected: utterance, {expected - 2} scores, text"
-                + (", as in the first row." if columns is None else ".")
-            )
+        fault = "no utterance before the first tab" if len(cells) > 1 else "no tab" if line else "a blank line"
+        row = "A row is: utterance, scores, text, with a tab between them."
+        _check(len(cells) > 1 and cells[0] != "", f"{where}: {fault}. {row}")
+        expected = expected or len(cells)
+        wanted = f"{expected} are expected: utterance, {expected - 2} scores, text"
+        like = ", as in the first row" if columns is None else ""
+        _check(len(cells) == expected, f"{where}: {len(cells)} columns, but {wanted}{like}.")
         if number == 1 and (cells[0], cells[-1]) == ("utterance", "text"):
             names = tuple(cells[1:-1])
             continue
@@ -122,24 +111,33 @@ def _tsv_rows(file: TextFile, columns: int | None) -> Iterator[Hypothesis]:
 def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothesis]:
     names = tuple(score.name for score in scores)
     for number, lines in enumerate(zip_longest(file, *scores), 1):
-        parts: list[tuple[str, str, str]] = []
+        where, key, text, costs = f"{file.name}:{number}", "", "", []
         for source, line in zip((file, *scores), lines, strict=True):
-            if line is None:
-                raise TextError(f"{source.name}: ends before line {number}; its keys must be those of {file.name}.")
-            key, _, rest = line.strip(" \t").replace("\t", " ", 1).partition(" ")
-            if not key:
-                raise TextError(f"{source.name}:{number}: a blank line. A row is a key and what belongs to it.")
-            if parts and key != parts[0][0]:
-                raise TextError(f"{source.name}:{number}: key {key!r}, but {file.name}:{number} has {parts[0][0]!r}.")
-            parts.append((key, rest.strip(" \t"), f"{source.name}:{number}"))
-        key, text, where = parts[0]
+            _check(line is not None, f"{source.name}: ends before line {number}. All files must have the same keys.")
+            own, rest = key_and_rest(line)
+            at = f"{source.name}:{number}"
+            _check(own != "", f"{at}: a blank line. A row is a key and its words or its cost.")
+            if source is file:
+                key, text = own, rest
+                continue
+            _check(own == key, f"{at}: key {own!r}, but {where} has {key!r}.")
+            costs.append(_number(rest, at))
         utterance, hyphen, place = key.rpartition("-")
-        if not (hyphen and utterance and place.isascii() and place.isdigit()):
-            raise TextError(
-                f"{where}: key {key!r} is not an utterance, a hyphen and a number, as nbest-to-linear writes it."
-            )
-        found = tuple(-_number(cell, at) for _, cell, at in parts[1:])
-        yield Hypothesis(utterance, text, found, names, [key, text], where)
+        form = "an utterance, a hyphen and a number, as nbest-to-linear writes it"
+        right = bool(hyphen and utterance) and place.isascii() and place.isdigit()
+        _check(right, f"{where}: key {key!r} is not {form}.")
+        yield Hypothesis(utterance, text, tuple(-cost for cost in costs), names, [key, text], where)
+
+
+def key_and_rest(line: str) -> tuple[str, str]:
+    """The first word of a line of Kaldi's text archives, and what follows the blank or tab after it.
+
+    Example:
+        >>> key_and_rest("utt-1\\tthe cat")
+        ('utt-1', 'the cat')
+    """
+    key, _, rest = line.strip(" \t").replace("\t", " ", 1).partition(" ")
+    return key, rest.strip(" \t")
 
 
 def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
@@ -147,33 +145,28 @@ def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
     for number, line in enumerate(file, 1):
         where = f"{file.name}:{number}"
         record = json_object(line, where)
-        if not isinstance(record.get("utterance"), str):
-            raise TextError(f'{where}: no "utterance" with its name, a text.')
-        nested = record.get("hypotheses", [record])
-        if not isinstance(nested, list) or not nested:
-            raise TextError(f'{where}: "hypotheses" is not a list with at least one hypothesis.')
+        name, nested = record.get("utterance"), record.get("hypotheses", [record])
+        _check(isinstance(name, str), f'{where}: no "utterance" with its name as a string.')
+        is_list = isinstance(nested, list) and len(nested) > 0
+        _check(is_list, f'{where}: "hypotheses" is not a list with at least one hypothesis.')
         for place, each in enumerate(nested, 1):
             at = where if each is record else f"{where}: hypothesis {place}"
-            if not isinstance(each, dict) or not isinstance(each.get("text"), str):
-                raise TextError(f'{at}: no "text".')
+            _check(isinstance(each, dict) and isinstance(each.get("text"), str), f'{at}: no "text" with a string.')
             scores = each.get("scores", {})
-            if not isinstance(scores, dict):
-                raise TextError(f'{at}: "scores" is not an object of names and numbers.')
+            _check(isinstance(scores, dict), f'{at}: "scores" is not an object of names and numbers.')
             names = tuple(scores) if names is None else names
-            if scores.keys() != set(names):
-                raise TextError(
-                    f"{at}: scores {', '.join(scores) or 'none'}, but the first hypothesis has "
-                    f"{', '.join(names) or 'none'}; all must have the same."
-                )
-            found = tuple(_number(scores[name], f"{at}: score {name!r}") for name in names)
-            yield Hypothesis(record["utterance"], each["text"], found, names, (each, record), at)
+            found, first = (", ".join(each) or "none" for each in (scores, names))
+            same = "all must have the same scores"
+            _check({*scores} == {*names}, f"{at}: scores {found}, but the first hypothesis has {first}; {same}.")
+            values = tuple(_number(scores[name], f"{at}: score {name!r}") for name in names)
+            yield Hypothesis(record["utterance"], each["text"], values, names, (each, record), at)
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
-    """The object that a line of JSONL holds.
+    """The JSON object in a line.
 
     Raises:
-        TextError: it holds none, or half of a character.
+        TextError: the line holds no object, or half of a character.
     """
     try:
         record = json.loads(line)
@@ -196,50 +189,46 @@ def _number(value: Any, where: str) -> float:
     return number
 
 
+def _check(right: bool, message: str) -> None:
+    if not right:
+        raise TextError(message)
+
+
 def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str = LM) -> Iterator[str]:
-    """The rows of an utterance with one more score each, all else as it was.
+    """The rows of an utterance with one more score each, otherwise unchanged.
 
     Args:
-        utterance: as `read_nbest` gave it.
-        scores: one a hypothesis.
-        format: that it was read in. With `tsv` the score stands before the text; with `kaldi` the row is a key and a
-            cost, the score with the other sign; with `jsonl` it is one of `scores`.
-        name: of the score.
+        utterance: hypotheses from `read_nbest`.
+        scores: one score per hypothesis.
+        format: format of the file. With `"tsv"` the score comes before the text; with `"kaldi"` a row is a key and a
+            cost, the negated score; with `"jsonl"` the score is added to `scores`.
+        name: name of the score.
 
     Raises:
         TextError: the file has a score of this name.
     """
     first = utterance[0]
-    if name in first.names and format != "kaldi":
-        raise TextError(f"{first.where}: there is a score {name} already; give the new one another name with --name.")
-    if format == "jsonl":
-        records: list[Any] = []
-        for hypothesis, score in zip(utterance, scores, strict=True):
+    taken = name in first.names and format != "kaldi"
+    _check(not taken, f"{first.where}: a score {name} already exists; choose a different `name`.")
+    records: list[Any] = []
+    for hypothesis, score in zip(utterance, scores, strict=True):
+        if format == "jsonl":
             each, record = hypothesis.row
             each["scores"] = each.get("scores", {}) | {name: round(score, 6)}
             if not records or records[-1] is not record:
                 records.append(record)
-        yield from (_json_row(record, first.where) for record in records)
-        return
-    for hypothesis, score in zip(utterance, scores, strict=True):
-        cells = hypothesis.row
-        if format == "kaldi":
-            yield f"{cells[0]} {-score:.6f}"
+        elif format == "kaldi":
+            yield f"{hypothesis.row[0]} {-score:.6f}"
         else:
-            yield "\t".join([*cells[:-1], f"{score:.6f}", cells[-1]])
-
-
-def _json_row(record: Any, where: str) -> str:
+            yield "\t".join([*hypothesis.row[:-1], f"{score:.6f}", hypothesis.row[-1]])
     try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        yield from [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     except (ValueError, RecursionError) as error:
-        raise TextError(
-            f"{where}: the row holds a value that JSON has not, so it cannot be written ({error})."
-        ) from error
+        raise TextError(f"{first.where}: the row holds a value that JSON cannot hold ({error}).") from error
 
 
 def best_row(hypothesis: Hypothesis, total: float, format: str) -> str:
-    """The row of the hypothesis that was chosen: its utterance, with `jsonl` its total, and its text."""
+    """The row of the best hypothesis: utterance and text; with `"jsonl"` also the total."""
     if format == "jsonl":
         chosen = {"utterance": hypothesis.utterance, "text": hypothesis.text, "total": round(total, 6)}
         return json.dumps(chosen, ensure_ascii=False)

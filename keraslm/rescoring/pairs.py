@@ -3,25 +3,26 @@
     jsonl   {"sentence_good": ..., "sentence_bad": ..., "field": ..., "linguistics_term": ..., "UID": ..., "pairID": 0}
     tsv     good sentence <tab> bad sentence
 
-The first line of a file says which it is. The measure is the probability of the whole sentence and its end, as in
-BLiMP (Warstadt et al. 2020, "BLiMP: the benchmark of linguistic minimal pairs for English", section 4).
+The first line of a file decides which format it has. The probability of a sentence includes its end, as in BLiMP
+(Warstadt et al. 2020, "BLiMP: the benchmark of linguistic minimal pairs for English", section 4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from keraslm.errors import TextError, shown
 from keraslm.rescoring.nbest import json_object
-from keraslm.rescoring.prefixes import score_sets
-from keraslm.scoring.measures import LineScore
+from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import TextFile
 
 SENTENCES = ("sentence_good", "sentence_bad")
+HEADER = "field\tterm\tuid\tpair\tgood_logprob\tbad_logprob\tdifference\tresult\toovs\tgood\tbad"
 UNKNOWN = "-"  # field, term or UID of a pair that has none
 
 
@@ -31,10 +32,8 @@ class Pair:
 
     Attributes:
         good, bad: the sentences.
-        field: of linguistics, as syntax.
-        term: the phenomenon, as binding.
-        uid: of the set that the pair belongs to.
-        number: of the pair: its pairID, or its line in the file.
+        field, term, uid: field of linguistics, phenomenon, and set that the pair belongs to.
+        number: pairID, or the line of the file.
     """
 
     good: str
@@ -47,87 +46,122 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairScore:
-    """A pair and the scores of its sentences."""
+    """A pair and the scores of its sentences.
+
+    Attributes:
+        pair: the sentences.
+        good, bad: log-probability of each sentence and its end, nats.
+        difference: `good - bad`, above 0 if the model prefers the good sentence; 0 for equal tokens.
+        oovs: number of tokens `<unk>` in both sentences.
+    """
 
     pair: Pair
-    good: LineScore
-    bad: LineScore
-
-    @property
-    def difference(self) -> float:
-        """Of the log-probabilities, nats; above 0 where the model prefers the good sentence; 0 of equal tokens."""
-        return 0.0 if np.array_equal(self.good.ids, self.bad.ids) else self.good.logprob - self.bad.logprob
+    good: float
+    bad: float
+    difference: float
+    oovs: int
 
     @property
     def result(self) -> str:
         """`"right"`, `"wrong"` or `"tie"`."""
         return "tie" if self.difference == 0 else "right" if self.difference > 0 else "wrong"
 
-    @property
-    def oovs(self) -> int:
-        """Tokens of both sentences that are `<unk>`."""
-        return int(self.good.oov.sum() + self.bad.oov.sum())
+    def row(self) -> str:
+        """The pair as a row of a table with the columns `HEADER`, tab-separated."""
+        pair, numbers = self.pair, f"{self.good:.6f}\t{self.bad:.6f}\t{self.difference:.6f}"
+        sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
+        return "\t".join(
+            [pair.field, pair.term, pair.uid, pair.number, numbers, self.result, str(self.oovs), *sentences]
+        )
 
 
-@dataclass
-class Tally:
-    """Results of many pairs. A tie counts as wrong.
+@dataclass(frozen=True)
+class PairResults:
+    """The scores of several pairs. A tie counts as wrong."""
 
-    Attributes:
-        pairs, right, ties: how many.
-        oovs: tokens that are `<unk>`.
-        oov_pairs: pairs with such a token.
-    """
+    scores: list[PairScore]
 
-    pairs: int = 0
-    right: int = 0
-    ties: int = 0
-    oovs: int = 0
-    oov_pairs: int = 0
-
-    def add(self, score: PairScore) -> None:
-        self.pairs += 1
-        self.right += score.result == "right"
-        self.ties += score.result == "tie"
-        self.oovs += score.oovs
-        self.oov_pairs += score.oovs > 0
+    def count(self, result: str) -> int:
+        """Number of pairs that are `"right"`, `"wrong"` or a `"tie"`."""
+        return sum(score.result == result for score in self.scores)
 
     @property
     def accuracy(self) -> float:
-        """Right pairs of all; NaN without a pair."""
-        return self.right / self.pairs if self.pairs else float("nan")
+        """Share of right pairs; NaN without pairs."""
+        return self.count("right") / len(self.scores) if self.scores else float("nan")
+
+    def by(self, name: str) -> dict[str, PairResults]:
+        """The results of each `"field"`, `"term"` or `"uid"`."""
+        groups: dict[str, list[PairScore]] = {}
+        for score in self.scores:
+            groups.setdefault(getattr(score.pair, name), []).append(score)
+        return {name: PairResults(scores) for name, scores in groups.items()}
+
+    def row(self) -> str:
+        """Number of pairs, right ones and ties, accuracy, OOV tokens and pairs with one, tab-separated."""
+        oovs = [score.oovs for score in self.scores]
+        counts = f"{len(oovs)}\t{self.count('right')}\t{self.count('tie')}"
+        return f"{counts}\t{self.accuracy:.4f}\t{sum(oovs)}\t{sum(map(bool, oovs))}"
+
+
+def pairs(
+    model: Model,
+    sentences: str | Path | TextFile | Iterable[Pair | tuple[str, str]],
+    *,
+    provider: str = "auto",
+    errors: str = "strict",
+) -> PairResults:
+    """Score minimal pairs: is the good sentence more probable than the bad one?
+
+    Args:
+        model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
+        sentences: a file, or pairs of a good and a bad sentence.
+        provider: device that onnxruntime computes on: `"cpu"`, `"cuda"` or `"auto"`.
+        errors: `"strict"` fails at invalid UTF-8, `"replace"` reads U+FFFD.
+
+    Raises:
+        TextError: a line that is not a pair, with file and line.
+
+    Example:
+        >>> keraslm.pairs("model.onnx", [("the cats sit", "the cats sits")]).accuracy
+        1.0
+        >>> keraslm.pairs("model.onnx", "blimp.jsonl").by("term")["binding"].accuracy
+        0.74
+    """
+    if isinstance(sentences, str | Path | TextFile):
+        sentences = read_pairs(sentences if isinstance(sentences, TextFile) else TextFile(sentences, errors))
+    return PairResults([*score_pairs(opened(model, provider), sentences)])
 
 
 def read_pairs(file: TextFile) -> Iterator[Pair]:
     """The pairs of a file, in order.
 
     Raises:
-        TextError: a line that is no pair, with file and line.
+        TextError: a line that is not a pair, with file and line.
     """
     as_json = False
     for number, line in enumerate(file, 1):
-        where = f"{file.name}:{number}"
+        where, cells = f"{file.name}:{number}", line.split("\t")
         if number == 1:
             as_json = line.lstrip().startswith("{")
-            if tuple(line.split("\t")) == SENTENCES:
+            if tuple(cells) == SENTENCES:
                 continue
         if as_json:
             yield _of_json(line, where, number)
-            continue
-        cells = line.split("\t")
-        if len(cells) != 2:
+        elif len(cells) == 2:
+            yield Pair(cells[0], cells[1], number=str(number))
+        else:
             raise TextError(f"{where}: {len(cells)} columns, but two are expected: good sentence, tab, bad sentence.")
-        yield Pair(cells[0], cells[1], number=str(number))
 
 
 def _of_json(line: str, where: str, number: int) -> Pair:
     record = json_object(line, where)
     for name in SENTENCES:
         if not isinstance(record.get(name), str):
-            raise TextError(f'{where}: no "{name}" that is a text.')
-    field, term, uid = (_label(record.get(name, UNKNOWN)) for name in ("field", "linguistics_term", "UID"))
-    number_of_pair = _label(record.get("pairID", number))
-    return Pair(record[SENTENCES[0]], record[SENTENCES[1]], field, term, uid, number_of_pair)
+            raise TextError(f'{where}: no "{name}" with a string.')
+    labels = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
+    cells = (_label(record.get(name, default)) for name, default in labels.items())
+    return Pair(record[SENTENCES[0]], record[SENTENCES[1]], *cells)
 
 
 def _label(value: object) -> str:
@@ -135,11 +169,11 @@ def _label(value: object) -> str:
     return " ".join((value if isinstance(value, str) else shown(value)).split())
 
 
-def score_pairs(scorer: Scorer, pairs: Iterable[Pair]) -> Iterator[PairScore]:
-    """Score pairs as they come, what the sentences of a pair, and of other pairs, have in common at their start once.
+def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
+    """Score pairs as they come; common beginnings of sentences are computed once.
 
     Example:
-        >>> (found,) = score_pairs(scorer, [Pair("the cats sit", "the cats sits")])
+        >>> (found,) = score_pairs(scorer, [("the cats sit", "the cats sits")])
         >>> found.result
         'right'
     """
@@ -147,8 +181,9 @@ def score_pairs(scorer: Scorer, pairs: Iterable[Pair]) -> Iterator[PairScore]:
 
     def sentences() -> Iterator[tuple[str, str]]:
         for pair in pairs:
-            waiting.append(pair)
-            yield pair.good, pair.bad
+            waiting.append(pair if isinstance(pair, Pair) else Pair(*pair))
+            yield waiting[-1].good, waiting[-1].bad
 
     for good, bad in score_sets(scorer, sentences()):
-        yield PairScore(waiting.pop(0), good, bad)
+        difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob
+        yield PairScore(waiting.pop(0), good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))

@@ -2,14 +2,14 @@
 
 The token sequences are sorted, and each distinct prefix of them is a node of a tree (a trie). A node is fed to the
 network once, from its parent's state, and answers for all its children. Here three hypotheses of five tokens take 10
-steps instead of 15, for an end symbol is never fed:
+steps instead of 15, as an end symbol is never fed:
 
     start --- the --- cat --- sat --- down --- .
                  |       `--- ran --- off ---- .
                  `--- bat --- ran --- off ---- .
 
-All nodes at one depth are the rows of a few calls, of however many sets they are: what stands together in a call does
-not matter, and texts of different sets that begin alike share their beginnings, too.
+All nodes at one depth are the rows of a few calls, whichever sets they belong to, so texts of different sets that begin
+alike share their beginnings too.
 """
 
 from __future__ import annotations
@@ -17,50 +17,62 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import KeraslmError
 from keraslm.scoring.measures import LineScore
-from keraslm.scoring.scorer import Scorer
+from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import ModelSession
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
-_CELLS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which a cache can hold
+MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which a cache can hold
 _ROWS = 512  # of one call
-_LONE = 128  # rows for which a call of their own pays that leaves out the distributions; a call costs some 10 rows
+_LONE = 128  # rows for which a separate call without distributions pays; a call costs some 10 rows
 _TOKENS = 1 << 18  # largest sequences x longest of them of one tree
 _STATES = 1 << 24  # largest numbers of the states of one depth: 64 MiB for h, and 64 for c
-_TEXTS = 1 << 12  # that are read ahead
-_CHARACTERS = 1 << 20  # of them, at most, but for the last set
+TEXTS_AHEAD = 1 << 12  # texts that are read ahead
+_CHARACTERS = 1 << 20  # of them, not counting the last set
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Model = Scorer | str | Path | Sequence[str | Path]
 
 
-def score_sets(scorer: Scorer, sets: Iterable[Sequence[str]], window: int = _TEXTS) -> Iterator[list[LineScore]]:
+def opened(model: Model, provider: str = "auto") -> Scorer:
+    """The scorer itself, or one for a model file, or for the ensemble of several."""
+    if isinstance(model, Scorer):
+        return model
+    first, *others = [model] if isinstance(model, str | Path) else model
+    return load(first, provider, others=others)
+
+
+def score_sets(
+    scorer: Scorer, sets: Iterable[Sequence[str]], texts_ahead: int = TEXTS_AHEAD
+) -> Iterator[list[LineScore]]:
     """Score sets of texts that begin alike: the hypotheses of an utterance, the sentences of a minimal pair.
 
-    Each text stands alone, from a zero state, its end symbol included; the numbers are those of `Scorer.score_lines`
-    but for rounding. The first sets are answered before many are read, and memory depends on a window, not on how many
-    sets there are.
+    Each text is scored alone, from a zero state, including its end symbol. The numbers are those of
+    `Scorer.score_lines`, except for rounding. The first sets are answered before many are read, and memory depends on
+    `texts_ahead`, not on the number of sets.
 
     Args:
-        scorer: with the model.
-        sets: of any sizes; an empty one is answered by an empty list.
-        window: texts that are read ahead and scored together, give or take a set.
+        scorer: an open model.
+        sets: sets of any size; an empty set gives an empty list.
+        texts_ahead: number of texts that are read ahead and scored together; the last set may exceed it.
 
-    Returns:
-        one list a set, one score a text, both in order. Ranks and entropies are not found.
+    Yields:
+        one list per set with one score per text, in order, without ranks and entropies.
 
     Example:
         >>> good, bad = next(keraslm.score_sets(scorer, [["the cat sits", "the cat sit"]]))
         >>> good.logprob > bad.logprob
         True
     """
-    for block in _windows(sets, window):
+    for block in _blocks(sets, texts_ahead):
         texts = [text for texts in block for text in texts]
         ids = scorer.tokenizer.encode_lines(texts) if texts else []
         scores = zip(texts, ids, score_sequences(scorer.session, ids), strict=True)
@@ -71,12 +83,7 @@ def score_sets(scorer: Scorer, sets: Iterable[Sequence[str]], window: int = _TEX
 def score_sequences(session: ModelSession, sequences: Sequence[Ids]) -> list[Floats]:
     """Log-probability of each token of each sequence, the first from the end symbol and a zero state.
 
-    Args:
-        session: an open model file.
-        sequences: of token ids, at least one each, shape `(tokens,)`; one that is there twice costs nothing more.
-
-    Returns:
-        natural logarithms, float64 `(tokens,)` each, in the order of the sequences.
+    Equal sequences are computed once. Returns natural logarithms, float64 `(tokens,)` per sequence, in their order.
     """
     order = sorted(range(len(sequences)), key=lambda number: sequences[number].astype(">u4").tobytes())
     limit = _STATES // (session.info.num_layers * session.info.hidden_size)
@@ -91,18 +98,18 @@ def score_sequences(session: ModelSession, sequences: Sequence[Ids]) -> list[Flo
 
 @dataclass(frozen=True)
 class Tree:
-    """Sorted sequences as a tree. Letters: `E` edges, `D` depths, `S` sequences.
+    """Sorted sequences as a tree. Dimensions: `E` edges, `D` depths, `S` sequences.
 
-    An edge is a token behind a prefix; edges are numbered depth by depth. A node is fed if an edge leaves it; the nodes
-    that are fed at a depth are numbered from 0, in the order of the edges that lead to them.
+    An edge is a token after a prefix; edges are numbered depth by depth. A node is fed if an edge leaves it; the fed
+    nodes of each depth are numbered from 0, in the order of the edges that lead to them.
 
     Attributes:
-        tokens: of each edge, `(E,)`.
-        sources: the edge that leads to where each edge begins, `(E,)`; -1 for the start.
-        nodes: which of the nodes that are fed at its depth each edge leaves, `(E,)`.
-        starts: the first edge of each depth, and E at the end, `(D + 1,)`.
-        widths: nodes that are fed at each depth, `(D,)`.
-        edges_of_rows: the edges along each sequence, `(S, D)`; meaningless behind its end.
+        tokens: token of each edge, `(E,)`.
+        sources: edge that leads to the node that each edge leaves, `(E,)`; -1 for the start.
+        nodes: number of the node that each edge leaves, `(E,)`.
+        starts: first edge of each depth, and E at the end, `(D + 1,)`.
+        widths: number of fed nodes at each depth, `(D,)`.
+        edges_of_rows: edges along each sequence, `(S, D)`; meaningless after its end.
 
     Example:
         >>> tree = Tree.of([np.array([2, 3]), np.array([2, 5])])
@@ -119,13 +126,13 @@ class Tree:
 
     @classmethod
     def of(cls, sequences: Sequence[Ids]) -> Tree:
-        """The tree of sequences that are sorted, a shorter one before those that it begins."""
+        """The tree of sorted sequences; a prefix sorts before the sequences that it begins."""
         lengths = np.array([len(ids) for ids in sequences])
         table = np.full((len(sequences), lengths.max()), -1, np.int64)  # [S, D]
         table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate(sequences)
         changed = np.ones(table.shape, bool)
         changed[1:] = np.logical_or.accumulate(table[1:] != table[:-1], axis=1)
-        first = (changed & (table >= 0)).T  # [D, S]: where an edge is met for the first time
+        first = (changed & (table >= 0)).T  # [D, S]: where an edge occurs for the first time
         edges = np.cumsum(first).reshape(first.shape) - 1
         depths, rows = np.nonzero(first)
         sources = np.where(depths > 0, edges[depths - 1, rows], -1)
@@ -137,7 +144,7 @@ class Tree:
         return cls(table[rows, depths], sources, nodes, starts, nodes[starts[1:] - 1] + 1, edges.T)
 
     def straight(self, depth: int) -> int:
-        """Depths from this one on at which every node that is fed at this one goes on, and by one edge."""
+        """Number of depths from this one on at which exactly one edge leaves each node of this depth."""
         width = self.widths[depth]
         same = (self.widths[depth:] == width) & (np.diff(self.starts[depth:]) == width)
         return len(same) if same.all() else int(same.argmin())
@@ -154,7 +161,7 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
         if depth:
             sources = tree.sources[begin:end][first]
             state, inputs = state.select(tree.nodes[sources]), tree.tokens[sources]
-        steps = max(1, min(tree.straight(depth), _CELLS // (len(first) * session.cells)))
+        steps = max(1, min(tree.straight(depth), MAX_LOGITS // (len(first) * session.cells)))
         part = slice(begin, tree.starts[depth + steps])
         tokens = tree.tokens[part]
         if len(nodes) == len(first):
@@ -170,15 +177,8 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
 def _branching(
     session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
-    """Log-probabilities of the edges at one depth, `(edges,)`, where some nodes have several.
-
-    Args:
-        inputs: of each node, `(N,)`.
-        nodes: that each edge leaves.
-        tokens: of each edge.
-        state: of N rows, before the inputs.
-    """
-    if session.info.softmax == "adaptive":  # whole distributions take more than a row for each edge
+    """Log-probabilities of edges with these nodes and tokens, `(edges,)`, after these inputs of the nodes, `(N,)`."""
+    if session.info.softmax == "adaptive":  # whole distributions take more than one row per edge
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))
     several = np.bincount(nodes) > 1  # [N]
@@ -191,7 +191,7 @@ def _branching(
         session, inputs[forks], number[nodes[inner]], tokens[inner], state.select(forks)
     )
     lone = np.flatnonzero(~several)
-    if len(lone):  # nothing but a number each has to leave the graph
+    if len(lone):  # only one number per node has to leave the graph
         found, others = _targets(session, inputs[lone][:, None], tokens[~inner][:, None], state.select(lone))
         logprobs[~inner] = found[:, 0]
         after = after.join([after, others]).select(np.argsort(np.concatenate([forks, lone])))
@@ -199,19 +199,17 @@ def _branching(
 
 
 def _targets(session: ModelSession, inputs: Indices, targets: Indices, state: State) -> tuple[Floats, State]:
-    """Log-probability of one token a step, `(N, T)`, in calls of rows that the cache holds."""
-    found, states = [], []
-    for part in _slices(session, *inputs.shape):
-        logprobs, after = session.target_logprobs(inputs[part], targets[part], state.select(part))
-        found.append(logprobs)
-        states.append(after)
+    """Log-probability of one token per step, `(N, T)`."""
+    parts = _slices(session, *inputs.shape)
+    called = [session.target_logprobs(inputs[part], targets[part], state.select(part)) for part in parts]
+    found, states = zip(*called, strict=True)
     return np.concatenate(found).astype(np.float64), states[0].join(states)
 
 
 def _distributions(
     session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
-    """Log-probabilities of several tokens a row, `(edges,)`: of `tokens` after the rows `nodes`."""
+    """Log-probabilities of several tokens per row, `(edges,)`: `tokens` after the rows `nodes`."""
     found, states = [], []
     for part in _slices(session, len(inputs), 1):
         log_probs, after = session.run(inputs[part, None], state.select(part))  # [n, 1, V]
@@ -222,7 +220,7 @@ def _distributions(
 
 
 def _slices(session: ModelSession, rows: int, steps: int) -> Iterator[slice]:
-    size = max(1, min(_ROWS, _CELLS // (steps * session.cells)))
+    size = max(1, min(_ROWS, MAX_LOGITS // (steps * session.cells)))
     yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
@@ -240,21 +238,21 @@ def _parts(order: Sequence[int], lengths: Sequence[int], limit: int) -> Iterator
         yield part
 
 
-def _windows(sets: Iterable[Sequence[str]], limit: int) -> Iterator[list[Sequence[str]]]:
-    """Sets in windows of about `limit` texts, small ones at first. When their source fails, those before come first."""
-    window: list[Sequence[str]] = []
+def _blocks(sets: Iterable[Sequence[str]], limit: int) -> Iterator[list[Sequence[str]]]:
+    """Sets in blocks of about `limit` texts, small ones at first; an error of their source comes after those before."""
+    block: list[Sequence[str]] = []
     size, texts, characters = 1, 0, 0
     try:
         for each in sets:
-            window.append(each)
+            block.append(each)
             texts += len(each)
             characters += sum(map(len, each))
-            if texts >= limit or len(window) >= size or characters > _CHARACTERS:
-                yield window
-                window, texts, characters, size = [], 0, 0, size * 16
+            if texts >= limit or len(block) >= size or characters > _CHARACTERS:
+                yield block
+                block, texts, characters, size = [], 0, 0, size * 16
     except KeraslmError:
-        if window:
-            yield window
+        if block:
+            yield block
         raise
-    if window:
-        yield window
+    if block:
+        yield block

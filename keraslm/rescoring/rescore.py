@@ -1,15 +1,15 @@
-"""First-pass scores and the scores of a model together: which hypothesis is the best.
+"""First-pass scores combined with the score of a model, and the best hypothesis of each list.
 
     total = first-pass total + weight * LM score + word penalty * words
 
-`first-pass total` is the sum of `scale * score` over the scores of a hypothesis. `LM score` is the model's
-log-probability of the text and its end; where it is interpolated with a score of the first pass, that one is taken out
+The first-pass total is the sum of `scale * score` over the scores of a hypothesis. The LM score is the model's
+log-probability of the text and its end. If it is interpolated with a score of the first pass, that score is taken out
 of the first-pass total, and
 
     LM score = (1 - mix) * old + mix * log-probability,    old = scale * score
 
-is linear in the logarithm. `words` are those of the text between white space. More is better; of equal totals the
-hypothesis that stands first is the best.
+is linear in the logarithm. `words` is the number of words between white space. More is better; of equal totals, the
+first hypothesis is the best.
 """
 
 from __future__ import annotations
@@ -17,33 +17,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keraslm.errors import TextError, UsageError
-from keraslm.rescoring.nbest import Hypothesis, Utterance
-from keraslm.rescoring.prefixes import score_sets
+from keraslm.perplexity import BASES, Base
+from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
+from keraslm.rescoring.prefixes import Floats, Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
+from keraslm.text.files import TextFile
 from keraslm.text.pieces import split_words
 
-BASES = {"e": 1.0, "2": math.log(2), "10": math.log(10)}
-_AHEAD = 4096  # hypotheses that are read ahead
-
-Floats = NDArray[np.float64]
+Lists = str | Path | TextFile | Iterable[Sequence[str | Hypothesis]]
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """How scores are put together.
-
-    Attributes:
-        weight: of the LM score.
-        word_penalty: added for each word; below 0 it favours short hypotheses.
-        scales: of the first-pass scores, one each; none takes 1 for each.
-        interpolate: name, or number from 1, of the first-pass score that the LM score is interpolated with.
-        mix: share of the new score in that, 0 to 1.
-    """
+    """How scores are combined; see `rescore`."""
 
     weight: float = 1.0
     word_penalty: float = 0.0
@@ -56,18 +48,14 @@ class Weighting:
         if not all(map(math.isfinite, numbers)):
             raise UsageError("Weights, scales and penalties must be finite numbers.")
         if not 0 <= self.mix <= 1:
-            raise UsageError(f"The share of the new score is {self.mix:g}, but must be from 0 to 1.")
+            raise UsageError(f"`mix` is {self.mix:g}, but must be between 0 and 1.")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the totals of an utterance's `n` hypotheses are made of.
+    """The parts of the totals of `n` hypotheses, each `(n,)`.
 
-    Attributes:
-        first_pass: first-pass totals, `(n,)`.
-        rest: the same without the interpolated score, `(n,)`.
-        lm: LM scores, `(n,)`.
-        words: `(n,)`.
+    `first_pass` and `rest` are the first-pass totals with and without the interpolated score, `lm` the LM scores.
     """
 
     first_pass: Floats
@@ -76,32 +64,129 @@ class Parts:
     words: Floats
 
     def totals(self, weight: float, word_penalty: float) -> Floats:
-        """Of each hypothesis, `(n,)`."""
+        """Total of each hypothesis, `(n,)`."""
         return self.rest + weight * self.lm + word_penalty * self.words
 
 
-def score_lists(
-    scorer: Scorer, utterances: Iterable[Utterance], base: str = "e"
-) -> Iterator[tuple[Utterance, list[float]]]:
-    """The model's log-probability of each hypothesis, its end included.
+@dataclass(frozen=True)
+class Rescored:
+    """The hypotheses of one utterance with the scores of the model.
+
+    Attributes:
+        hypotheses: in the order of the list.
+        logprobs: the model's log-probability of each text and its end.
+        weighting: how `totals` combines the scores.
+    """
+
+    hypotheses: Utterance
+    logprobs: list[float]
+    weighting: Weighting = Weighting()
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The parts of the totals.
+
+        Raises:
+            TextError: the number of scales is not that of the scores, or there is no score to interpolate with.
+        """
+        first, weighting = self.hypotheses[0], self.weighting
+        count = len(first.scores)
+        scales = weighting.scales or (1.0,) * count
+        if len(scales) != count:
+            raise TextError(f"{first.where}: {count} scores, but `scales` has {len(scales)}; one per score is needed.")
+        scaled = np.array([each.scores for each in self.hypotheses]) * scales
+        totals, lm = scaled.sum(axis=1), np.array(self.logprobs)
+        rest = totals
+        if weighting.interpolate is not None:
+            column = self._column(weighting.interpolate)
+            rest = np.delete(scaled, column, axis=1).sum(axis=1)
+            lm = (1 - weighting.mix) * scaled[:, column] + weighting.mix * lm
+        words = np.array([len(split_words(hypothesis.text)) for hypothesis in self.hypotheses], float)
+        return Parts(totals, rest, lm, words)
+
+    def _column(self, wanted: str) -> int:
+        first = self.hypotheses[0]
+        numbers = [str(number) for number in range(1, len(first.scores) + 1)]
+        for known in (first.names, numbers):
+            if wanted in known:
+                return known.index(wanted)
+        names = f", and their names are {', '.join(first.names)}" if first.names else ""
+        what = f"A hypothesis has {len(numbers)} scores{names}"
+        raise TextError(f"{first.where}: no score {wanted!r} to interpolate with. {what}.")
+
+    @property
+    def totals(self) -> Floats:
+        """Total of each hypothesis, float64 `(n,)`."""
+        return self.parts.totals(self.weighting.weight, self.weighting.word_penalty)
+
+    @property
+    def best(self) -> Hypothesis:
+        """The hypothesis with the largest total, the first of equal ones."""
+        return self.hypotheses[int(self.totals.argmax())]
+
+
+def rescore(
+    model: Model,
+    lists: Lists,
+    *,
+    format: str = "tsv",
+    score_columns: int | None = None,
+    scores: Sequence[str | Path] = (),
+    weight: float = 1.0,
+    word_penalty: float = 0.0,
+    scales: Sequence[float] = (),
+    interpolate: str | None = None,
+    mix: float = 0.5,
+    base: Base = "e",
+    provider: str = "auto",
+    errors: str = "strict",
+) -> Iterator[Rescored]:
+    """Score n-best lists; the common beginnings of hypotheses are computed once.
 
     Args:
-        scorer: with the model.
-        utterances: as `nbest.read_nbest` gives them.
-        base: of the logarithm: `"e"`, `"2"` or `"10"`.
+        model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
+        lists: a file, or non-empty lists of texts or of `Hypothesis`.
+        format: format of the file: `"tsv"`, `"kaldi"` or `"jsonl"`.
+        score_columns: number of scores per row of `"tsv"`; None takes that of the first row.
+        scores: files of costs for `"kaldi"`.
+        weight: factor of the LM score.
+        word_penalty: added per word; below 0 it favours short hypotheses.
+        scales: factor of each first-pass score; 1 if empty.
+        interpolate: name, or number from 1, of the first-pass score to interpolate the LM score with.
+        mix: share of the model in the interpolation, 0 to 1.
+        base: base of the model's log-probabilities: `"e"`, `"2"` or `"10"`.
+        provider: device that onnxruntime computes on: `"cpu"`, `"cuda"` or `"auto"`.
+        errors: `"strict"` fails at invalid UTF-8, `"replace"` reads U+FFFD.
 
     Yields:
-        each utterance and its scores, in order.
+        one `Rescored` per list, in order.
 
     Raises:
-        UsageError: another base.
+        UsageError: an argument out of range, or of a different format.
+        TextError: a malformed row, with file and line.
 
     Example:
-        >>> for utterance, scores in score_lists(scorer, read_nbest(TextFile("lists.tsv"))):
-        ...     print(utterance[0].utterance, max(scores))
+        >>> (found,) = keraslm.rescore("model.onnx", [["the cat sat", "the cat sad"]])
+        >>> found.best.text, found.logprobs
+        ('the cat sat', [-21.7, -25.2])
+        >>> for found in keraslm.rescore("model.onnx", "lists.tsv", weight=0.7, word_penalty=0.5):
+        ...     print(found.best.utterance, found.best.text, found.totals.max())
     """
     if base not in BASES:
-        raise UsageError(f"Unknown base {base!r}. Known are: {', '.join(BASES)}.")
+        raise UsageError(f"`base` is {base!r}, but must be one of {', '.join(BASES)}.")
+    weighting = Weighting(weight, word_penalty, tuple(scales), interpolate, mix)
+    if isinstance(lists, str | Path | TextFile):
+        file = lists if isinstance(lists, TextFile) else TextFile(lists, errors)
+        utterances = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores])
+    else:
+        utterances = (
+            [each if isinstance(each, Hypothesis) else Hypothesis(str(number), each) for each in texts]
+            for number, texts in enumerate(lists, 1)
+        )
+    return _rescored(opened(model, provider), utterances, weighting, BASES[base])
+
+
+def _rescored(scorer: Scorer, utterances: Iterator[Utterance], weighting: Weighting, unit: float) -> Iterator[Rescored]:
     waiting: list[Utterance] = []
 
     def texts() -> Iterator[list[str]]:
@@ -109,39 +194,5 @@ def score_lists(
             waiting.append(utterance)
             yield [hypothesis.text for hypothesis in utterance]
 
-    for lines in score_sets(scorer, texts(), _AHEAD):
-        yield waiting.pop(0), [line.logprob / BASES[base] for line in lines]
-
-
-def parts(utterance: Utterance, scores: Sequence[float], weighting: Weighting) -> Parts:
-    """What the totals of an utterance are made of.
-
-    Raises:
-        TextError: another number of scales than of scores, or no score to interpolate with.
-    """
-    first = utterance[0]
-    count = len(first.scores)
-    scales = weighting.scales or (1.0,) * count
-    if len(scales) != count:
-        raise TextError(f"{first.where}: {count} scores, but {len(scales)} scales were given; one each is needed.")
-    scaled = np.array([hypothesis.scores for hypothesis in utterance]).reshape(len(utterance), count) * scales
-    totals, lm = scaled.sum(axis=1), np.array(scores)
-    rest = totals
-    if weighting.interpolate is not None:
-        column = _column(first, weighting.interpolate)
-        rest = np.delete(scaled, column, axis=1).sum(axis=1)
-        lm = (1 - weighting.mix) * scaled[:, column] + weighting.mix * lm
-    words = np.array([len(split_words(hypothesis.text)) for hypothesis in utterance], float)
-    return Parts(totals, rest, lm, words)
-
-
-def _column(hypothesis: Hypothesis, wanted: str) -> int:
-    count = len(hypothesis.scores)
-    if wanted in hypothesis.names:
-        return hypothesis.names.index(wanted)
-    if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= count:
-        return int(wanted) - 1
-    known = f", and their names are {', '.join(hypothesis.names)}" if hypothesis.names else ""
-    raise TextError(
-        f"{hypothesis.where}: there is no score {wanted!r} to interpolate with. There are {count} scores{known}."
-    )
+    for lines in score_sets(scorer, texts()):
+        yield Rescored(waiting.pop(0), [line.logprob / unit for line in lines], weighting)

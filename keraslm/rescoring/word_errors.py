@@ -1,31 +1,25 @@
-"""Word errors of n-best lists, and the weights with the fewest. Errors are counted by `jiwer`, once a hypothesis."""
+"""Word errors of n-best lists, and the weights with the fewest errors. `jiwer` counts the errors of each hypothesis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.rescoring.nbest import Utterance
-from keraslm.rescoring.rescore import Parts
+from keraslm.rescoring.nbest import key_and_rest
+from keraslm.rescoring.rescore import Parts, Rescored
 from keraslm.text.files import TextFile
 from keraslm.text.pieces import split_words
 
 Counts = NDArray[np.int64]
+Point = tuple[float, float]  # weight, word penalty
 
 
-@dataclass(frozen=True)
-class WordErrors:
-    """Errors of a text against what was said.
-
-    Attributes:
-        substitutions, deletions, insertions: of words.
-        words: that were said.
-    """
+class WordErrors(NamedTuple):
+    """Numbers of wrong, missing and extra words in hypotheses, and of words in their references."""
 
     substitutions: int
     deletions: int
@@ -38,22 +32,22 @@ class WordErrors:
 
     @property
     def rate(self) -> float:
-        """Errors a word that was said; NaN where nothing was."""
+        """Errors per word of the references; NaN without words."""
         return self.errors / self.words if self.words else float("nan")
 
 
 def read_references(file: TextFile) -> dict[str, str]:
-    """What was said in each utterance: rows of `utterance <white space> text`, the text possibly empty.
+    """The reference of each utterance: rows of `utterance <blank or tab> text`; the text may be empty.
 
     Raises:
-        TextError: a blank line, or an utterance that comes twice.
+        TextError: a blank line, or an utterance with two rows.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(file, 1):
-        name, _, text = line.strip(" \t").replace("\t", " ", 1).partition(" ")
+        name, text = key_and_rest(line)
         if not name or name in found:
             fault = f"utterance {name!r} comes a second time" if name else "a blank line"
-            raise TextError(f"{file.name}:{number}: {fault}. A row is an utterance and what was said in it.")
+            raise TextError(f"{file.name}:{number}: {fault}. A row is an utterance and its words.")
         found[name] = text
     return found
 
@@ -61,7 +55,7 @@ def read_references(file: TextFile) -> dict[str, str]:
 def count_errors(reference: str, texts: Sequence[str]) -> Counts:
     """Substitutions, deletions and insertions of each text, `(texts, 3)`; equal texts are compared once.
 
-    Words are what stands between white space, compared as they are.
+    Words are separated by white space and compared as they are.
 
     Example:
         >>> count_errors("the cat sat", ["the bat sat", "cat sat down"]).tolist()
@@ -69,10 +63,11 @@ def count_errors(reference: str, texts: Sequence[str]) -> Counts:
     """
     import jiwer
 
-    distinct = list(dict.fromkeys(" ".join(split_words(text)) for text in texts))
+    texts = [" ".join(split_words(text)) for text in texts]
+    distinct = list(dict.fromkeys(texts))
     found = jiwer.process_words([" ".join(split_words(reference))] * len(distinct), distinct)
     counted = {text: _counts(chunks) for text, chunks in zip(distinct, found.alignments, strict=True)}
-    return np.array([counted[" ".join(split_words(text))] for text in texts], np.int64)
+    return np.array([counted[text] for text in texts], np.int64)
 
 
 def _counts(chunks: Any) -> list[int]:
@@ -83,63 +78,85 @@ def _counts(chunks: Any) -> list[int]:
 
 
 class ListErrors:
-    """The word errors of a development list under any weights; texts are not kept.
+    """The word errors of n-best lists under any weights; the texts are not kept.
+
+    Args:
+        references: text of each utterance.
 
     Example:
-        >>> found = ListErrors()
-        >>> for utterance, scores in score_lists(scorer, lists):
-        ...     found.add(utterance, parts(utterance, scores, Weighting()), references)
-        >>> found.oracle().rate <= found.at(weight=0.5, word_penalty=0.0).rate
+        >>> errors = ListErrors(references)
+        >>> for found in rescore("model.onnx", "dev.tsv"):
+        ...     errors.add(found)
+        >>> errors.oracle().rate <= errors.at(weight=0.5, word_penalty=0.0).rate
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, references: Mapping[str, str]) -> None:
+        self._references = references
         self._parts: list[Parts] = []
         self._counts: list[Counts] = []
         self.words = 0
 
-    def add(self, utterance: Utterance, parts: Parts, references: Mapping[str, str]) -> None:
+    def add(self, found: Rescored) -> None:
         """Count the errors of an utterance's hypotheses.
 
         Raises:
-            TextError: it has no reference.
+            TextError: the utterance has no reference.
         """
-        first = utterance[0]
-        if first.utterance not in references:
+        first = found.hypotheses[0]
+        if first.utterance not in self._references:
             raise TextError(f"{first.where}: utterance {first.utterance!r} has no reference.")
-        reference = references[first.utterance]
-        self._parts.append(parts)
-        self._counts.append(count_errors(reference, [hypothesis.text for hypothesis in utterance]))
+        reference = self._references[first.utterance]
+        self._parts.append(found.parts)
+        self._counts.append(count_errors(reference, [each.text for each in found.hypotheses]))
         self.words += len(split_words(reference))
 
-    def __len__(self) -> int:
-        """Utterances."""
-        return len(self._parts)
+    @property
+    def missing(self) -> int:
+        """Number of references without hypotheses."""
+        return len(self._references) - len(self._parts)
 
     def first_pass(self) -> WordErrors:
-        """Of the hypotheses that the first pass puts first."""
+        """Errors of the hypotheses with the largest first-pass totals."""
         return self._of_largest([parts.first_pass for parts in self._parts])
 
     def oracle(self) -> WordErrors:
-        """Of the hypotheses with the fewest errors: what no weights can go below."""
+        """Errors of the hypotheses with the fewest errors: the lower bound for all weights."""
         return self._of_largest([-counts.sum(axis=1) for counts in self._counts])
 
     def at(self, weight: float, word_penalty: float) -> WordErrors:
-        """Of the hypotheses with the largest totals."""
+        """Errors of the hypotheses with the largest totals."""
         return self._of_largest([parts.totals(weight, word_penalty) for parts in self._parts])
 
     def _of_largest(self, values: Sequence[NDArray[Any]]) -> WordErrors:
-        """Of the hypotheses with the largest value, the first of equal ones."""
+        """Errors of the hypotheses with the largest value, the first of equal ones."""
         chosen = (counts[int(value.argmax())] for counts, value in zip(self._counts, values, strict=True))
         substitutions, deletions, insertions = map(int, sum(chosen, np.zeros(3, np.int64)))
         return WordErrors(substitutions, deletions, insertions, self.words)
 
 
-def grid(lists: ListErrors, points: Iterable[tuple[float, float]]) -> list[tuple[float, float, WordErrors]]:
-    """Word errors at every point: a weight and a word penalty."""
-    return [(weight, penalty, lists.at(weight, penalty)) for weight, penalty in points]
+def best_point(found: Mapping[Point, WordErrors]) -> Point:
+    """The point with the fewest errors; of equal ones the one with the weight, then the penalty, nearest to 0."""
+    return min(found, key=lambda point: (found[point].errors, abs(point[0]), abs(point[1])))
 
 
-def best_setting(found: Iterable[tuple[float, float, WordErrors]]) -> tuple[float, float, WordErrors]:
-    """The point of a grid with the fewest errors; of equal ones that with the weight, then the penalty, nearest 0."""
-    return min(found, key=lambda point: (point[2].errors, abs(point[0]), abs(point[1])))
+def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Iterator[str]:
+    """The table of word errors, tab-separated: first pass, oracle, and the best of all points.
+
+    Args:
+        errors: word errors of the lists.
+        points: weights and word penalties.
+        tune: call the best point `best`, and add each point; otherwise the one point is called `rescored`.
+    """
+    found = {point: errors.at(*point) for point in points}
+    best = best_point(found)
+    rows: list[tuple[str, Point | None, WordErrors]] = [
+        ("first-pass", None, errors.first_pass()),
+        ("oracle", None, errors.oracle()),
+        ("best" if tune else "rescored", best, found[best]),
+        *(("grid", point, of_point) for point, of_point in found.items() if tune),
+    ]
+    yield "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
+    for setting, point, counts in rows:
+        weights = "-\t-" if point is None else f"{point[0]:g}\t{point[1]:g}"
+        yield "\t".join([setting, weights, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.perplexity import TextCost
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import count_words
 
@@ -68,6 +69,13 @@ class LineScore:
     def logprob(self) -> float:
         """Sum over the line, nats."""
         return math.fsum(self.logprobs)
+
+    @property
+    def cost(self) -> TextCost:
+        """Of the line, with its counts; costs of lines add up to the cost of a text."""
+        oov_nats, tokens = -math.fsum(self.logprobs[self.oov]), len(self.ids)
+        counts = (1, self.words, tokens, self.characters, self.bytes, int(self.oov.sum()))
+        return TextCost(*counts, predicted=tokens, nats=-self.logprob, oov_nats=oov_nats)
 
     @property
     def words(self) -> int:

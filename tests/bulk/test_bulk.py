@@ -29,7 +29,7 @@ def in_this_process(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "ending"),
     [
-        (ScoreOptions(level="sentence", context="document", window=7), ".tsv"),
+        (ScoreOptions(level="sentence", context="document", lines_ahead=7), ".tsv"),
         (ScoreOptions(format="jsonl", columns=("token", "rank")), ".jsonl"),
         (ScoreOptions(level="summary", signature=True), ".tsv"),
         (ScoreOptions(format="srilm"), ".txt"),

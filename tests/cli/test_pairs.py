@@ -42,7 +42,7 @@ def test_accuracy_by_group(program, fake, blimp, by, rows):
     assert outcome.err == ""
 
 
-def test_a_row_a_pair(program, fake, blimp):
+def test_one_row_per_pair(program, fake, blimp):
     rows = [row.split("\t") for row in program("pairs", fake, blimp, "--rows").out.splitlines()]
     assert rows[0][:4] == ["field", "term", "uid", "pair"]
     assert rows[1][:4] == ["syntax", "binding", "a", "0"]

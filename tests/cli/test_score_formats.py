@@ -82,15 +82,15 @@ def test_the_signature_goes_to_standard_error(program, fake, text):
     assert outcome.out == program("score", fake, text(TEXT)).out
 
 
-def test_a_window_of_no_lines_is_refused(program, fake):
-    assert_refused(program("score", fake, "--window", "0"), "window is 0, but must be at least 1 line")
+def test_lines_ahead_must_be_positive(program, fake):
+    assert_refused(program("score", fake, "--lines-ahead", "0"), "is 0, but must be at least 1 line")
 
 
-def test_the_window_does_not_change_the_rows(program, fake, text):
+def test_lines_ahead_do_not_change_the_rows(program, fake, text):
     path = text(TEXT * 50)
     expected = program("score", fake, path).out
-    for window in (1, 7, 100):
-        assert program("score", fake, path, "--window", window).out == expected
+    for lines in (1, 7, 100):
+        assert program("score", fake, path, "--lines-ahead", lines).out == expected
 
 
 @pytest.mark.parametrize("format", ["tsv", "jsonl", "kenlm", "srilm"])

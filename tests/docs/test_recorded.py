@@ -1,4 +1,4 @@
-"""Tables in the documentation are what the programs of `examples/ptb/` make of their records."""
+"""The tables in the documentation match the records in `examples/ptb/`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def examples(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples" / "ptb")
 
 
-def test_the_tables_of_the_ablation_are_those_of_its_records():
+def test_ablation_tables_match_records():
     import ablation
 
     page = ablation.PAGE.read_text(encoding="utf-8")
@@ -26,14 +26,14 @@ def test_the_tables_of_the_ablation_are_those_of_its_records():
     assert rows == {(name, seed) for names, _ in ablation.AT_TEST_TIME for name in names for seed in (0, 1)}
 
 
-def test_the_table_of_the_search_is_that_of_its_record_and_ends_in_the_preset():
+def test_search_table_matches_record_and_preset():
     import search_cpu_hour as search
 
     lines = search.table()
     assert "\n".join(lines) in (search.HERE / "README.md").read_text(encoding="utf-8")
     assert len(lines) - 2 == len(read_rows(search.RECORD))
     best = min(read_rows(search.RECORD), key=lambda row: row["valid"][-1])["flags"]
-    own = ("epochs", "dtype")  # of a budget, and of the search
+    own = ("epochs", "dtype")  # set by the budget, and for the search only
     expected = {k: v for k, v in PRESETS["cpu-hour"].items() if k not in own}
     expected["layer_units"] = ",".join(map(str, expected["layer_units"]))
     assert {k: v for k, v in best.items() if k not in own} == expected

@@ -1,11 +1,10 @@
-"""The page: every character of the text, nothing of it as markup, and the numbers beside it."""
+"""The page: every character of the text, none of it as markup, and the numbers of each token."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import hashlib
-import io
 import json
 import re
 from html.parser import HTMLParser
@@ -48,7 +47,7 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """What a parser that is not ours sees in a page."""
+    """A page as the parser of the standard library sees it."""
 
     def __init__(self, text):
         super().__init__()
@@ -91,13 +90,11 @@ def page_of(lines, tokenizer, title="a text", facts=None, **settings):
     report = HtmlReport(tokenizer, title, facts, **settings)
     for line in lines:
         report.add(line)
-    out = io.StringIO()
-    report._write(out)
-    return out.getvalue()
+    return report.page()
 
 
 def pictured(text):
-    """What a page shows for a text, by the rule in words."""
+    """A text as a page shows it, by the rule in words."""
     numbered = [*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
     numbered += [*range(0xD800, 0xE000), *range(0xFDD0, 0xFDF0), 0xFFFE, 0xFFFF]
     table = {number: f"[U+{number:04X}]" for number in numbered}
@@ -106,7 +103,7 @@ def pictured(text):
 
 
 def check(text, lines):
-    """The text is all there, and is text alone; gives the parsed page."""
+    """Check that the text is complete and stays text; return the parsed page."""
     page = Page(text)
     assert page.lines == [pictured(line) for line in lines]
     inside = [(tag, attributes) for tag, attributes, within in page.elements if within]
@@ -122,7 +119,7 @@ def check(text, lines):
     return page
 
 
-def test_a_line_to_the_letter(by_id):
+def test_one_line_in_full(by_id):
     lines = list(by_id.score_lines(["the bürd  sat", ""], distributions=True))
     text = page_of(lines, TOKENIZER)
     # Tokens of 2.8, 1.8, 3.4 and 4.4 bits; all words are among the ten most surprising, and so have names.
@@ -150,9 +147,9 @@ def test_the_head_of_the_page(by_id):
         "words": "4",
         "tokens": "7",
         "out of vocabulary": "1",
-        "perplexity a token": "10.32",
-        "perplexity a word": "10.32",
-        "bits a character": "1.3098",
+        "perplexity per token": "10.32",
+        "perplexity per word": "10.32",
+        "bits per character": "1.3098",
         "model": "model.onnx",
         "context": "sentence",
     }
@@ -163,8 +160,8 @@ def test_the_head_of_the_page(by_id):
         ("w3-0", "", "cat", "2.4 bits, line 3"),
         ("w1-1", ' class="U"', "bürd", "1.8 bits, line 1"),
     ]
-    assert 'aria-label="Histogram of surprisal: mean 3.37 bits, median 3.40 bits a token."' in text
-    assert 'aria-label="Mean surprisal of each line: from 3.10 to 4.39 bits a token."' in text
+    assert 'aria-label="Histogram of surprisal: mean 3.37 bits, median 3.40 bits per token."' in text
+    assert 'aria-label="Mean surprisal of each line: from 3.10 to 4.39 bits per token."' in text
 
 
 @kinds
@@ -172,7 +169,7 @@ def test_the_head_of_the_page(by_id):
 @given(lines=st.lists(st.text(max_size=30), min_size=1, max_size=3), seed=st.integers(0, 9))
 @example(lines=HOSTILE, seed=0)
 @example(lines=[" ".join(HOSTILE)], seed=0)
-def test_the_text_is_all_there_and_is_text_alone(kind, lines, seed):
+def test_every_character_is_there_and_stays_text(kind, lines, seed):
     tokenizer = TOKENIZERS[kind]
     scores = scored(lines, tokenizer, seed)
     page = check(page_of(scores, tokenizer), lines)
@@ -185,14 +182,14 @@ def test_the_text_is_all_there_and_is_text_alone(kind, lines, seed):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_are_text_too(name):
+def test_title_and_facts_are_text(name):
     text = page_of(scored(["the cat"], TOKENIZER), TOKENIZER, name, {name: name})
     page = check(text, ["the cat"])
     assert page.held["title"].startswith(pictured(name)) or page.held["title"] == pictured(name)
     assert pictured(name) in page.held["dt"]
 
 
-def test_nothing_but_the_own_style_and_script_may_run():
+def test_only_the_own_style_and_script_may_run():
     page = Page(page_of(scored(HOSTILE, TOKENIZER), TOKENIZER))
     policy = next(a["content"] for _, a, _ in page.elements if a.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -209,13 +206,13 @@ def test_bytes_of_one_character_are_one_element():
     assert re.search(r'id=w1-0>a</i><i class="." data-n=2>é</i><i class="." data-n=3>日</i><i class=". E"></i>', text)
 
 
-def test_a_blank_before_a_subword_keeps_no_colour():
+def test_a_blank_before_a_subword_has_no_colour():
     tokenizer = TOKENIZERS["bpe"]
     assert len(tokenizer.encode_prompt("the cat")) == 2
     assert re.search(r">the</i> <i class=\"[a-p]\" id=w1-1>cat</i>", page_of(scored(["the cat"], tokenizer), tokenizer))
 
 
-def test_what_is_not_finite_is_shown_as_such():
+def test_infinite_and_missing_numbers_are_null():
     line = scored(["the cat"], TOKENIZER)[0]
     line = dataclasses.replace(line, logprobs=np.array([-np.inf, np.nan, -1.0]))
     page = check(page_of([line], TOKENIZER), ["the cat"])
@@ -229,7 +226,7 @@ def test_a_page_without_distributions_has_ids_and_log_probabilities():
     assert data["width"] == 2 and len(data["tokens"]) == 6
 
 
-def test_a_page_of_nothing():
+def test_page_of_an_empty_text():
     text = page_of([], TOKENIZER)
     check(text, [])
     assert "Most surprising" not in text and "nan" in text
@@ -238,12 +235,12 @@ def test_a_page_of_nothing():
 # Long texts
 
 
-def test_lines_beyond_the_limit_are_counted_and_not_shown():
+def test_lines_beyond_the_limit_count_but_are_not_shown():
     lines = scored(["the cat sat", "the dog", "cat", "dog"], TOKENIZER)
     report = HtmlReport(TOKENIZER, "a text", limit=8)
     for line in lines:
         report.add(line)
-    assert report.note == "The page shows the first 2 of 4 lines; the numbers are those of all."
+    assert report.note == "The page shows the first 2 of 4 lines; the numbers are those of the whole text."
     text = page_of(lines, TOKENIZER, limit=8)
     page = check(text, ["the cat sat", "the dog"])
     assert report.note in text and "<dt>tokens</dt><dd><bdi>11</bdi>" in text
@@ -253,14 +250,14 @@ def test_lines_beyond_the_limit_are_counted_and_not_shown():
     assert HtmlReport(TOKENIZER, "a text").note == ""
 
 
-def test_a_first_line_beyond_the_limit_is_shown_to_there():
+def test_a_first_line_beyond_the_limit_is_cut():
     text = page_of(scored(["the cat sat on", "dog"], TOKENIZER), TOKENIZER, limit=2)
     page = check(text, ["the cat"])
-    assert "The page shows the beginning of the first line; the numbers are those of all." in text
+    assert "The page shows the beginning of the first line; the numbers are those of the whole text." in text
     assert len(json.loads(page.held["data"])["tokens"]) == 2 * 4
 
 
-def test_a_page_is_written_whole(tmp_path):
+def test_a_page_is_written_completely(tmp_path):
     report = HtmlReport(TOKENIZER, "a text")
     report.add(scored(["the cat"], TOKENIZER)[0])
     report.write(tmp_path / "a.html")

@@ -1,4 +1,4 @@
-"""The PNG: which of the three pictures, what stands in it, and that it is one."""
+"""The PNG: which of the three pictures is drawn, and its labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from keraslm.errors import MissingPackageError, UsageError
+from keraslm.errors import MissingPackageError
 from keraslm.pictures import plot as module
 from keraslm.pictures.plot import SurprisalPlot
 from tests.pictures.test_page import HOSTILE, TOKENIZERS
@@ -16,7 +16,7 @@ from tests.support.scored import scored
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """Draw lines and give the axes of the picture."""
+    """A function that draws lines and returns the axes of the picture."""
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure
 
@@ -35,24 +35,24 @@ def drawn(tmp_path, monkeypatch):
     return draw
 
 
-def test_a_short_text_has_its_words_below_their_points(by_id, drawn):
+def test_a_short_text_has_labels(by_id, drawn):
     axes = drawn(by_id.score_lines(["the bürd sat", "cat"]))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["the", "bürd", "sat", "↵", "cat", "↵"]
     assert axes.lines[0].get_ydata() == pytest.approx([2.807355, 1.807355, 3.392318, 4.392318, 2.392317, 4.392318])
     assert axes.lines[1].get_xdata() == pytest.approx([1])  # out of vocabulary
-    assert axes.get_title() == "a text: perplexity 9.17 a token"
+    assert axes.get_title() == "a text: perplexity 9.17 per token"
     assert axes.get_ylabel() == "surprisal (bits)"
 
 
-def test_one_long_line_has_a_point_a_token(drawn, monkeypatch):
+def test_one_long_line_has_one_point_per_word(drawn, monkeypatch):
     axes = drawn(scored(["the cat " * 50], TOKENIZER))
-    assert len(axes.lines[0].get_xdata()) == 101 and axes.get_xlabel() == "token"
+    assert len(axes.lines[0].get_xdata()) == 101 and axes.get_xlabel() == "word, subword or character"
     monkeypatch.setattr(module, "DRAWN", 90)
     axes = drawn(scored(["the cat " * 50], TOKENIZER))
-    assert len(axes.lines[0].get_xdata()) == 90 and axes.get_xlabel() == "token (the first 90 of 101)"
+    assert len(axes.lines[0].get_xdata()) == 90 and axes.get_xlabel().endswith(" (the first 90 of 101)")
 
 
-def test_many_lines_have_a_mean_each_and_a_band(drawn):
+def test_many_lines_have_one_mean_each_and_a_band(drawn):
     lines = scored(["the cat sat"] * 30, TOKENIZER)
     axes = drawn(lines)
     means = [-line.logprob / len(line.ids) / 0.6931471805599453 for line in lines]
@@ -64,22 +64,17 @@ def test_many_lines_have_a_mean_each_and_a_band(drawn):
 @pytest.mark.parametrize("line", [*HOSTILE, "$x^{", r"\frac $$ %"])
 def test_any_text_is_a_label_and_a_title(line, drawn):
     axes = drawn(scored([line[:60]], TOKENIZERS["unigram"]), TOKENIZERS["unigram"], line[:60])
-    assert axes.get_title().endswith(" a token")
+    assert axes.get_title().endswith(" per token")
 
 
-def test_an_empty_text_is_an_empty_picture(drawn):
-    assert drawn([]).get_title() == "a text: perplexity nan a token"
+def test_empty_text(drawn):
+    assert drawn([]).get_title() == "a text: perplexity nan per token"
 
 
-def test_without_matplotlib_the_answer_is_the_pip_line(monkeypatch):
+def test_missing_matplotlib_gives_the_pip_line(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else find(name, *a))
-    with pytest.raises(MissingPackageError, match=r'^--plot needs the package matplotlib, .* "keraslm\[plot\]"$'):
+    with pytest.raises(
+        MissingPackageError, match=r'^A plot of surprisal needs the package matplotlib, .* "keraslm\[plot\]"$'
+    ):
         SurprisalPlot(TOKENIZER, "a text")
-
-
-def test_a_picture_that_cannot_be_written(tmp_path):
-    pytest.importorskip("matplotlib")
-    plot = SurprisalPlot(TOKENIZER, "a text")
-    with pytest.raises(UsageError, match=r"nowhere/a\.png: give the name of a file in a folder that exists"):
-        plot.write(tmp_path / "nowhere" / "a.png")

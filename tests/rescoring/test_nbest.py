@@ -1,4 +1,4 @@
-"""n-best lists: what is read, what is refused and where, and the rows that come out again."""
+"""n-best lists: reading, faults with their place, and the rows that are written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAT = (
 
 @pytest.fixture
 def file(tmp_path):
-    """Write a text and open it."""
+    """A function that writes a text and opens it."""
 
     def write(content: str | bytes, name: str = "lists") -> TextFile:
         path = tmp_path / name
@@ -40,7 +40,7 @@ def shape(utterances):
 
 
 def rows(utterances, format, **named):
-    """What is written with the scores -1, -2, ... of each utterance's hypotheses."""
+    """The rows of utterances whose hypotheses have the scores -1, -2, ..."""
     scored = ((utterance, [-1.0 - n for n in range(len(utterance))]) for utterance in utterances)
     return "".join(f"{row}\n" for each, scores in scored for row in scored_rows(each, scores, format, **named))
 
@@ -69,18 +69,18 @@ def test_kaldi_rows_and_costs(file):
     ]
 
 
-def test_json_with_an_utterance_a_line_and_with_a_hypothesis_a_line(file):
+def test_json_with_one_utterance_or_one_hypothesis_per_line(file):
     assert shape(read_nbest(file(NESTED), "jsonl")) == [[("u1", "a", (-1.0, 2.5)), ("u1", "日本", (-3.0, 1.0))]]
     assert shape(read_nbest(file(FLAT), "jsonl")) == [[("u1", "a", (-1.0,)), ("u1", "", (1e5,))]]
 
 
-def test_another_form_of_the_file_is_the_same_list(file):
+def test_compression_and_line_ends_do_not_matter(file):
     expected = shape(read_nbest(file(TSV)))
     for content in (gzip.compress(TSV.encode()), TSV.replace("\n", "\r\n"), TSV[:-1], "\ufeff" + TSV):
         assert shape(read_nbest(file(content))) == expected
 
 
-def test_every_row_comes_out_in_its_place_with_one_more_score(file):
+def test_every_row_gets_one_more_score(file):
     assert rows(read_nbest(file(TSV)), "tsv") == (
         "u1\t-1.50\t2e1\t-1.000000\tthe cat\nu1\t-2\t+3\t-2.000000\t\nu2\t0\t0\t-1.000000\t the  cat \n"
     )
@@ -94,10 +94,10 @@ def test_every_row_comes_out_in_its_place_with_one_more_score(file):
     assert rows(read_nbest(file(FLAT), "jsonl"), "jsonl").count("\n") == 2
 
 
-def test_what_is_written_can_be_read_and_scored_again(file):
+def test_scored_rows_can_be_read_again(file):
     written = rows(read_nbest(file(TSV)), "tsv")
     assert shape(read_nbest(file(written)))[0][0] == ("u1", "the cat", (-1.5, 20.0, -1.0))
-    with pytest.raises(TextError, match="lists:1: there is a score lm_logprob already; give the new one another name"):
+    with pytest.raises(TextError, match="lists:1: a score lm_logprob already exists; choose a different `name`"):
         rows(read_nbest(file(rows(read_nbest(file(FLAT), "jsonl"), "jsonl")), "jsonl"), "jsonl")
 
 
@@ -106,7 +106,7 @@ table = st.lists(st.tuples(st.floats(-1e6, 1e6), cells), min_size=1, max_size=5)
 
 
 @given(st.lists(table, max_size=5))
-def test_rows_survive_whatever_their_texts_are(tmp_path_factory, utterances):
+def test_rows_keep_any_text(tmp_path_factory, utterances):
     path = tmp_path_factory.mktemp("lists") / "lists.tsv"
     text = "".join(f"u{n}\t{score}\t{text}\n" for n, each in enumerate(utterances) for score, text in each)
     path.write_text(text, encoding="utf-8", newline="")
@@ -115,81 +115,70 @@ def test_rows_survive_whatever_their_texts_are(tmp_path_factory, utterances):
     assert [[*row[:2], *row[3:]] for row in found] == [row.split("\t") for row in text.split("\n")[:-1]]
 
 
+TSV_FAULTS = [
+    ("u1\t1\ta\n\nu2\t1\tb\n", "lists:2: a blank line"),
+    ("u1 the cat\n", "lists:1: no tab. A row is: utterance, scores, text, with a tab between them"),
+    ("\t1\ta\n", "lists:1: no utterance before the first tab"),
+    ("u1\t1\ta\nu1\tb\n", "lists:2: 2 columns, but 3 are expected: utterance, 1 scores, text, as in the first row"),
+    ("u1\t1\ta\nu1\t1\tb\tc\n", "lists:2: 4 columns, but 3"),
+    ("u1\tone\ta\n", "lists:1: 'one' is not a finite number"),
+    ("u1\t\ta\n", "lists:1: '' is not a finite number"),
+    ("u1\tnan\ta\n", "lists:1: 'nan' is not a finite number"),
+    ("u1\t1\ta\nu2\t1\tb\nu1\t2\tc\n", "lists:3: utterance 'u1' comes a second time"),
+]
+KALDI_FAULTS = [
+    ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
+    ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
+    ("utt-1 a\n\n", "", "lists:2: a blank line"),
+    ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2. All files must have the same keys"),
+    ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
+    ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
+    ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),
+    ("utt-1 a\nutu-1 b\nutt-2 c\n", "", "lists:3: utterance 'utt' comes a second time"),
+]
+JSON_FAULTS = [
+    ("the cat\n", "lists:1: not a JSON object"),
+    ("[1]\n", "lists:1: not a JSON object, but [1]"),
+    ("\n", "lists:1: not a JSON object"),
+    ('{"text": "a"}\n', 'lists:1: no "utterance" with its name as a string'),
+    ('{"utterance": "u"}\n', 'lists:1: no "text"'),
+    ('{"utterance": "u", "hypotheses": []}\n', 'lists:1: "hypotheses" is not a list with at least one hypothesis'),
+    ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
+    ('{"utterance": "u", "text": "a", "scores": [1]}\n', 'lists:1: "scores" is not an object'),
+    ('{"utterance": "u", "text": "a", "scores": {"am": true}}\n', "lists:1: score 'am': True is not a finite"),
+    ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: score 'am': nan is not a finite"),
+    (FLAT + '{"utterance": "u1", "text": "a"}\n', "lists:3: scores none, but the first hypothesis has am"),
+    ('{"utterance": "u", "text": "\\ud800"}\n', "lists:1: not a JSON object ('utf-8' codec can't encode"),
+]
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("format", "content", "costs", "message"),
     [
-        ("u1\t1\ta\n\nu2\t1\tb\n", "lists:2: a blank line"),
-        ("u1 the cat\n", "lists:1: no tab. A row is: utterance, scores, text, with a tab between them"),
-        ("\t1\ta\n", "lists:1: no utterance before the first tab"),
-        ("u1\t1\ta\nu1\tb\n", "lists:2: 2 columns, but 3 are expected: utterance, 1 scores, text, as in the first row"),
-        ("u1\t1\ta\nu1\t1\tb\tc\n", "lists:2: 4 columns, but 3"),
-        ("u1\tone\ta\n", "lists:1: 'one' is not a finite number"),
-        ("u1\t\ta\n", "lists:1: '' is not a finite number"),
-        ("u1\tnan\ta\n", "lists:1: 'nan' is not a finite number"),
-        ("u1\t1\ta\nu2\t1\tb\nu1\t2\tc\n", "lists:3: utterance 'u1' comes a second time"),
+        *(("tsv", content, "", message) for content, message in TSV_FAULTS),
+        *(("kaldi", *each) for each in KALDI_FAULTS),
+        *(("jsonl", content, "", message) for content, message in JSON_FAULTS),
     ],
 )
-def test_faults_of_tab_separated_rows(file, content, message):
+def test_faults_are_reported_with_their_line(file, format, content, costs, message):
     with pytest.raises(TextError) as refused:
-        list(read_nbest(file(content)))
+        list(read_nbest(file(content), format, scores=[file(costs, "costs")] if costs else []))
     assert message in str(refused.value)
 
 
-def test_a_number_of_columns_that_was_given_is_held(file):
-    assert shape(read_nbest(file("u1\t1\ta\n"), columns=1)) == [[("u1", "a", (1.0,))]]
+def test_given_number_of_score_columns(file):
+    assert shape(read_nbest(file("u1\t1\ta\n"), score_columns=1)) == [[("u1", "a", (1.0,))]]
     with pytest.raises(TextError, match="lists:1: 3 columns, but 4 are expected: utterance, 2 scores, text"):
-        list(read_nbest(file("u1\t1\ta\n"), columns=2))
+        list(read_nbest(file("u1\t1\ta\n"), score_columns=2))
 
 
-@pytest.mark.parametrize(
-    ("content", "costs", "message"),
-    [
-        ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
-        ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
-        ("utt-1 a\n\n", "", "lists:2: a blank line"),
-        ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2; its keys must be those of lists"),
-        ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
-        ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
-        ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),
-        ("utt-1 a\nutu-1 b\nutt-2 c\n", "", "lists:3: utterance 'utt' comes a second time"),
-    ],
-)
-def test_faults_of_kaldi_rows(file, content, costs, message):
-    with pytest.raises(TextError) as refused:
-        list(read_nbest(file(content), "kaldi", scores=[file(costs, "costs")] if costs else []))
-    assert message in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("the cat\n", "lists:1: not a JSON object"),
-        ("[1]\n", "lists:1: not a JSON object, but [1]"),
-        ("\n", "lists:1: not a JSON object"),
-        ('{"text": "a"}\n', 'lists:1: no "utterance" with its name'),
-        ('{"utterance": "u"}\n', 'lists:1: no "text"'),
-        ('{"utterance": "u", "hypotheses": []}\n', 'lists:1: "hypotheses" is not a list with at least one hypothesis'),
-        ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
-        ('{"utterance": "u", "text": "a", "scores": [1]}\n', 'lists:1: "scores" is not an object'),
-        ('{"utterance": "u", "text": "a", "scores": {"am": true}}\n', "lists:1: score 'am': True is not a finite"),
-        ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: score 'am': nan is not a finite"),
-        (FLAT + '{"utterance": "u1", "text": "a"}\n', "lists:3: scores none, but the first hypothesis has am"),
-        ('{"utterance": "u", "text": "\\ud800"}\n', "lists:1: not a JSON object ('utf-8' codec can't encode"),
-    ],
-)
-def test_faults_of_json(file, content, message):
-    with pytest.raises(TextError) as refused:
-        list(read_nbest(file(content), "jsonl"))
-    assert message in str(refused.value)
-
-
-def test_arguments_of_another_format_are_refused(file):
-    with pytest.raises(UsageError, match=r"Unknown format 'csv'\. Known are: tsv, kaldi, jsonl"):
+def test_arguments_of_a_different_format_are_refused(file):
+    with pytest.raises(UsageError, match=r"`format` is 'csv', but must be one of tsv, kaldi, jsonl"):
         read_nbest(file(TSV), "csv")
-    with pytest.raises(UsageError, match="Files of scores belong to the format kaldi"):
+    with pytest.raises(UsageError, match='`scores` needs `format="kaldi"`'):
         read_nbest(file(TSV), "tsv", scores=[file(TSV)])
-    with pytest.raises(UsageError, match="score columns belongs to the format tsv"):
-        read_nbest(file(KALDI), "kaldi", columns=1)
+    with pytest.raises(UsageError, match='`score_columns` needs `format="tsv"`'):
+        read_nbest(file(KALDI), "kaldi", score_columns=1)
 
 
 def test_best_rows(file):

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from keraslm.errors import TextError
-from keraslm.rescoring.pairs import Pair, Tally, read_pairs, score_pairs
+from keraslm.rescoring.pairs import Pair, PairResults, pairs, read_pairs, score_pairs
 from keraslm.text.files import TextFile
 
 JSON = (
@@ -43,7 +43,7 @@ def test_blimp_and_two_columns_are_read(file):
         ("a\n", "pairs:1: 1 columns, but two are expected: good sentence, tab, bad sentence"),
         ("a\tb\n\n", "pairs:2: 1 columns"),
         ("a\tb\tc\n", "pairs:1: 3 columns"),
-        ('{"sentence_good": "a"}\n', 'pairs:1: no "sentence_bad" that is a text'),
+        ('{"sentence_good": "a"}\n', 'pairs:1: no "sentence_bad" with a string'),
         (JSON + "\n", "pairs:3: not a JSON object"),
         (JSON + "a\tb\n", "pairs:3: not a JSON object"),
     ],
@@ -55,18 +55,22 @@ def test_faults(file, content, message):
 
 
 def test_the_more_probable_sentence_is_preferred(by_id):
-    pairs = [Pair("the cat", "the sat"), Pair("sat", "dog"), Pair("cat", "cat sat"), Pair("the", "the")]
-    found = list(score_pairs(by_id, pairs))
-    assert [score.pair for score in found] == pairs
+    given = [Pair("the cat", "the sat"), ("sat", "dog"), ("cat", "cat sat"), ("the", "the")]
+    found = list(score_pairs(by_id, given))
+    assert [(score.pair.good, score.pair.bad) for score in found[1:]] == given[1:] and found[0].pair == given[0]
     assert [score.result for score in found] == ["right", "wrong", "right", "tie"]
     assert found[0].difference == pytest.approx(math.log(4 / 2), rel=1e-6)
-    assert found[0].good.logprob == pytest.approx(math.log(3 * 4 * 1 / 21**3), rel=1e-6)
+    assert found[0].good == pytest.approx(math.log(3 * 4 * 1 / 21**3), rel=1e-6)
 
 
-def test_a_tie_counts_as_wrong_and_unknown_words_are_counted(by_id):
-    tally = Tally()
-    for score in score_pairs(by_id, [Pair("a bird", "a fish"), Pair("dog", "cat"), Pair("bird", "cat")]):
-        tally.add(score)
-    assert (tally.pairs, tally.right, tally.ties, tally.oovs, tally.oov_pairs) == (3, 2, 1, 5, 2)
-    assert tally.accuracy == pytest.approx(2 / 3)
-    assert math.isnan(Tally().accuracy)
+def test_ties_count_as_wrong_and_unknown_words_are_counted(by_id):
+    found = pairs(by_id, [("a bird", "a fish"), ("dog", "cat"), ("bird", "cat")])
+    assert found.row() == "3\t2\t1\t0.6667\t5\t2"  # pairs, right, ties, accuracy, OOVs, pairs with one
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert math.isnan(PairResults([]).accuracy)
+
+
+def test_results_by_group_for_a_file_and_a_model_path(fake, file):
+    found = pairs(fake, file(JSON).path)
+    assert found.accuracy == 1.0
+    assert {name: len(results.scores) for name, results in found.by("field").items()} == {"syntax": 1, "-": 1}

@@ -27,7 +27,7 @@ texts = st.lists(st.sampled_from(["the", "cat", "dog", "bird", "<eos>"]), max_si
 sets = st.lists(st.lists(texts, max_size=6), max_size=8)
 limits = st.fixed_dictionaries(
     {
-        "_CELLS": st.integers(1, 200),
+        "MAX_LOGITS": st.integers(1, 200),
         "_ROWS": st.integers(1, 4),
         "_LONE": st.integers(0, 3),
         "_TOKENS": st.integers(1, 60),
@@ -67,9 +67,9 @@ def test_scores_are_those_of_the_formula(kinds, ids, values, kind):
 
 
 @given(sets, limits, st.integers(1, 20))
-def test_any_grouping_gives_the_scores_of_each_text_alone(by_history, groups, values, window):
+def test_any_grouping_gives_the_scores_of_each_text_alone(by_history, groups, values, texts_ahead):
     with with_limits(values):
-        found = list(score_sets(by_history, groups, window))
+        found = list(score_sets(by_history, groups, texts_ahead))
     assert [[line.text for line in lines] for lines in found] == groups
     alone = by_history.score_lines(itertools.chain.from_iterable(groups))
     for own, wanted in zip(itertools.chain.from_iterable(found), alone, strict=True):

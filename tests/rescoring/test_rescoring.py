@@ -1,4 +1,4 @@
-"""Totals, the best hypotheses, and word errors: the worked example of docs/rescoring.md, and jiwer's counts by hand."""
+"""Totals, best hypotheses and word errors: the worked example of docs/rescoring.md, and jiwer's counts by hand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keraslm.errors import TextError, UsageError
+from keraslm.perplexity import BASES
 from keraslm.rescoring.nbest import Hypothesis, read_nbest
-from keraslm.rescoring.rescore import Weighting, parts, score_lists
-from keraslm.rescoring.word_errors import ListErrors, best_setting, count_errors, grid, read_references
+from keraslm.rescoring.rescore import Rescored, Weighting, rescore
+from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors, read_references
 from keraslm.text.files import TextFile
 
 with_jiwer = pytest.mark.skipif(importlib.util.find_spec("jiwer") is None, reason="jiwer is not installed")
@@ -24,29 +25,31 @@ EXAMPLE = (
     "u2\t-7.0\t-3.0\tdogs ran\nu2\t-7.5\t-2.0\tdog ran\nu2\t-7.0\t-4.0\tdogs ran in\n"
 )
 LM = [[-9.0, -6.0, -5.5], [-5.0, -6.5, -6.0]]
-SAID = {"u1": "the cat sat", "u2": "dogs ran"}
+REFERENCES = {"u1": "the cat sat", "u2": "dogs ran"}
 
 
 @pytest.fixture
-def lists(tmp_path):
+def file(tmp_path):
     path = tmp_path / "lists.tsv"
     path.write_text(EXAMPLE)
-    return list(read_nbest(TextFile(path, name="lists.tsv")))
+    return TextFile(path, name="lists.tsv")
 
 
-def totals(lists, weight, word_penalty, **fields):
-    weighting = Weighting(weight, word_penalty, **fields)
-    return [
-        parts(utterance, scores, weighting).totals(weight, word_penalty).tolist()
-        for utterance, scores in zip(lists, LM, strict=True)
-    ]
+@pytest.fixture
+def lists(file):
+    return list(read_nbest(file))
+
+
+def totals(lists, *weights, **fields):
+    weighting = Weighting(*weights, **fields)
+    return [Rescored(*each, weighting).totals.tolist() for each in zip(lists, LM, strict=True)]
 
 
 @pytest.fixture
 def errors(lists):
-    found = ListErrors()
+    found = ListErrors(REFERENCES)
     for utterance, scores in zip(lists, LM, strict=True):
-        found.add(utterance, parts(utterance, scores, Weighting()), SAID)
+        found.add(Rescored(utterance, scores))
     return found
 
 
@@ -55,6 +58,7 @@ def test_totals_of_the_worked_example(lists):
     assert totals(lists, 1, 0) == [[-23.0, -20.5, -20.5], [-15.0, -16.0, -17.0]]
     assert totals(lists, 1, -1) == [[-26.0, -23.5, -22.5], [-17.0, -18.0, -20.0]]
     assert totals(lists, 1, 0, scales=(1, 2)) == [[-27.0, -24.5, -26.5], [-18.0, -18.0, -21.0]]
+    assert Rescored(lists[0], LM[0]).best.text == "the cat sat"  # the first of equal totals
 
 
 @pytest.mark.parametrize("column", ["ngram", "2"])
@@ -65,40 +69,45 @@ def test_interpolation_takes_the_old_score_out(lists, column):
 
 
 def test_first_pass_totals_keep_the_interpolated_score(lists):
-    found = parts(lists[0], LM[0], Weighting(interpolate="1"))
+    found = Rescored(lists[0], LM[0], Weighting(interpolate="1")).parts
     assert found.first_pass.tolist() == [-14.0, -14.5, -15.0]
     assert found.rest.tolist() == [-4.0, -4.0, -6.0]
 
 
 def test_faults_of_weights(lists):
-    with pytest.raises(TextError, match=r"lists.tsv:2: 2 scores, but 1 scales were given; one each is needed"):
-        parts(lists[0], LM[0], Weighting(scales=(1,)))
+    with pytest.raises(TextError, match=r"lists.tsv:2: 2 scores, but `scales` has 1; one per score is needed"):
+        totals(lists, scales=(1,))
     for column in ("lm", "0", "3", ""):
-        with pytest.raises(TextError, match=f"there is no score '{column}' to interpolate with. There are 2 .* ngram"):
-            parts(lists[0], LM[0], Weighting(interpolate=column))
-    with pytest.raises(UsageError, match=r"The share of the new score is 1\.5, but must be from 0 to 1"):
+        with pytest.raises(TextError, match=f"no score '{column}' to interpolate with. A hypothesis has 2 .* ngram"):
+            totals(lists, interpolate=column)
+    with pytest.raises(UsageError, match=r"`mix` is 1\.5, but must be between 0 and 1"):
         Weighting(mix=1.5)
     with pytest.raises(UsageError, match="must be finite numbers"):
         Weighting(weight=float("nan"))
 
 
-@pytest.mark.parametrize(("base", "unit"), [("e", 1.0), ("2", np.log(2)), ("10", np.log(10))])
-def test_lists_are_scored_in_the_base_asked_for(by_id, lists, base, unit):
-    found = list(score_lists(by_id, lists, base))
-    assert [utterance for utterance, _ in found] == lists
-    alone = [[by_id.score(each.text) / unit for each in utterance] for utterance in lists]
-    for (_, scores), wanted in zip(found, alone, strict=True):
-        assert scores == pytest.approx(wanted, abs=1e-5)
+@pytest.mark.parametrize("base", BASES)
+def test_lists_are_scored_in_the_requested_base(by_id, file, lists, base):
+    found = list(rescore(by_id, file, base=base))
+    assert [each.hypotheses for each in found] == lists
+    for each in found:
+        alone = [by_id.score(hypothesis.text) / BASES[base] for hypothesis in each.hypotheses]
+        assert each.logprobs == pytest.approx(alone, abs=1e-5)
+    with pytest.raises(UsageError, match="`base` is '3', but must be one of 2, e, 10"):
+        rescore(by_id, file, base="3")
 
 
-def test_an_unknown_base_is_refused(by_id, lists):
-    with pytest.raises(UsageError, match=r"Unknown base '3'\. Known are: e, 2, 10"):
-        next(score_lists(by_id, lists, "3"))
+def test_lists_can_be_python_data_and_the_model_a_path(fake):
+    texts = [["the cat sat", "cat"], ["dog"], [Hypothesis("u3", "the", (-1.0,)), Hypothesis("u3", "cat", (-9.0,))]]
+    found = list(rescore([fake, fake], texts, weight=2.0))
+    assert [each.best.text for each in found] == ["cat", "dog", "the"]
+    assert found[0].totals == pytest.approx([2 * np.log(4 * 3 * 2 / 21**4), 2 * np.log(4 / 21**2)], rel=1e-6)
+    assert [each.best.utterance for each in found] == ["1", "2", "u3"]
 
 
 @with_jiwer
 @pytest.mark.parametrize(
-    ("said", "text", "counts"),
+    ("reference", "text", "counts"),
     [
         ("the cat sat", "the cat sat", [0, 0, 0]),
         ("the cat sat", "the bat sat", [1, 0, 0]),
@@ -110,8 +119,8 @@ def test_an_unknown_base_is_refused(by_id, lists):
         ("The cat", "the cat.", [2, 0, 0]),
     ],
 )
-def test_word_errors_by_hand(said, text, counts):
-    assert count_errors(said, [text, "x", text])[[0, 2]].tolist() == [counts, counts]
+def test_word_errors_by_hand(reference, text, counts):
+    assert count_errors(reference, [text, "x", text])[[0, 2]].tolist() == [counts, counts]
 
 
 @with_jiwer
@@ -130,39 +139,37 @@ def test_word_errors_add_up_to_the_edit_distance(said, text):
 def test_word_errors_of_the_worked_example(errors):
     first, oracle = errors.first_pass(), errors.oracle()
     assert (first.errors, first.substitutions, first.words, first.rate) == (2, 2, 5, 0.4)
-    assert oracle.errors == 0
-    assert errors.at(0.5, 0).errors == 0
-    assert errors.at(1, 0).errors == 0  # a tie: the hypothesis that stands first
+    assert oracle.errors == errors.at(0.5, 0).errors == 0
+    assert errors.at(1, 0).errors == 0  # a tie: the first hypothesis
     worse = errors.at(1, -1)
     assert (worse.substitutions, worse.deletions, worse.insertions) == (1, 1, 0)
 
 
 @with_jiwer
-def test_the_best_setting_has_the_fewest_errors_and_lies_nearest_to_nothing(errors):
-    found = grid(errors, itertools.product([2.0, 1.0, 0.5, 0.0], [-1.0, 0.0]))
-    assert len(found) == 8
-    assert best_setting(found)[:2] == (0.5, 0.0)
+def test_the_best_point_has_the_fewest_errors_and_is_nearest_to_zero(errors):
+    points = itertools.product([2.0, 1.0, 0.5, 0.0], [-1.0, 0.0])
+    assert best_point({point: errors.at(*point) for point in points}) == (0.5, 0.0)
 
 
 @with_jiwer
 def test_an_utterance_without_a_reference_is_refused(lists):
+    errors = ListErrors({"u2": "a"})
     with pytest.raises(TextError, match=r"lists.tsv:2: utterance 'u1' has no reference"):
-        ListErrors().add(lists[0], parts(lists[0], LM[0], Weighting()), {"u2": "a"})
+        errors.add(Rescored(lists[0], LM[0]))
+    assert errors.missing == 1
 
 
 @with_jiwer
 @given(st.lists(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=5), max_size=5))
 def test_the_first_of_equal_totals_is_chosen(utterances):
-    found = ListErrors()
-    wanted = 0
-    for number, each in enumerate(utterances):
-        texts = [" ".join("x" * place) for place in range(len(each))]  # as many errors as its place
-        list_ = [Hypothesis("u", text, (float(a),), (), [], "") for text, (a, _) in zip(texts, each, strict=True)]
-        found.add(list_, parts(list_, [float(b) for _, b in each], Weighting()), {"u": ""})
+    errors, wanted = ListErrors({"u": ""}), 0
+    for each in utterances:
+        # The number of errors of a hypothesis is its place.
+        hypotheses = [Hypothesis("u", " ".join("x" * place), (float(a),)) for place, (a, _) in enumerate(each)]
+        errors.add(Rescored(hypotheses, [float(b) for _, b in each]))
         values = [a + 2 * b for a, b in each]
         wanted += values.index(max(values))
-        assert len(found) == number + 1
-    assert found.at(2, 0).insertions == wanted
+    assert errors.at(2, 0).insertions == wanted
 
 
 def test_references(tmp_path):

@@ -23,8 +23,7 @@ from keraslm.bulk.job import score_shard
 from keraslm.config import Config
 from keraslm.errors import InputError, ModelFileError, UsageError
 from keraslm.report.options import ScoreOptions
-from keraslm.report.signature import signature
-from keraslm.report.writer import write_scores
+from keraslm.report.writer import signature, write_scores
 from keraslm.rescoring import prefixes
 from keraslm.rescoring.pairs import Pair, score_pairs
 from keraslm.scoring import kenlm

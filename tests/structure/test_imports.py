@@ -20,7 +20,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "evaluation": "errors perplexity config text network runs",
     "scoring": "errors perplexity config text",
     "report": "errors perplexity config system text scoring",
-    "rescoring": "errors text scoring",
+    "rescoring": "errors perplexity text scoring",
     "pictures": "perplexity system text scoring",
     "bulk": "errors system text scoring report",
     "keraslm_export": "errors perplexity config system text layers runs evaluation scoring",
