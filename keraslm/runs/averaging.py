@@ -54,11 +54,7 @@ def described(facts: Mapping[str, Any]) -> str:
 
 
 def members_of(runs: Sequence[Run], last: int | None = None) -> list[Member]:
-    """The weight files to average.
-
-    Args:
-        runs: two or more runs, each with the weights it was opened with; or one run, with `last`.
-        last: number of last epochs of one run, whose weights were kept.
+    """The weight files of two or more runs, or of the last epochs of one run.
 
     Raises:
         UsageError: too few runs or epochs, or the same run twice.
@@ -93,30 +89,25 @@ def _last_epochs(runs: Sequence[Run], last: int) -> list[Member]:
 
 def _check_compatible(members: Sequence[Member]) -> None:
     """Raise `RunError` if two members differ in tokenizer, softmax or shapes."""
-    first, shapes = members[0].run, _shapes(members[0].run)
-    for other in (member.run for member in members[1:]):
-        start = f"{other.path} cannot be averaged with {first.path}: "
+    first, *others = (member.run for member in members)
+    expected = _facts(first)
+    for other in others:
+        start, found = f"{other.path} cannot be averaged with {first.path}: ", _facts(other)
         if other.tokenizer.digest != first.tokenizer.digest:
             sizes = f"{other.tokenizer.vocab_size:,} and {first.tokenizer.vocab_size:,} tokens"
             raise RunError(f"{start}their tokenizers differ ({sizes}). Train both with the same tokenizer.")
-        own = {"softmax": other.config.model.softmax, **_shapes(other)}
-        expected = {"softmax": first.config.model.softmax, **shapes}
-        for name in [*expected, *own]:
-            if own.get(name) != expected.get(name):
-                found, wanted = (str(each.get(name, "missing")) for each in (own, expected))
-                raise RunError(f"{start}{name} is {found}, not {wanted}. Average runs with the same configuration.")
+        for name in [*expected, *found]:
+            own, wanted = found.get(name, "missing"), expected.get(name, "missing")
+            if own != wanted:
+                raise RunError(f"{start}{name} is {own}, not {wanted}. Average runs with the same configuration.")
 
 
-def _shapes(run: Run) -> dict[str, tuple[int, ...]]:
-    return weight_shapes(run.config.model, run.tokenizer.vocab_size)
+def _facts(run: Run) -> dict[str, Any]:
+    return {"softmax": run.config.model.softmax, **weight_shapes(run.config.model, run.tokenizer.vocab_size)}
 
 
 def average_weights(members: Sequence[Member]) -> Weights:
-    """The mean of each weight, summed in float64 and rounded to float32 at the end.
-
-    Raises:
-        RunError: a file is missing, damaged, not finite, or does not match its run.
-    """
+    """The mean of each weight, summed in float64 and rounded to float32 at the end."""
     total: dict[str, NDArray[np.float64]] = {}
     for member in members:
         for name, value in read_weights(member.path, member.run.config.model, member.run.tokenizer.vocab_size).items():
@@ -133,14 +124,8 @@ def average_runs(
 ) -> Run:
     """Average weights into a new run with the configuration and tokenizer of the first member.
 
-    Its `metrics.jsonl` has one row: `averaged`, the facts of each member, and the result of `validate`. A previous run
-    in the folder is replaced once all new files are complete.
-
-    Args:
-        members: from `members_of`.
-        output: folder of the new run.
-        overwrite: replace a run that is already in the folder.
-        validate: computes figures of the new run, e.g. `{"val_perplexity": 81.2}`.
+    Its `metrics.jsonl` has one row: `averaged`, the facts of each member, and the result of `validate`, such as
+    `{"val_perplexity": 81.2}`. A previous run in the folder is replaced once all new files are complete.
 
     Raises:
         RunError: the members do not match, one is damaged, or the folder already holds a run.
@@ -161,7 +146,7 @@ def average_runs(
             write_weights(made.weights_path, weights)
         made.append(row | dict(validate(made)))
         run = replace(made, path=output)
-        place_run(run, first.backend or "numpy", overwrite, (made.weights_path, made.metrics_path), "output")
+        place_run(run, first.backend or "numpy", overwrite, (made.weights_path, made.metrics_path))
         return run
 
 

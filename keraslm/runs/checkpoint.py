@@ -1,12 +1,6 @@
 """Checkpoints: everything needed to resume a training run as if it had never stopped.
 
-    RUN/checkpoints/0003-00000450/      after 3 epochs and 450 windows of the next
-      variables.safetensors   every variable of model, optimizer and metrics, by name
-      state.json              format version, position, configuration, texts, versions, state of callbacks
-      metrics.jsonl           the metrics of the run so far
-      SHA256SUMS              digests of the three files, in the format of `sha256sum`
-
-A checkpoint is written into a folder whose name begins with a dot, flushed to the disk and renamed, so that a kill at
+`docs/run-folder.md` describes the files. A checkpoint is written into a folder whose name begins with a dot, flushed to the disk and renamed, so that a kill at
 any moment leaves all previous checkpoints intact. Only then are checkpoints before the last two removed.
 
 A reader takes the newest checkpoint whose files agree with SHA256SUMS, byte for byte, and reports damaged ones. The
@@ -98,11 +92,7 @@ class CheckpointStore:
         return sorted(found, key=lambda name: [int(number) for number in name.split("-")])
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint and keep the newest two.
-
-        Raises:
-            OSError: the disk does not take it. The previous checkpoints are untouched.
-        """
+        """Write a checkpoint and keep the newest two; an `OSError` leaves the previous checkpoints untouched."""
         from safetensors.numpy import save
 
         target = self.folder / checkpoint.name
@@ -128,11 +118,7 @@ class CheckpointStore:
         return target
 
     def newest(self) -> tuple[Checkpoint | None, dict[str, str]]:
-        """The newest intact checkpoint or None, and the damage of each newer one, by name.
-
-        Raises:
-            RunError: the newest intact checkpoint has a different format version.
-        """
+        """The newest intact checkpoint or None, and the damage of each newer one, by name."""
         damaged: dict[str, str] = {}
         for name in reversed(self.names()):
             try:
@@ -161,7 +147,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint and verify it.
 
     Raises:
-        DamagedCheckpointError: a file is missing, unexpected, or not the one that was written; the message names it.
+        DamagedCheckpointError: a file is missing, unexpected or changed; the message names it.
         RunError: the digests are right, but the format version is different or the content is malformed.
     """
     from safetensors import SafetensorError

@@ -47,15 +47,10 @@ def create_run(run: Run, backend: str, overwrite: bool) -> None:
         _point_latest_to(run.path)
 
 
-def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = (), argument: str = "run") -> None:
-    """`create_run` without `runs/latest`.
-
-    Args:
-        parts: files on the same disk that are moved into the run before it becomes one.
-        argument: the argument that names the folder, for errors.
-    """
+def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = ()) -> None:
+    """`create_run` without `runs/latest`; `parts` are files on the same disk that are moved into the run."""
     path = run.path
-    check_free(path, overwrite, argument)
+    check_free(path, overwrite)
     with writing(path):
         make_folder(path)
         _remove_unfinished(path)

@@ -43,11 +43,7 @@ class PreviousRun:
     damaged: Mapping[str, str] = field(default_factory=dict)
 
     def resumed_config(self, requested: Config) -> Config:
-        """The configuration of the resumed run: its own, with the requested values of fields that may change.
-
-        Raises:
-            ConfigError: a field that may not change is different; the message lists each difference.
-        """
+        """The requested configuration, if it differs from that of the run only in fields that may change."""
         try:  # not the one in config.json, which may have been edited
             own = Config.from_dict(self.checkpoint.state.get("config"))
         except ConfigError as error:
@@ -59,11 +55,7 @@ class PreviousRun:
         return requested
 
     def check_texts(self, fingerprints: Mapping[str, Any]) -> None:
-        """Check that the texts have the same tokens.
-
-        Raises:
-            TextError: a text is different; the message has both sizes and digests.
-        """
+        """Raise `TextError` if a text does not have the same tokens."""
         for name, title in TITLES.items():
             before = described(self.checkpoint.state["texts"].get(name))
             now = described(fingerprints.get(name))
@@ -74,11 +66,7 @@ class PreviousRun:
                 )
 
     def restore_files(self) -> None:
-        """Remove damaged checkpoints, and metrics that are newer than the checkpoint.
-
-        Raises:
-            WriteError: the disk does not take it; the old metrics are intact.
-        """
+        """Remove damaged checkpoints, and metrics that are newer than the checkpoint."""
         with writing(self.run.checkpoints_path):
             CheckpointStore(self.run.checkpoints_path).discard(self.damaged)
         with writing(self.run.metrics_path), atomic_path(self.run.metrics_path) as file:
@@ -99,11 +87,7 @@ class PreviousRun:
 def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> PreviousRun | None:
     """The run to resume in a folder; None if a new run starts, or the previous one starts again.
 
-    Args:
-        folder: the run folder.
-        resume: `"auto"`: resume if the folder holds a run; `"never"`: fail if it does; `"must"`: fail if it does not.
-        overwrite: replace a run that is already in the folder.
-        log: called with a line about a damaged checkpoint or a restart.
+    `resume` and `overwrite` are those of `keraslm.train`; `log` gets a line about a damaged checkpoint or a restart.
 
     Raises:
         RunError: the folder holds a run, or no run, against `resume`; or it has no intact checkpoint.
@@ -135,16 +119,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
 
 
 def check_same(path: Path, own: Config, requested: Mapping[str, Any]) -> None:
-    """Check that a run can be resumed with the requested fields.
-
-    Args:
-        path: the run folder.
-        own: the configuration of the run.
-        requested: the requested fields, by name.
-
-    Raises:
-        ConfigError: a field that may not change is different; the message lists each difference.
-    """
+    """Raise `ConfigError` with each difference between a run and the requested fields that may not change."""
     before = _fields(own)
     free = FREE - ({"epochs"} if own.train.lr_schedule == "cosine" else set())  # whose rates depend on the number
     differences = [

@@ -37,8 +37,7 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
     """Read weights and check them against the configuration.
 
     Raises:
-        RunError: the file is missing or damaged; or a tensor is missing, unexpected, not finite, or has a wrong shape
-            or type.
+        RunError: the file is damaged; or a tensor is missing, unexpected, not finite, or has a wrong shape or type.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load

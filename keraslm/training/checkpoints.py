@@ -34,11 +34,6 @@ class SaveCheckpoints(keras.callbacks.Callback):
         windows: number of windows per epoch.
         state: configuration, texts and versions, for every checkpoint.
         states: restores the training state during a validation.
-
-    Raises:
-        Interrupted: after SIGTERM or SIGINT, with everything saved.
-        NonFiniteLossError: the training has diverged; the previous checkpoints are untouched.
-        WriteError: the disk does not take a checkpoint; the previous ones are intact.
     """
 
     def __init__(
@@ -101,12 +96,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
 
 def is_due(config: TrainConfig) -> Callable[[float, int], bool]:
-    """A function that tells from the seconds and windows since the last checkpoint whether the next one is due.
-
-    Example:
-        >>> is_due(TrainConfig(checkpoint_windows=500))(0.0, 500)
-        True
-    """
+    """Whether a checkpoint is due, as a function of the seconds and windows since the last one."""
     most_windows = config.checkpoint_windows or math.inf
     most_minutes = math.inf if config.checkpoint_windows else config.checkpoint_minutes or math.inf
     return lambda seconds, windows: windows >= most_windows or seconds >= 60 * most_minutes

@@ -79,7 +79,6 @@ def fit_from(
     """Call `fit()` from any window of any epoch: once for the rest of an interrupted epoch, once for all others.
 
     Args:
-        model: the compiled model.
         train: the training windows.
         valid: the validation windows, if any.
         epochs: total number of epochs.

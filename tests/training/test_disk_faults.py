@@ -214,10 +214,10 @@ def assert_a_new_run(run: Run) -> None:
         assert not (run.path / name).exists()
 
 
-@pytest.mark.parametrize("before", [nothing, old_run])
-def test_a_folder_holds_the_previous_run_the_new_one_or_none(tmp_path, before):
-    found = trials(before, create, tmp_path)
-    kinds = {"old": 0, "new": 0, "none": 0}
+@pytest.mark.parametrize(("before", "kinds"), [(nothing, ("full-once", *KILLS)), (old_run, KINDS)])
+def test_a_folder_holds_the_previous_run_the_new_one_or_none(tmp_path, before, kinds):
+    found = trials(before, create, tmp_path, kinds)
+    seen = {"old": 0, "new": 0, "none": 0}
     for trial in found:
         assert_reported(trial, "WriteError")
         assert_no_strays(trial)
@@ -225,25 +225,20 @@ def test_a_folder_holds_the_previous_run_the_new_one_or_none(tmp_path, before):
         if before is old_run and trial.point <= 8:  # two files: made, opened, written, flushed
             assert Run.open(path).config == Config(), trial
         if not (path / "config.json").exists():
-            kinds["none"] += 1
-            continue
-        run = Run.open(path)
-        kinds["old" if run.config == Config() else "new"] += 1
-        if run.config == Config():
+            seen["none"] += 1
+        elif Run.open(path).config == Config():
+            seen["old"] += 1
             files = {name: data for name, data in trial.files().items() if "/." not in name}
             intact = Trial("", 0, DONE, "", tmp_path / "full" / "1").files()  # its first operation failed
             assert files.items() >= {name: intact[name] for name in intact if name.startswith("run/")}.items(), trial
         else:
-            assert_a_new_run(run)
-    assert kinds["new"] and bool(kinds["old"]) == (before == old_run)
-
-
-def test_a_run_can_be_created_after_a_fault(tmp_path):
-    for trial in trials(old_run, create, tmp_path, ("full", "kill-half")):
-        create(trial.folder)
-        assert_a_new_run(Run.open(trial.folder / "run"))
-        inside = [path.name for path in (trial.folder / "run").iterdir()]
-        assert sorted(inside) == ["config.json", "tokenizer.json"], trial
+            seen["new"] += 1
+            assert_a_new_run(Run.open(path))
+        if trial.kind in ("full", "kill-half"):  # a run can be created after a fault
+            create(trial.folder)
+            assert_a_new_run(Run.open(path))
+            assert sorted(inside.name for inside in path.iterdir()) == ["config.json", "tokenizer.json"], trial
+    assert seen["new"] and bool(seen["old"]) == (before == old_run)
 
 
 # Weights and metrics
