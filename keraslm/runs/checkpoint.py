@@ -1,10 +1,9 @@
 """Checkpoints: everything needed to resume a training run as if it had never stopped.
 
-`docs/run-folder.md` describes the files. A checkpoint is written into a folder whose name begins with a dot, flushed to the disk and renamed, so that a kill at
-any moment leaves all previous checkpoints intact. Only then are checkpoints before the last two removed.
-
-A reader takes the newest checkpoint whose files agree with SHA256SUMS, byte for byte, and reports damaged ones. The
-digests find damage; they are not a signature.
+`docs/run-folder.md` describes the files. A checkpoint is written into a folder whose name begins with a dot, flushed to
+the disk and renamed, so that a kill at any moment leaves all previous checkpoints intact. Only then are checkpoints
+before the last two removed. A reader takes the newest checkpoint whose files agree with SHA256SUMS, byte for byte, and
+reports damaged ones. The digests find damage; they are not a signature.
 """
 
 from __future__ import annotations
