@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import keraslm
-from keraslm.commands.train import _better_epoch
+from keraslm.commands.train import better_epoch
 from tests.support.program import assert_refused
 from tests.support.tiny import text_lines
 
@@ -85,7 +85,7 @@ def test_where_an_earlier_epoch_validated_better_its_number_and_flag_are_told(ru
     run.metrics_path.unlink()
     for epoch, value in enumerate(validations, 1):
         run.append({"epoch": epoch, "perplexity": 99.0} | ({} if value is None else {"val_perplexity": value}))
-    assert _better_epoch(run) == told
+    assert better_epoch(run) == told
 
 
 def test_the_next_command_is_of_this_run_where_another_was_started_later(program, train_file):
