@@ -104,7 +104,16 @@ def test_a_malformed_tokenizer(refused, sound, case):
     refused("tokenizer.json", data, message)
 
 
-METRICS = [b"{", b"3\n", b"\xff", b"[" * 10_000, b'{"perplexity": NaN}', b'{"perplexity": 1%s}' % (b"0" * 400)]
+METRICS = [
+    b"{",
+    b"3\n",
+    b'{"epoch": 1\n{"epoch": 1}',
+    b'["perplexity"]',
+    b"\xff",
+    b"[" * 10_000,
+    b'{"perplexity": NaN}',
+    b'{"perplexity": 1%s}' % (b"0" * 400),
+]
 METRICS += [b'{"perplexity": %s}' % value for value in (b"null", b'"7"', b"[7]", b"{}", b"true", b"1e999")]
 METRICS += [b'{"perplexity": 7, "val_perplexity": %s}' % value for value in (b"null", b'"8"', b"Infinity")]
 

@@ -1,4 +1,4 @@
-"""Opening, creating and replacing a run folder."""
+"""Opening, creating and replacing a run folder; damaged files are tested in `cli/test_run_faults.py`."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keraslm.config import Config
-from keraslm.errors import RunError, TokenizerError, WriteError
+from keraslm.errors import RunError, WriteError
 from keraslm.runs.create import check_free, create_run, update_config
 from keraslm.runs.run import LATEST, Run
 from keraslm.text.files import TextFile
@@ -99,41 +99,10 @@ def test_a_missing_file_is_named(run_copy, name):
         Run.open(run_copy)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "not JSON"),
-        (b'{"format_version": 1', "not JSON"),
-        (b"\xff\xfe", "cannot be read"),
-        (b"[1, 2]", "format version None"),
-        (b"{}", "format version None, but this keraslm reads 1 to 2"),
-        (b'{"format_version": 3}', "format version 3, but this keraslm reads 1 to 2"),
-        (b'{"format_version": true}', "format version True"),
-        (b'{"format_version": 1}', "no section 'model'"),
-        (b'{"format_version": 2, "model": 3}', "no section 'model'"),
-        (b"[" * 100_000, "not JSON"),
-        (b'{"format_version": ' + b"1" * 5000 + b"}", "not JSON"),
-    ],
-    ids=["empty", "cut", "utf16", "list", "object", "version", "bool", "bare", "section", "nested", "digits"],
-)
-def test_a_damaged_configuration_is_named(run_copy, data, message):
-    (run_copy / "config.json").write_bytes(data)
-    with pytest.raises(RunError, match=rf"copy/config\.json: .*{message}"):
-        Run.open(run_copy)
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"units": -1}, "units is -1, but must be at least 1"),
-        ({"units": "6"}, "units is '6'"),
-        ({"heads": 2}, "Unknown configuration field 'heads'"),
-        ({"init_scale": float("nan")}, "init_scale is nan"),
-    ],
-)
-def test_a_refused_value_in_the_configuration_is_named_with_the_file(run_copy, section, message):
-    change(run_copy / "config.json", model=section)
-    with pytest.raises(RunError, match=rf"copy/config\.json: {message}"):
+@pytest.mark.parametrize("version", [None, 0, 3, True, "2"])
+def test_a_different_format_version_is_refused(run_copy, version):
+    change(run_copy / "config.json", format_version=version)
+    with pytest.raises(RunError, match=rf"config\.json: format version {version!r}, but this keraslm reads 1 to 2"):
         Run.open(run_copy)
 
 
@@ -142,19 +111,6 @@ def test_a_vocabulary_of_a_different_size_is_refused_with_both_numbers(run_copy,
     change(run_copy / "config.json", vocab_size=size)
     message = f"tokenizer.json has {trained_run.tokenizer.vocab_size} tokens, but config.json says {size!r}"
     with pytest.raises(RunError, match=message):
-        Run.open(run_copy)
-
-
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"version": "1.0"', b"null"])
-def test_a_malformed_tokenizer_is_named(run_copy, data):
-    (run_copy / "tokenizer.json").write_bytes(data)
-    with pytest.raises(TokenizerError, match=r"copy/tokenizer\.json: not a tokenizer\.json"):
-        Run.open(run_copy)
-
-
-def test_a_tokenizer_that_is_not_text_is_named(run_copy):
-    (run_copy / "tokenizer.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(RunError, match=r"copy/tokenizer\.json: cannot be read"):
         Run.open(run_copy)
 
 
@@ -176,11 +132,3 @@ def test_an_unfinished_last_row_is_ignored(run_copy, half):
     run = Run.open(run_copy)
     run.metrics_path.write_bytes(b'{"epoch": 1, "perplexity": 7}\n' + half)
     assert run.epochs() == [{"epoch": 1, "perplexity": 7}]
-
-
-@pytest.mark.parametrize("data", [b'{"epoch": 1\n{"epoch": 1}\n', b"3\n", b"null\n", b'["perplexity"]\n', b"\xff\n"])
-def test_damaged_metrics_are_named(run_copy, data):
-    run = Run.open(run_copy)
-    run.metrics_path.write_bytes(data)
-    with pytest.raises(RunError, match=r"copy/metrics\.jsonl: "):
-        run.epochs()
