@@ -43,10 +43,6 @@ class Checkpoint:
         variables: variables of the model, the optimizer and the metrics, by name.
         state: everything else the training needs, as JSON values.
         metrics: content of `metrics.jsonl`.
-
-    Example:
-        >>> Checkpoint(2, 450, {}, {})
-        Checkpoint(epoch=2, window=450)
     """
 
     epoch: int
@@ -62,12 +58,7 @@ class Checkpoint:
 
     @property
     def position(self) -> str:
-        """Its position in words.
-
-        Example:
-            >>> Checkpoint(2, 450, {}, {}).position
-            'window 450 of epoch 3'
-        """
+        """Its position in words, e.g. `window 450 of epoch 3`."""
         return f"window {self.window} of epoch {self.epoch + 1}" if self.window else f"epoch {self.epoch}"
 
 

@@ -13,9 +13,7 @@ from keraslm.system.atomic import atomic_path, writing
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, in order; empty if the file does not exist.
-
-    A last line without a newline is ignored: the process was killed while writing it.
+    """The rows of a file, in order, if it exists; an unfinished last line of a killed process is ignored.
 
     Raises:
         RunError: a line is not a JSON object, or a perplexity is not a finite number.
@@ -38,11 +36,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a line, or leave the file as it was if the disk does not take all of it.
-
-    Raises:
-        WriteError: the file cannot be written.
-    """
+    """Append a line; a `WriteError` leaves the file as it was."""
     data = memoryview(f"{json.dumps(row)}\n".encode())
     with writing(path, "The previous rows are kept."), path.open("ab", buffering=0) as file:
         size = file.tell()

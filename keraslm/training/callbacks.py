@@ -135,27 +135,19 @@ class MetricsLog(keras.callbacks.Callback):
     Args:
         tokens: number of tokens that an epoch predicts.
         valid_counts: size of the validation text, if any.
-        resumed: `progress()` of an interrupted epoch, if it is resumed.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        tokens: int,
-        throughput: Throughput,
-        valid_counts: TextCounts | None = None,
-        resumed: dict[str, Any] | None = None,
-    ):
+    def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
         super().__init__()
         self.run, self.tokens, self.throughput, self.valid_counts = run, tokens, throughput, valid_counts
-        self._resumed = resumed
+        self.resumed: dict[str, Any] | None = None  # `progress()` of an interrupted epoch that is resumed
 
     def on_train_begin(self, logs: Logs = None) -> None:
         with writing(self.run.metrics_path):
             self.run.metrics_path.touch()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        before, self._resumed = self._resumed or {"seconds": 0.0, "seen": 0, "sum": 0.0}, None
+        before, self.resumed = self.resumed or {"seconds": 0.0, "seen": 0, "sum": 0.0}, None
         self._epoch, self._start = epoch, time.perf_counter() - before["seconds"]
         self._seen, self._sum = before["seen"], before["sum"]
 
@@ -214,10 +206,7 @@ class StopEarly(keras.callbacks.Callback):
 
 
 def early_stop(run: Run) -> str:
-    """A line about a run that was stopped early; else empty.
-
-    Example: `"stopped   early after epoch 9: no validation better than that of epoch 6 (`early_stopping=3`)"`.
-    """
+    """A line about a run that was stopped early; else empty."""
     rows, patience = run.epochs(), run.config.train.early_stopping
     if not stops_early(patience, rows):
         return ""

@@ -105,12 +105,7 @@ def is_due(config: TrainConfig) -> Callable[[float, int], bool]:
 class RestoreCheckpoint(keras.callbacks.Callback):
     """Assign the variables of a checkpoint when the first epoch begins. First in the list.
 
-    Args:
-        windows: of the training text; a model may have to see one before all variables exist.
-        where: name of the checkpoint in messages.
-
-    Raises:
-        RunError: the checkpoint does not match the model.
+    The model may have to see one of the `windows` before all variables exist. `where` names the checkpoint in messages.
     """
 
     def __init__(self, checkpoint: Checkpoint, windows: Windows, where: str):

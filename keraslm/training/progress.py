@@ -17,9 +17,6 @@ class UnreadLogs(keras.callbacks.CallbackList):
 
     Keras converts loss and metrics to Python floats after every window. On JAX and on a GPU this makes the host wait
     for the step, and the device for the host. Here only a callback that reads a value waits: `float(value)`.
-
-    Example:
-        >>> model.fit(dataset, callbacks=UnreadLogs([...], model=model, epochs=3, steps=len(dataset), verbose=0))
     """
 
     first = 0  # added to each window number, for `fit()` over the rest of an epoch
@@ -40,9 +37,7 @@ class Throughput(keras.callbacks.Callback):
     """Add `tokens_per_second` to the logs of an epoch: predicted tokens over the time of training.
 
     The clock starts after the first window of the epoch, because it may compile, and stops before the validation.
-
-    Args:
-        tokens: mean number of tokens that a window predicts.
+    `tokens` is the mean number of tokens that a window predicts.
     """
 
     def __init__(self, tokens: float):

@@ -137,14 +137,13 @@ def run_callbacks(
     """The callbacks of a training run, in the order in which they must act."""
     windows = corpus.train
     throughput = Throughput(windows.predicted / len(windows))
-    within_epoch = checkpoint if checkpoint and checkpoint.window else None
-    states = ResetStates(resumed=within_epoch is not None)
+    states = ResetStates(resumed=bool(checkpoint and checkpoint.window))
     valid_counts = corpus.valid_text.counts if corpus.valid_text else None
-    progress = within_epoch.state["log"] if within_epoch else None
-    metrics_log = MetricsLog(run, windows.predicted, throughput, valid_counts, progress)
+    metrics_log = MetricsLog(run, windows.predicted, throughput, valid_counts)
     chosen: list[keras.callbacks.Callback] = []
     if checkpoint:
         chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name)))
+        metrics_log.resumed = checkpoint.state["log"] if checkpoint.window else None
     chosen += [
         throughput,
         PrepareEpoch(run, windows, log),

@@ -27,10 +27,6 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
 
     Raises:
         ValueError: two variables have the same name.
-
-    Example:
-        >>> sorted(training_variables(model))[:2]
-        ['metrics/loss/count', 'metrics/loss/total']
     """
     owners: dict[int, tuple[keras.layers.Layer, keras.Variable]] = {}
     for layer in model.layers:
