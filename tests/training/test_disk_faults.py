@@ -229,7 +229,7 @@ def test_a_folder_holds_the_previous_run_the_new_one_or_none(tmp_path, before, k
         elif Run.open(path).config == Config():
             seen["old"] += 1
             files = {name: data for name, data in trial.files().items() if "/." not in name}
-            intact = Trial("", 0, DONE, "", tmp_path / "full" / "1").files()  # its first operation failed
+            intact = Trial("", 0, DONE, "", tmp_path / "io-once" / "1").files()  # its first operation failed
             assert files.items() >= {name: intact[name] for name in intact if name.startswith("run/")}.items(), trial
         else:
             seen["new"] += 1
