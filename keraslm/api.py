@@ -27,7 +27,7 @@ from keraslm.text.files import TextFiles
 if TYPE_CHECKING:
     import keras
 
-    from keraslm.evaluation.evaluate import Evaluation
+    from keraslm.evaluation.result import Evaluation
 
 Backend = Literal["jax", "tensorflow", "torch"]
 Log = Callable[[str], None]
@@ -148,7 +148,7 @@ def load_model(run: Run | StrPath, batch_size: int = 1, backend: Backend | None 
     """
     run = run if isinstance(run, Run) else load_run(run)
     select_backend(backend)
-    from keraslm.evaluation.evaluate import load_model as build
+    from keraslm.evaluation.reader import load_model as build
 
     return build(run, batch_size)
 
@@ -201,13 +201,9 @@ def evaluate(
     paths = [text] if isinstance(text, str | os.PathLike) else text
     files = TextFiles([os.fspath(path) for path in paths], errors)
     select_backend(backend)
-    if chosen:
-        from keraslm.evaluation.techniques import evaluate_with
-
-        return evaluate_with(run, files, chosen, context, cache, show, log)
     from keraslm.evaluation.evaluate import evaluate_run
 
-    return evaluate_run(run, files, tutorial, context, cache, show)
+    return evaluate_run(run, files, chosen, tutorial, context, cache, show, log)
 
 
 def _techniques(options: TechniqueOptions, tutorial: bool) -> Techniques:
@@ -267,7 +263,7 @@ def average(
             if text is None:
                 return {}
             select_backend(backend)
-            from keraslm.evaluation.evaluate import evaluate_encoded
+            from keraslm.evaluation.reader import evaluate_encoded
 
             found = evaluate_encoded(run, text, tutorial=True).perplexity
             return {"val_perplexity": found} if math.isfinite(found) else {}

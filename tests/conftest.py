@@ -28,7 +28,7 @@ WITHOUT_BACKEND = [
     "cli/test_ensemble.py",
     *(f"text/test_{name}.py" for name in ("encoding", "tokenizer", "importing", "corpus", "fingerprint")),
     "training/test_disk_faults.py",
-    "evaluation/test_techniques.py",
+    "evaluation/test_options.py",
 ]
 
 

@@ -92,7 +92,7 @@ def _keras_answers(run: Run, ids: NDArray[Any], steps: int) -> NDArray[Any]:
     """Log-probabilities `(N, 2T, V)` of the training model, in two windows with the state carried."""
     import keras
 
-    from keraslm.evaluation.evaluate import load_model
+    from keraslm.evaluation.reader import load_model
 
     model = load_model(run, batch_size=len(ids))
     windows = (ids[:, :steps], ids[:, steps:])

@@ -81,7 +81,7 @@ class BulkResult:
 
 
 def score_files(
-    model: str | Path,
+    models: str | Path | Sequence[str | Path],
     files: Sequence[str | Path],
     output: str | Path,
     options: ScoreOptions,
@@ -93,14 +93,13 @@ def score_files(
     errors: str = "strict",
     provider: str = "auto",
     gzip: bool = False,
-    others: Sequence[str | Path] = (),
     log: Log = lambda _: None,
     write: Writer = write_scores,
 ) -> BulkResult:
     """Score each of many texts into a file of its own; the bytes do not depend on how many processes do it.
 
     Args:
-        model: path of the model file.
+        models: path of the model file, or paths of several with the same tokenizer: scores are of the mean then.
         files: texts or patterns.
         output: folder of the scores, made where it is missing.
         options: what is scored and how it is written.
@@ -111,7 +110,6 @@ def score_files(
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
-        others: model files with the same tokenizer; scores are of the mean of all probabilities then.
         log: is told what a user should know, a sentence at a time.
         write: writes the scores of one text.
 
@@ -133,10 +131,8 @@ def score_files(
         raise UsageError(f"workers is {workers}, but must be at least 1.")
     begun = time.monotonic()
     folder = Path(output)
-    (path, digest), *more = [
-        (path, read_model(path)[1]) for path in (Path(name).absolute() for name in (model, *others))
-    ]
-    job = Job(path, digest, options, errors, provider, gzip, write, tuple(more))
+    paths = [Path(name).absolute() for name in ([models] if isinstance(models, str | Path) else models)]
+    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending)
     with ended_by_sigterm(), claimed(folder):
         try:

@@ -20,7 +20,7 @@ from keraslm.report.writer import score_file, write_scores
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
-from keraslm.scoring.session import ModelSession
+from keraslm.scoring.session import Session
 from keraslm.system.atomic import atomic_path
 from keraslm.text.files import TextFile
 
@@ -40,29 +40,20 @@ class Job:
     """What all shards share; picklable.
 
     Attributes:
-        model: path of the model file, from the root.
-        digest: SHA-256 of that file, hexadecimal.
+        models: absolute path and SHA-256 (hexadecimal) of each model file.
         options: what is scored and how it is written.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the output.
         write: writes the scores of a text.
-        others: path and digest of each model file whose probabilities count in the mean, too.
     """
 
-    model: Path
-    digest: str
+    models: Models
     options: ScoreOptions
     errors: str = "strict"
     provider: str = "auto"
     gzip: bool = False
     write: Writer = write_scores
-    others: Models = ()
-
-    @property
-    def models(self) -> Models:
-        """Path and digest of each model file."""
-        return ((self.model, self.digest), *self.others)
 
     @property
     def ending(self) -> str:
@@ -73,8 +64,14 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """What the bytes of an output depend on, but for the text, as JSON gives it back."""
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
-        others = {"with": [digest for _, digest in self.others]} if self.others else {}
-        return {"model": self.digest, **others, **options, "errors": self.errors, "gzip": self.gzip}
+        model, *others = [digest for _, digest in self.models]
+        return {
+            "model": model,
+            **({"with": others} if others else {}),
+            **options,
+            "errors": self.errors,
+            "gzip": self.gzip,
+        }
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
 class _Counting(Scorer):
     """Counts what passes through it, whoever asks for the scores."""
 
-    def __init__(self, session: ModelSession):
+    def __init__(self, session: Session):
         super().__init__(session)
         self.lines = self.tokens = 0
 
@@ -151,13 +148,13 @@ def _marked(shard: Shard) -> Mark:
 _opening = threading.Lock()
 
 
-def _opened(models: Models, provider: str) -> ModelSession:
+def _opened(models: Models, provider: str) -> Session:
     with _opening:  # a process of a cluster may have several threads
         return _open(models, provider)
 
 
 @lru_cache(maxsize=1)
-def _open(models: Models, provider: str) -> ModelSession:
+def _open(models: Models, provider: str) -> Session:
     session = open_models([path for path, _ in models], provider, threads=1)
     for member, (_, digest) in zip(session.members, models, strict=True):
         if member.digest != digest:

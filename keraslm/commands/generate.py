@@ -47,16 +47,17 @@ def generate(
     provider
         Where onnxruntime computes. auto: CUDA if available, else the CPU.
     """
+    from keraslm.scoring import sampler
     from keraslm.scoring.ensemble import open_models
-    from keraslm.scoring.sampler import Sampling, generate_text
 
-    sampling = Sampling(temperature, top_k or 0, top_p, seed)
+    settings = sampler.Sampling(temperature, top_k, top_p, seed)
     session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:
         prompt = prompt.rstrip()
+    pieces = sampler.generate(session, prompt, max_tokens, settings, not through_lines, allow_unk, as_text=True)
     last = prompt
     print(prompt, end="", flush=True)
-    for piece in generate_text(session, prompt, max_tokens, sampling, not through_lines, allow_unk):
+    for piece in pieces:
         print(piece, end="", flush=True)
         last = piece or last
     if not last.endswith("\n"):

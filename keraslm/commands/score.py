@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Integer, OptionalInteger, Others, TextName
+from keraslm.commands.flags import Errors, Integer, Json, OptionalInteger, Others, Provider, Switch, TextName
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
-    from keraslm.pictures.page import HtmlReport
-    from keraslm.pictures.plot import SurprisalPlot
     from keraslm.report.options import ScoreOptions
     from keraslm.scoring.scorer import Scorer
-    from keraslm.text.files import TextFile
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Where the pictures of a text go."""
+
+    html: Path | None
+    plot: Path | None
+
+    def __bool__(self) -> bool:
+        return bool(self.html or self.plot)
 
 
 def score(
@@ -39,83 +47,82 @@ def score(
     plot: Path | None = None,
     workers: OptionalInteger = None,
     scheduler: str | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    gzip: Annotated[bool, Parameter(negative="")] = False,
-    signature: Annotated[bool, Parameter(negative="")] = False,
-    provider: Literal["cpu", "cuda", "auto"] = "auto",
-    errors: Literal["strict", "replace"] = "strict",
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    resume: Switch = False,
+    overwrite: Switch = False,
+    gzip: Switch = False,
+    signature: Switch = False,
+    provider: Provider = "auto",
+    errors: Errors = "strict",
+    as_json: Json = False,
 ) -> None:
     """Score text with a model file: log-probability and surprisal of each token, word or line.
 
     Prints tab-separated rows with a header: logprob in nats, surprisal in bits, ids counted from 1 over all files.
-    Every line has its rows, blank ones too (its end symbol alone).
+    Every line has its rows; a blank line has one, for its end symbol.
 
     Parameters
     ----------
     model
-        Model file, as keraslm export writes it.
+        Model file written by keraslm export.
     files
-        Texts, one sentence a line, plain or compressed (gz, bz2, xz, zst); - or none reads standard input.
+        Texts, one sentence per line, plain or compressed (gz, bz2, xz, zst). - or no file: standard input.
     level
-        A row a token, a row a word (between white space), a row a line, or one summary of everything.
+        One row per token, per word (between white space) or per line, or one summary of everything.
     format
-        A table as tsv or jsonl; kenlm writes what its query does, srilm what ngram -ppl -debug does.
+        tsv or jsonl: a table; kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints.
     columns
-        Of the table, with commas between. token: sentence_id, token_id, token, id, logprob, surprisal, rank, entropy,
-        entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal, oov, start,
-        end. sentence: sentence_id, tokens, oovs, words, characters, bytes, logprob, surprisal, perplexity,
+        Columns of the table, separated by commas. token: sentence_id, token_id, token, id, logprob, surprisal, rank,
+        entropy, entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal, oov,
+        start, end. sentence: sentence_id, tokens, oovs, words, characters, bytes, logprob, surprisal, perplexity,
         bits_per_character, bits_per_byte.
     base
-        Of every logarithm. Default: log-probabilities in nats, surprisal and entropy in bits.
+        Base of every logarithm. Default: nats for log-probabilities, bits for surprisal and entropy.
     unk
-        exclude leaves the tokens of unknown words out of sums and counts; their rows stay, without a number.
+        exclude: leave the tokens of unknown words out of sums and counts; their rows remain, without a number.
     spaces
-        To which word the space between two belongs: before the second, as subword tokenizers write it, or after the
-        first, the correction of Pimentel and Meister 2024 (--level word).
+        The word that the space between two words belongs to: the second (before it), as subword tokenizers write it, or
+        the first (after it), the correction of Pimentel and Meister 2024. For --level word.
     context
-        sentence starts each line from nothing; document carries the state from line to line, through each file;
-        paragraph does so up to the next blank line.
+        How far the state is carried: through each line, through each paragraph up to a blank line, or through each
+        file.
     lines_ahead
-        Number of lines read ahead and scored side by side. Use 1 for interactive input.
+        Lines read ahead and scored together. Use 1 for interactive input.
     others
-        Another model file with the same tokenizer; may be given more than once. Scored is the mean of the probabilities
-        that all of them give.
+        Another model file with the same tokenizer, to average probabilities with; may be repeated.
     output
-        File for the scores instead of standard output; compressed if its name ends with .gz. It appears when it is
-        whole. With --workers or --scheduler: folder in which each text has a file of scores.
+        File for the scores instead of standard output, compressed if its name ends in .gz. It appears when it is
+        complete. With --workers or --scheduler: folder with one file of scores per text.
     html
-        Write a page as well that shows the text coloured by surprisal.
+        Also write a page that shows the text coloured by surprisal.
     plot
-        Write a picture of surprisal as well, e.g. surprisal.png.
+        Also write a picture of surprisal, e.g. surprisal.png.
     workers
-        Processes that score the texts side by side, each text into a file of its own in --output.
+        Number of processes that score several texts at a time, each text into its own file in --output.
     scheduler
-        Address of a Dask scheduler whose workers do that instead, e.g. tcp://host:8786.
+        Address of a Dask scheduler, e.g. tcp://host:8786, whose workers do so instead.
     resume
-        Leave out the texts in --output that are finished.
+        Skip the texts that are finished in --output.
     overwrite
-        Replace scores in --output that were made before.
+        Replace scores in --output from an earlier run.
     gzip
         Compress the files in --output.
     signature
-        Say on standard error, and in a summary, by which model, tokenizer and settings the scores were made.
+        Print model, tokenizer and settings of the scores, on standard error and in a summary.
     provider
-        Where onnxruntime computes; auto takes CUDA where it is there.
+        Where onnxruntime computes. auto: CUDA if available, else the CPU.
     errors
-        Invalid UTF-8: strict stops with file:line:byte; replace goes on with U+FFFD, counts, and keeps the rows.
+        Invalid UTF-8. strict: stop with file:line:byte; replace: read U+FFFD, keep the rows, and count the lines.
     as_json
         Print the summary as one JSON object.
     """
     from keraslm.report.options import ScoreOptions
 
     if as_json and level != "summary":
-        raise UsageError("--json prints the summary: add --level summary. Rows as JSON: --format jsonl.")
+        raise UsageError("--json prints the summary: add --level summary. For rows as JSON, use --format jsonl.")
     options = ScoreOptions(
         level=level,
         format="jsonl" if as_json else format,
-        columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else None,
         base=base,
         unk=unk,
         context=context,
@@ -123,107 +130,86 @@ def score(
         spaces=spaces,
         signature=signature,
     )
-    if workers is not None or scheduler is not None:
-        if output is None:
-            raise UsageError("--workers and --scheduler score each text into a file of its own: add --output FOLDER.")
-        if html or plot:
-            raise UsageError("--html and --plot show one text: leave out --workers and --scheduler.")
-        count = 1 if workers is None else workers
-        _in_bulk([model, *others], files, output, options, count, scheduler, resume, overwrite, gzip, errors, provider)
-    elif resume or overwrite or gzip:
-        raise UsageError("--resume, --overwrite and --gzip belong to --workers or --scheduler.")
-    else:
-        _one_after_the_other([model, *others], files, output, options, html, plot, errors, provider)
+    models, pictures = [model, *others], _Pictures(html, plot)
+    if workers is None and scheduler is None:
+        if resume or overwrite or gzip:
+            raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
+        _score_here(models, files, output, options, pictures, provider, errors)
+        return
+    if output is None:
+        raise UsageError("--workers and --scheduler score each text into its own file: add --output FOLDER.")
+    if pictures:
+        raise UsageError("--html and --plot show one text: leave out --workers and --scheduler.")
+    from keraslm.bulk.driver import score_files
+
+    score_files(
+        models,
+        files,
+        output,
+        options,
+        workers=1 if workers is None else workers,
+        scheduler=scheduler,
+        resume=resume,
+        overwrite=overwrite,
+        gzip=gzip,
+        provider=provider,
+        errors=errors,
+        log=_note,
+    ).check()
 
 
-def _one_after_the_other(
-    models: Sequence[Path],
-    files: Sequence[str],
+def _score_here(
+    models: list[Path],
+    files: tuple[str, ...],
     output: Path | None,
     options: ScoreOptions,
-    html: Path | None,
-    plot: Path | None,
-    errors: str,
+    places: _Pictures,
     provider: str,
+    errors: str,
 ) -> None:
     from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.atomic import checked_place
     from keraslm.text.files import STDIN, TextFile
 
-    for path in (html, plot):
+    for path in (places.html, places.plot):
         checked_place(path)
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
-    scorer = load(models[0], provider, others=models[1:])
-    pictures = _pictures(scorer, texts[0].name, options, html, plot)
-    at_once = any(text.path == STDIN for text in texts)  # whoever feeds it may be waiting for the answer
+    scorer = load(models, provider)
+    pictures = _pictures(scorer, texts[0].name, options, places)
+    at_once = output is None and any(text.path == STDIN for text in texts)  # the writer may wait for an answer
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
     with opened_output(output) as out:
         watchers = [picture.add for picture in pictures.values()]
-        write_scores(scorer, lines, options, out, at_once and output is None, watchers, texts[0].name)
+        write_scores(scorer, lines, options, out, at_once, watchers, texts[0].name)
     for path, picture in pictures.items():
         picture.write(path)
         if note := getattr(picture, "note", ""):
-            print(f"keraslm: {note}", file=sys.stderr)
+            _note(note)
     if options.signature:
-        print(f"keraslm: signature {signature(scorer, options)}", file=sys.stderr)
-    _say_replaced(texts)
+        _note(f"signature {signature(scorer, options)}")
+    for text in texts:
+        if text.replaced:
+            _note(f"{text.name}: {text.replaced} lines contained invalid UTF-8, read as U+FFFD")
 
 
-def _pictures(
-    scorer: Scorer, title: str, options: ScoreOptions, html: Path | None, plot: Path | None
-) -> dict[Path, HtmlReport | SurprisalPlot]:
+def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictures) -> dict[Path, Any]:
     from keraslm import __version__
 
-    found: dict[Path, HtmlReport | SurprisalPlot] = {}
-    if html:
+    found: dict[Path, Any] = {}
+    if places.html:
         from keraslm.pictures.page import HtmlReport
 
         members = scorer.session.members
         names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
-        facts = {"model": names, "sha256": digests, "context": options.context}
-        found[html] = HtmlReport(scorer.tokenizer, title, facts | {"keraslm": __version__})
-    if plot:
+        facts = {"model": names, "sha256": digests, "context": options.context, "keraslm": __version__}
+        found[places.html] = HtmlReport(scorer.tokenizer, title, facts)
+    if places.plot:
         from keraslm.pictures.plot import SurprisalPlot
 
-        found[plot] = SurprisalPlot(scorer.tokenizer, title)
+        found[places.plot] = SurprisalPlot(scorer.tokenizer, title)
     return found
 
 
-def _in_bulk(
-    models: Sequence[Path],
-    files: Sequence[str],
-    output: Path,
-    options: ScoreOptions,
-    workers: int,
-    scheduler: str | None,
-    resume: bool,
-    overwrite: bool,
-    gzip: bool,
-    errors: str,
-    provider: str,
-) -> None:
-    from keraslm.bulk.driver import score_files
-
-    result = score_files(
-        models[0],
-        files,
-        output,
-        options,
-        workers=workers,
-        resume=resume,
-        overwrite=overwrite,
-        scheduler=scheduler,
-        gzip=gzip,
-        errors=errors,
-        provider=provider,
-        others=models[1:],
-        log=lambda sentence: print(f"keraslm: {sentence}", file=sys.stderr),
-    )
-    result.check()
-
-
-def _say_replaced(texts: Sequence[TextFile]) -> None:
-    for text in texts:
-        if text.replaced:
-            print(f"keraslm: {text.name}: {text.replaced} lines held invalid UTF-8, read as U+FFFD", file=sys.stderr)
+def _note(sentence: str) -> None:
+    print(f"keraslm: {sentence}", file=sys.stderr)

@@ -64,12 +64,12 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
     session = ModelSession(path, "cpu")
     info = session.info
-    values, config = info.configuration(str(path))
+    config = info.configuration(str(path))
     return {
         "file": str(path),
         "written by": f"keraslm {info.keraslm_version}",
         **_sizes(config.model, info.vocab_size),
-        **_without_hidden_sizes(values),
+        **_without_hidden_sizes(config.to_dict()),
         "validation perplexity": info.valid_perplexity if math.isfinite(info.valid_perplexity) else None,
         "unk_id": info.unk_id,
         "eos_id": info.eos_id,

@@ -1,22 +1,23 @@
-"""Dynamic evaluation: the weights go on learning from the text that is evaluated, after each segment was scored.
+"""Dynamic evaluation: the weights keep learning from the evaluated text, after each segment has been scored.
 
-A segment of a few tokens is scored with the weights as they are; then they take one step down its gradient, and one
-back to the weights of the training. What a text has used lately - its names, its topic, its turns - becomes cheaper.
-No token is scored by weights that have seen it, so the costs are those of a model, and perplexities can be compared.
+A segment of a few tokens is scored with the current weights. Then the weights take one step down the gradient of its
+cost, and one step back to the trained weights. Names, topics and phrases of the recent text become cheaper. No token is
+scored with weights that have seen it, so perplexities are comparable with those of any model.
 
-With g the gradient of a segment's mean cost, w0 the weights of the training, and MS the mean of g squared over segments
-of the training text, number by number:
+With g the gradient of a segment's mean cost, w0 the trained weights, and MS the mean of g squared over segments of the
+training text, element by element:
 
-    R  = sqrt(MS) / mean(sqrt(MS))                 # the mean over weights of each one's mean, as published
+    R  = sqrt(MS) / mean(sqrt(MS))                 # the mean over weights of the mean of each, as published
     w += min(lambda * R, 1) * (w0 - w) - eta * g / (sqrt(MS) + epsilon)
 
 Reference: Krause, Kahembwe, Murray and Renals 2018, "Dynamic Evaluation of Neural Sequence Models", arXiv:1709.07432,
-section 5; their program `dynamiceval.py` has the defaults here, for its loss and batches.
+section 5; their program `dynamiceval.py` has the defaults used here, for its loss and batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,62 +25,54 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.config.fields import check, check_types, option
 from keraslm.errors import TextError, UsageError
-from keraslm.evaluation.dynamic_optimizer import DynamicUpdate, SquaredGradients
-from keraslm.evaluation.dynamic_step import AsEvaluated
+from keraslm.evaluation.dynamic_step import DynamicUpdate, SegmentModel, SquaredGradients
 from keraslm.network.model import reset_states
 from keraslm.runs.run import Run
 from keraslm.text.stream import EveryToken, Windows
+
+TUNED_TOKENS = 10_000  # tokens of a validation text used for tuning; Krause's program takes 30,000 or all
+LOOK_FROM = 1_000  # tokens after which settings may be given up
+CLEARLY_WORSE = 0.02  # nats per token above the best settings at the same token, 2 % of perplexity
+BETTER = 1e-3  # nats per token below the best settings, 0.1 % of perplexity
 
 Statistics = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """How far the weights of a run follow a text.
+    """How far the weights of a run follow a text. The defaults are those of Krause's program for AWD-LSTM on PTB.
 
-    Rates belong to a gradient of the mean cost of a segment's tokens. With segments k times as long, try rates k times
-    as high.
+    Attributes:
+        learning_rate: step size eta, for the gradient of the mean cost of a segment. If segments are k times as long,
+            try k times the rates.
+        decay: rate lambda of the pull back to the trained weights.
+        epsilon: added to the root of the mean squared gradient.
+        segment: tokens between updates.
+        statistics_batch: rows of segments whose mean gradient is squared for the statistics.
     """
 
-    learning_rate: float = option(5e-5, "Step size eta. Source: Krause's program, for AWD-LSTM on PTB.")
-    decay: float = option(2e-3, "Rate lambda of the way back to the training's weights. Source: Krause's program.")
-    epsilon: float = option(2e-5, "Added to the root of the mean squared gradient. Source: Krause's program.")
-    segment: int = option(5, "Tokens between updates. Source: Krause, section 7.1.")
-    statistics_batch: int = option(
-        100, "Rows of segments whose mean gradient is squared for the statistics. Source: Krause's program."
-    )
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check(self, "learning_rate", self.learning_rate >= 0.0, "0 or more")
-        check(self, "decay", self.decay >= 0.0, "0 or more")
-        check(self, "epsilon", self.epsilon > 0.0, "above 0")
-        check(self, "segment", self.segment >= 1, "at least 1")
-        check(self, "statistics_batch", self.statistics_batch >= 1, "at least 1")
+    learning_rate: float = 5e-5
+    decay: float = 2e-3
+    epsilon: float = 2e-5
+    segment: int = 5
+    statistics_batch: int = 100
 
 
 def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSettings) -> dict[str, NDArray[np.float32]]:
-    """The mean of squared gradients over a training text: how much each number of the weights moves in general.
-
-    Takes about as long as an epoch of the training; a part of the text will do, such as `train_ids[:100_000]`.
+    """The mean of squared gradients over a training text, about as slow as a training epoch.
 
     Args:
         run: the run folder.
-        train_ids: token ids, `(tokens,)`; what does not fill rows and segments is left out. Rows are fewer than asked
-            for where the text is too short.
+        train_ids: token ids, `(tokens,)`; the remainder after rows and segments is left out. A short text is read in
+            fewer rows than `statistics_batch`.
         settings: `segment` and `statistics_batch` are used.
 
     Returns:
-        an array a weight, by its name and of its shape, in nats squared.
+        one array per weight, by its name and of its shape, in nats squared.
 
     Raises:
-        TextError: the text is shorter than a segment; RunError: weights missing or damaged.
-
-    Example:
-        >>> gradient_statistics(run, train_ids, DynamicSettings())["lstm_0/bias"].shape
-        (800,)
+        TextError: the text is shorter than a segment.
     """
     fits = len(train_ids) // (settings.segment + 1)
     if fits == 0:
@@ -89,8 +82,8 @@ def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSett
         )
     rows, context = min(settings.statistics_batch, fits), run.config.data.context
     windows = Windows(train_ids, rows, settings.segment, "training text", context, run.tokenizer.eos_id)
-    optimizer = SquaredGradients()
-    model = AsEvaluated(run, rows, context, optimizer)
+    optimizer = SquaredGradients(learning_rate=0.0)
+    model = SegmentModel(run, (rows, settings.segment), context, optimizer)
     for window in windows:
         model.step(window)
     squares = {v.path: keras.ops.convert_to_numpy(s) for v, s in zip(model.weights, optimizer.squares, strict=True)}
@@ -98,20 +91,16 @@ def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSett
 
 
 class DynamicModel:
-    """A run's network that follows texts, compiled once for any number of them and any settings of one segment length.
+    """A run's network that adapts to texts; it is compiled once, for any number of texts and one segment length.
 
-    A text is one row, its first token predicted from the end symbol, every token counted, as `evaluate_run` does; with
-    a learning rate of 0 the costs are the same. It begins with the weights of the training and a state of zeros. The
-    state is carried, computed with the weights of its time. Where the context is a sentence or paragraph, the state
-    starts from zeros in each, and the weights stay adapted. Nothing is written to the run.
+    Each text starts with the trained weights. The state is carried, not recomputed after updates. If the context is a
+    sentence or paragraph, the state starts from zeros in each, and the weights stay adapted. With a learning rate of 0
+    the costs are the plain ones.
 
     Args:
         run: the run folder.
         segment: tokens between updates.
-        context: how far the state is carried; None means as in training.
-
-    Raises:
-        RunError: weights missing or damaged.
+        context: how far the state is carried. None: as in training.
 
     Example:
         >>> settings = DynamicSettings()
@@ -123,48 +112,43 @@ class DynamicModel:
     def __init__(self, run: Run, segment: int, context: str | None = None):
         self._segment, self._eos_id = segment, run.tokenizer.eos_id
         self._context = run.config.data.context if context is None else context
-        self._optimizer = DynamicUpdate()
-        self._model = AsEvaluated(run, 1, self._context, self._optimizer)
+        self._optimizer = DynamicUpdate(learning_rate=0.0)
+        self._model = SegmentModel(run, (1, segment), self._context, self._optimizer)
         self._optimizer.build(self._model.weights)
         self._trained = [keras.ops.convert_to_numpy(v).copy() for v in self._model.weights]
         for start, value in zip(self._optimizer.start, self._trained, strict=True):
             start.assign(value)
 
-    def nats(self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics | None) -> NDArray[np.float64]:
-        """What each token of a text costs while the weights follow the text.
+    def nats(self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics) -> NDArray[np.float64]:
+        """Cost of each token of a text while the weights adapt to it, `(tokens,)`.
 
-        Args:
-            ids: token ids, `(tokens,)`, at least one.
-            settings: how far the weights follow; of the model's segment length.
-            statistics: of `gradient_statistics`; None takes 1 for sqrt(MS) + epsilon and for R: plain SGD with decay.
-
-        Returns:
-            nats, `(tokens,)`; infinite from the segment on at which the weights have diverged.
+        It is infinite from the segment at which the weights have diverged.
 
         Raises:
-            TextError: the text is empty; UsageError: the statistics are another network's.
+            TextError: the text is empty.
+            UsageError: the statistics belong to a different network.
         """
         return np.concatenate(list(self.segments(ids, settings, statistics)))
 
     def segments(
-        self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics | None
+        self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics
     ) -> Iterator[NDArray[np.float64]]:
-        """`nats` segment by segment, the last perhaps shorter; where the weights have diverged, all that is left."""
-        self._begin(settings, statistics)
+        """`nats` segment by segment; once the weights have diverged, the rest of the text at once."""
+        self._start(settings, statistics)
         done = 0
         for window in EveryToken(ids, self._eos_id, self._segment, context=self._context):
             count = window[0].shape[1]
-            # Filled up, the last segment has the shape of all others; the tokens after its end cost it nothing.
-            filled = tuple(np.pad(part, ((0, 0), (0, self._segment - count))) for part in window)
-            nats = self._model.step(filled)[0, :count]
+            # The last segment is padded to the shape of the others; padding after its end does not change its costs.
+            padded = tuple(np.pad(part, ((0, 0), (0, self._segment - count))) for part in window)
+            nats = self._model.step(padded)[0, :count]
             if not np.isfinite(nats).all():
                 yield np.full(len(ids) - done, np.inf)
                 return
             yield nats
             done += count
 
-    def _begin(self, settings: DynamicSettings, statistics: Statistics | None) -> None:
-        """The weights of the training, a state of zeros, and the factors of the update."""
+    def _start(self, settings: DynamicSettings, statistics: Statistics) -> None:
+        """Restore the trained weights and a state of zeros, and set the factors of the update."""
         weights, optimizer = self._model.weights, self._optimizer
         optimizer.learning_rate = settings.learning_rate
         reset_states(self._model.network)
@@ -177,20 +161,101 @@ class DynamicModel:
 
 
 def _factors(
-    shapes: Mapping[str, tuple[int, ...]], settings: DynamicSettings, statistics: Statistics | None
+    shapes: Mapping[str, tuple[int, ...]], settings: DynamicSettings, statistics: Statistics
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """`min(lambda * R, 1)` and `1 / (sqrt(MS) + epsilon)`, by weight."""
-    if statistics is None:
-        pull = min(settings.decay, 1.0)
-        return {n: np.full(s, pull) for n, s in shapes.items()}, {n: np.ones(s) for n, s in shapes.items()}
     found = {name: np.shape(value) for name, value in statistics.items()}
     if found != shapes:
         odd = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
         raise UsageError(
-            f"The gradient statistics do not fit the run: {', '.join(odd)} are missing, left over or of another shape. "
-            "Make them with gradient_statistics of this run."
+            f"The gradient statistics do not fit the run: {', '.join(odd)} are missing, unknown or of a different "
+            "shape. Compute them with gradient_statistics of this run."
         )
     roots = {name: np.sqrt(value, dtype=np.float64) for name, value in statistics.items()}
     mean = float(np.mean([root.mean() for root in roots.values()])) or 1.0
     pulls = {name: np.minimum(settings.decay / mean * root, 1.0) for name, root in roots.items()}
     return pulls, {name: 1.0 / (root + settings.epsilon) for name, root in roots.items()}
+
+
+def tune_dynamic(
+    model: DynamicModel,
+    ids: NDArray[Any],
+    statistics: Statistics,
+    settings: DynamicSettings,
+    log: Callable[[str], None],
+) -> DynamicSettings:
+    """Find the eta and lambda with the lowest cost of a validation text.
+
+    Each in turn is multiplied or divided by 3, from the given settings, as long as that helps, then by 1.5: about a
+    dozen settings. Settings are given up if they cost 2 % of perplexity more than the best ones at the same token, but
+    not before 1,000 tokens.
+
+    Args:
+        model: of the run, with the segment length of the settings.
+        ids: token ids of a text different from the one to be evaluated; only the first `TUNED_TOKENS` are used.
+        statistics: of `gradient_statistics`.
+        settings: initial settings; only eta and lambda change.
+        log: called with one line per setting.
+
+    Returns:
+        the best settings. Later settings replace earlier ones only if they are better by 0.1 % of perplexity.
+    """
+    ids = ids[:TUNED_TOKENS]
+    log(f"dynamic       tuning on {len(ids):,} tokens")
+    search = _Search(model, ids, statistics, log)
+    search.attempt(settings)
+    for factor in (3.0, 1.5):
+        for name in ("learning_rate", "decay"):
+            for step in (factor, 1.0 / factor):
+                while search.attempt(_multiplied(search.best, name, step)):
+                    pass
+    return search.best
+
+
+def _multiplied(settings: DynamicSettings, name: str, factor: float) -> DynamicSettings:
+    """Settings with one value multiplied; six significant digits, so that the printed value is the exact one."""
+    value: Any = float(f"{getattr(settings, name) * factor:g}")
+    return dataclasses.replace(settings, **{name: value})
+
+
+class _Search:
+    """The settings tried on a text; `best` are those with the lowest cost so far."""
+
+    best: DynamicSettings
+
+    def __init__(self, model: DynamicModel, ids: NDArray[Any], statistics: Statistics, log: Callable[[str], None]):
+        self._model, self._ids, self._statistics, self._log = model, ids, statistics, log
+        self._tried: set[str] = set()
+        self._totals: NDArray[np.float64] | None = None  # cumulative nats of the text under the best settings
+
+    def attempt(self, settings: DynamicSettings) -> bool:
+        """Try settings, unless they were tried before; return whether they are the best so far."""
+        key = f"lr {settings.learning_rate:.3g}, decay {settings.decay:.3g}"
+        if key in self._tried:
+            return False
+        self._tried.add(key)
+        totals = self._cumulative_nats(settings)
+        finite, complete = np.isfinite(totals[-1]), len(totals) == len(self._ids)
+        cost = f"perplexity {np.exp(min(totals[-1] / len(totals), 700.0)):.2f}" if finite else "diverges"
+        self._log(f"dynamic       {key}: {cost}{'' if complete else f' after {len(totals):,} tokens, given up'}")
+        better = complete and self._improves(settings, float(totals[-1]))
+        if better:
+            self.best, self._totals = settings, totals
+        return better
+
+    def _improves(self, settings: DynamicSettings, total: float) -> bool:
+        if self._totals is None:
+            return True
+        if np.isinf(self._totals[-1]):  # everything has diverged so far: a lower rate is a step in the right direction
+            return np.isfinite(total) or settings.learning_rate < self.best.learning_rate
+        return bool(total < self._totals[-1] - BETTER * len(self._ids))
+
+    def _cumulative_nats(self, settings: DynamicSettings) -> NDArray[np.float64]:
+        """Nats of the text up to each token; shorter than the text if the settings were given up."""
+        parts, done, total = [], 0, 0.0
+        for nats in self._model.segments(self._ids, settings, self._statistics):
+            parts.append(nats)
+            done, total = done + nats.size, total + float(nats.sum())
+            if self._totals is not None and done >= LOOK_FROM and total > self._totals[done - 1] + CLEARLY_WORSE * done:
+                break
+        return np.cumsum(np.concatenate(parts))

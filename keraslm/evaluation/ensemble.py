@@ -1,17 +1,35 @@
-"""Ensembles: the mean of the probabilities that several runs give each token.
+"""Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble of one run's dropout masks.
 
-The perplexity of an ensemble is at most the geometric mean of its members'. The runs must share one tokenizer; sizes,
-cells and softmaxes may differ.
+An ensemble needs runs with one tokenizer; sizes, cells and softmaxes may differ. Its perplexity is at most the
+geometric mean of those of its members.
+
+A network trained with dropout is an average over networks without some of their units. Plain evaluation approximates
+that average by one pass with scaled weights; Monte Carlo dropout samples it:
+
+    p(w) = 1/N sum over n of p(w | masks n)
+
+N rows of one batch read the same text, each with its own masks and state, in windows of the training's `num_steps`,
+because masks that are constant within a window (recurrent and locked dropout) were trained at that length. Dropout on
+weights (DropConnect, rows of the embedding) has one mask per window for all rows, so only the masks of units make the
+passes differ.
+
+Reference: Gal and Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks",
+arXiv:1512.05287, section 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from keraslm.errors import UsageError
+from keraslm.evaluation.reader import Reader, load_model
+from keraslm.network.model import reset_states
 from keraslm.runs.run import Run
 
 
@@ -28,17 +46,51 @@ def mean_nats(members: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log(len(members)) - np.logaddexp.reduce(-members, axis=0)
 
 
-def check_members(first: Run, others: Iterable[Run]) -> None:
-    """Refuse runs of another tokenizer: their tokens are others, and so is what their probabilities are of.
+def check_tokenizers(first: Run, others: Iterable[Run]) -> None:
+    """Check that runs have the same tokenizer, so that their probabilities are of the same tokens.
 
     Raises:
-        UsageError: names both.
+        UsageError: with the paths of two runs that differ.
     """
     for other in others:
         if other.tokenizer.digest != first.tokenizer.digest:
             raise UsageError(
-                f"--with {other.path}: its tokenizer is not that of {first.path} "
-                f"({other.tokenizer.vocab_size:,} and {first.tokenizer.vocab_size:,} tokens, sha256 "
-                f"{other.tokenizer.digest[:8]} and {first.tokenizer.digest[:8]}). An ensemble needs runs of one "
-                "tokenizer: train with --tokenizer RUN/tokenizer.json."
+                f"`with_runs`: {other.path} has a different tokenizer than {first.path} "
+                f"({other.tokenizer.vocab_size:,} and {first.tokenizer.vocab_size:,} tokens, SHA-256 "
+                f"{other.tokenizer.digest[:8]} and {first.tokenizer.digest[:8]}). An ensemble needs runs with the same "
+                f'tokenizer: train with `tokenizer="{first.path}/tokenizer.json"`.'
             )
+
+
+def monte_carlo_nats(reader: Reader, ids: NDArray[Any], passes: int, seed: int = 0) -> NDArray[np.float64]:
+    """Cost of each token of a text under the mean of several passes with dropout, `(tokens,)`.
+
+    Memory is needed for N x num_steps x V logits. Without dropout in the run, the result is the plain cost.
+
+    Args:
+        reader: of the run.
+        ids: the text.
+        passes: N.
+        seed: of the masks; the same seed gives the same cost on the same backend.
+    """
+    network = load_model(reader.run, passes, reader.context != "document", seed)
+    model = _WithDropout(network)
+    reset_states(network)
+    found = []
+    for window in reader.windows(ids, reader.run.config.train.num_steps):
+        rows = [np.repeat(part, passes, axis=0) for part in window]
+        found.append(mean_nats(np.asarray(model.predict_on_batch(rows), np.float64)))
+    return np.concatenate(found)
+
+
+class _WithDropout(keras.Model):
+    """Nats of targets with dropout in every mode, and under the full softmax."""
+
+    def __init__(self, network: keras.Model):
+        super().__init__(name="stochastic")
+        self.network = network
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        ids, targets, *resets = inputs
+        logprobs = ops.log_softmax(self.network([ids, *resets] if resets else ids, training=True))
+        return -ops.take_along_axis(logprobs, targets[..., None], axis=-1)[..., 0]  # [N, T]

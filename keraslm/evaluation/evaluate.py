@@ -1,189 +1,215 @@
-"""Perplexity of a text under a trained run."""
+"""Perplexity of a text under a run, plain and with the requested test-time techniques."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.config import StrPath
-from keraslm.evaluation.variant import Variant, variant_rows
-from keraslm.network.model import build_model, nats_model, reset_states
-from keraslm.perplexity import TextCost
-from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights
+from keraslm.errors import TextError, UsageError
+from keraslm.evaluation.dynamic import TUNED_TOKENS, DynamicModel, DynamicSettings, gradient_statistics, tune_dynamic
+from keraslm.evaluation.ensemble import check_tokenizers, mean_nats, monte_carlo_nats
+from keraslm.evaluation.neural_cache import HISTORY, CacheSettings, Floats, cache_nats, tune_cache
+from keraslm.evaluation.options import TUNE, Techniques
+from keraslm.evaluation.reader import Reader, evaluate_encoded
+from keraslm.evaluation.result import Evaluation, Variant
+from keraslm.evaluation.temperature import temperature_nats, tune_temperature
+from keraslm.perplexity import perplexity
+from keraslm.runs.run import Run, run_text
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
+from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText
-from keraslm.text.stream import EveryToken, Windows
 
-NUM_STEPS = 256  # tokens of a call when the text is one row; any value gives the same result
+Log = Callable[[str], None]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation(TextCost):
-    """What a text costs under a trained run.
-
-    Attributes:
-        text: its name.
-        counting: `"every token"` (one row, the first token predicted from the end symbol) or `"tutorial"` (rows x
-            steps).
-        context: how far the state was carried: `"document"`, `"sentence"` or `"paragraph"`.
-        variants: the same text with each technique of test time that was asked for.
-    """
-
-    text: str
-    counting: str
-    context: str
-    variants: tuple[Variant, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return super().to_dict() | {"variants": [variant.to_dict() for variant in self.variants]}
-
-    def rows(self) -> list[str]:
-        """Lines for people."""
-        return super().rows() + variant_rows(self.perplexity, self.variants)
-
-    def _values(self) -> dict[str, Any]:
-        return {name: value for name, value in super()._values().items() if name != "variants"}
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A window with the cost of each of its targets.
-
-    Attributes:
-        inputs, targets: int32 `(B, T)`.
-        nats: of each target, float64 `(B, T)`.
-        hidden: what the projection to the vocabulary saw, float32 `(B, T, H)`; None where it was not asked for.
-        starts: bool `(B, T)`: where a row's state started from zeros; None for the context `"document"`.
-    """
-
-    inputs: NDArray[np.int32]
-    targets: NDArray[np.int32]
-    nats: NDArray[np.float64]
-    hidden: NDArray[np.float32] | None = None
-    starts: NDArray[np.bool_] | None = None
-
-
-def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 0) -> keras.Model:
-    """The trained network of a run, for rows of another batch size than it was trained with.
-
-    Args:
-        run: the run folder.
-        batch_size: B, rows whose state the model carries.
-        resets: whether the model takes a second input, as in `build_model`.
-        seed: of the dropout masks, for those who call it in training mode.
-
-    Returns:
-        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`.
-
-    Raises:
-        RunError: weights missing, damaged or not finite.
-    """
-    vocab_size = run.tokenizer.vocab_size
-    weights = read_weights(run.weights_path, run.config.model, vocab_size)
-    model = build_model(run.config.model, vocab_size, batch_size, seed, resets=resets)
-    for variable in model.trainable_variables:
-        variable.assign(weights[variable.path])
-    return model
+STATISTICS = 200_000  # tokens of the training text for the gradient statistics: a fifth of PTB's
 
 
 def evaluate_run(
     run: Run,
     text: Text,
+    techniques: Techniques | None = None,
     tutorial: bool = False,
     context: str | None = None,
     cache: StrPath | None = None,
     show: bool = False,
+    log: Log = lambda _: None,
 ) -> Evaluation:
-    """Perplexity of a text, the state carried from its first token to its last, or through each sentence or paragraph.
+    """Perplexity of a text, plain and with each requested technique.
 
     Args:
         run: the run folder.
-        text: what to score.
-        tutorial: count as the PTB tutorial does: cut the text into the training's rows and windows, and leave out
-            what does not fill them (73,600 of 73,760 tokens of PTB's validation text at 20 x 20).
-        context: how far the state is carried; None means as in training.
-        cache: folder for large texts.
-        show: a progress bar while a large text is encoded.
+        text: the text.
+        techniques: the techniques and their parameters; missing parameters are tuned.
+        tutorial: count as the PTB tutorial does: cut the text into the rows and windows of the training, and leave out
+            the rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
+        context: how far the state is carried. None: as in training.
+        cache: folder for the ids of large texts.
+        show: show progress bars while large texts are encoded.
+        log: called with lines of progress.
+
+    Returns:
+        the plain evaluation, with one `Variant` per technique; a combination follows the technique it was added to.
 
     Raises:
-        TextError: the text is empty or too short; RunError: the run is damaged.
+        UsageError: runs with different tokenizers, or no text to tune on.
+        TextError: a text cannot be read, is empty or too short.
+        RunError: the run is damaged.
     """
-    return evaluate_encoded(run, Encoder(cache, show).encode(text, run.tokenizer), tutorial, context)
+    encoder = Encoder(cache, show)
+    if not techniques:
+        return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context)
+    others = [Run.open(path, run.weights) for path in techniques.with_runs]
+    check_tokenizers(run, others)
+    bench = _Bench(Reader(run, context), text, techniques, encoder, log)
+    plain = bench.reader.evaluation(bench.text)
+    if techniques.mc_dropout:
+        bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
+    if others:
+        bench.ensemble([Reader(other, context) for other in others])
+    if techniques.temperature:
+        bench.temperature(techniques.temperature)
+    if techniques.dynamic:
+        bench.dynamic()
+    if techniques.neural_cache:
+        bench.neural_cache()
+    return replace(plain, variants=tuple(bench.variants))
 
 
-def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None) -> Evaluation:
-    """`evaluate_run` for a text that is read already."""
-    tokenizer, train = run.tokenizer, run.config.train
-    context = run.config.data.context if context is None else context
-    windows: EveryToken | Windows
-    if tutorial:
-        batch_size = train.batch_size
-        windows = Windows(text.ids, batch_size, train.num_steps, text.name, context=context, eos_id=tokenizer.eos_id)
-    else:
-        batch_size = 1
-        windows = EveryToken(text.ids, tokenizer.eos_id, NUM_STEPS, text.name, context)
-    model = nats_model(load_model(run, batch_size, resets=context != "document"))
-    return measured(model, windows, text, tokenizer.unk_id, "tutorial" if tutorial else "every token")
+class _Bench:
+    """One text and the techniques tried on it so far.
 
+    All texts are read first, so that a missing one is reported before hours of computing.
 
-def measured(
-    model: keras.Model, windows: EveryToken | Windows, text: EncodedText, unk_id: int, counting: str = "every token"
-) -> Evaluation:
-    """What a text costs under a model that is there already.
-
-    Args:
-        model: of `nats_model`.
-        windows: the text's.
-        text: its name and its size in every unit.
-        unk_id: of the token that counts as out of vocabulary.
-        counting: how `windows` count, in words.
+    Attributes:
+        tuning: the text to tune on; only if something is tuned.
+        train_ids: the training text, or its beginning; only for dynamic evaluation.
+        variants: the costs of the text with techniques.
+        base, tuning_base: cost of each token of the text, and of the text to tune on, with the technique that the cache
+            is added to. None: the plain cost.
     """
-    nats, oov_nats = _sum_nats(model, windows, unk_id)
-    return Evaluation(
-        **vars(text.counts),
-        predicted=windows.predicted,
-        nats=nats,
-        oov_nats=oov_nats,
-        text=text.name,
-        counting=counting,
-        context=windows.context,
-    )
+
+    tuning: EncodedText
+    train_ids: NDArray[Any]
+    base: Floats | None = None
+    tuning_base: Floats | None = None
+
+    def __init__(self, reader: Reader, text: Text, techniques: Techniques, encoder: Encoder, log: Log):
+        self.reader, self.techniques, self.log = reader, techniques, log
+        self.text = encoder.encode(text, reader.run.tokenizer)
+        self.ids = self.text.ids
+        if techniques.tunes:
+            self.tuning = _tuning_text(reader.run, techniques.tune_on, encoder)
+        if techniques.dynamic:
+            self.train_ids = _train_ids(reader.run, encoder)
+        self.variants: list[Variant] = []
+
+    def monte_carlo(self, passes: int, seed: int) -> None:
+        nats = monte_carlo_nats(self.reader, self.ids, passes, seed)
+        self._add("mc dropout", nats, {"passes": passes, "seed": seed})
+
+    def ensemble(self, others: list[Reader]) -> None:
+        members = []
+        for reader in (self.reader, *others):
+            members.append(reader.nats(self.ids))
+            self.variants.append(_variant(f"run {reader.run.path}", members[-1], {}))
+        self._add("ensemble", mean_nats(np.stack(members)), {"runs": len(members)})
+
+    def temperature(self, value: float | str) -> None:
+        tuned = ("temperature",) if value == TUNE else ()
+        heat = tune_temperature(self.reader, self.tuning.ids, self.log) if tuned else float(value)
+        self._add("temperature", temperature_nats(self.reader, self.ids, heat), {"temperature": heat}, tuned)
+        if self.techniques.tunes_cache:
+            self.tuning_base = temperature_nats(self.reader, self.tuning.ids, heat)
+
+    def dynamic(self) -> None:
+        run, settings = self.reader.run, DynamicSettings()
+        self.log(f"dynamic       gradient statistics over {len(self.train_ids):,} tokens of the training text")
+        statistics = gradient_statistics(run, self.train_ids, settings)
+        model = DynamicModel(run, settings.segment, self.reader.context)
+        rate, decay = self.techniques.dynamic_lr, self.techniques.dynamic_decay
+        tuned: tuple[str, ...] = ()
+        if rate is None or decay is None:
+            tuned = ("lr", "decay")
+            settings = tune_dynamic(model, self.tuning.ids, statistics, settings, self.log)
+        else:
+            settings = replace(settings, learning_rate=rate, decay=decay)
+        parameters = {"segment": settings.segment, "lr": settings.learning_rate, "decay": settings.decay}
+        self.log(f"dynamic       evaluating {len(self.ids):,} tokens")
+        self._add("dynamic", model.nats(self.ids, settings, statistics), parameters, tuned, TUNED_TOKENS)
+        if self.techniques.tunes_cache:
+            self.log(f"dynamic       evaluating {len(self.tuning.ids):,} tokens to tune the neural cache on")
+            self.tuning_base = model.nats(self.tuning.ids, settings, statistics)
+
+    def neural_cache(self) -> None:
+        given = {"theta": self.techniques.cache_theta, "lambda": self.techniques.cache_lambda}
+        settings = CacheSettings(self.techniques.cache_window or HISTORY, given["theta"], given["lambda"])
+        tuned = tuple(name for name, value in given.items() if value is None)
+        if tuned:
+            settings = tune_cache(self.reader, self.tuning.ids, settings, self.log, self.tuning_base)
+        nats = cache_nats(self.reader, self.ids, settings, self.base)
+        parameters = {"window": settings.history, "theta": settings.theta, "lambda": settings.share}
+        self._add("neural cache", nats, parameters, tuned)
+
+    def _add(
+        self, name: str, nats: Floats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), limit: int | None = None
+    ) -> None:
+        """Add a variant, combined with the previous technique if there is one.
+
+        Args:
+            name, nats, parameters, tuned: of the technique, as in `Variant`; nats of each token.
+            limit: number of tokens used for tuning. None: all.
+        """
+        part = f"the first {limit:,} tokens of " if limit and tuned and limit < len(self.tuning.ids) else ""
+        tuned_on = f"{part}{self.tuning.name}" if tuned else ""
+        if self.base is not None:
+            previous = self.variants[-1]
+            name = f"{previous.name} + {name}"
+            parameters, tuned = previous.parameters | parameters, previous.tuned + tuned
+            if previous.tuned_on != tuned_on:  # a part of the text, or empty
+                tuned_on = " and all of ".join(filter(None, (previous.tuned_on, tuned_on)))
+        optimistic = bool(tuned) and one_contains_the_other(self.ids, self.tuning.ids)
+        variant = _variant(name, nats, parameters)
+        self.variants.append(replace(variant, tuned=tuned, tuned_on=tuned_on, optimistic=optimistic))
+        self.base = nats
 
 
-def hidden_model(network: keras.Model) -> keras.Model:
-    """The model of `nats_model` with a second output: the hidden states `(B, T, H)` that the projection sees."""
-    model = nats_model(network)
-    return keras.Model(model.inputs, [model.outputs[0], network.get_layer("logits").input])
+def _tuning_text(run: Run, paths: tuple[str, ...], encoder: Encoder) -> EncodedText:
+    try:
+        if paths:
+            return encoder.encode(TextFiles(paths, run.config.data.errors), run.tokenizer)
+        text = run_text(run, "valid", encoder)
+    except TextError as error:
+        raise TextError(f"{error} It is the text to tune on; choose a different one with `tune_on`.") from error
+    if text is None:
+        raise UsageError(
+            f"{run.path}: trained without a validation text. Name a text to tune on with `tune_on`, or give every "
+            "parameter."
+        )
+    return text
 
 
-def scored_windows(model: keras.Model, windows: EveryToken | Windows) -> Iterator[Scored]:
-    """Read a text from a state of zeros, window by window.
-
-    Args:
-        model: of `nats_model`, or of `hidden_model` for hidden states too.
-        windows: the text.
-    """
-    reset_states(model)
-    for window in windows:
-        found = model.predict_on_batch(list(window))
-        nats, hidden = found if len(model.outputs) == 2 else (found, None)
-        starts = window[2] if len(window) == 3 else None
-        yield Scored(window[0], window[1], np.asarray(nats, np.float64), hidden, starts)
+def _train_ids(run: Run, encoder: Encoder) -> NDArray[Any]:
+    try:
+        text = run_text(run, "train", encoder)
+    except TextError as error:
+        raise TextError(f"{error} `dynamic` needs the gradients of the run's training text.") from error
+    assert text is not None
+    return text.ids[:STATISTICS]
 
 
-def _sum_nats(model: keras.Model, windows: EveryToken | Windows, unk_id: int) -> tuple[float, float]:
-    """Nats of all targets, and of those that are `<unk>`; summed in float64."""
-    sums, oov_sums = [], []
-    for scored in scored_windows(model, windows):
-        sums.append(float(scored.nats.sum()))
-        oov_sums.append(float(scored.nats[scored.targets == unk_id].sum()))
-    return math.fsum(sums), math.fsum(oov_sums)
+def one_contains_the_other(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether the ids of one text are a contiguous part of the ids of the other."""
+    short, long = (f" {' '.join(map(str, ids.tolist()))} " for ids in sorted((one, other), key=len))
+    return bool(short.strip()) and short in long
+
+
+def _variant(name: str, nats: Floats, parameters: dict[str, Any]) -> Variant:
+    total = math.fsum(nats)
+    return Variant(name, perplexity(total, len(nats)), total, parameters)

@@ -1,4 +1,4 @@
-"""Search by a grid, then by a finer one around its best point."""
+"""Grid search, and a finer grid around the best point."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def cheapest(
     grids: Sequence[NDArray[np.float64]],
     log: Callable[[str, tuple[float, ...]], None],
 ) -> tuple[float, ...]:
-    """The point of a grid at which a cost is least, and then that of a finer one around it.
+    """The point with the lowest cost, on a grid and then on a finer one around the best point.
 
     Args:
         cost: from grids of G, H, ... values to the cost at each point, `(G, H, ...)`; called twice.
         grids: increasing values of each parameter.
-        log: takes "grid" or "finer grid", and its best point.
+        log: called with "grid" or "finer grid", and its best point.
 
     Example:
         >>> cheapest(lambda grid: (grid - 1.2) ** 2, [np.array([0.0, 1.0, 2.0])], lambda *_: None)
@@ -38,17 +38,9 @@ def cheapest(
 
 
 def finer(grid: Sequence[float] | NDArray[np.float64], best: int) -> NDArray[np.float64]:
-    """A finer grid around a point, up to its neighbours; the point is one of it, so that the result is never worse.
+    """A finer grid around the point with index `best`, up to its neighbours; a grid of one value stays as it is.
 
-    Values have four significant digits: what a report prints is what was evaluated.
-
-    Args:
-        grid: increasing values; one alone is left as it is.
-        best: index of the point.
-
-    Example:
-        >>> finer([0.0, 1.0, 2.0, 4.0], best=2)
-        array([1.  , 1.25, 1.5 , 1.75, 2.  , 2.5 , 3.  , 3.5 , 4.  ])
+    It contains the point, so the result is never worse. Four significant digits make the printed value the exact one.
     """
     if len(grid) == 1:
         return np.asarray(grid, np.float64)

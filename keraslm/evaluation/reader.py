@@ -1,38 +1,75 @@
-"""A run that reads texts as one row: what the techniques of test time are computed from."""
+"""A run that reads texts: its network, and the plain cost of a text."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.evaluation.evaluate import (
-    NUM_STEPS,
-    Evaluation,
-    Scored,
-    hidden_model,
-    load_model,
-    measured,
-    scored_windows,
-)
-from keraslm.network.model import nats_model, reset_states
+from keraslm.evaluation.result import Evaluation
+from keraslm.network.model import build_model, nats_model, reset_states
 from keraslm.runs.run import Run
+from keraslm.runs.weights import read_weights
 from keraslm.text.store import EncodedText
-from keraslm.text.stream import EveryToken
+from keraslm.text.stream import EveryToken, Windows
 
-_LOGPROBS = 1 << 22  # log-probabilities of a window, 16 MiB
+NUM_STEPS = 256  # tokens per call for a text in one row; any value gives the same result
+_LOGPROBS = 1 << 22  # log-probabilities per call, 16 MiB
 
 
-class Reader:
-    """Reads texts from their first token to their last, window by window.
+def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 0) -> keras.Model:
+    """The trained network of a run, for any batch size.
 
     Args:
         run: the run folder.
-        context: how far the state is carried; None means as in training.
+        batch_size: B, rows whose state the model carries.
+        resets: whether the model takes a second input, as in `build_model`.
+        seed: of the dropout masks, for calls in training mode.
+
+    Returns:
+        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`.
+
+    Raises:
+        RunError: the weights are missing, damaged or not finite.
+    """
+    vocab_size = run.tokenizer.vocab_size
+    weights = read_weights(run.weights_path, run.config.model, vocab_size)
+    model = build_model(run.config.model, vocab_size, batch_size, seed, resets=resets)
+    for variable in model.trainable_variables:
+        variable.assign(weights[variable.path])
+    return model
+
+
+def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None) -> Evaluation:
+    """The plain cost of an encoded text; arguments and errors as for `evaluate_run`."""
+    if not tutorial:
+        return Reader(run, context).evaluation(text)
+    train, context = run.config.train, context or run.config.data.context
+    windows = Windows(text.ids, train.batch_size, train.num_steps, text.name, context, run.tokenizer.eos_id)
+    model = nats_model(load_model(run, train.batch_size, resets=context != "document"))
+    return _evaluation(model, windows, text, run.tokenizer.unk_id, "tutorial")
+
+
+class Scored(NamedTuple):
+    """A window with the cost of each target."""
+
+    targets: NDArray[np.int32]  # [B, T]
+    nats: NDArray[np.float64]  # [B, T]
+    hidden: NDArray[np.float32] | None  # [B, T, H], input of the projection to the vocabulary; None unless requested
+    starts: NDArray[np.bool_] | None  # [B, T], where a row starts from a state of zeros; None: nowhere
+
+
+class Reader:
+    """Reads texts under a run in one row, from the first token to the last, window by window.
+
+    Args:
+        run: the run folder.
+        context: how far the state is carried. None: as in training.
 
     Example:
         >>> Reader(run).nats(ids).sum()
@@ -42,27 +79,27 @@ class Reader:
         self.run = run
         self.context = run.config.data.context if context is None else context
 
-    def windows(self, ids: NDArray[Any], num_steps: int = NUM_STEPS, name: str = "text") -> EveryToken:
+    def windows(self, ids: NDArray[Any], num_steps: int | None = None, name: str = "text") -> EveryToken:
         """The windows of a text, `(1, T)` each."""
-        return EveryToken(ids, self.run.tokenizer.eos_id, num_steps, name, self.context)
+        return EveryToken(ids, self.run.tokenizer.eos_id, num_steps or NUM_STEPS, name, self.context)
 
     def evaluation(self, text: EncodedText) -> Evaluation:
-        """What `evaluate_run` gives of a text, every token."""
+        """The plain cost of a text over every token."""
         windows = self.windows(text.ids, name=text.name)
-        return measured(self._nats, windows, text, self.run.tokenizer.unk_id)
+        return _evaluation(self._nats, windows, text, self.run.tokenizer.unk_id, "every token")
 
     def nats(self, ids: NDArray[Any]) -> NDArray[np.float64]:
         """Cost of each token, `(tokens,)`."""
-        return np.concatenate([scored.nats[0] for scored in scored_windows(self._nats, self.windows(ids))])
+        return np.concatenate([scored.nats[0] for scored in _scored(self._nats, self.windows(ids))])
 
     def hidden(self, ids: NDArray[Any]) -> Iterator[Scored]:
         """The windows of a text with hidden states."""
-        return scored_windows(self._hidden, self.windows(ids))
+        return _scored(self._hidden, self.windows(ids))
 
     def logprobs(self, ids: NDArray[Any]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Targets `(T,)` and the log-probabilities of every word in their place, `(T, V)`, window by window.
+        """Targets `(T,)` and log-probabilities of every word at each target `(T, V)`, window by window.
 
-        Windows are short where the vocabulary is large, so that memory stays bounded.
+        Windows are shorter for a large vocabulary, to bound memory.
         """
         reset_states(self._network)
         steps = min(NUM_STEPS, max(1, _LOGPROBS // self.run.tokenizer.vocab_size))
@@ -79,9 +116,39 @@ class Reader:
 
     @cached_property
     def _hidden(self) -> keras.Model:
-        return hidden_model(self._network)
+        """The model of `nats_model` with the hidden states `(B, T, H)` as a second output."""
+        model = nats_model(self._network)
+        return keras.Model(model.inputs, [model.outputs[0], self._network.get_layer("logits").input])
 
     @cached_property
     def _logprobs(self) -> keras.Model:
-        # In every softmax's output: some layers put out logits, some log-probabilities, which this leaves as they are.
+        # Some softmaxes return logits, others log-probabilities, which log_softmax does not change.
         return keras.Model(self._network.inputs, keras.ops.log_softmax(self._network.outputs[0]))
+
+
+def _scored(model: keras.Model, windows: EveryToken | Windows) -> Iterator[Scored]:
+    """Score a text window by window, from a state of zeros."""
+    reset_states(model)
+    for window in windows:
+        found = model.predict_on_batch(list(window))
+        nats, hidden = found if len(model.outputs) == 2 else (found, None)
+        starts = window[2] if len(window) == 3 else None
+        yield Scored(window[1], np.asarray(nats, np.float64), hidden, starts)
+
+
+def _evaluation(
+    model: keras.Model, windows: EveryToken | Windows, text: EncodedText, unk_id: int, counting: str
+) -> Evaluation:
+    sums, oov_sums = [], []
+    for scored in _scored(model, windows):
+        sums.append(float(scored.nats.sum()))
+        oov_sums.append(float(scored.nats[scored.targets == unk_id].sum()))
+    return Evaluation(
+        **vars(text.counts),
+        predicted=windows.predicted,
+        nats=math.fsum(sums),
+        oov_nats=math.fsum(oov_sums),
+        text=text.name,
+        counting=counting,
+        context=windows.context,
+    )

@@ -1,8 +1,7 @@
-"""Temperature: p(w) = softmax(logits / T), with T from a held-out text.
+"""Temperature: p(w) = softmax(logits / T), with T tuned on a held-out text.
 
-A network that is too sure of itself (it overfits) gains from T above 1, one that is too careful from T below 1. The
-order of the words stays as it is. The cost is convex in 1 / T, so a grid and a finer one around its best point find
-the best T.
+An overconfident (overfitted) network gains from T above 1, an underconfident one from T below 1. The ranking of words
+does not change. The cost is convex in 1 / T, so a grid and a finer one around its best point find the best T.
 
 Reference: Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 """
@@ -27,8 +26,8 @@ def tempered_nats(
     """Cost of each target at each of several temperatures.
 
     Args:
-        targets: T integers.
-        logprobs: `(T, V)`, log-probabilities or logits.
+        targets: integers, `(T,)`.
+        logprobs: log-probabilities or logits, `(T, V)`.
         temperatures: G numbers above 0.
 
     Returns:
@@ -55,7 +54,7 @@ def temperature_nats(reader: Reader, ids: NDArray[Any], temperature: float) -> N
 
 
 def tune_temperature(reader: Reader, ids: NDArray[Any], log: Callable[[str], None]) -> float:
-    """The temperature at which a text costs least: one pass over it for the grid, one for the finer one."""
+    """The temperature with the lowest cost of a text; two passes over it."""
 
     def cost(grid: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.sum([tempered_nats(*window, grid).sum(axis=1) for window in reader.logprobs(ids)], axis=0)

@@ -1,5 +1,4 @@
-"""Keras layers that Keras lacks: stateful recurrent layers, softmaxes for large vocabularies, locked dropout.
+"""Keras layers that Keras itself lacks: recurrent layers that carry their state, dropout and softmaxes.
 
-Tensors come in and tensors go out; the layers work in any Keras model. The operations that need most of the time are
-in `kernels`.
+They run on JAX, TensorFlow and torch. `kernels/` holds the operations that training spends its time in.
 """

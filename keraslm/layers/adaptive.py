@@ -1,4 +1,4 @@
-"""The adaptive softmax: frequent words in full width, rare ones in narrower clusters."""
+"""The adaptive softmax: frequent words at full width, rare words in narrower clusters."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from keras import ops
 
 from keraslm.config.clusters import adaptive_shapes
 from keraslm.layers.kernels.dispatch import adaptive_cross_entropy
+from keraslm.layers.projection import Projection
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
-class AdaptiveSoftmax(keras.layers.Layer):
-    """Projection to a large vocabulary by clusters of words of like frequency; puts out log-probabilities.
+class AdaptiveSoftmax(Projection):
+    """Projection to a large vocabulary by clusters of words of similar frequency; returns log-probabilities.
 
-    The head is a softmax over the `cutoffs[0]` most frequent words and one entry a cluster. A word of cluster i has the
-    probability of that entry times the word's within the cluster, a softmax over hidden states that were projected to
-    `d_i` numbers:
+    The head is a softmax over the `cutoffs[0]` most frequent words and one entry per cluster. The probability of a word
+    in cluster i is the probability of that entry times the word's probability within the cluster, a softmax over hidden
+    states that are projected to `d_i` numbers:
 
         log p(word) = log head(cluster i | h) + log softmax(h @ projection_i @ kernel_i + bias_i)(word)
 
-    Ids must stand in order of falling frequency for this to be fast; it is a distribution whatever their order.
+    Ids should be in order of falling frequency, because this is fast only then; probabilities sum to 1 in any order.
 
     Args:
         vocab_size: V.
         cutoffs: ids at which the head and each cluster but the last end; increasing, below V.
-        kernel_initializers: of each matrix, by the weight's name; Glorot's where there is none.
+        **kwargs: `kernel_initializers` and the arguments of every layer.
 
     Weights: `head_kernel` `(H, head + clusters)`, `head_bias`, and for each cluster i `tail_i_projection` `(H, d_i)`,
     `tail_i_kernel` `(d_i, words)`, `tail_i_bias`.
-
-    Input shape: `(B, T, H)`. Output shape: `(B, T, V)`, natural logarithms of probabilities.
 
     Example:
         >>> AdaptiveSoftmax(10000, cutoffs=(2000, 5000))(hidden).shape
@@ -41,25 +40,16 @@ class AdaptiveSoftmax(keras.layers.Layer):
     Reference: Grave et al. 2017, "Efficient softmax approximation for GPUs", arXiv:1609.04309.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        cutoffs: Sequence[int],
-        kernel_initializers: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.vocab_size, self.cutoffs = vocab_size, tuple(cutoffs)
-        self.ends = (*self.cutoffs, vocab_size)
-        self.kernel_initializers = {
-            name: keras.initializers.get(value) for name, value in (kernel_initializers or {}).items()
-        }
+    ARGUMENTS = ("vocab_size", "cutoffs", "kernel_initializers")
+
+    def __init__(self, vocab_size: int, cutoffs: Sequence[int], **kwargs: Any):
+        super().__init__(vocab_size, **kwargs)
+        self.cutoffs = list(cutoffs)
+        self.ends = (*cutoffs, vocab_size)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        made = {}
-        for name, shape in adaptive_shapes(int(input_shape[-1] or 0), self.cutoffs, self.vocab_size).items():
-            initializer = self.kernel_initializers.get(name, "glorot_uniform") if len(shape) > 1 else "zeros"
-            made[name] = self.add_weight(name=name, shape=shape, initializer=initializer)
+        shapes = adaptive_shapes(int(input_shape[-1] or 0), tuple(self.cutoffs), self.vocab_size)
+        made = {name: self._add(name, shape) for name, shape in shapes.items()}
         self.head = made["head_kernel"], made["head_bias"]
         self.tails = [
             tuple(made[f"tail_{cluster}_{part}"] for part in ("projection", "kernel", "bias"))
@@ -76,18 +66,4 @@ class AdaptiveSoftmax(keras.layers.Layer):
         return ops.concatenate(parts, axis=-1)
 
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
-        """Cost of each target, `(B, T)`, without the distribution over all words; in training as elsewhere."""
         return adaptive_cross_entropy(hidden, self.head, self.tails, targets, self.ends, product_dtype)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], self.vocab_size)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "vocab_size": self.vocab_size,
-            "cutoffs": list(self.cutoffs),
-            "kernel_initializers": {
-                name: keras.initializers.serialize(value) for name, value in self.kernel_initializers.items()
-            },
-        }

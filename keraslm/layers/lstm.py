@@ -1,22 +1,30 @@
-"""The stateful LSTM layer: truncated backpropagation through time on every Keras backend.
+"""The stateful LSTM: truncated backpropagation through time on every Keras backend.
 
-The letters of all shapes: `B` rows, `T` steps, `D` inputs, `H` units.
+A language model reads one long stream of tokens. Backpropagation through the whole stream would need memory for every
+token, so training cuts the stream into windows of `T` steps and takes one gradient step per window. Here is one row of
+a batch, with T = 3:
 
-Truncated backpropagation in one picture, two windows of one row:
+    stream     x0    x1    x2    x3    x4    x5    x6    x7    x8   ...
+               |---- window 0 ---|---- window 1 ---|---- window 2 ---|
 
-    window 0                          window 1
-    x0 -> [cell] -> [cell] -> hT, cT  ==>  h0, c0 -> [cell] -> [cell] -> ...
-          <- gradient flows <-         |         <- gradient flows <-
-                                       cut
+    forward    cell->cell->cell=>cell->cell->cell=>cell->cell->cell=>
+    backward   cell<-cell<-cell| cell<-cell<-cell| cell<-cell<-cell|
+                              cut               cut               cut
 
-The value of the state crosses the border (`==>`): the forward pass is that of one endless sequence. The gradient does
-not: each window starts from `stop_gradient` of what the one before left behind, so memory and time of a training step
-depend on `T` alone, while the network still sees, through its state, everything since the last reset.
+Going forward, the state after the last step of a window (`=>`) is the state before the first step of the next window.
+The forward pass therefore computes the same numbers as one pass over the whole stream. Going backward, the gradient
+stops at the start of the window (the cut): the carried state is treated as a constant. Memory and time of a training
+step depend on `T`, not on the length of the stream, while the network still sees everything since the last reset
+through its state. What it cannot learn directly is a dependency longer than `T`, because no gradient crosses a cut.
 
-Keras' own `LSTM(stateful=True)` does this on TensorFlow only. It keeps its state in variables that no variable list
-holds, so that JAX's compiled step drops the new state in silence, and torch fails in the backward pass because the
-state is overwritten while the graph still needs it (keras issues 20875 and 23462). Here `h` and `c` are weights of the
-layer, not trainable, but tracked: compiled, saved and counted like any other.
+The `B` rows of a batch are `B` independent streams. Row 3 of one batch continues row 3 of the batch before it, so the
+batch size is fixed and batches must come in order, without shuffling.
+
+Keras' own `LSTM(stateful=True)` carries its state on TensorFlow only: on JAX the compiled step drops the new state
+without a warning, and torch fails in the backward pass (keras issues 20875 and 23462). Here `h` and `c` are
+non-trainable weights of the layer, so that they are compiled, saved and restored with the model.
+
+Shapes: `B` rows, `T` steps, `D` inputs, `H` units.
 """
 
 from __future__ import annotations
@@ -33,48 +41,59 @@ from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias
 class StatefulLSTM(StatefulRecurrent):
     """LSTM that carries `h` and `c` from one call to the next, in `fit`, `evaluate` and `predict`.
 
-    A step, with the gates in Keras' order i, f, g, o and `*` element by element:
+    One step, with the gates in Keras' order i, f, g, o and `*` element by element:
 
         z = x_t @ kernel + h @ recurrent_kernel + bias                  # [B, 4H]
         i, f, g, o = split(z)
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)                       # [B, H]
         h = sigmoid(o) * tanh(c)                                        # [B, H]
 
-    `kernel`, `recurrent_kernel` and `bias` have the names, shapes and gate order of `keras.layers.LSTM`, so
+    Each call starts from the state that the previous call left and differentiates through its own steps only. State is
+    never reset automatically: call `reset_state()` at the start of an epoch or a text, or pass `resets`.
+
+    `kernel`, `recurrent_kernel` and `bias` have the names, shapes and gate order of `keras.layers.LSTM`, so that
     `stock.set_weights([w.numpy() for w in layer.trainable_weights])` and its reverse work.
 
     Args:
-        units: H, size of `h` and `c`.
-        forget_bias: start value of the forget gate's bias; 0 in Zaremba et al. 2014, 1 in stock Keras.
-        recurrent_dropout: rate of dropout on `h` inside the recurrence, with one mask a row for all steps of a call
-            (Gal and Ghahramani 2016).
-        dropconnect: rate of dropout on the elements of `recurrent_kernel`, one mask a call (Merity et al. 2018).
-        kernel_initializer: for `kernel`.
-        recurrent_initializer: for `recurrent_kernel`.
-        seed: of the dropout masks.
-        product_dtype: "float32", or "bfloat16" for the operands of the matrix products; everything else, the state
-            included, stays float32.
+        units: Integer H, the size of `h` and `c`.
+        forget_bias: Float, initial bias of the forget gate. 0 in Zaremba et al. 2014, 1 in stock Keras.
+        recurrent_dropout: Float, rate of dropout on `h` inside the recurrence, with one mask per row for all steps of a
+            call (Gal and Ghahramani 2016, arXiv:1512.05287).
+        dropconnect: Float, rate of dropout on the elements of `recurrent_kernel`, with one mask per call (Wan et al.
+            2013; Merity, Keskar and Socher 2018, arXiv:1708.02182, section 2).
+        kernel_initializer: Initializer of `kernel`.
+        recurrent_initializer: Initializer of `recurrent_kernel`.
+        seed: Integer or None, seed of the dropout masks.
+        product_dtype: `"float32"`, or `"bfloat16"` for the operands of the matrix products. Everything else, including
+            the state, stays float32.
 
-    Args of a call:
-        inputs: `(B, T, D)`; B must be known and never change, T may vary from call to call.
-        resets: `(B, T)`, or None: True where a row starts a new text, so that its state is zero before that step.
+    Call arguments:
+        inputs: Float tensor of shape `(B, T, D)`. B must be known and the same in every call; T may differ.
+        resets: Boolean tensor of shape `(B, T)`, or None. True where a row starts a new text: its state is set to zero
+            before that step.
+        training: Boolean, whether to apply dropout.
 
-    Output shape: `(B, T, H)`, h after each step.
+    Output shape: `(B, T, H)`, `h` after each step.
+
+    State: the variables `h` and `c` of shape `(B, H)`, zero after building. `state_variables` lists them;
+    `reset_state()` sets them to zero for every row.
 
     Raises:
-        ValueError: when a call's batch size is not the one that the layer was built with.
+        ValueError: if the batch size is unknown when the layer is built, or differs in a later call.
 
     Example:
+
         >>> layer = StatefulLSTM(8)
         >>> x = np.random.rand(2, 6, 3)
         >>> whole = layer(x)
-        >>> layer.reset_states()
+        >>> layer.reset_state()
         >>> parts = ops.concatenate([layer(x[:, :4]), layer(x[:, 4:])], axis=1)   # equal to `whole`
 
     Reference: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """
 
     STATE: ClassVar = ("h", "c")
+    ARGUMENTS: ClassVar = (*StatefulRecurrent.ARGUMENTS, "forget_bias", "product_dtype")
 
     def __init__(
         self,
@@ -92,9 +111,6 @@ class StatefulLSTM(StatefulRecurrent):
         super().__init__(units, *shared, **kwargs)
         self.forget_bias = forget_bias
         self.product_dtype = product_dtype
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "forget_bias": self.forget_bias, "product_dtype": self.product_dtype}
 
     def _add_weights(self, input_dim: int) -> None:
         self._add_matrices(input_dim, 4, (4 * self.units,), forget_gate_bias(self.forget_bias))

@@ -1,4 +1,4 @@
-"""The language model as a Keras model: embedding, recurrent stack, projection, loss, metric and optimizer.
+"""The network: from a configuration to a Keras model that is built, or compiled and ready for `fit()`.
 
-A `Config` and the size of the vocabulary come in; a compiled `keras.Model` goes out.
+`build_model` gives logits, `nats_model` the cost of each target, `compiled_model` adds loss, optimizer and metric.
 """

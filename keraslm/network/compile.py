@@ -1,4 +1,4 @@
-"""From a configuration to a model that `fit()` can train: loss, optimizer, regularization, metric."""
+"""From a configuration to a model that is ready for `fit()`: loss, optimizer, regularization, metric."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import keras
 
 from keraslm.config import Config, ModelConfig, TrainConfig
 from keraslm.layers.activation_regularization import ActivationRegularization
-from keraslm.network.losses import SequenceLoss
-from keraslm.network.metrics import Perplexity
+from keraslm.network.losses import Perplexity, SequenceLoss
 from keraslm.network.model import build_model, nats_model
-from keraslm.optimizers.adamw import ClippedAdamW
-from keraslm.optimizers.base import ClippedOptimizer
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.optimizers.clipped import ClippedAdamW, ClippedOptimizer, ClippedSGD
 
 
 def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
-    """The nats model of a configuration, compiled with the recipe's loss, clipping, optimizer and metric.
+    """Build the nats model of a configuration and compile it with its loss, optimizer, clipping and metric.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         vocab_size: V.
-        windows: of an epoch; needed where the learning rate changes within one.
+        windows: number of windows per epoch; needed if the learning rate changes within an epoch.
     """
     train = config.train
     resets = config.data.context != "document"
@@ -40,20 +37,20 @@ def compile_model(
     loss: keras.losses.Loss,
     metric: keras.metrics.Metric,
 ) -> None:
-    """Compile a model of `nats_model` in the way that is fastest on this backend.
+    """Compile a nats model in the way that is fastest on this backend.
 
     Args:
-        model: that is trained.
-        network: of `build_model`, whose layers it has.
-        config: of the network.
-        optimizer: says by `takes_sparse_gradients` whether the gradient of a table may list its rows.
-        loss, metric: of the model.
+        model: result of `nats_model`.
+        network: result of `build_model`, with the same layers.
+        config: configuration of the network.
+        optimizer: its `takes_sparse_gradients` tells whether the gradient of a table may list rows.
+        loss, metric: arguments of `compile()`.
     """
-    # The gradient of a table that is the softmax's kernel too has a part for every row.
+    # The gradient of a table that is also the kernel of the softmax is not sparse.
     sparse = optimizer.takes_sparse_gradients and not config.tie_weights
     for layer in (network.get_layer("embedding"), network.get_layer("logits")):
         layer.sparse_gradient = sparse
-    # Without XLA TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units; see benchmarks/README.md.
+    # Without XLA, TensorFlow multiplies with oneDNN: on a CPU twice as fast at 650 units (benchmarks/README.md).
     jit = False if keras.backend.backend() == "tensorflow" else "auto"
     model.compile(optimizer=optimizer, loss=loss, metrics=[metric], jit_compile=jit)
 
@@ -61,7 +58,9 @@ def compile_model(
 def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
     averaging = train.nonmonotone_interval is not None
     shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, averaging
-    return ClippedAdamW(*shared, train.beta_1, train.beta_2) if train.optimizer == "adamw" else ClippedSGD(*shared)
+    if train.optimizer == "sgd":
+        return ClippedSGD(*shared)
+    return ClippedAdamW(*shared, beta_1=train.beta_1, beta_2=train.beta_2)
 
 
 def _regularization(train: TrainConfig) -> keras.layers.Layer | None:

@@ -1,4 +1,4 @@
-"""The sequence loss of the PTB tutorial. Letters: `B` rows, `T` steps, `V` vocabulary."""
+"""The loss of a window and the metric of an epoch. Shapes: `B` rows, `T` steps, `V` vocabulary."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from keras import ops
 
 
 def token_nats(targets: Any, predictions: Any) -> Any:
-    """Nats of each target, `(B, T)`, from logits `(B, T, V)`; from nats `(B, T)` themselves, what was given.
+    """Return the nats of each target, `(B, T)`, from logits `(B, T, V)` or from nats `(B, T)` themselves.
 
-    A model whose last layer is `ProjectionCrossEntropy` puts out nats and never shows logits. Losses and metrics take
-    either, so that both kinds of model compile alike.
+    A model that ends in `ProjectionCrossEntropy` returns nats, without logits. Losses and metrics accept both, so that
+    both kinds of model compile alike.
     """
     if len(predictions.shape) == 2:
         return ops.convert_to_tensor(predictions)
@@ -26,19 +26,19 @@ def sequence_loss(
     average_across_timesteps: bool = True,
     average_across_batch: bool = True,
 ) -> Any:
-    """Weighted cross entropy of a window, in nats, as `tf.contrib.seq2seq.sequence_loss` defines it.
+    """Compute the weighted cross entropy of a window in nats, as `tf.contrib.seq2seq.sequence_loss` defines it.
 
     Args:
         targets: token ids, `(B, T)`.
-        predictions: unnormalised log-probabilities, `(B, T, V)`, or nats of the targets, `(B, T)`.
+        predictions: logits `(B, T, V)`, or nats of the targets `(B, T)`.
         weights: weight of each token, `(B, T)`; None means 1 everywhere.
         average_across_timesteps: divide by the weights summed over steps.
         average_across_batch: divide by the weights summed over rows.
 
     Returns:
-        both averages: a scalar, all losses over all weights; one of them: `(B,)` or `(T,)`; none: `(B, T)`.
+        With both averages a scalar, with one of them `(B,)` or `(T,)`, with none `(B, T)`.
 
-    Example: with uniform logits over 100 words each token costs ln 100 = 4.605 nats; the PTB tutorial's loss of a
+    Example: with uniform logits over 100 words each token costs ln 100 = 4.605 nats. The PTB tutorial's loss of a
     window, averaged over rows and summed over 20 steps, is then 92.1.
     """
     nats = token_nats(targets, predictions)  # [B, T]
@@ -53,11 +53,11 @@ def sequence_loss(
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class SequenceLoss(keras.losses.Loss):
-    """`sequence_loss` for `compile()`: what the averages leave is summed to a scalar.
+    """`sequence_loss` for `compile()`, summed to a scalar over the axes that are not averaged.
 
-    The default is that of Zaremba et al. 2014: summed over the steps of a window, averaged over its rows. Learning
-    rates and the clipping norm of the recipe belong to this scale; Keras' own mean is `num_steps` times smaller.
-    The `sample_weight` of `fit()` is the weight of each token.
+    The default is that of Zaremba et al. 2014: summed over the steps of a window, averaged over its rows. The learning
+    rates and the clipping norm of that recipe belong to this scale; Keras' own mean is `num_steps` times smaller. The
+    `sample_weight` of `fit()` is the weight of each token.
 
     Args:
         average_across_timesteps: divide by the weights summed over steps.
@@ -81,3 +81,26 @@ class SequenceLoss(keras.losses.Loss):
             "average_across_timesteps": self.average_across_timesteps,
             "average_across_batch": self.average_across_batch,
         }
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class Perplexity(keras.metrics.Metric):
+    """Keras metric `exp(nats / tokens)` over all tokens since the last reset, each counted with its weight.
+
+    It takes logits `(B, T, V)` or nats `(B, T)` and sums in float32, as metrics of Keras do; `keraslm.evaluate` sums in
+    float64. Uniform logits over 100 words give 100.
+    """
+
+    def __init__(self, name: str = "perplexity"):
+        super().__init__(name=name)
+        self.nats = self.add_weight(name="nats", initializer="zeros")
+        self.tokens = self.add_weight(name="tokens", initializer="zeros")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        nats = token_nats(y_true, y_pred)  # [B, T]
+        weights = ops.ones_like(nats) if sample_weight is None else ops.cast(sample_weight, nats.dtype)
+        self.nats.assign_add(ops.sum(nats * weights))
+        self.tokens.assign_add(ops.sum(weights))
+
+    def result(self) -> Any:
+        return ops.exp(ops.divide_no_nan(self.nats, self.tokens))

@@ -1,4 +1,4 @@
-"""SGD and AdamW with clipping by global norm, weight decay and averages of the weights, in few passes over them.
+"""SGD and AdamW with clipping, decay, per-window rates and averages of the weights, in few passes over the weights.
 
-Gradients come in and weights are updated in place; there is one file of updates per backend.
+They take the gradients of a Keras model, update its weights, and keep their averages and the norm of the gradient.
 """

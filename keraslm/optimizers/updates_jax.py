@@ -1,49 +1,40 @@
-"""Updates of weights in JAX: the plain formulas, which the compiler fuses into one pass."""
+"""Updates of weights on JAX: the plain formulas, which the compiler fuses into one pass."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import keras
 from keras import ops
-
-from keraslm.optimizers.base import AdamWStep
 
 
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
-    """The gradients, and the square root of the sum of all their squares."""
+    """Return the gradients, and their global norm: the square root of the sum of all squares."""
     squares = [ops.sum(ops.square(g)) for g in gradients]
     return gradients, ops.sqrt(ops.sum(ops.stack(squares)))
 
 
-def sgd(variables: list[keras.Variable], gradients: list[Any], rate: Any, factor: Any, decay: float) -> None:
+def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
     """`w -= rate * (decay * w + factor * g)`"""
     for variable, gradient in zip(variables, gradients, strict=True):
         value = variable.value
-        variable.assign(value - rate * factor * gradient - (rate * decay * value if decay else 0.0))
+        decay = rate * optimizer.decay * value if optimizer.decay else 0.0
+        variable.assign(value - rate * factor * gradient - decay)
 
 
-def adamw(
-    variables: list[keras.Variable],
-    gradients: list[Any],
-    means: list[keras.Variable],
-    squares: list[keras.Variable],
-    step: AdamWStep,
-) -> None:
+def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
     """The formulas of `ClippedAdamW`."""
-    beta_1, beta_2 = step.betas
-    # 1 - beta ** number
-    corrections = [-ops.expm1(step.number * math.log(beta)) if beta else 1.0 for beta in step.betas]
-    for variable, gradient, mean, square in zip(variables, gradients, means, squares, strict=True):
-        g = step.factor * gradient
+    number, (beta_1, beta_2) = ops.cast(optimizer.iterations.value + 1, "float32"), optimizer.betas
+    corrections = [-ops.expm1(number * math.log(b)) if b else 1.0 for b in optimizer.betas]  # 1 - beta ** number
+    for variable, gradient, mean, square in zip(variables, gradients, *optimizer.moments(variables), strict=True):
+        g = factor * gradient
         mean.assign(beta_1 * mean.value + (1.0 - beta_1) * g)
         square.assign(beta_2 * square.value + (1.0 - beta_2) * ops.square(g))
-        direction = mean.value / corrections[0] / (ops.sqrt(square.value / corrections[1]) + step.epsilon)
-        variable.assign(variable.value - step.rate * (step.decay * variable.value + direction))
+        direction = mean.value / corrections[0] / (ops.sqrt(square.value / corrections[1]) + optimizer.epsilon)
+        variable.assign(variable.value - rate * (optimizer.decay * variable.value + direction))
 
 
-def average(averages: list[keras.Variable], variables: list[keras.Variable], share: Any) -> None:
-    """Move each average towards its weight by a share of the way; a share of 1 makes it the weight."""
+def average(averages: list[Any], variables: list[Any], share: Any) -> None:
+    """Move each average towards its weight by a share of the distance; a share of 1 makes it the weight."""
     for mean, variable in zip(averages, variables, strict=True):
         mean.assign((1.0 - share) * mean.value + share * variable.value)

@@ -1,79 +1,65 @@
-"""Updates of weights in TensorFlow: its fused operations, in place. As `updates_jax`."""
+"""Updates of weights on TensorFlow: the functions of `updates_jax` by fused operations, in place."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keraslm.optimizers.base import AdamWStep
-
 
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
-    gradients = [_summed(g) for g in gradients]
+    gradients = [_summed(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
     return gradients, tf.linalg.global_norm(gradients)
 
 
-def sgd(variables: list[keras.Variable], gradients: list[Any], rate: Any, factor: Any, decay: float) -> None:
-    rate = tf.cast(rate, tf.float32)
-    for variable, gradient in zip(_weights(variables), gradients, strict=True):
-        _decay(variable, rate, decay)
+def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
+    rate, decay = tf.cast(rate, tf.float32), optimizer.decay
+    for weight, gradient in zip(_values(variables), gradients, strict=True):
+        if decay:
+            weight.assign(weight * (1.0 - rate * decay))
         if isinstance(gradient, tf.IndexedSlices):
             rows = gradient.values * (rate * factor)
-            variable.scatter_sub(tf.IndexedSlices(rows, gradient.indices, gradient.dense_shape))
+            weight.scatter_sub(tf.IndexedSlices(rows, gradient.indices, gradient.dense_shape))
         else:
-            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate * factor, delta=gradient)
+            tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=rate * factor, delta=gradient)
 
 
-def adamw(
-    variables: list[keras.Variable],
-    gradients: list[Any],
-    means: list[keras.Variable],
-    squares: list[keras.Variable],
-    step: AdamWStep,
-) -> None:
+def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
+    number, betas, decay = tf.cast(optimizer.iterations.value + 1, tf.float32), optimizer.betas, optimizer.decay
     # 1 - beta ** number, for the betas that the operation computes with: one minus their float32 differs by 5e-5.
-    corrections = [-tf.math.expm1(step.number * math.log(np.float32(beta))) if beta else 1.0 for beta in step.betas]
-    rate = tf.cast(step.rate, tf.float32)
-    root = tf.sqrt(corrections[1])
-    moments = zip(_weights(means), _weights(squares), strict=True)
-    for variable, gradient, (mean, square) in zip(_weights(variables), gradients, moments, strict=True):
-        _decay(variable, rate, step.decay)
+    corrections = [-tf.math.expm1(number * math.log(np.float32(beta))) if beta else 1.0 for beta in betas]
+    rate, root = tf.cast(rate, tf.float32), tf.sqrt(corrections[1])
+    arrays = zip(_values(variables), gradients, *map(_values, optimizer.moments(variables)), strict=True)
+    for weight, gradient, mean, square in arrays:
+        if decay:
+            weight.assign(weight * (1.0 - rate * decay))
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
+            var=weight.handle,
             m=mean.handle,
             v=square.handle,
             beta1_power=0.0,  # the corrections are in `lr`: one minus a power loses digits
             beta2_power=0.0,
             lr=rate * root / corrections[0],
-            beta1=step.betas[0],
-            beta2=step.betas[1],
-            epsilon=step.epsilon * root,  # which TensorFlow adds before the correction
-            grad=tf.convert_to_tensor(gradient) * step.factor,
+            beta1=betas[0],
+            beta2=betas[1],
+            epsilon=optimizer.epsilon * root,  # which TensorFlow adds before the correction
+            grad=tf.convert_to_tensor(gradient) * factor,
         )
 
 
-def average(averages: list[keras.Variable], variables: list[keras.Variable], share: Any) -> None:
-    for mean, variable in zip(_weights(averages), _weights(variables), strict=True):
-        mean.assign((1.0 - share) * mean + share * variable)
+def average(averages: list[Any], variables: list[Any], share: Any) -> None:
+    for mean, weight in zip(_values(averages), _values(variables), strict=True):
+        mean.assign((1.0 - share) * mean + share * weight)
 
 
-def _weights(variables: list[keras.Variable]) -> list[Any]:
+def _values(variables: list[Any]) -> list[Any]:
     return [variable.value for variable in variables]
 
 
-def _decay(variable: Any, rate: Any, decay: float) -> None:
-    if decay:
-        variable.assign(variable * (1.0 - rate * decay))
-
-
 def _summed(gradient: Any) -> Any:
-    """Indexed slices with one row an index: the norm of a word seen twice is that of the sum of its rows."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
+    """Indexed slices with one row per index: a word that occurs twice has the sum of its rows in the norm."""
     indices, places = tf.unique(gradient.indices)
     rows = tf.math.unsorted_segment_sum(gradient.values, places, tf.shape(indices)[0])
     return tf.IndexedSlices(rows, indices, gradient.dense_shape)

@@ -1,4 +1,4 @@
-"""Updates of weights in torch: in place, over all weights at once where torch can. As `updates_jax`."""
+"""Updates of weights on torch: the functions of `updates_jax` in place, over all weights at once where torch can."""
 
 from __future__ import annotations
 
@@ -7,70 +7,68 @@ from typing import Any
 import keras
 import torch
 
-from keraslm.optimizers.base import AdamWStep
-
 
 @torch.no_grad()
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
-    gradients = [g.coalesce() if g.is_sparse else g for g in gradients]  # a word seen twice is one row
+    gradients = [g.coalesce() if g.is_sparse else g for g in gradients]  # a word that occurs twice is one row
     values = [g.values() if g.is_sparse else g for g in gradients]
     return gradients, torch.stack(torch._foreach_norm(values)).norm()
 
 
 @torch.no_grad()
-def sgd(variables: list[keras.Variable], gradients: list[Any], rate: Any, factor: Any, decay: float) -> None:
-    weights = [variable.value.data for variable in variables]
+def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
+    weights, decay = _values(variables), optimizer.decay
     step, kept = _number(-_tensor(rate) * factor), _number(1.0 - _tensor(rate) * decay)
     if decay:
         torch._foreach_mul_(weights, kept)
-    if isinstance(step, float):  # `alpha` saves a pass
-        dense = [pair for pair in zip(weights, gradients, strict=True) if not pair[1].is_sparse]
-        if dense:
-            torch._foreach_add_([w for w, _ in dense], [g for _, g in dense], alpha=step)
-        for weight, gradient in zip(weights, gradients, strict=True):
-            if gradient.is_sparse:
-                weight.index_add_(0, gradient.indices()[0], gradient.values(), alpha=step)
-        return
+    on_cpu = isinstance(step, float)  # there `alpha` saves a pass
+    dense = []
     for weight, gradient in zip(weights, gradients, strict=True):
-        if gradient.is_sparse:
-            weight.index_add_(0, gradient.indices()[0], gradient.values().mul_(step))
+        if not gradient.is_sparse:
+            dense.append((weight, gradient))
+        elif on_cpu:
+            weight.index_add_(0, gradient.indices()[0], gradient.values(), alpha=step)
         else:
+            weight.index_add_(0, gradient.indices()[0], gradient.values().mul_(step))
+    if on_cpu and dense:
+        torch._foreach_add_([w for w, _ in dense], [g for _, g in dense], alpha=step)
+    elif dense:
+        for weight, gradient in dense:
             weight.add_(gradient.mul_(step))
 
 
 @torch.no_grad()
-def adamw(
-    variables: list[keras.Variable],
-    gradients: list[Any],
-    means: list[keras.Variable],
-    squares: list[keras.Variable],
-    step: AdamWStep,
-) -> None:
-    weights = [variable.value.data for variable in variables]
+def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
     dense = [(g.to_dense() if g.is_sparse else g).contiguous() for g in gradients]
+    means, squares = map(_values, optimizer.moments(variables))
+    number = (optimizer.iterations.value + 1).float()
     # One pass over the five arrays; torch divides the gradient by `grad_scale`.
     torch._fused_adamw_(
-        weights,
+        _values(variables),
         dense,
-        [mean.value.data for mean in means],
-        [square.value.data for square in squares],
+        means,
+        squares,
         [],
-        [step.number] * len(weights),
-        lr=_number(_tensor(step.rate)),
-        beta1=step.betas[0],
-        beta2=step.betas[1],
-        weight_decay=step.decay,
-        eps=step.epsilon,
+        [number] * len(dense),
+        lr=_number(_tensor(rate)),
+        beta1=optimizer.betas[0],
+        beta2=optimizer.betas[1],
+        weight_decay=optimizer.decay,
+        eps=optimizer.epsilon,
         amsgrad=False,
         maximize=False,
-        grad_scale=1.0 / step.factor if isinstance(step.factor, torch.Tensor) else None,
+        grad_scale=1.0 / factor if isinstance(factor, torch.Tensor) else None,
         found_inf=None,
     )
 
 
 @torch.no_grad()
-def average(averages: list[keras.Variable], variables: list[keras.Variable], share: Any) -> None:
-    torch._foreach_lerp_([mean.value.data for mean in averages], [v.value.data for v in variables], _number(share))
+def average(averages: list[Any], variables: list[Any], share: Any) -> None:
+    torch._foreach_lerp_(_values(averages), _values(variables), _number(share))
+
+
+def _values(variables: list[Any]) -> list[Any]:
+    return [variable.value.data for variable in variables]
 
 
 def _tensor(rate: Any) -> Any:
@@ -78,5 +76,5 @@ def _tensor(rate: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A Python number on the CPU, where there is nothing to wait for; elsewhere what was given."""
+    """A Python number on the CPU, where reading it does not wait; otherwise the tensor itself."""
     return float(value) if value.device.type == "cpu" else value

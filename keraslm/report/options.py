@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from keraslm.config import Context
 from keraslm.errors import UsageError
 from keraslm.perplexity import BASES, Base
-from keraslm.scoring.batching import WINDOW as LINES_AHEAD
+from keraslm.scoring.batching import LINES_AHEAD
 
 COLUMNS = {
     "token": (

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from keraslm.errors import KeraslmError
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer, load
-from keraslm.scoring.session import ModelSession
+from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
@@ -44,10 +44,7 @@ Model = Scorer | str | Path | Sequence[str | Path]
 
 def opened(model: Model, provider: str = "auto") -> Scorer:
     """The scorer itself, or one for a model file, or for the ensemble of several."""
-    if isinstance(model, Scorer):
-        return model
-    first, *others = [model] if isinstance(model, str | Path) else model
-    return load(first, provider, others=others)
+    return model if isinstance(model, Scorer) else load(model, provider)
 
 
 def score_sets(
@@ -80,13 +77,13 @@ def score_sets(
         yield from (list(islice(lines, len(texts))) for texts in block)
 
 
-def score_sequences(session: ModelSession, sequences: Sequence[Ids]) -> list[Floats]:
+def score_sequences(session: Session, sequences: Sequence[Ids]) -> list[Floats]:
     """Log-probability of each token of each sequence, the first from the end symbol and a zero state.
 
     Equal sequences are computed once. Returns natural logarithms, float64 `(tokens,)` per sequence, in their order.
     """
     order = sorted(range(len(sequences)), key=lambda number: sequences[number].astype(">u4").tobytes())
-    limit = _STATES // (session.info.num_layers * session.info.hidden_size)
+    limit = _STATES // session.state_size
     scores: list[Floats] = [np.empty(0)] * len(sequences)
     for part in _parts(order, [len(ids) for ids in sequences], limit):
         tree = Tree.of([sequences[number] for number in part])
@@ -150,7 +147,7 @@ class Tree:
         return len(same) if same.all() else int(same.argmin())
 
 
-def _walk(session: ModelSession, tree: Tree) -> Floats:
+def _walk(session: Session, tree: Tree) -> Floats:
     """Log-probability of each edge, `(E,)`."""
     logprobs = np.empty(len(tree.tokens))
     state, inputs, depth = session.zero_state(1), np.array([session.info.bos_id]), 0
@@ -161,7 +158,7 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
         if depth:
             sources = tree.sources[begin:end][first]
             state, inputs = state.select(tree.nodes[sources]), tree.tokens[sources]
-        steps = max(1, min(tree.straight(depth), MAX_LOGITS // (len(first) * session.cells)))
+        steps = max(1, min(tree.straight(depth), MAX_LOGITS // (len(first) * session.logits_per_token)))
         part = slice(begin, tree.starts[depth + steps])
         tokens = tree.tokens[part]
         if len(nodes) == len(first):
@@ -175,10 +172,10 @@ def _walk(session: ModelSession, tree: Tree) -> Floats:
 
 
 def _branching(
-    session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
+    session: Session, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
     """Log-probabilities of edges with these nodes and tokens, `(edges,)`, after these inputs of the nodes, `(N,)`."""
-    if session.info.softmax == "adaptive":  # whole distributions take more than one row per edge
+    if session.adaptive:  # whole distributions take more than one row per edge
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))
     several = np.bincount(nodes) > 1  # [N]
@@ -198,7 +195,7 @@ def _branching(
     return logprobs, after
 
 
-def _targets(session: ModelSession, inputs: Indices, targets: Indices, state: State) -> tuple[Floats, State]:
+def _targets(session: Session, inputs: Indices, targets: Indices, state: State) -> tuple[Floats, State]:
     """Log-probability of one token per step, `(N, T)`."""
     parts = _slices(session, *inputs.shape)
     called = [session.target_logprobs(inputs[part], targets[part], state.select(part)) for part in parts]
@@ -207,7 +204,7 @@ def _targets(session: ModelSession, inputs: Indices, targets: Indices, state: St
 
 
 def _distributions(
-    session: ModelSession, inputs: Indices, nodes: Indices, tokens: Indices, state: State
+    session: Session, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
     """Log-probabilities of several tokens per row, `(edges,)`: `tokens` after the rows `nodes`."""
     found, states = [], []
@@ -219,8 +216,8 @@ def _distributions(
     return np.concatenate(found).astype(np.float64), states[0].join(states)
 
 
-def _slices(session: ModelSession, rows: int, steps: int) -> Iterator[slice]:
-    size = max(1, min(_ROWS, MAX_LOGITS // (steps * session.cells)))
+def _slices(session: Session, rows: int, steps: int) -> Iterator[slice]:
+    size = max(1, min(_ROWS, MAX_LOGITS // (steps * session.logits_per_token)))
     yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 

@@ -1,5 +1,4 @@
-"""Log-probabilities and generated text from a model file, with NumPy, onnxruntime and tokenizers only.
+"""Score text with model files, with NumPy and onnxruntime only.
 
-The path of a model file and lines of text come in; scores per token go out. `contract` states what a model file
-contains.
+A model file and lines of text come in; log-probabilities of tokens, words and lines come out, or generated text.
 """

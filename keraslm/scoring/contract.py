@@ -1,22 +1,17 @@
-"""Names, shapes, types and metadata keys of a model file: the only place that the writing and the reading side share.
+"""The interface of a model file: names, shapes and types of its inputs and outputs, and the keys of its metadata.
 
-Letters: `N` rows, `T` steps, `L` layers, `H` units of the widest layer, `V` vocabulary.
+Dimensions: `N` rows, `T` steps, `K` known targets, `L` layers, `H` units of the widest layer, `V` vocabulary.
 
-    inputs    input_ids          int64    [N, T]          N and T free, at least 1
+    inputs    input_ids          int64    [N, T]          N and T are free, at least 1
               h0, c0             float32  [L, N, H]       state before the first step; zeros at the start of a text
               targets            int64    [N, K]          the tokens after the first K inputs, 0 <= K <= T
     outputs   log_probs          float32  [N, T - K, V]   distributions after the inputs from K on, natural logarithm
-              next_h0, next_c0   float32  [L, N, H]       state after the last step: the next call's h0 and c0
-              target_log_probs   float32  [N, K]          log-probabilities of the targets
+              next_h0, next_c0   float32  [L, N, H]       state after the last step: h0 and c0 of the next call
+              target_log_probs   float32  [N, K]          log-probabilities of the targets, natural logarithm
 
-onnxruntime computes every output of a graph, whichever are asked for; so the shapes say what is wanted. Whoever scores
-a text gives every target (K = T), and `V` numbers a token never leave the graph; of an adaptive softmax only the
-clusters that the targets need are computed. Whoever wants distributions gives no target (K = 0).
-
-The state has one shape for all layers: one that is narrower than the widest uses the first columns of its plane, and
-gives zeros in the others. A cell without a c passes `c0` on.
-
-Every metadata value is a string, as ONNX wants it.
+onnxruntime computes every output of a graph, so the shapes of the inputs select the work: with K = T no distribution is
+computed, of an adaptive softmax only the clusters of the targets; with K = 0 every step gives a distribution. A layer
+narrower than H uses the first columns of its plane and returns zeros in the others. A cell without c returns `c0`.
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keraslm.config import Config
@@ -45,48 +40,57 @@ TIME = "time"
 KNOWN = "known"  # K
 UNKNOWN = "unknown"  # T - K
 
-FORMAT_VERSION = "3"
+FORMAT_VERSION = "4"
+READABLE = ("3", FORMAT_VERSION)  # 3 differs in the field names of the configuration, which `Config` translates
 SOFTMAXES = ("full", "sampled", "adaptive", "mixture")
 PRECISIONS = ("float32", "int8")
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
-
 
 INPUTS = (INPUT_IDS, H0, C0, TARGETS)
 OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0, TARGET_LOG_PROBS)
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """The metadata of a model file.
+class Vocabulary:
+    """The metadata that all members of an ensemble share.
 
     Attributes:
-        keraslm_version: that wrote the file.
-        tokenizer: the whole `tokenizer.json`.
+        tokenizer: the complete `tokenizer.json`.
         tokenizer_sha256: of that text in UTF-8, hexadecimal.
         vocab_size: V.
-        unk_id: id of `<unk>`; a token with this id is out of vocabulary. -1 where every text can be said without it.
+        unk_id: id of `<unk>`, which counts as out of vocabulary; -1 if the tokenizer can encode every text.
         bos_id: id that a text starts from; the same as `eos_id`.
         eos_id: id of the symbol that ends each line.
-        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding. Cell, and units of each layer: see
-            `config`.
-        valid_perplexity: of the run's last epoch, counted in the training's windows; NaN without a validation text.
-        config: the run's configuration, JSON.
-        softmax: `"full"`, `"sampled"` (the same graph), `"adaptive"` or `"mixture"`.
-        precision: of the weights that the products use, `"float32"` or `"int8"`.
     """
 
-    keraslm_version: str
-    tokenizer: str
+    tokenizer: str = field(repr=False)
     tokenizer_sha256: str
     vocab_size: int
     unk_id: int
     bos_id: int
     eos_id: int
+
+
+@dataclass(frozen=True)
+class ModelInfo(Vocabulary):
+    """The metadata of a model file: those of `Vocabulary`, and these.
+
+    Attributes:
+        keraslm_version: that wrote the file.
+        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding. `config` holds the cell and the units
+            of each layer.
+        valid_perplexity: after the run's last epoch, as training counts it; NaN without a validation text.
+        config: the run's configuration, JSON.
+        softmax: `"full"`, `"sampled"` (the same graph), `"adaptive"` or `"mixture"`.
+        precision: of the weights in matrix products, `"float32"` or `"int8"`.
+    """
+
+    keraslm_version: str
     num_layers: int
     hidden_size: int
     embedding_dim: int
     valid_perplexity: float = math.nan
-    config: str = "{}"
+    config: str = field(default="{}", repr=False)
     softmax: str = "full"
     precision: str = "float32"
 
@@ -98,42 +102,41 @@ class ModelInfo:
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
         """Read the metadata of a file.
 
+        Args:
+            metadata: keys and values.
+            where: the file, for error messages.
+
         Raises:
-            ModelFileError: a key is missing or malformed, or the format is another version's.
+            ModelFileError: a key is missing or malformed, or this version of keraslm does not read the format.
         """
         if "format_version" not in metadata or "keraslm_version" not in metadata:
             raise ModelFileError(
-                f"{where}: an ONNX model, but not one of keraslm's (its metadata have no keraslm_version). "
+                f"{where}: an ONNX model, but not one made by keraslm (its metadata have no keraslm_version). "
                 "Make one with: keraslm export model.onnx"
             )
-        if metadata["format_version"] != FORMAT_VERSION:
-            raise ModelFileError(
-                f"{where}: format version {metadata['format_version']}, but this keraslm reads {FORMAT_VERSION}. "
-                "Export the run again: keraslm export"
-            )
+        check_version(metadata["format_version"], where)
         values: dict[str, Any] = {}
         kinds = {"int": int, "float": float, "str": str}
-        for field in dataclasses.fields(cls):
+        for each in dataclasses.fields(cls):
             try:
-                values[field.name] = kinds[str(field.type)](metadata[field.name])
+                values[each.name] = kinds[str(each.type)](metadata[each.name])
             except KeyError as error:
-                raise ModelFileError(f"{where}: the metadata have no {field.name!r}; the file is damaged.") from error
+                raise ModelFileError(f"{where}: the metadata have no {each.name!r}; the file is damaged.") from error
             except ValueError as error:
-                raise ModelFileError(f"{where}: metadata {field.name!r} is not a {field.type} ({error}).") from error
+                raise ModelFileError(f"{where}: metadata {each.name!r} is not a {each.type} ({error}).") from error
         for name, known in (("softmax", SOFTMAXES), ("precision", PRECISIONS)):
             if values[name] not in known:
                 raise ModelFileError(f"{where}: metadata {name} is {values[name]!r}, none of {', '.join(known)}.")
         return cls(**values)
 
-    def configuration(self, where: str) -> tuple[dict[str, Any], Config]:
-        """The run's configuration, as nested values and as a `Config`.
+    def configuration(self, where: str) -> Config:
+        """The run's configuration.
 
         Raises:
-            ModelFileError: when it is damaged, or that of another network.
+            ModelFileError: it is damaged, or describes a different network.
         """
         try:
-            values = json.loads(self.config)
-            config = Config.from_dict(values)
+            config = Config.from_dict(json.loads(self.config))
         except (ValueError, RecursionError, ConfigError) as error:
             raise ModelFileError(f"{where}: metadata 'config' is not a configuration ({error}).") from error
         model = config.model
@@ -144,5 +147,26 @@ class ModelInfo:
             or (self.softmax == "adaptive" and not ends)
             or max(ends, default=0) >= self.vocab_size
         ):
-            raise ModelFileError(f"{where}: metadata 'config' is the configuration of another network.")
-        return {part: values[part] for part in config.to_dict()}, config
+            raise ModelFileError(f"{where}: metadata 'config' is the configuration of a different network.")
+        return config
+
+    def layout(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """onnxruntime's type and the shape of each input and output; None for a free size."""
+        ids = ("tensor(int64)", (None, None))
+        state = ("tensor(float)", (self.num_layers, None, self.hidden_size))
+        log_probs = ("tensor(float)", (None, None, self.vocab_size))
+        layouts = (ids, state, state, ids, log_probs, state, state, ("tensor(float)", (None, None)))
+        return dict(zip(INPUTS + OUTPUTS, layouts, strict=True))
+
+
+def check_version(version: str, where: str) -> None:
+    """Refuse a format that this version of keraslm does not read.
+
+    Raises:
+        ModelFileError: with the remedy.
+    """
+    if version not in READABLE:
+        raise ModelFileError(
+            f"{where}: format version {version}, but this keraslm reads {' and '.join(READABLE)}. "
+            "Export the run again: keraslm export"
+        )

@@ -1,5 +1,5 @@
-"""States that stay where they were computed: on a GPU the state of one call is bound as the input of the next, so that
-only token ids go to the device and only log-probabilities come back.
+"""States that stay on a GPU: the state of one call is bound as an input of the next, so only token ids go to the device
+and only log-probabilities come back.
 """
 
 from __future__ import annotations
@@ -11,66 +11,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.scoring import contract
-from keraslm.scoring.state import Floats, State
+from keraslm.scoring.state import Floats, Layout, ModelState
 
 
-class DeviceState(State):
-    """A state in the memory of a device; `h` and `c` are copied from there when somebody looks at them.
+class DeviceState(ModelState):
+    """The state of one model in the memory of a device; `h` and `c` are copied to the host when they are first used.
 
     Args:
-        h, c: onnxruntime's `OrtValue`s of shape `(L, N, H)`.
+        values: onnxruntime's `OrtValue`s of h and c, float32 of shape `(L, N, H)`.
     """
 
-    def __init__(self, h: Any, c: Any):
-        object.__setattr__(self, "values", (h, c))
+    def __init__(self, *values: Any):
+        self.values = values
 
     @cached_property
-    def h(self) -> Floats:
-        return np.asarray(self._values[0].numpy())
+    def h(self) -> Floats:  # type: ignore[override]
+        return np.asarray(self.values[0].numpy())
 
     @cached_property
-    def c(self) -> Floats:
-        return np.asarray(self._values[1].numpy())
+    def c(self) -> Floats:  # type: ignore[override]
+        return np.asarray(self.values[1].numpy())
 
     @property
-    def _values(self) -> tuple[Any, Any]:
-        return self.__dict__["values"]
+    def layout(self) -> tuple[Layout, Layout]:
+        h, c = (tuple(map(int, value.shape())) for value in self.values)
+        return ("float32", h), ("float32", c)
 
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        h, c = (tuple(map(int, value.shape())) for value in self._values)
-        return h, c
-
-    @property
-    def kinds(self) -> tuple[str, str]:
-        return "float32", "float32"
-
-    def bind(self, binding: Any) -> None:
-        """Make this state the input of a call, without a copy."""
-        for name, value in zip((contract.H0, contract.C0), self._values, strict=True):
-            binding.bind_ortvalue_input(name, value)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelState, (self.h, self.c)
 
 
 def run_bound(
-    session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: State
+    session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: ModelState
 ) -> tuple[Floats, DeviceState]:
     """Run a session with its state on a device.
 
     Args:
         session: an `onnxruntime.InferenceSession`.
         device: `"cuda"` or `"cpu"`.
-        wanted: name of the one output that comes back.
+        wanted: name of the one output that is copied back.
         ids: `(N, T)`; targets: `(N, K)`.
         state: of N rows, on the device or not.
 
     Returns:
-        the output, and the state after the last step, on the device.
+        The output, and the state after the last step, on the device.
     """
     binding = session.io_binding()
     binding.bind_cpu_input(contract.INPUT_IDS, np.ascontiguousarray(ids))
     binding.bind_cpu_input(contract.TARGETS, np.ascontiguousarray(targets))
     if isinstance(state, DeviceState):
-        state.bind(binding)
+        for name, value in zip((contract.H0, contract.C0), state.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
     else:
         binding.bind_cpu_input(contract.H0, np.ascontiguousarray(state.h))
         binding.bind_cpu_input(contract.C0, np.ascontiguousarray(state.c))
@@ -78,5 +69,5 @@ def run_bound(
     for name in (contract.NEXT_H0, contract.NEXT_C0):
         binding.bind_output(name, device)
     session.run_with_iobinding(binding)
-    found, h, c = binding.get_outputs()
-    return np.asarray(found.numpy()), DeviceState(h, c)
+    found, *after = binding.get_outputs()
+    return np.asarray(found.numpy()), DeviceState(*after)

@@ -1,33 +1,26 @@
-"""The names of KenLM's Python module over a model file: a program changes one import.
+"""The names of KenLM's Python module over a model file. Change one import:
 
-    from keraslm.scoring import kenlm
+    from keraslm import kenlm
 
     model = kenlm.Model("model.onnx")
     model.score("the cat sat")           # log10 p(the cat sat </s> | <s>)
     list(model.full_scores("the cat"))   # (log10 p, ngram_length, oov) of each word and of </s>
 
-All numbers are logarithms to base 10. kenlm adds them up in float32; here they are Python floats. What a network does
-otherwise than a table of n-grams:
+All logarithms have base 10. Differences from n-grams:
 
-- **Words** are what white space parts (Unicode's; kenlm parts at ASCII's), and the blanks between them count as one. A
-  word may be several tokens (subwords, characters, a word and its punctuation): they are those of the word inside a
-  line, with the blank before it where the tokenizer has one, and the word's score is their sum. So the steps of
-  `BaseScore` add up to `score`, and `score` is that of `keraslm score` for the same line. Only an imported tokenizer
-  whose tokens reach across a blank cuts the whole line otherwise than its words.
-- **Ends**: `</s>` is the end symbol, whatever it is called in the vocabulary, and a line begins after it. `<s>` is in
-  the model, as the context that `BeginSentenceWrite` is; kenlm's rule that it is no part of a sentence holds. Said as
-  a word, it is what the tokenizer makes of these three characters, for words mostly `<unk>`.
-- **OOV** is a word with a token `<unk>`, and is scored with it. `<unk>` itself is OOV, as in kenlm, and so is what is
-  not one word: an empty one (score 0, nothing said), or one with white space in it (scored as the text that it is).
-- **Context**: an LSTM sees all that was said since the begin. So `ngram_length` is the number of words since then, the
-  word and `<s>` counted, and `order` the largest number that a C int holds. Two states are equal when the same was
-  said, never because the last words are the same; hypotheses that differ are not recombined.
-- **Null context** (`bos=False`, `NullContextWrite`, a new `State`): a network has no distribution without a context.
-  The nearest is what every text begins from, zeros and the end symbol read; so the scores are those after
-  `BeginSentenceWrite`, and only `<s>` is not counted in `ngram_length`.
+- **Words** are separated by Unicode white space (KenLM: ASCII). A word may be several tokens: those that it has inside
+  a line, including the blank before it if the tokenizer has one. Its score is their sum, so the steps of `BaseScore`
+  add up to `score`, which equals that of `keraslm score`. Only an imported tokenizer whose tokens span blanks differs.
+- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary, and a line begins after it. `<s>` is the
+  context that `BeginSentenceWrite` writes; as a word it is mostly an `<unk>`.
+- **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word with white space in it.
+- **Context**: an LSTM reads everything since the begin, so `ngram_length` counts all words since then, the word and
+  `<s>` included. Two states are equal only if the same words were read.
+- **Null context** (`bos=False`, `NullContextWrite`, a new `State`): a network has no distribution without a context, so
+  the scores are those after `BeginSentenceWrite`; only `<s>` is not counted in `ngram_length`.
 
-A whole sentence is one run of the network, and a word of `BaseScore` one run; `score` and `full_scores` are the faster
-by far. Reference: https://github.com/kpu/kenlm (`python/kenlm.pyx`).
+`score` and `full_scores` run the network once per sentence, `BaseScore` once per word, which is much slower.
+Reference: https://github.com/kpu/kenlm (`python/kenlm.pyx`).
 """
 
 from __future__ import annotations
@@ -38,23 +31,24 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from keraslm.errors import InputError
 from keraslm.perplexity import perplexity
-from keraslm.scoring.scorer import Context, load
+from keraslm.scoring.scorer import Context, Scorer, load
 from keraslm.text.pieces import split_words
+from keraslm.text.tokenizer import UNK
 
-ORDER = 2**31 - 1
+ORDER = 2**31 - 1  # the largest C int
 
-_BEGIN, _END, _UNKNOWN = "<s>", "</s>", "<unk>"
-_BEFORE = "a"  # any word: what follows it stands inside a line
-_KEPT_WORDS = 1 << 16  # whose tokens are remembered
+_BEGIN, _END = "<s>", "</s>"
+_BEFORE = "a"  # any word, so that the next one stands inside a line
+_KEPT_WORDS = 1 << 16  # words whose tokens are cached
 _LN10 = math.log(10)
 
 
 class LoadMethod:
-    """How kenlm reads its files. Accepted, and without effect: a model file is read whole."""
+    """KenLM's ways to read a file. Accepted, and without effect."""
 
     LAZY = 0
     POPULATE_OR_LAZY = 1
@@ -64,7 +58,7 @@ class LoadMethod:
 
 
 class ARPALoadComplain:
-    """When kenlm warns of a slow ARPA file. Accepted, and without effect."""
+    """KenLM's warnings about slow ARPA files. Accepted, and without effect."""
 
     ALL = 0
     EXPENSIVE = 1
@@ -73,7 +67,7 @@ class ARPALoadComplain:
 
 @dataclass(slots=True)
 class Config:
-    """kenlm's settings, with its defaults. Accepted, and without effect."""
+    """KenLM's settings, with its defaults. Accepted, and without effect."""
 
     load_method: int = LoadMethod.POPULATE_OR_READ
     show_progress: bool = True
@@ -82,7 +76,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FullScoreReturn:
-    """What `BaseFullScore` finds.
+    """The result of `BaseFullScore`.
 
     Attributes:
         log_prob: of the word, base 10.
@@ -98,31 +92,17 @@ class FullScoreReturn:
         return f"{type(self).__name__}({self.log_prob!r}, {self.ngram_length!r}, {self.oov!r})"
 
 
-class _Place(NamedTuple):
-    context: Context
-    words: int  # since the begin, <s> included
-
-
 @functools.total_ordering
 class State:
-    """Where a text stands; `BaseScore` and its like write into it. A new one is the null context.
+    """A position in a text, written by `BaseScore` and similar methods. A new one is the null context.
 
-    It can be copied (`copy.copy`, `copy.deepcopy`), compared, ordered (by the number of words, then in an order without
-    meaning) and hashed; all follow what was last written into it.
+    It can be copied, compared, ordered (by the number of words, then arbitrarily) and hashed, by its current value.
     """
 
     __slots__ = ("_place",)
 
     def __init__(self) -> None:
-        self._place: _Place | None = None
-
-    def __copy__(self) -> State:
-        copied = State()
-        copied._place = self._place
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> State:
-        return self.__copy__()  # a place is a value, and never changes
+        self._place: tuple[Context, int] | None = None  # position, and words since the begin, <s> included
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, State) else NotImplemented
@@ -133,32 +113,33 @@ class State:
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __repr__(self) -> str:
+        return f"<State after {self._place[1] if self._place else 0} words>"
+
     def _key(self) -> tuple[Any, ...]:
         if self._place is None:
             return ()
         context, words = self._place
-        return words, context.last, context.state.h.tobytes(), context.state.c.tobytes()
+        return words, context.last, context.state.key()
 
 
 class Model:
-    """A model file with kenlm's methods; see the head of this module for what their numbers are.
+    """A model file with KenLM's methods; the docstring of this module describes their numbers.
 
     Args:
-        path: of a file that `keraslm export` wrote; str or bytes.
+        path: of a model file, str or bytes; or a list of paths of files with the same tokenizer, whose probabilities
+            are averaged.
         config: accepted, and without effect.
-        provider: `"cpu"`, `"cuda"` or `"auto"`; kenlm has no such argument.
-        threads: that compute one operation; 0 takes one a core. kenlm has no such argument.
-        others: more files with the same tokenizer; all numbers are of the mean of their probabilities. kenlm has no
-            such argument.
+        provider, threads: as for `keraslm.load`; not in KenLM.
 
     Attributes:
-        path: of the file, absolute; bytes.
-        order: `ORDER`, which no sentence reaches: the context is not limited.
+        path: of the (first) file, absolute; bytes.
+        order: `ORDER`; the context is not limited.
 
     Raises:
-        OSError: the file is not there or not a keraslm model.
-        TypeError: a path that is no string, or a config that is none.
-        UsageError: an unknown provider, or CUDA where there is none.
+        OSError: the file cannot be read, or is not a keraslm model.
+        TypeError: a path that is not a string, or a config of a different class.
+        UsageError: as for `keraslm.load`.
 
     Example:
         >>> model = Model("model.onnx")
@@ -172,38 +153,42 @@ class Model:
 
     def __init__(
         self,
-        path: str | bytes,
+        path: str | bytes | Sequence[str | bytes],
         config: Config | None = None,
         provider: str = "auto",
-        threads: int = 0,
-        others: Sequence[str] = (),
+        threads: int | None = None,
     ) -> None:
         if config is not None and not isinstance(config, Config):
             raise TypeError(f"config is a {type(config).__name__}, but a keraslm.scoring.kenlm.Config is expected.")
-        name = _text(path)
-        self.path: bytes = os.path.abspath(os.fsencode(name))  # noqa: PTH100  (a name in bytes is no Path)
+        paths: Any = path if isinstance(path, list | tuple) else [path]
+        names = [_text(each) for each in paths]
         try:
-            self._scorer = load(name, provider, threads, others)
+            scorer = load(names, provider, threads)
         except InputError as error:
-            reason = str(error).replace("\n", " ").removeprefix(f"{Path(name)}: ").removesuffix(".")
-            raise OSError(f"Cannot read model '{name}' ({reason})") from error
-        self._opened = (provider, threads, tuple(os.path.abspath(other) for other in others))  # noqa: PTH100
-        self._null = _Place(self._scorer.begin(), 0)
-        self._begin = _Place(self._scorer.begin(), 1)
+            reason = str(error).replace("\n", " ").removeprefix(f"{Path(names[0])}: ").removesuffix(".")
+            raise OSError(f"Cannot read model '{names[0]}' ({reason})") from error
+        self.__setstate__((os.path.abspath(os.fsencode(names[0])), scorer))  # noqa: PTH100  (bytes are no Path)
+
+    def __getstate__(self) -> tuple[bytes, Scorer]:
+        return self.path, self._scorer
+
+    def __setstate__(self, state: tuple[bytes, Scorer]) -> None:
+        self.path, self._scorer = state
+        self._begin = self._scorer.begin()
         self._encode = functools.lru_cache(_KEPT_WORDS)(self._encode_word)
 
     @property
     def order(self) -> int:
-        """Words that a score can depend on, itself included: no limit."""
+        """Largest number of words that a score can depend on: no limit."""
         return ORDER
 
     def score(self, sentence: str | bytes, bos: bool = True, eos: bool = True) -> float:
         """Logarithm to base 10 of the probability of a sentence.
 
         Args:
-            sentence: words; neither `<s>` nor `</s>` at its ends.
-            bos: begin from `<s>`; see the module for what a network does without it.
-            eos: add `</s>`.
+            sentence: words, without `<s>` and `</s>`.
+            bos: begin after `<s>`; the docstring of this module describes False.
+            eos: append `</s>`.
         """
         return math.fsum(found[0] for found in self._scores(sentence, bos, eos))
 
@@ -219,22 +204,22 @@ class Model:
 
     def BeginSentenceWrite(self, state: State) -> None:  # noqa: N802
         """Write the begin of a sentence into a state."""
-        state._place = self._begin
+        state._place = self._begin, 1
 
     def NullContextWrite(self, state: State) -> None:  # noqa: N802
         """Write the empty context into a state."""
         state._place = None
 
     def BaseScore(self, in_state: State, word: str, out_state: State) -> float:  # noqa: N802
-        """Say a word.
+        """Score a word after a state, and write the state after the word.
 
         Args:
-            in_state: what was said before; it stays as it is, unless it is `out_state`, too.
+            in_state: the state before the word; not changed, unless it is also `out_state`.
             word: one word; `</s>` ends the sentence.
-            out_state: written: what was said, the word included.
+            out_state: the state to write.
 
         Returns:
-            logarithm to base 10 of the word's probability.
+            Logarithm to base 10 of the word's probability.
         """
         return self._step(in_state, word, out_state)[0]
 
@@ -249,50 +234,42 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model from {os.path.basename(self.path)!r}>"  # noqa: PTH119
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, None, *self._opened)
-
     def _step(self, in_state: State, word: str, out_state: State) -> tuple[float, int, bool]:
         if not isinstance(word, str):
             raise TypeError(f"word is a {type(word).__name__}, but a str is expected.")
-        context, words = in_state._place or self._null
+        context, words = in_state._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
-        if len(ids) == 1:
-            nats, context = self._scorer.advance(context, ids[0])
-        else:
-            found, context = self._scorer.advance_all(context, ids)
-            nats = math.fsum(found)
-        out_state._place = _Place(context, words + 1)
+        found, context = self._scorer.advance_all(context, ids)
+        nats = math.fsum(found)
+        out_state._place = context, words + 1
         return nats / _LN10, words + 1, oov
 
     def _scores(self, sentence: str | bytes, bos: bool, eos: bool) -> list[tuple[float, int, bool]]:
-        context, before = self._begin if bos else self._null
-        end, last = self._scorer.session.info.eos_id, context.last
+        end = self._scorer.session.info.eos_id
         words: list[tuple[int, int, bool]] = []
         ids: list[int] = []
         for word in [*split_words(_text(sentence)), *([_END] if eos else [])]:
-            found, oov = self._encode(word, last == end)
+            found, oov = self._encode(word, not ids or ids[-1] == end)
             words.append((len(ids), len(ids) + len(found), oov))
             ids += found
-            last = ids[-1]
-        nats = self._scorer.advance_all(context, ids)[0].tolist()
+        nats = self._scorer.advance_all(self._begin, ids)[0].tolist()
         return [
             (math.fsum(nats[start:stop]) / _LN10, number, oov)
-            for number, (start, stop, oov) in enumerate(words, before + 1)
+            for number, (start, stop, oov) in enumerate(words, 2 if bos else 1)
         ]
 
     def _encode_word(self, word: str, begins: bool) -> tuple[tuple[int, ...], bool]:
-        """Tokens of a word at the begin of a line or inside one, and whether it is out of vocabulary."""
+        """Tokens of a word at the beginning of a line or inside one, and whether it is out of vocabulary."""
         info = self._scorer.session.info
         if word == _END:
             return (info.eos_id,), False
         encode = self._scorer.tokenizer.encode_prompt
         ids = encode(word) if begins else encode(f"{_BEFORE} {word}")[len(encode(_BEFORE)) :]
-        return tuple(ids.tolist()), word == _UNKNOWN or info.unk_id in ids or split_words(word) != [word]
+        return tuple(ids.tolist()), word == UNK or info.unk_id in ids or split_words(word) != [word]
 
 
 class LanguageModel(Model):
-    """kenlm's older name of `Model`."""
+    """KenLM's older name of `Model`."""
 
 
 def _text(data: str | bytes) -> str:

@@ -1,6 +1,7 @@
-"""What is known of a token beside its log-probability, and the scores of a line. Letters: `N` rows, `T` steps, `V`
-vocabulary, `M` measures: logprob alone; or logprob, rank, entropy, and once a row is whole entropy reduction; or all of
-these and two log-probabilities that bound a word.
+"""Measures of tokens, and the scores of a line.
+
+Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures: logprob alone; or logprob, rank, entropy, and in complete
+rows entropy reduction; or all of these and two log-probabilities of word boundaries.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be known of each token beside its log-probability.
+    """The measures requested in addition to log-probabilities.
 
     Attributes:
-        distributions: rank and entropy, which take the whole distribution at each token.
-        boundary: which tokens of the vocabulary can follow a whole word, `(V,)`; None where nobody asks for it.
+        distributions: rank and entropy, which need the distribution at each token.
+        boundary: which tokens of the vocabulary can follow a complete word, `(V,)`; None without word boundaries.
     """
 
     distributions: bool = False
@@ -34,11 +35,11 @@ class Wanted:
 
     @property
     def everything(self) -> bool:
-        """Whether the whole distribution is needed."""
+        """Whether the distribution at each token is needed."""
         return self.distributions or self.boundary is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LineScore:
     """The scores of one line.
 
@@ -47,13 +48,13 @@ class LineScore:
         ids: of its tokens, the end symbol last; int32 `(tokens,)`.
         logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
         oov: which tokens are `<unk>`; bool `(tokens,)`.
-        ranks: of each token among the vocabulary, 1 the most probable; int64 `(tokens,)`. With `distributions` only.
-        entropies: of the distribution that each token was drawn from, nats; float64 `(tokens,)`. With `distributions`
-            only.
-        entropy_reductions: by how much that entropy is lower than the one of the token before, nats, and 0 where it is
-            not or where a text begins (Hale 2006); float64 `(tokens,)`. With `distributions` only.
-        boundaries: in front of each token, log-probability that a word is over (a token of `boundary` follows), and
-            that one begins a line (the end symbol or another token follows); float64 `(2, tokens)`. With `boundary`.
+        ranks: of each token in the vocabulary, 1 for the most probable; int64 `(tokens,)`. Only with `distributions`.
+        entropies: of the distribution of each token, nats; float64 `(tokens,)`. Only with `distributions`.
+        entropy_reductions: decrease of that entropy since the previous token, nats; 0 for an increase and at the start
+            of a text (Hale 2006); float64 `(tokens,)`. Only with `distributions`.
+        boundaries: before each token, the log-probability that a word ends (a token of `boundary` follows), and that
+            one begins a line (the end symbol or a different token follows); float64 `(2, tokens)`. Only with
+            `boundary`.
     """
 
     text: str
@@ -64,6 +65,9 @@ class LineScore:
     entropies: NDArray[np.float64] | None = None
     entropy_reductions: NDArray[np.float64] | None = None
     boundaries: NDArray[np.float64] | None = None
+
+    def __repr__(self) -> str:
+        return f"LineScore({self.text!r:.60}, tokens={len(self.ids)}, logprob={self.logprob:.6g})"
 
     @property
     def logprob(self) -> float:
@@ -79,23 +83,23 @@ class LineScore:
 
     @property
     def words(self) -> int:
-        """Of the line, as white space parts them."""
+        """Number of words, separated by white space."""
         return count_words(self.text)
 
     def part(self, tokens: slice) -> LineScore:
-        """Some of the line's tokens, with the whole line's text."""
+        """The scores of some of the tokens, with the text of the complete line."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("text", "boundaries")}
         own: dict[str, Any] = {name: None if value is None else value[tokens] for name, value in arrays.items()}
         return replace(self, **own, boundaries=None if self.boundaries is None else self.boundaries[:, tokens])
 
     @property
     def characters(self) -> int:
-        """Of the line, its end counted as one."""
+        """Number of characters, the line end counted as one."""
         return len(self.text) + 1
 
     @property
     def bytes(self) -> int:
-        """Of the line in UTF-8, its end counted as one."""
+        """Number of bytes in UTF-8, the line end counted as one."""
         return len(self.text.encode("utf-8", "surrogatepass")) + 1
 
 
@@ -108,13 +112,12 @@ def line_score(text: str, ids: Ids, oov: Flags, measures: Measures) -> LineScore
 
 
 def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: Wanted, eos_id: int) -> Measures:
-    """Log-probability, rank and entropy of each target, and what bounds a word before it; `(M, N, T)`.
+    """Log-probability, rank and entropy of each target, and the boundaries before it; `(M, N, T)`.
 
     Args:
-        log_probs: the distribution that each target was drawn from, `(N, T, V)`.
+        log_probs: the distribution of each target, `(N, T, V)`.
         targets: `(N, T)`.
-        wanted: `boundary` adds two measures: the log-probability that a token of it follows, and that any other or the
-            end symbol does.
+        wanted: `boundary` adds two measures, see `LineScore.boundaries`.
         eos_id: the end symbol.
     """
     own = np.take_along_axis(log_probs, targets[..., None], axis=2)  # [N, T, 1]
@@ -130,13 +133,13 @@ def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: 
 
 
 def with_reductions(measures: Measures, before: float) -> Measures:
-    """Put entropy reductions behind logprob, rank and entropy; a lone logprob stays alone.
+    """Insert entropy reductions after logprob, rank and entropy, if there are any.
 
     Args:
         measures: of the tokens of one row, `(M, tokens)`.
-        before: entropy of the token in front of the row; NaN where a text begins.
+        before: entropy of the token before the row; NaN at the start of a text.
     """
     if len(measures) == 1:
         return measures
-    earlier = np.concatenate([[before], measures[2, :-1]])
-    return np.insert(measures, 3, np.fmax(earlier - measures[2], 0.0), axis=0)
+    previous = np.concatenate([[before], measures[2, :-1]])
+    return np.insert(measures, 3, np.fmax(previous - measures[2], 0.0), axis=0)

@@ -1,12 +1,12 @@
-"""From a path to an onnxruntime session: read, checked, and only then handed to native code.
+"""From a path to an onnxruntime session.
 
-The checks in order, the cheap ones first: the file is there and is a file; its first bytes are not those of another
-format; its last bytes are a seal, and the seal fits; it is a well-formed ONNX message of our parts; every weight is
-finite; no value could become larger than those of our exports.
+onnxruntime sees the bytes of a file only after the seal has been found intact (`keraslm.scoring.seal`). It gets the
+bytes, not the path, without custom operators, and may not read weights from other files.
 """
 
 from __future__ import annotations
 
+import re
 import stat
 import sys
 from pathlib import Path
@@ -15,49 +15,91 @@ from typing import Any
 import onnxruntime
 
 from keraslm.errors import ModelFileError, UsageError
-from keraslm.scoring.admission import admit
-from keraslm.scoring.contract import ModelInfo
-from keraslm.scoring.onnx_messages import Model
+from keraslm.scoring import contract
 from keraslm.scoring.seal import check_seal, has_seal
-from keraslm.scoring.sniff import looks_like
-from keraslm.scoring.wire import read
+from keraslm.scoring.sniff import is_like_onnx, looks_like
 
-MAX_BYTES = (1 << 31) - 1  # what one protocol-buffer message can be
+MAX_BYTES = (1 << 31) - 1  # the largest protocol buffer
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+# onnxruntime takes the external data of a model that it gets as bytes from the working directory, or from this folder.
+# No folder can exist below a file.
+_NO_FOLDER = str(Path(__file__).resolve() / "external-data")
+
 
 def read_model(path: Path) -> tuple[bytes, str]:
-    """Read a model file and let it in.
+    """Read a model file and check its seal.
 
     Returns:
-        the file, and its SHA-256, hexadecimal.
+        The bytes of the file and their SHA-256, hexadecimal.
 
     Raises:
-        ModelFileError: there is no such file, or it is not one of keraslm's, damaged, or unsafe to run.
+        ModelFileError: the file cannot be read, is not a keraslm model, is damaged, or keeps weights in other files.
     """
     data = _read(path)
-    return data, check_model(data, str(path))
+    if not has_seal(data):
+        raise ModelFileError(f"{path}: {_describe_unsealed(data, path)}")
+    digest = check_seal(data, str(path))
+    if _has_external_data(data):
+        raise ModelFileError(
+            f"{path}: keeps weights in a different file (external data), which keraslm does not read. "
+            "Make a model with: keraslm export"
+        )
+    return data, digest
 
 
-def check_model(data: bytes, where: str) -> str:
-    """Let a model in, or say why not, before anything runs it.
+def open_session(path: Path, data: bytes, provider: str, threads: int | None) -> tuple[Any, str]:
+    """Open an onnxruntime session.
 
     Args:
-        data: a sealed model file.
-        where: the file, for errors.
+        path: of the file, for error messages.
+        data: the bytes of the file.
+        provider: `"cpu"`, `"cuda"` or `"auto"`.
+        threads: number of threads that compute one operation; None means one per core.
 
     Returns:
-        SHA-256 of the file, hexadecimal.
+        The session, and the provider in use, `"cpu"` or `"cuda"`.
 
     Raises:
-        ModelFileError: it is not one of keraslm's, damaged, or unsafe to run.
+        ModelFileError: onnxruntime cannot open the model.
+        UsageError: an unknown provider, no threads, or CUDA was requested but is not available.
     """
-    if not has_seal(data):
-        _refuse_unsealed(data, where)
-    digest = check_seal(data, where)
-    admit(read(Model, data, where), where)
-    return digest
+    if provider not in ("auto", *_PROVIDERS):
+        raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
+    if threads is not None and threads < 1:
+        raise UsageError(f"`threads` is {threads}, but must be at least 1, or None for one per core.")
+    has_cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+    if provider == "cuda" and not has_cuda:
+        raise UsageError(
+            '`provider="cuda"` was requested, but this onnxruntime has no CUDA. '
+            "Install onnxruntime-gpu, or use cpu or auto."
+        )
+    wanted = "cuda" if has_cuda and provider in ("cuda", "auto") else "cpu"
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+    # Spinning threads make calls of one token 1.2 to 1.6 times as fast. A single thread waits for no other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+    providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        raise ModelFileError(f"{path}: not a model that onnxruntime can open ({first_line(error)}).") from error
+    # onnxruntime replaces a provider that fails by the CPU and only logs it.
+    used = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
+    if used != wanted:
+        if provider == "cuda":
+            raise UsageError('`provider="cuda"` was requested, but onnxruntime could not start CUDA on this machine.')
+        print("keraslm: CUDA could not be started; scoring runs on the CPU.", file=sys.stderr)
+    return session, used
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of a message of onnxruntime."""
+    return str(error).split("\n", 1)[0][:200]
 
 
 def _read(path: Path) -> bytes:
@@ -66,75 +108,43 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode) and not path.is_dir():
             raise ModelFileError(f"{path}: not a regular file. Give the path of a model file.")
         with path.open("rb") as file:
-            seen = looks_like(file.read(65536))
-            if seen:
+            if kind := looks_like(file.read(65536)):
                 raise ModelFileError(
-                    f"{path}: not an ONNX model; it looks like {seen}. Make a model with: keraslm export"
+                    f"{path}: not an ONNX model; it looks like {kind}. Make a model with: keraslm export"
                 )
             if found.st_size > MAX_BYTES:
                 raise ModelFileError(f"{path}: {found.st_size:,} bytes; an ONNX file has at most {MAX_BYTES:,}.")
             file.seek(0)
             return file.read(MAX_BYTES + 1)
     except OSError as error:
-        hint = " A run folder is not a model; make one with: keraslm export model.onnx --run" if path.is_dir() else ""
+        hint = f" A run folder is not a model; make one with: keraslm export model.onnx --run {path}"
         raise ModelFileError(
-            f"{path}: cannot be read ({error.strerror or error}).{hint and f'{hint} {path}'}"
+            f"{path}: cannot be read ({error.strerror or error}).{hint if path.is_dir() else ''}"
         ) from error
 
 
-def _refuse_unsealed(data: bytes, where: str) -> None:
-    """Say whether it is no ONNX model, another program's, an older keraslm's, or one that was changed."""
-    ModelInfo.from_metadata(read(Model, data, where).metadata, where)
-    raise ModelFileError(
-        f"{where}: has no checksum at its end: it was exported by an earlier keraslm, cut short, or changed by another "
-        "program. Export the run again: keraslm export"
-    )
-
-
-def open_session(path: Path, data: bytes, provider: str, threads: int) -> tuple[Any, str]:
-    """An onnxruntime session of a model that was let in.
-
-    Args:
-        path: for errors.
-        data: the file.
-        provider: `"cpu"`, `"cuda"` or `"auto"`.
-        threads: that compute one operation; 0 takes one a core.
-
-    Returns:
-        the session, and what it really runs on, `"cpu"` or `"cuda"`.
-
-    Raises:
-        ModelFileError: onnxruntime cannot open it.
-        UsageError: an unknown provider, or CUDA was asked for and is not there.
-    """
-    if provider not in ("auto", *_PROVIDERS):
-        raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
-    cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
-    if provider == "cuda" and not cuda:
-        raise UsageError(
-            "--provider cuda was asked for, but this onnxruntime has no CUDA. "
-            "Install onnxruntime-gpu, or use cpu or auto."
+def _describe_unsealed(data: bytes, path: Path) -> str:
+    """What a file without a seal is, as far as a look at its bytes tells."""
+    version = re.search(rb"format_version\x12.([0-9]{1,9})", data, re.DOTALL)
+    if version:
+        contract.check_version(version[1].decode(), str(path))
+    if version or b"keraslm_version" in data:
+        return (
+            "has no checksum at its end: it was cut short, or changed by a different program. "
+            "Export the run again: keraslm export"
         )
-    wanted = "cuda" if cuda and provider in ("cuda", "auto") else "cpu"
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    # Threads that wait for each other by spinning make one token a call 1.2 to 1.6 times as fast. Work that shares its
-    # cores (keraslm.bulk) has one thread a session, and nothing to wait for.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
-    providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception as error:  # onnxruntime raises a dozen unrelated classes
-        raise ModelFileError(f"{path}: not a model that onnxruntime can open ({_first_line(error)}).") from error
-    # onnxruntime replaces a provider that fails by the CPU with no more than a log line.
-    used = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
-    if used != wanted:
-        if provider == "cuda":
-            raise UsageError("--provider cuda was asked for, but onnxruntime could not start CUDA on this machine.")
-        print("keraslm: CUDA could not be started; scoring runs on the CPU.", file=sys.stderr)
-    return session, used
+    if is_like_onnx(data):
+        return (
+            "an ONNX model, but not one made by keraslm, or only the beginning of one (it has no checksum at its end). "
+            "Make one with: keraslm export model.onnx"
+        )
+    return "not an ONNX model. Make one with: keraslm export model.onnx"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:200]
+def _has_external_data(data: bytes) -> bool:
+    """Whether a protocol buffer holds the string "location", the key that names the file of external data.
+
+    The byte before it is the last byte of its length: 8, or 0 in a longer form of the same number. In the JSON of a
+    tokenizer, which may contain the word, neither byte occurs.
+    """
+    return any(data[found.start() - 1] in (0, 8) for found in re.finditer(b"location", data))

@@ -4,43 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import UsageError
-from keraslm.scoring.session import ModelSession
+from keraslm.scoring.session import Session
 from keraslm.text.encoders import Ids
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn.
+    """How the next token is drawn. The temperature is applied first, then top-k, then top-p to the remaining tokens.
 
     Attributes:
         temperature: divides the log-probabilities; below 1 sharper, above 1 flatter, 0 always the most likely token.
-        top_k: keep the k most likely tokens; 0 keeps all.
+        top_k: keep the k most likely tokens; None keeps all.
         top_p: keep the most likely tokens that together reach this probability (nucleus sampling, Holtzman et al.
             2020, arXiv:1904.09751); 1 keeps all.
-        seed: of the draws; None draws afresh each time.
+        seed: of the random numbers; None gives different tokens each time.
 
-    Top-k is applied first, then top-p on what is left, both after the temperature.
+    Raises:
+        UsageError: a value out of range.
     """
 
     temperature: float = 1.0
-    top_k: int = 0
+    top_k: int | None = None
     top_p: float = 1.0
     seed: int | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < float("inf"):
-            raise UsageError(f"temperature is {self.temperature}, but must be 0 or more and finite.")
-        if self.top_k < 0:
-            raise UsageError(f"top_k is {self.top_k}, but must be 0 (all tokens) or more.")
+            raise UsageError(f"`temperature` is {self.temperature}, but must be 0 or more and finite.")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"`top_k` is {self.top_k}, but must be at least 1.")
         if not 0.0 < self.top_p <= 1.0:
-            raise UsageError(f"top_p is {self.top_p}, but must be above 0 and at most 1.")
+            raise UsageError(f"`top_p` is {self.top_p}, but must be above 0 and at most 1.")
         if self.seed is not None and self.seed < 0:
-            raise UsageError(f"seed is {self.seed}, but must be 0 or more.")
+            raise UsageError(f"`seed` is {self.seed}, but must be 0 or more.")
 
 
 def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArray[np.float64]:
@@ -51,7 +53,7 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
         sampling: temperature, top-k and top-p.
 
     Returns:
-        probabilities that sum to 1, float64 `(V,)`.
+        Probabilities that sum to 1, float64 `(V,)`.
 
     Example:
         >>> probabilities(np.log([0.5, 0.3, 0.2]), Sampling(top_k=2)).round(3)
@@ -62,13 +64,14 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
     if sampling.temperature == 0.0:
         order, scores = order[:1], np.zeros_like(scores)
     else:
-        scores = (scores - scores[order[0]]) / sampling.temperature
-    if sampling.top_k:
+        with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
+            scores = (scores - scores[order[0]]) / sampling.temperature
+    if sampling.top_k is not None:
         order = order[: sampling.top_k]
     kept = np.exp(scores[order])
     kept /= kept.sum()
     if sampling.top_p < 1.0:
-        # A token stays while those before it have not reached top_p: the first one always does.
+        # A token is kept while those before it have not reached top_p; the first always is.
         kept = kept[np.cumsum(kept) - kept < sampling.top_p]
     result = np.zeros(len(scores))
     result[order[: len(kept)]] = kept / kept.sum()
@@ -76,63 +79,62 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
 
 
 def generate(
-    session: ModelSession,
+    session: Session,
     prompt: str = "",
     max_tokens: int = 100,
     sampling: Sampling | None = None,
     stop_at_eos: bool = True,
     allow_unk: bool = False,
+    as_text: bool = False,
 ) -> Iterator[str]:
     """Draw tokens after a prompt, one at a time.
 
     Args:
-        session: an open model file.
-        prompt: begin of a line; empty starts a text.
-        max_tokens: stop after so many tokens.
+        session: an open model.
+        prompt: beginning of a line; an empty prompt starts a text.
+        max_tokens: largest number of tokens.
         sampling: temperature, top-k, top-p and seed; None draws from the model's own distribution.
         stop_at_eos: stop at the end of a line. The end symbol itself is yielded too.
-        allow_unk: let `<unk>` be drawn.
+        allow_unk: allow `<unk>` to be drawn.
+        as_text: yield text instead of the names of tokens, with LF at the end of a line. A character is yielded when
+            all of its bytes have been drawn.
 
     Returns:
-        an iterator over the names of the tokens, `<eos>` at the end of a line.
+        An iterator over the names of the tokens, `<eos>` at the end of a line; or over pieces of text.
 
     Raises:
-        UsageError: at once, when `max_tokens` is negative.
+        UsageError: at once, if `max_tokens` is negative.
     """
+    if max_tokens < 0:
+        raise UsageError(f"`max_tokens` is {max_tokens}, but must be 0 or more.")
     ids = session.tokenizer.encode_prompt(prompt)
-    drawn = _draw(session, ids, _checked(max_tokens), sampling or Sampling(), stop_at_eos, allow_unk)
+    drawn = islice(_draw(session, ids, sampling or Sampling(), stop_at_eos, allow_unk), max_tokens)
+    if as_text:
+        return _as_text(session, ids.tolist(), drawn)
     return (session.tokenizer.tokens([token])[0] for token in drawn)
 
 
-def generate_text(
-    session: ModelSession,
-    prompt: str = "",
-    max_tokens: int = 100,
-    sampling: Sampling | None = None,
-    stop_at_eos: bool = True,
-    allow_unk: bool = False,
-) -> Iterator[str]:
-    """The text that follows a prompt, piece by piece as it is drawn; LF at the end of a line.
-
-    Arguments and errors are those of `generate`. A character whose bytes are not all drawn yet waits for them.
-    """
-    ids = session.tokenizer.encode_prompt(prompt)
-    drawn = _draw(session, ids, _checked(max_tokens), sampling or Sampling(), stop_at_eos, allow_unk)
-    return _as_text(session, [int(i) for i in ids], drawn)
+def _draw(session: Session, prompt: Ids, sampling: Sampling, stop_at_eos: bool, allow_unk: bool) -> Iterator[int]:
+    rng = np.random.default_rng(sampling.seed)
+    info = session.info
+    log_probs, state = session.run([[info.bos_id, *prompt]], session.zero_state(1))
+    while True:
+        scores = log_probs[0, -1].copy()
+        if not allow_unk and info.unk_id >= 0:
+            scores[info.unk_id] = -np.inf
+        token = int(rng.choice(len(scores), p=probabilities(scores, sampling)))
+        yield token
+        if stop_at_eos and token == info.eos_id:
+            return
+        log_probs, state = session.run([[token]], state)
 
 
-def _checked(max_tokens: int) -> int:
-    if max_tokens < 0:
-        raise UsageError(f"max_tokens is {max_tokens}, but must be 0 or more.")
-    return max_tokens
-
-
-def _as_text(session: ModelSession, line: list[int], drawn: Iterator[int]) -> Iterator[str]:
-    tokenizer, eos_id = session.tokenizer, session.info.eos_id
-    shown = tokenizer.decode(line)
-    text = shown
+def _as_text(session: Session, line: list[int], drawn: Iterator[int]) -> Iterator[str]:
+    """The text of tokens that follow a line."""
+    tokenizer = session.tokenizer
+    shown = text = tokenizer.decode(line)
     for token in drawn:
-        if token == eos_id:
+        if token == session.info.eos_id:
             yield text[len(shown) :] + "\n"
             line, shown, text = [], "", ""
             continue
@@ -143,20 +145,3 @@ def _as_text(session: ModelSession, line: list[int], drawn: Iterator[int]) -> It
             shown = text
     if len(text) > len(shown):
         yield text[len(shown) :]
-
-
-def _draw(
-    session: ModelSession, prompt: Ids, max_tokens: int, sampling: Sampling, stop_at_eos: bool, allow_unk: bool
-) -> Iterator[int]:
-    rng = np.random.default_rng(sampling.seed)
-    info = session.info
-    log_probs, state = session.run([[info.bos_id, *prompt]], session.zero_state(1))
-    for _ in range(max_tokens):
-        scores = log_probs[0, -1].copy()
-        if not allow_unk and info.unk_id >= 0:
-            scores[info.unk_id] = -np.inf
-        token = int(rng.choice(len(scores), p=probabilities(scores, sampling)))
-        yield token
-        if stop_at_eos and token == info.eos_id:
-            return
-        log_probs, state = session.run([[token]], state)

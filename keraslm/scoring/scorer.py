@@ -1,13 +1,13 @@
-"""Log-probabilities of text. Letters: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token
-(`keraslm.scoring.measures`).
+"""Log-probabilities of text.
 
-Every token is scored, the first of a text from the end symbol and a zero state, and the end symbol of each line. With
-`context="sentence"` each line is a text of its own; with `"paragraph"` the state runs on to the next line without
-tokens, and with `"document"` through all lines of a file. A model trained with `--documents line`, `blank-line` or
-`none` was trained for the first, second or third of them.
+Every token is scored, including the end symbol of each line. The first token of a text is predicted from the end symbol
+and a zero state. With `context="sentence"` each line is a text of its own; with `"paragraph"` the state is carried to
+the next line up to a line without tokens, and with `"document"` through all lines of a file.
 
-The numbers depend on a text and the model, and not on what is scored beside it, in which order, or in how many pieces:
-but for rounding, for which the network's products are summed in another order.
+The numbers depend on the text and the model only, not on what is scored together with it or in what pieces, except
+for rounding where the network computes its sums in a different order.
+
+Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token (`keraslm.scoring.measures`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +23,26 @@ from numpy.typing import NDArray
 from keraslm.config import CONTEXTS
 from keraslm.errors import UsageError
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import WINDOW, Line, Row, cut, groups, windows
-from keraslm.scoring.ensemble import open_models
+from keraslm.scoring.batching import LINES_AHEAD, Line, Row, blocks, cut
+from keraslm.scoring.ensemble import Models, open_models
 from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
-from keraslm.scoring.session import ModelSession
+from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
-_CELLS = 1 << 22  # largest rows x steps x vocabulary of one call: 16 MiB of log-probabilities
-_STEPS = 1024  # tokens of a row in one call
-_ROWS = 64  # that go through the network side by side
+MAX_LOGITS = 1 << 22  # largest rows x steps x vocabulary of one call: 16 MiB of log-probabilities
+MAX_STEPS = 1024  # tokens per row of one call
+MAX_ROWS = 64  # rows side by side
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where a text stands: what the network has read, and the token that it reads next. A value.
+    """A position in a text: what the network has read, and the token that it reads next. A value.
 
     Attributes:
         state: of one row, after every token before `last`.
-        last: the token that was said last; the end symbol where a text begins.
-        entropy: of the distribution that `last` was drawn from, nats; NaN where it was not asked for.
+        last: the last token so far; the end symbol at the start of a text.
+        entropy: of the distribution of `last`, nats; NaN if it was not requested.
     """
 
     state: State
@@ -51,7 +51,9 @@ class Context:
 
 
 class Scorer:
-    """Scores text with a model file.
+    """Scores text with a model.
+
+    It can be pickled, and used in other processes however they are started; see `ModelSession`.
 
     Args:
         session: an open model file, or an `Ensemble` of several.
@@ -68,9 +70,15 @@ class Scorer:
         (10000,)
     """
 
-    def __init__(self, session: ModelSession):
+    def __init__(self, session: Session):
         self.session = session
         self.tokenizer = session.tokenizer
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.session,)
 
     def score(self, text: str) -> float:
         """Natural logarithm of the probability of one line and its `<eos>`."""
@@ -86,18 +94,18 @@ class Scorer:
         return perplexity(-math.fsum(map(math.fsum, scores)), sum(map(len, scores)))
 
     def begin(self) -> Context:
-        """Where every text begins: a state of zeros, and the end symbol about to be read."""
+        """The start of a text: a zero state, and the end symbol as the next input."""
         return Context(self.session.zero_state(1), self.session.info.bos_id)
 
     def advance(self, context: Context, token: int) -> tuple[float, Context]:
-        """Say one token.
+        """Append one token to a text.
 
         Args:
-            context: where the text stands; it stays as it is.
-            token: id of the next token.
+            context: the position before the token; it is not changed.
+            token: id of the token.
 
         Returns:
-            the token's log-probability, natural logarithm, and where the text stands after it.
+            The token's log-probability, natural logarithm, and the position after it.
 
         Raises:
             InputError: an id outside the vocabulary.
@@ -106,18 +114,12 @@ class Scorer:
         return float(found[0, 0]), Context(state, int(token))
 
     def advance_all(self, context: Context, tokens: Sequence[int]) -> tuple[NDArray[np.float64], Context]:
-        """Say several tokens, or none: the log-probability of each, natural logarithm, float64 `(tokens,)`, and where
-        the text stands after them."""
+        """Append any number of tokens: their log-probabilities, natural logarithm, float64 `(tokens,)`, and the
+        position after them."""
         if len(tokens) == 0:
             return np.zeros(0), context
-        targets = np.asarray(tokens, np.int64)
-        inputs = np.concatenate([[context.last], targets[:-1]])
-        parts, state, steps = [], context.state, self._steps(1)
-        for start in range(0, len(targets), steps):
-            part = slice(start, start + steps)
-            found, state = self.session.target_logprobs(inputs[None, part], targets[None, part], state)
-            parts.append(found[0])
-        return np.concatenate(parts).astype(np.float64), Context(state, int(targets[-1]))
+        measures, after = self._score_alone(np.asarray(tokens, np.int64), context, Wanted())
+        return measures[0], after
 
     def next_logprobs(self, context: Context) -> NDArray[np.float32]:
         """The distribution of the next token: natural logarithms, float32 `(V,)`."""
@@ -128,31 +130,33 @@ class Scorer:
         lines: Iterable[Line],
         context: str = "sentence",
         distributions: bool = False,
-        window: int = WINDOW,
+        lines_ahead: int = LINES_AHEAD,
         boundary: Flags | None = None,
     ) -> Iterator[LineScore]:
-        """Score lines as they come, one result a line, in order.
+        """Score lines as they are read, one result per line, in order.
 
         Args:
-            lines: without line ends; a blank line is scored as `<eos>` alone. None says that a file ends, and with it
-                every text.
+            lines: without line ends; a blank line is scored as `<eos>` alone. None marks the end of a file, and with it
+                of every text.
             context: `"sentence"`, `"paragraph"` or `"document"`.
-            distributions: find ranks and entropies too, which takes the whole distribution at each token.
-            window: lines that are read ahead and scored side by side; 1 answers each before the next is read.
-            boundary: which tokens of the vocabulary can follow a whole word, bool `(V,)`; see `keraslm.scoring.words`.
+            distributions: also compute ranks and entropies, which takes the distribution at each token.
+            lines_ahead: largest number of lines read ahead and scored side by side; with 1 each line is answered before
+                the next is read.
+            boundary: which tokens of the vocabulary can follow a complete word, bool `(V,)`; see
+                `keraslm.scoring.words`.
 
         Raises:
-            UsageError: an unknown context, or a window of no lines.
+            UsageError: an unknown context, or `lines_ahead` below 1.
         """
         if context not in CONTEXTS:
             raise UsageError(f"Unknown context {context!r}. Known are: {', '.join(CONTEXTS)}.")
-        if window < 1:
-            raise UsageError(f"window is {window}, but must be at least 1 line.")
-        return self._score(lines, context, Wanted(distributions, boundary), window)
+        if lines_ahead < 1:
+            raise UsageError(f"`lines_ahead` is {lines_ahead}, but must be at least 1.")
+        return self._score(lines, context, Wanted(distributions, boundary), lines_ahead)
 
-    def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, window: int) -> Iterator[LineScore]:
+    def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int) -> Iterator[LineScore]:
         carried: Context | None = None
-        for block in windows(lines, window):
+        for block in blocks(lines, lines_ahead):
             texts = [line for line in block if line is not None]
             ids = self.tokenizer.encode_lines(texts) if texts else []
             found = iter(ids)
@@ -161,27 +165,32 @@ class Scorer:
             for row in rows:
                 if row.continues or row.open:
                     start = carried if carried and row.continues else self.begin()
-                    scores[id(row)], carried = self._score_alone(row, start, wanted)
-            whole = [row for row in rows if not (row.continues or row.open)]
-            for group in groups(whole, _ROWS):
+                    scores[id(row)], carried = self._score_alone(np.concatenate(row.lines), start, wanted)
+            complete = sorted((row for row in rows if not (row.continues or row.open)), key=len, reverse=True)
+            for first in range(0, len(complete), MAX_ROWS):
+                group = complete[first : first + MAX_ROWS]
                 measures = self._score_group([np.concatenate(row.lines) for row in group], wanted)
                 scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
             if not inside:
                 carried = None
             yield from self._line_scores(texts, rows, scores)
 
-    def _score_alone(self, row: Row, context: Context, wanted: Wanted) -> tuple[Measures, Context]:
-        """Score one row from where its text stands; `(M, tokens)`, and where the text stands after it."""
-        ids = np.concatenate(row.lines).astype(np.int64)
-        inputs = np.concatenate([[context.last], ids[:-1]])
-        measures, state = self._feed(inputs[None], ids[None], context.state, wanted)
-        found = with_reductions(measures[:, 0], context.entropy)
-        return found, Context(state, int(ids[-1]), float(found[2, -1]) if wanted.everything else math.nan)
+    def _score_alone(self, ids: NDArray[Any], context: Context, wanted: Wanted) -> tuple[Measures, Context]:
+        """Measures of the tokens of one row, `(M, tokens)`, and the position after them."""
+        targets = ids.astype(np.int64)
+        inputs = np.concatenate([[context.last], targets[:-1]])
+        parts, state, steps = [], context.state, self._steps(1)
+        for start in range(0, len(ids), steps):
+            part = slice(start, start + steps)
+            found, state = self._call(inputs[None, part], targets[None, part], state, wanted)
+            parts.append(found[:, 0])
+        measures = with_reductions(np.concatenate(parts, axis=1), context.entropy)
+        return measures, Context(state, int(ids[-1]), float(measures[2, -1]) if wanted.everything else math.nan)
 
     def _score_group(self, rows: Sequence[Ids], wanted: Wanted) -> list[Measures]:
-        """Score texts side by side, each from a zero state, the longest first; `(M, tokens)` each.
+        """Measures of texts side by side, each from a zero state, the longest first; `(M, tokens)` each.
 
-        A row that has ended leaves the group with the next call; until then it is padded, and the padding never read.
+        A row that has ended is padded up to the end of the call, and left out of the next.
         """
         length = len(rows[0])
         targets = np.full((len(rows), length), self.session.info.eos_id, np.int64)  # [N, T]
@@ -201,20 +210,8 @@ class Scorer:
         ]
         return [with_reductions(found[:, : len(ids)], math.nan) for found, ids in zip(joined, rows, strict=True)]
 
-    def _feed(
-        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, wanted: Wanted
-    ) -> tuple[Measures, State]:
-        """Measures of each target, `(M, N, T)`, in pieces that one call can hold, and the state after the last."""
-        steps = self._steps(len(inputs))
-        parts = []
-        for start in range(0, inputs.shape[1], steps):
-            part = slice(start, start + steps)
-            found, state = self._call(inputs[:, part], targets[:, part], state, wanted)
-            parts.append(found)
-        return np.concatenate(parts, axis=2), state
-
     def _steps(self, rows: int) -> int:
-        return max(1, min(_STEPS, _CELLS // (rows * self.session.cells)))
+        return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * self.session.logits_per_token)))
 
     def _call(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, wanted: Wanted
@@ -237,20 +234,16 @@ class Scorer:
                 start += len(ids)
 
 
-def load(path: str | Path, provider: str = "auto", threads: int = 0, others: Sequence[str | Path] = ()) -> Scorer:
+def load(models: Models, provider: str = "auto", threads: int | None = None) -> Scorer:
     """Open a model file for scoring.
 
     Args:
-        path: of the file.
-        provider: `"cpu"`, `"cuda"` or `"auto"`.
-        threads: that compute one operation; 0 takes one a core.
-        others: model files with the same tokenizer; scores are of the mean of all probabilities then.
-
-    Raises:
-        ModelFileError: a file is not a keraslm model, or has another tokenizer.
+        models: path of the file, or a sequence of paths of files with the same tokenizer; scores are then those of the
+            mean of all probabilities.
+        provider, threads: as for `open_models`, which also lists the errors.
 
     Example:
-        >>> keraslm.load("one.onnx", others=["two.onnx", "three.onnx"]).score("the cat sat")
+        >>> keraslm.load(["one.onnx", "two.onnx", "three.onnx"]).score("the cat sat")
         -20.9
     """
-    return Scorer(open_models([path, *others], provider, threads))
+    return Scorer(open_models(models, provider, threads))

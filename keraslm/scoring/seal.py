@@ -1,8 +1,7 @@
 """The checksum of a model file: its last metadata entry, over all bytes before it.
 
-Serialised protocol buffers may be put one behind the other: an entry of a repeated field that is appended to a message
-becomes the last of that field. So the seal is a few bytes at the end of the file, every ONNX program reads the file as
-before, and a change of any one bit is found.
+A protocol buffer may be extended by appending an entry of a repeated field. So the seal is a few bytes at the end of
+the file, every ONNX program can still read the file, and any changed bit is found.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from keraslm.errors import ModelFileError
 KEY = "file_sha256"
 
 _HEX = 2 * hashlib.sha256().digest_size
-# ModelProto.metadata_props (14) of some bytes; StringStringEntryProto.key (1), .value (2). Lengths below 128: one byte.
+# ModelProto.metadata_props (14) with StringStringEntryProto.key (1) and .value (2). Lengths below 128 take one byte.
 _ENTRY = b"\x0a%c%s\x12%c" % (len(KEY), KEY.encode(), _HEX)
 _HEAD = b"\x72%c" % (len(_ENTRY) + _HEX) + _ENTRY
 SIZE = len(_HEAD) + _HEX
 
 
 def sealed(data: bytes) -> bytes:
-    """A serialised model with its seal, in the place of an older one.
+    """A serialised model with its seal; an existing seal is replaced.
 
     Example:
         >>> path.write_bytes(sealed(proto.SerializeToString()))
@@ -31,24 +30,29 @@ def sealed(data: bytes) -> bytes:
 
 
 def has_seal(data: bytes) -> bool:
-    """Whether the file ends with a seal, right or wrong."""
+    """Whether the file ends with a seal, intact or not."""
     return data[-SIZE:-_HEX] == _HEAD
 
 
 def check_seal(data: bytes, where: str) -> str:
     """Compare the seal with the bytes before it.
 
+    Args:
+        data: a file with a seal.
+        where: the file, for error messages.
+
     Returns:
         SHA-256 of the whole file, hexadecimal.
 
     Raises:
-        ModelFileError: the file is damaged. (Ask `has_seal` first whether there is one.)
+        ModelFileError: the file is damaged.
     """
     view = memoryview(data)
     digest = hashlib.sha256(view[:-SIZE])
     if view[-_HEX:] != digest.hexdigest().encode():
         raise ModelFileError(
-            f"{where}: damaged: its checksum does not fit. Copy the file again, or export the run again: keraslm export"
+            f"{where}: damaged: its checksum does not match. Copy the file again, "
+            "or export the run again: keraslm export"
         )
     digest.update(view[-SIZE:])
     return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""What a file looks like by its first bytes, for the message when it is not a model."""
+"""Recognise a file that is not a model by its first bytes, for the error message."""
 
 from __future__ import annotations
 
 import codecs
+import re
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip data"),
@@ -11,17 +12,25 @@ _MAGIC = (
     (b"\x28\xb5\x2f\xfd", "zstandard data"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (.h5, Keras weights)"),
     (b"mmap lm http://kheafield.com/code", "a KenLM binary"),
-    (b"%PDF", "a PDF"),
     (b"GGUF", "a GGUF model"),
-    (b"ORTM", "an ORT-format model"),
+    (b"%PDF", "a PDF"),
 )
+_MAGIC_AT_4 = {b"TFL3": "a TensorFlow Lite model", b"ORTM": "an ORT-format model"}
+
+# ModelProto: ir_version, then the tag of one of its other fields.
+_ONNX = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42\x72]")
+
+
+def is_like_onnx(data: bytes) -> bool:
+    """Whether a file begins as ONNX models do."""
+    return _ONNX.match(data) is not None
 
 
 def looks_like(data: bytes) -> str | None:
-    """Name a format that is certainly not ONNX; None where it may be.
+    """Name the format of a file; None if it may be ONNX.
 
     Args:
-        data: the first kilobytes of a file.
+        data: the first kilobytes of the file.
 
     Example:
         >>> looks_like(b"PK...archive/data.pkl...")
@@ -36,8 +45,8 @@ def looks_like(data: bytes) -> str | None:
             return name
     if data[:1] == b"\x80" and data[1:2] <= b"\x05":
         return "a pickle"
-    if data[4:8] == b"TFL3":
-        return "a TensorFlow Lite model"
+    if data[4:8] in _MAGIC_AT_4:
+        return _MAGIC_AT_4[data[4:8]]
     if len(data) > 9 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") < 1 << 32:
         return "a safetensors file"
     return _text_kind(data)
@@ -54,7 +63,7 @@ def _zip_kind(data: bytes) -> str:
 def _text_kind(data: bytes) -> str | None:
     if b"\\data\\" in data[:4096]:
         return "an ARPA n-gram model"
-    # A UTF-8 text has no control characters but white space. Its end may be cut inside a character.
+    # A text in UTF-8 has no control characters except white space. Its end may be cut inside a character.
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in data):
         return None
     try:

@@ -1,29 +1,25 @@
-"""What a network remembers of the texts in front of it: a value, passed and copied, never changed in place.
+"""The state of recurrent layers between calls: values that are passed and copied, never changed in place.
 
-Letters: `L` layers, `N` rows, `H` units.
+Dimensions: `L` layers, `N` rows, `H` units.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Layout = tuple[str, tuple[int, ...]]  # type and shape of an array
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """The state of the recurrent layers, one column a row of text.
+class State(ABC):
+    """What a model remembers of the texts so far, for one or more rows.
 
-    Two states are equal when every number is, and equal states have equal hashes, so that a state can be the key of a
-    dictionary.
-
-    Attributes:
-        h, c: float32 arrays of shape `(L, N, H)`.
+    States are equal if all their numbers are; equal states have equal hashes, so a state can be a dictionary key.
 
     Example:
         >>> state = session.zero_state(3)
@@ -31,45 +27,66 @@ class State:
         True
     """
 
-    h: Floats
-    c: Floats
-
+    @abstractmethod
     def __len__(self) -> int:
         """Number of rows."""
-        return int(self.shapes[0][1])
 
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of `h` and of `c`."""
-        return self.h.shape, self.c.shape
-
-    @property
-    def kinds(self) -> tuple[str, str]:
-        """Types of the numbers of `h` and of `c`; float32 is right."""
-        return str(self.h.dtype), str(self.c.dtype)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, State):
-            return NotImplemented
-        return np.array_equal(self.h, other.h) and np.array_equal(self.c, other.c)
-
-    def __hash__(self) -> int:
-        # Adding 0 turns -0.0, which equals 0.0, into it.
-        return hash((self.h.shape, (self.h + 0).tobytes(), (self.c + 0).tobytes()))
-
+    @abstractmethod
     def select(self, rows: Any) -> State:
-        """Some rows, in the order given; the same one more than once, if need be.
+        """The state of some rows, in the given order.
 
         Args:
-            rows: indices, or a slice.
+            rows: indices, which may repeat, or a slice.
         """
-        if isinstance(rows, slice) and rows.indices(len(self)) == (0, len(self), 1):
-            return self
-        return State(self.h[:, rows], self.c[:, rows])
 
     @staticmethod
-    def join(states: Sequence[State]) -> State:
-        """The rows of several states side by side."""
+    @abstractmethod
+    def join(states: Sequence[Any]) -> State:
+        """The rows of several states of the same model, one after the other."""
+
+    @abstractmethod
+    def key(self) -> tuple[Any, ...]:
+        """Shapes and bytes of all numbers: equal for equal states, and ordered."""
+
+    def __eq__(self, other: object) -> bool:
+        return self.key() == other.key() if isinstance(other, State) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key())
+
+
+class ModelState(State):
+    """The state of one model.
+
+    Args:
+        h, c: float32 arrays of shape `(L, N, H)`.
+    """
+
+    def __init__(self, h: Floats, c: Floats):
+        self.h, self.c = h, c
+
+    def __len__(self) -> int:
+        return self.layout[0][1][1]
+
+    def __repr__(self) -> str:
+        layers, rows, units = self.layout[0][1]
+        return f"{type(self).__name__}(layers={layers}, rows={rows}, units={units})"
+
+    @property
+    def layout(self) -> tuple[Layout, Layout]:
+        """Type and shape of `h` and of `c`."""
+        return (str(self.h.dtype), self.h.shape), (str(self.c.dtype), self.c.shape)
+
+    def select(self, rows: Any) -> State:
+        if isinstance(rows, slice) and rows.indices(len(self)) == (0, len(self), 1):
+            return self
+        return ModelState(self.h[:, rows], self.c[:, rows])
+
+    @staticmethod
+    def join(states: Sequence[Any]) -> State:
         if len(states) == 1:
             return states[0]
-        return State(np.concatenate([s.h for s in states], axis=1), np.concatenate([s.c for s in states], axis=1))
+        return ModelState(np.concatenate([s.h for s in states], axis=1), np.concatenate([s.c for s in states], axis=1))
+
+    def key(self) -> tuple[Any, ...]:
+        return self.h.shape, (self.h + 0).tobytes(), (self.c + 0).tobytes()  # adding 0 turns -0.0 into 0.0

@@ -1,14 +1,14 @@
-"""From the scores of tokens to those of words: what stands between white space, whatever the tokenizer makes of it.
+"""From the scores of tokens to the scores of words, which white space separates whatever the tokenizer.
 
-A word's log-probability is the sum over its tokens. White space in front of a word belongs to it, as tokenizers write
-it (`" the"`), so that a subword model pays for "the word before is over" in the score of the word behind. With
-`spaces="after"` that cost moves to where it belongs (Pimentel and Meister 2024, "How to Compute the Probability of a
-Word", arXiv:2406.14561): with B the event that a token follows which begins with white space or ends the line,
+A word's log-probability is the sum over its tokens. White space before a word belongs to it, as tokenizers write it
+(`" the"`), so a subword model pays for the end of a word in the score of the next word. `spaces="after"` moves that
+cost to the word that ends (Pimentel and Meister 2024, "How to Compute the Probability of a Word", arXiv:2406.14561).
+Let B be the event that the next token begins with white space or ends the line:
 
     log p(word) = sum of its tokens + log p(B | text up to the word's end) - log p(B | text before the word)
 
-The first word of a line has no space in front of it; there p(B) is the probability of the tokens that can begin a line.
-A tokenizer that never writes white space, as one of words, needs no correction and gets none.
+The first word of a line has no space before it; there p(B) is the probability of the tokens that can begin a line. A
+tokenizer that never writes white space, such as a word tokenizer, needs no correction.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class WordScore:
     """The score of one word, or of the end of a line.
 
     Attributes:
-        word: as it stands in the text; `<eos>` for the end of the line.
-        begin, end: its place in the line, characters.
-        tokens: its tokens in the line, from and to; the first may be white space in front of the word.
+        word: as in the text; `<eos>` for the end of the line.
+        begin, end: its position in the line, characters.
+        tokens: the positions of its first token and of the next word's; the first may be white space before the word.
         logprob: natural logarithm.
         oov: whether one of its tokens is `<unk>`.
     """
@@ -44,7 +44,7 @@ class WordScore:
 
 
 def boundary(tokenizer: Tokenizer) -> NDArray[np.bool_] | None:
-    """Which tokens can follow a whole word, bool `(V,)`; None where the tokenizer does not write white space."""
+    """Which tokens can follow a complete word, bool `(V,)`; None if the tokenizer does not write white space."""
     marks = tokenizer.space_marks
     if marks is None:
         return None
@@ -54,7 +54,7 @@ def boundary(tokenizer: Tokenizer) -> NDArray[np.bool_] | None:
 
 
 def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
-    """The words of a line and its end, in order; corrected where the line's scores hold `boundaries`.
+    """The words of a line and its end, in order; corrected if the line's scores have `boundaries`.
 
     Example:
         >>> [word.word for word in word_scores(line, tokenizer)]
@@ -73,7 +73,7 @@ def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
 
 
 def _edges(line: LineScore, tokenizer: Tokenizer, ends: list[int]) -> list[int]:
-    """The first token of each word, and the end symbol's or the first of the white space in front of it."""
+    """The first token of each word, and of the end: the end symbol or white space before it."""
     text, word, edges = line.text, 0, [0]
     for number, (begin, end) in enumerate(tokenizer.offsets(text)[:-1].tolist()):
         place = next((i for i in range(begin, end) if not text[i].isspace()), None)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keraslm.config.shapes import weight_shapes
 from keraslm.network.model import reset_states, stateful_layers
-from keraslm.optimizers.base import ClippedOptimizer
+from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.runs.run import Log, Run
 from keraslm.runs.weights import write_weights

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import NonFiniteLossError
-from keraslm.optimizers.base import ClippedOptimizer
+from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.training.progress import Logs
 from keraslm.training.variables import synchronise
 

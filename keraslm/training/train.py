@@ -14,7 +14,7 @@ import keras
 
 from keraslm.config import Config, StrPath
 from keraslm.network.compile import compiled_model
-from keraslm.network.recurrent import describe_cell
+from keraslm.network.parts import describe_cell
 from keraslm.runs.checkpoint import Checkpoint
 from keraslm.runs.create import create_run, locked_folder, update_config
 from keraslm.runs.metrics import learning_curve

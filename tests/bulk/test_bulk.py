@@ -138,7 +138,7 @@ def test_something_else_given_as_the_model_is_named(texts, tmp_path):
 def test_a_model_that_was_replaced_meanwhile_is_refused(bulk_model, texts, tmp_path):
     shard = plan(texts[:1], tmp_path, ".tsv")[0]
     with pytest.raises(ModelFileError, match="not the file that the job began with"):
-        score_shard(Job(bulk_model, "0" * 64, ScoreOptions()), shard)
+        score_shard(Job(((bulk_model, "0" * 64),), ScoreOptions()), shard)
 
 
 def test_what_is_there_is_not_replaced(bulk_model, texts, tmp_path):

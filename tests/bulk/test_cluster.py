@@ -57,8 +57,8 @@ def test_a_cluster_writes_what_one_process_writes_though_workers_are_killed(
     assert outputs(tmp_path / "out")["e.txt.tsv"] == alone(bulk_model, texts[4])
 
     other = fake_model.write(tmp_path / "other.onnx")
-    score_files(bulk_model, texts[:1], tmp_path / "both", ScoreOptions(), others=[other], scheduler=cluster)
-    assert outputs(tmp_path / "both") == {f"{texts[0].name}.tsv": alone(bulk_model, texts[0], others=[other])}
+    score_files([bulk_model, other], texts[:1], tmp_path / "both", ScoreOptions(), scheduler=cluster)
+    assert outputs(tmp_path / "both") == {f"{texts[0].name}.tsv": alone([bulk_model, other], texts[0])}
 
     damaged = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(num_layers=2))
     with pytest.raises(ModelFileError, match="metadata say"):

@@ -78,11 +78,11 @@ def test_rescore_pairs_and_generate_take_the_mean(program, fake, other, text):
 
 
 @pytest.mark.parametrize("command", ["score", "rescore", "pairs"])
-def test_another_tokenizer_is_refused_with_both_names(program, fake, odd, text, command):
+def test_a_different_tokenizer_is_refused_with_both_names(program, fake, odd, text, command):
     size = load(odd).session.info.vocab_size
     assert_refused(
         program(command, fake, text("a\tb\n"), "--with", odd),
-        f"{odd}: another tokenizer than that of {fake}: {size} tokens",
+        f"{odd}: a different tokenizer than that of {fake}: {size} tokens",
         f"instead of {V} tokens",
     )
 

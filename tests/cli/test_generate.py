@@ -54,11 +54,11 @@ def test_no_words_are_the_prompt_alone(program, fake):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--temperature", "-1"], "temperature is -1.0"),
-        (["--top-k", "-2"], "top_k is -2"),
-        (["--top-p", "0"], "top_p is 0.0"),
-        (["--seed", "-3"], "seed is -3"),
-        (["--max-tokens", "-4"], "max_tokens is -4"),
+        (["--temperature", "-1"], " is -1.0, but must be 0 or more and finite"),
+        (["--top-k", "-2"], " is -2, but must be at least 1"),
+        (["--top-p", "0"], " is 0.0, but must be above 0 and at most 1"),
+        (["--seed", "-3"], " is -3, but must be 0 or more"),
+        (["--max-tokens", "-4"], " is -4, but must be 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(program, fake, flags, message):

@@ -200,7 +200,9 @@ def test_cuda_without_cuda_is_refused(program, fake, monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    assert_refused(program("score", fake, "--provider", "cuda"), "--provider cuda was asked for")
+    assert_refused(
+        program("score", fake, "--provider", "cuda"), "cuda", "was requested, but this onnxruntime has no CUDA"
+    )
     assert program("score", fake, "--provider", "auto", stdin=TEXT.encode()).out == ROWS
 
 

@@ -1,4 +1,4 @@
-"""`keraslm evaluate` with techniques of test time: the table, the JSON and the refusals."""
+"""`keraslm evaluate` with test-time techniques: table, JSON and errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keraslm
 from tests.support.program import assert_refused, strict_json
 
 
-def test_the_table_has_each_technique_under_the_plain_perplexity(program, tiny_run, tiny_folder):
+def test_the_table_lists_each_technique_below_the_plain_perplexity(program, tiny_run, tiny_folder):
     text = tiny_folder / "held-out.txt"
     flags = ["--temperature", "tune", "--neural-cache", "--cache-window", 50, "--cache-lambda", 0.1]
     outcome = program("evaluate", tiny_run.path, text, *flags)
@@ -34,11 +34,10 @@ def test_the_table_has_each_technique_under_the_plain_perplexity(program, tiny_r
     assert len(lines) == 4
 
 
-def test_the_note_of_a_number_tuned_on_its_own_text(program, tiny_run, tiny_folder):
+def test_a_note_marks_a_number_tuned_on_the_evaluated_text(program, tiny_run, tiny_folder):
     outcome = program("evaluate", tiny_run.path, tiny_folder / "valid.txt", "--neural-cache")
-    assert outcome.out.splitlines()[-1].startswith(
-        "note: 'neural cache' was tuned on text that is evaluated; the number is optimistic"
-    )
+    note = "note: 'neural cache' was tuned on the evaluated text; this number is optimistic"
+    assert outcome.out.splitlines()[-1] == note
 
 
 def test_variants_as_json(program, tiny_run, tiny_folder):
@@ -52,7 +51,7 @@ def test_variants_as_json(program, tiny_run, tiny_folder):
     assert variant["perplexity"] == pytest.approx(values["perplexity"], rel=1e-5)
 
 
-def test_with_takes_one_run_each_time(program, tiny_run, tiny_folder):
+def test_with_may_be_given_several_times(program, tiny_run, tiny_folder):
     flags = ["--with", tiny_run.path, "--with", tiny_run.path]
     text = tiny_folder / "held-out.txt"
     values = strict_json(program("evaluate", tiny_run.path, *flags, text, "--json").out)
@@ -60,7 +59,7 @@ def test_with_takes_one_run_each_time(program, tiny_run, tiny_folder):
     assert values["variants"][-1]["perplexity"] == pytest.approx(values["perplexity"], rel=1e-5)
 
 
-def test_a_text_to_tune_on(program, tiny_run, tiny_folder):
+def test_tune_on_names_the_text(program, tiny_run, tiny_folder):
     text, other = tiny_folder / "valid.txt", tiny_folder / "held-out.txt"
     values = strict_json(
         program("evaluate", tiny_run.path, "--temperature", "tune", "--tune-on", other, text, "--json").out
@@ -73,19 +72,23 @@ def test_a_text_to_tune_on(program, tiny_run, tiny_folder):
     [
         (["--temperature", "0"], "--temperature is 0.0, but must be a number above 0, or tune"),
         (["--temperature", "warm"], "Invalid value"),
-        (["--mc-dropout", "1.5"], "is not a whole number"),
-        (["--mc-dropout", "2", "--neural-cache"], "--neural-cache and --mc-dropout do not combine"),
-        (["--cache-theta", "1"], "--cache-theta belongs to --neural-cache"),
-        (["--temperature", "2", "--tutorial"], "--tutorial reads a text in rows"),
+        (["--mc-dropout", "1.5"], "is not an integer"),
+        (["--mc-dropout", "2", "--neural-cache"], "--neural-cache and --mc-dropout cannot be combined"),
+        (["--cache-theta", "1"], "--cache-theta needs --neural-cache, which is not set."),
+        (["--temperature", "2", "--tutorial"], "--tutorial reads the text in several rows"),
         (["--with", "gone"], "gone: no such run folder"),
         (["--temperature", "tune", "--tune-on", "gone.txt"], "gone.txt: cannot be read"),
+        (
+            ["--temperature", "2", "--tune-on", "a.txt"],
+            "--tune-on is a.txt, but nothing is tuned. Add --temperature tune",
+        ),
     ],
 )
-def test_refusals_are_sentences(program, tiny_run, tiny_folder, flags, words):
+def test_errors_name_flags(program, tiny_run, tiny_folder, flags, words):
     assert_refused(program("evaluate", tiny_run.path, tiny_folder / "held-out.txt", *flags), words)
 
 
-def test_the_help_has_one_group_for_them(program):
+def test_the_help_has_a_group_for_techniques(program):
     shown = program("evaluate", "--help").out
     plain, group = shown.split("─ Test time")
     assert "--cache STR" in plain and "--neural-cache" not in plain

@@ -63,7 +63,7 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     assert "windows of 4 x 6" in lines[2] and "windows of 4 x 6" in lines[4]
     assert f"on {os.environ['KERAS_BACKEND']}" in lines[5]
     last = run.epochs()[-1]
-    assert lines[7] == f"lstm      {os.environ['KERAS_BACKEND']}, our own passes, products in float32"
+    assert lines[7] == f"lstm      hand-written {os.environ['KERAS_BACKEND']} kernel, matrix products in float32"
     assert lines[8] == f"done      runs/mine: val_perplexity {last['val_perplexity']:.2f} after epoch 2"
     assert [row["epoch"] for row in run.epochs()] == [1, 2]
     assert run.config.model.units == 4 and run.config.data.data == "corpus"
@@ -187,7 +187,7 @@ def test_bfloat16_trains_on_torch_where_the_processor_has_it_and_nowhere_else(pr
     outcome = program("train", "--train", train_file, "--run", "run", "--dtype", "bfloat16", *SMALL)
     if outcome.code == 0:
         assert os.environ["KERAS_BACKEND"] == "torch"
-        assert "lstm      torch, our own passes, products in bfloat16\n" in outcome.out
+        assert "lstm      hand-written torch kernel, matrix products in bfloat16\n" in outcome.out
         assert json.loads(Path("run/config.json").read_text())["train"]["dtype"] == "bfloat16"
         assert program("evaluate", "run", train_file).code == 0
     else:

@@ -1,7 +1,7 @@
-"""Every technique of test time on every kind of network, against its formula over the network's own outputs.
+"""Every test-time technique on every kind of network, against its formula over the network's own outputs.
 
-All nine networks on torch, which does not compile: elsewhere they take minutes. On the others one of them, the one with
-most parts. That layers and techniques give the same on each backend is tested where they are.
+All nine networks run on torch, which does not compile; on the other backends they would take minutes, so only the most
+complex one does.
 """
 
 import dataclasses
@@ -12,10 +12,9 @@ import pytest
 import keraslm
 from keraslm.config.shapes import weight_shapes
 from keraslm.evaluation.dynamic import DynamicModel, DynamicSettings, gradient_statistics
-from keraslm.evaluation.evaluate import load_model
-from keraslm.evaluation.monte_carlo import monte_carlo_nats
+from keraslm.evaluation.ensemble import monte_carlo_nats
 from keraslm.evaluation.neural_cache import CacheSettings, cache_nats
-from keraslm.evaluation.reader import Reader
+from keraslm.evaluation.reader import Reader, load_model
 from keraslm.evaluation.temperature import temperature_nats
 from keraslm.system.backend import select_backend
 from tests.reference import testtime as reference
@@ -48,7 +47,7 @@ LINES = ["the cat sat on the mat", "a dog ran", "the dog sat on a cat"] * 3
 
 @pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS.keys())
 def run(request, tmp_path_factory):
-    """Random weights, and a configuration with every dropout, which only Monte Carlo may use."""
+    """Random weights, and a configuration with every dropout, which only Monte Carlo dropout may use."""
     folder = tmp_path_factory.mktemp("network")
     (folder / "text.txt").write_text("\n".join(LINES) + "\n")
     fields = {"units": 4, "num_layers": 2, "num_steps": 7, "train": str(folder / "text.txt"), **DROPOUT}
@@ -62,7 +61,7 @@ def ids(run):
 
 @pytest.fixture(scope="module")
 def outputs(run, ids):
-    """Logits of the text and what the projection saw, in one call, and the costs."""
+    """Logits and hidden states of the text, in one call, and the costs."""
     import keras
 
     network = load_model(run)
@@ -77,7 +76,7 @@ def text(run):
     return run.config.data.train[0]
 
 
-def test_the_plain_cost(run, ids, text, outputs):
+def test_plain_cost(run, ids, text, outputs):
     np.testing.assert_allclose(Reader(run).nats(ids), outputs[2], rtol=1e-4)
     assert keraslm.evaluate(run, text).nats == pytest.approx(outputs[2].sum(), rel=1e-5)
 
@@ -102,7 +101,7 @@ def test_monte_carlo(run, ids, outputs):
     np.testing.assert_allclose(monte_carlo_nats(Reader(still), ids, 3), outputs[2], rtol=1e-4)
 
 
-def test_ensemble_with_a_network_of_another_size(run, ids, text, outputs, tmp_path):
+def test_ensemble_with_a_network_of_a_different_size(run, ids, text, outputs, tmp_path):
     other = make_run(tmp_path, num_layers=1, units=5)
     found = keraslm.evaluate(run, text, with_runs=[other.path]).variants
     expected = reference.averaged_nats([outputs[2], Reader(other).nats(ids)])
@@ -113,7 +112,7 @@ def test_dynamic_evaluation(run, ids, outputs):
     settings = DynamicSettings(learning_rate=3e-3, decay=1e-3, epsilon=1e-3)
     statistics = gradient_statistics(run, ids, settings)
     shapes = weight_shapes(run.config.model, run.tokenizer.vocab_size)
-    assert {name: value.shape for name, value in statistics.items()} == shapes  # a tied table is one of them, once
+    assert {name: value.shape for name, value in statistics.items()} == shapes  # with a tied table only once
     assert all(value.any() for value in statistics.values())
     model = DynamicModel(run, settings.segment)
     standing = dataclasses.replace(settings, learning_rate=0.0)
@@ -122,30 +121,29 @@ def test_dynamic_evaluation(run, ids, outputs):
     assert repeated[-1].mean() < 0.98 * repeated[0].mean()
 
 
-def test_one_step_of_dynamic_evaluation_is_that_of_the_gradient(run, ids):
-    """Along the gradient of a segment its mean cost falls by eta times the gradient's square, for small eta.
+def test_one_step_of_dynamic_evaluation_follows_the_gradient(run, ids):
+    """For small eta, a step along the gradient lowers the mean cost of a segment by eta times the squared gradient.
 
-    The state of the second segment is that of the first, and so the second time the text is scored from the same state
-    of zeros by weights that took the step: a text of documents of one segment each.
+    The text is one sentence twice, one segment each, so both are scored from a state of zeros.
     """
-    settings = DynamicSettings(learning_rate=1e-3, decay=0.0, segment=4)
+    settings = DynamicSettings(learning_rate=1e-3, decay=0.0, segment=4, epsilon=1e-9)
     line = run.tokenizer.encode_text(["the cat sat"])
     assert len(line) == settings.segment
     statistics = gradient_statistics(run, np.concatenate([[run.tokenizer.eos_id], line]), settings)
     square = sum(float(value.sum(dtype=np.float64)) for value in statistics.values())
-    nats = DynamicModel(run, settings.segment, "sentence").nats(np.tile(line, 2), settings, None).reshape(2, -1)
+    ones = {name: np.ones_like(value) for name, value in statistics.items()}  # plain gradient descent
+    nats = DynamicModel(run, settings.segment, "sentence").nats(np.tile(line, 2), settings, ones).reshape(2, -1)
     assert (nats[0].mean() - nats[1].mean()) / settings.learning_rate == pytest.approx(square, rel=0.02)
 
 
-def test_all_of_them_by_name(run, text):
-    """With settings that change nothing."""
-    asked = [
+def test_neutral_settings_of_every_technique_give_the_plain_cost(run, text):
+    requested = [
         {"temperature": 1.0, "neural_cache": True, "cache_theta": 0.3, "cache_lambda": 0.0},
         {"dynamic": True, "dynamic_lr": 0.0, "dynamic_decay": 0.0, "neural_cache": True}
         | {"cache_theta": 0.0, "cache_lambda": 0.0},
         {"with_runs": [run.path]},
     ]
-    for techniques in asked:
+    for techniques in requested:
         found = keraslm.evaluate(run, text, **techniques)
         assert len(found.variants) >= 2
         for variant in found.variants:

@@ -1,4 +1,4 @@
-"""The neural cache: against a loop over tokens, in blocks, and what it must and must not see."""
+"""The neural cache against a loop over tokens, and what it may see."""
 
 import math
 
@@ -17,10 +17,8 @@ from keraslm.evaluation.neural_cache import (
     tune_cache,
 )
 from keraslm.evaluation.reader import Reader
-from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
-from tests.reference.language_model import language_model, token_nats
-from tests.reference.testtime import cached_nats
+from tests.reference.testtime import cached_nats, outputs
 from tests.support.made_run import make_run
 
 RANDOM = np.random.default_rng(5)
@@ -29,9 +27,9 @@ TOKENS = RANDOM.integers(0, 4, 40)
 NATS = RANDOM.uniform(0.1, 6.0, 40)
 
 
-def in_steps(length, window, thetas, starts=None):
-    """p_cache (G, 40), read in steps of some length."""
-    kept = NeuralCache(window, thetas)
+def in_steps(length, history, thetas, starts=None):
+    """p_cache (G, 40), read in steps of a given length."""
+    kept = NeuralCache(history, thetas)
     parts = range(0, 40, length)
     cut = [(x[i : i + length] if x is not None else None) for i in parts for x in (HIDDEN, TOKENS, starts)]
     return np.concatenate([kept.step(*cut[i : i + 3]) for i in range(0, len(cut), 3)], axis=1)
@@ -42,27 +40,17 @@ def valid_ids(trained_run, config):
     return trained_run.tokenizer.encode_text(TextFile(config.data.valid[0]))
 
 
-def by_numpy(run, ids):
-    """Hidden states and nats of a text, in float64."""
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    units, vocabulary = weights["logits/kernel"].shape
-    inputs = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None]
-    seen = weights | {"logits/kernel": np.eye(units), "logits/bias": np.zeros(units)}
-    assert vocabulary == run.tokenizer.vocab_size
-    return language_model(seen, inputs)[0][0], token_nats(ids[None], language_model(weights, inputs)[0])[0]
-
-
 @pytest.mark.parametrize("length", [1, 3, 7, 40])
-@pytest.mark.parametrize("window", [1, 2, 9, 100])
-def test_blocks_give_what_a_loop_over_tokens_gives(length, window):
+@pytest.mark.parametrize("history", [1, 2, 9, 100])
+def test_blocks_equal_a_loop_over_tokens(length, history):
     thetas = [0.0, 0.3, 2.0]
-    masses = in_steps(length, window, thetas)
+    masses = in_steps(length, history, thetas)
     for theta, mass in zip(thetas, masses, strict=True):
-        expected = cached_nats(TOKENS, HIDDEN, NATS, window, theta, 0.25)
+        expected = cached_nats(TOKENS, HIDDEN, NATS, history, theta, 0.25)
         np.testing.assert_allclose(mixed_nats(NATS, mass, 0.25), expected, rtol=1e-5)
 
 
-def test_a_large_block_is_cut_so_that_memory_is_bounded(monkeypatch):
+def test_large_blocks_are_split_to_bound_memory(monkeypatch):
     whole = in_steps(40, 9, [0.5])
     monkeypatch.setattr(cache, "_PRODUCTS", 60)
     np.testing.assert_allclose(in_steps(40, 9, [0.5]), whole, rtol=1e-6)
@@ -71,7 +59,7 @@ def test_a_large_block_is_cut_so_that_memory_is_bounded(monkeypatch):
     assert len(kept._keys) <= 9 + 60 // 18
 
 
-def test_documents_do_not_see_each_other():
+def test_sentences_do_not_see_each_other():
     starts = np.zeros(40, bool)
     starts[[0, 5, 6, 23]] = True
     for length in (4, 40):
@@ -92,7 +80,7 @@ def test_the_cache_is_a_distribution_over_words():
     assert total == pytest.approx(1.0, rel=1e-5)
 
 
-def test_what_comes_later_changes_nothing():
+def test_later_tokens_change_nothing():
     others = TOKENS.copy()
     others[25:] = (others[25:] + 1) % 4
     one, two = NeuralCache(9, [0.7]).step(HIDDEN, TOKENS), NeuralCache(9, [0.7]).step(HIDDEN, others)
@@ -104,17 +92,17 @@ def test_large_products_do_not_overflow():
     assert np.isfinite(masses[:, 1:]).all() and masses[:, 1:].min() >= 0.0
 
 
-def test_a_share_of_zero_is_the_network_alone():
+def test_a_share_of_zero_gives_the_plain_cost():
     np.testing.assert_allclose(mixed_nats(NATS, in_steps(40, 9, [0.3])[0], 0.0), NATS, rtol=1e-12)
 
 
-def test_a_word_that_neither_knows_costs_what_the_network_says_and_the_share():
+def test_a_word_that_is_not_in_the_cache_pays_for_the_share():
     assert mixed_nats(np.array([2.0]), np.array([0.0]), 0.5)[0] == pytest.approx(2.0 + math.log(2.0))
     assert mixed_nats(np.array([np.inf]), np.array([0.0]), 0.5)[0] == np.inf
 
 
-def test_a_text_under_a_run_costs_what_numpy_says(trained_run, valid_ids):
-    hidden, nats = by_numpy(trained_run, valid_ids)
+def test_costs_of_a_text_equal_numpy(trained_run, valid_ids):
+    _, hidden, nats = outputs(trained_run, valid_ids)
     found = cache_nats(Reader(trained_run), valid_ids, CacheSettings(20, 1.5, 0.3))
     np.testing.assert_allclose(found, cached_nats(valid_ids, hidden, nats, 20, 1.5, 0.3), rtol=1e-4)
     other = np.full(len(valid_ids), 2.0)
@@ -122,19 +110,19 @@ def test_a_text_under_a_run_costs_what_numpy_says(trained_run, valid_ids):
     np.testing.assert_allclose(found, cached_nats(valid_ids, hidden, other, 20, 1.5, 0.3), rtol=1e-4)
 
 
-def test_the_documents_of_a_run_bound_the_cache(tmp_path):
+def test_the_context_of_a_run_bounds_the_cache(tmp_path):
     run = make_run(tmp_path, num_layers=1, units=3, context="sentence")
     ids = run.tokenizer.encode_text(["the cat sat", "the cat sat on", "a dog"])
     found = cache_nats(Reader(run), ids, CacheSettings(20, 1.0, 0.5))
     plain = Reader(run).nats(ids)
     firsts = [0, 4, 9]  # of each line
     np.testing.assert_allclose(found[firsts], plain[firsts], rtol=1e-6)
-    # No word comes twice in a line, so within one the cache has nothing to offer.
+    # No word occurs twice in a line, so the cache never helps.
     others = np.setdiff1d(np.arange(len(ids)), firsts)
     np.testing.assert_allclose(found[others], plain[others] + math.log(2.0), rtol=1e-5)
 
 
-def test_a_text_that_repeats_itself_gains(trained_run, valid_ids):
+def test_a_repetitive_text_gains(trained_run, valid_ids):
     repeated = np.tile(valid_ids[:30], 6)
     reader = Reader(trained_run)
     settings = tune_cache(reader, repeated, CacheSettings(100), lambda _: None)
@@ -143,9 +131,9 @@ def test_a_text_that_repeats_itself_gains(trained_run, valid_ids):
 
 
 @pytest.mark.parametrize("given", [{}, {"theta": 0.123456}, {"share": 0.123456}])
-def test_tuned_parameters_are_those_of_a_brute_force_search(trained_run, valid_ids, given):
+def test_tuned_parameters_equal_a_brute_force_search(trained_run, valid_ids, given):
     ids = np.tile(valid_ids[:25], 2)
-    hidden, nats = by_numpy(trained_run, ids)
+    _, hidden, nats = outputs(trained_run, ids)
 
     def search(thetas, shares):
         tried = [(t, s) for t in thetas for s in shares]
@@ -163,7 +151,7 @@ def test_tuned_parameters_are_those_of_a_brute_force_search(trained_run, valid_i
     assert len(lines) == 2 and f"theta {found.theta:g}, lambda {found.share:g}" in lines[1]
 
 
-def test_the_finer_grid_holds_the_best_point_and_ends_at_its_neighbours():
+def test_the_finer_grid_contains_the_best_point_and_ends_at_its_neighbours():
     assert finer([0.0, 0.1, 0.4], 1).tolist() == [0.0, 0.025, 0.05, 0.075, 0.1, 0.175, 0.25, 0.325, 0.4]
     assert finer([0.5, 0.6], 0).tolist() == [0.5, 0.525, 0.55, 0.575, 0.6]
     assert finer([0.123456], 0).tolist() == [0.123456]

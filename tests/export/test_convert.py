@@ -122,7 +122,7 @@ def test_metadata_describe_the_run(proto, tiny_run):
     assert float(metadata.pop("valid_perplexity")) == tiny_run.epochs()[-1]["val_perplexity"]
     assert len(metadata.pop("file_sha256")) == 64
     assert metadata == {
-        "format_version": "3",
+        "format_version": "4",
         "keraslm_version": keraslm.__version__,
         "tokenizer": tokenizer.to_json(),
         "tokenizer_sha256": tokenizer.digest,

@@ -15,7 +15,7 @@ import keraslm
 from keraslm.errors import UsageError
 from keraslm.scoring import contract, kenlm
 from keraslm.scoring.sampler import Sampling, generate
-from keraslm.scoring.state import State
+from keraslm.scoring.state import ModelState
 from keraslm_export import convert
 from keraslm_export.quantize import compare_files
 from keraslm_export.simplify import constants_of
@@ -77,11 +77,11 @@ def test_each_layer_is_one_node_and_nothing_loops(made):
 def test_the_state_has_the_size_of_the_widest_layer(made):
     info, sizes = made.session.info, made.model.sizes
     assert (info.num_layers, info.hidden_size) == (len(sizes), max(sizes))
-    assert info.configuration("m")[1] == made.run.config
+    assert info.configuration("m") == made.run.config
     rng = np.random.default_rng(0)
     ids, shape = rng.integers(0, info.vocab_size, (2, 5)), (len(sizes), 2, max(sizes))
-    state = State(*rng.uniform(-1, 1, (2, *shape)).astype(np.float32))
-    narrow = State(state.h.copy(), state.c.copy())
+    state = ModelState(*rng.uniform(-1, 1, (2, *shape)).astype(np.float32))
+    narrow = ModelState(state.h.copy(), state.c.copy())
     for number, units in enumerate(sizes):
         narrow.h[number, :, units:] = 0
         narrow.c[number, :, units:] = 0

@@ -41,9 +41,9 @@ def test_the_graph_has_no_control_flow(exported):
     assert nodes["LSTM"] == 2 and not {"Loop", "If", "Scan"} & nodes.keys()
 
 
-@pytest.mark.parametrize("cells", [scorer._CELLS, 30])
+@pytest.mark.parametrize("cells", [scorer.MAX_LOGITS, 30])
 def test_scores_are_those_of_the_evaluation(exported, tiny_folder, monkeypatch, cells):
-    monkeypatch.setattr(scorer, "_CELLS", cells)
+    monkeypatch.setattr(scorer, "MAX_LOGITS", cells)
     run, path, _ = exported
     text = tiny_folder / "held-out.txt"
     expected = keraslm.evaluate(run, text)

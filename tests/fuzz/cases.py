@@ -1,4 +1,4 @@
-"""What fuzzing has found, the least of each, and what happened before it was mended."""
+"""Inputs found by fuzzing, reduced, and what happened before each fix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _config(section: str, **changes: Any) -> bytes:
 
 
 def _tokenizer(kind: str, *path: Any, to: Any) -> bytes:
-    """A tokenizer of ours with the value at a path changed."""
+    """One of our tokenizers with the value at a path changed."""
     config = DataConfig(tokenizer=kind, vocab_size=260 if kind == "bpe" else 30)
     whole = json.loads(train_tokenizer(["the cat sat", "the dog"] * 9, config).to_json())
     part = whole
@@ -68,7 +68,7 @@ def _of_sentencepiece() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    """Every case; samples are made when this is called."""
+    """Every case."""
     row = b'{"utterance": "u", "text": "a", '
     return [
         # config.json
@@ -88,8 +88,8 @@ def cases() -> list[Case]:
         Case("metrics", b'{"perplexity": 7, "val_perplexity": 1%s}\n' % (b"0" * 400), REFUSED, "export: OverflowError"),
         Case("metrics", b'{"perplexity": NaN}\n', REFUSED, "show --json printed NaN, which is no JSON"),
         # tokenizer.json
-        Case("tokenizer", _tokenizer("bpe", "model", "dropout", to=0.5), REFUSED, "another score each time"),
-        Case("tokenizer", _tokenizer("word", "truncation", to=_TRUNCATION), REFUSED, "scored two tokens a line"),
+        Case("tokenizer", _tokenizer("bpe", "model", "dropout", to=0.5), REFUSED, "a different score each time"),
+        Case("tokenizer", _tokenizer("word", "truncation", to=_TRUNCATION), REFUSED, "scored two tokens per line"),
         Case("tokenizer", _tokenizer("word", "padding", to=_PADDING), REFUSED, "scored tokens that were not there"),
         Case("tokenizer", _tokenizer("unigram", "model", "unk_id", to=None), REFUSED, "Exception while scoring"),
         Case("tokenizer", _tokenizer("char", "pre_tokenizer", to=_REMOVED), READ, "other ids in training than scored"),
@@ -117,7 +117,7 @@ def cases() -> list[Case]:
             "pairs",
             b'{"sentence_good": "a", "sentence_bad": "b", "field": "x\\ty", "UID": "u\\nv"}',
             READ,
-            "a table with a cell and a row too many",
+            "a table with an extra cell and an extra row",
         ),
         # Metadata of a model file
         Case("metadata", b"format_version\x002\n\x1b[31m3", REFUSED, "a message of two lines, in red"),

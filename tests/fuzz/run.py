@@ -1,13 +1,12 @@
-"""Coverage-guided fuzzing of what keraslm parses.
+"""Coverage-guided fuzzing of everything that keraslm parses.
 
     pip install atheris
     python tests/fuzz/run.py config --seconds 120
     python tests/fuzz/run.py --all --seconds 60
 
-Each target (`targets.py`) runs in a process of its own, started from valid samples (`seeds.py`); its inputs are changed
-by bytes and, where they are JSON, by values, so that they reach new code. Finds are kept in
---save, one file for each place of the code that raised, and counted; a crash, a hang (20 s) or memory beyond 3 GiB ends
-a target and counts, too. The table:
+Each target (`targets.py`) runs in its own process and starts from valid samples (`seeds.py`). Inputs are changed by
+bytes or, in JSON, by values. Each find is saved in --save, one file per line of code that raised. A crash, a hang
+(20 s) or memory beyond 3 GiB ends a target and counts as a find. Prints a table:
 
     target, executions, coverage (of libFuzzer, counters of Python code), features, corpus, finds
 """
@@ -78,7 +77,7 @@ def fuzz(name: str, seconds: int, folder: Path, save: Path, seed: int) -> None:
 
 
 def _changed_json(data: bytes, rng: random.Random) -> bytes | None:
-    """One line of JSON with a value replaced, gone or under another name; None where the line is no JSON."""
+    """One line of JSON with a value replaced, removed or renamed; None if the line is not JSON."""
     from tests.fuzz.strategies import ODD, places
 
     lines = data.split(b"\n")
@@ -103,7 +102,7 @@ def _changed_json(data: bytes, rng: random.Random) -> bytes | None:
 
 
 def _place(error: BaseException) -> str:
-    """Class of an error, and the last line of ours that it came through."""
+    """Class of an error, and the last line of keraslm in its traceback."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if str(ROOT) in f.filename]
     last = frames[-1]
     return f"{type(error).__name__} at {Path(last.filename).relative_to(ROOT)}:{last.lineno}"

@@ -1,4 +1,4 @@
-"""Valid samples of what each target parses, made by the program, and words that its inputs are made of."""
+"""Valid samples for each target, made by the program, and dictionaries for the fuzzer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.runs.checkpoint import STATE, VARIABLES
 from keraslm.runs.run import FORMAT_VERSION
-from keraslm.scoring.seal import SIZE, sealed
 from keraslm.text.vocabulary import train_tokenizer
 from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
-from tests.support import fake_model, gru_model
+from tests.support import fake_model
 
 _TEXT = "the cat sat\n\n a dog\u00e9\r\n\u65e5\u672c <unk> \u2028\n".encode()
 _MARK = {"bytes": 1, "changed": 2, "sha256": "a" * 64}
 
 
 def run_header(**changes: object) -> dict[str, object]:
-    """What `config.json` holds, for the tokenizer of `fake_model`."""
+    """The content of `config.json`, for the tokenizer of `fake_model`."""
     return {"format_version": FORMAT_VERSION, "vocab_size": fake_model.V, **Config().to_dict(), **changes}
 
 
@@ -110,14 +109,6 @@ def _pairs() -> Iterable[bytes]:
     yield b"sentence_good\tsentence_bad\nthe cat\tcat the\n"
 
 
-def _models() -> Iterable[bytes]:
-    for table in (fake_model.BY_ID, fake_model.BY_HISTORY):
-        yield sealed(fake_model.build(table).SerializeToString())[:-SIZE]
-    for softmax in ("full", "mixture"):
-        proto, _ = gru_model.build(gru_model.config_of(softmax=softmax, num_experts=2))
-        yield sealed(proto.SerializeToString())[:-SIZE]
-
-
 def _metadata() -> Iterable[bytes]:
     yield b"\x00".join(part.encode() for pair in fake_model.model_info().to_metadata().items() for part in pair)
     for name in ("vocab_size", "hidden_size", "valid_perplexity", "softmax", "config"):
@@ -149,18 +140,17 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "nbest_jsonl": _json_lists,
     "references": lambda: [b"u1 the cat\nu2\nu3\ta b\n"],
     "pairs": _pairs,
-    "model": _models,
     "metadata": _metadata,
     "record": _record,
 }
 
-# Pieces that a mutation of bytes hardly finds.
+# Words that random changes of bytes rarely produce.
 WORDS_OF_JSON = ("NaN", "Infinity", "1e999", "-0", "null", "true", "[]", "{}", '""', "\\ud800", "\\u0000", "9" * 30)
 DTYPES = ("BF16", "F8_E4M3", "F8_E5M2", "F4", "C64", "F16", "I8", "U64", "BOOL", "data_offsets", "__metadata__")
 
 
 def dictionary(name: str) -> list[bytes]:
-    """Words for a target: the strings of its samples, and what JSON has odd."""
+    """Words for a target: the strings in its samples, and unusual JSON."""
     words = {word.encode() for word in (*WORDS_OF_JSON, *(DTYPES if name == "weights" else ()))}
     for sample in SEEDS[name]():
         words |= {part for part in sample.split(b'"') if part.isalnum() and 1 < len(part) < 30}

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: JSON that is nearly right, and files that lie."""
+"""Hypothesis strategies: nearly valid JSON, and files with wrong headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def places(value: Any, path: tuple = ()) -> list[tuple]:
 
 @st.composite
 def changed(draw, value: Any) -> Any:
-    """A JSON value with one to three places changed: another value or type, gone, twice, renamed, or too deep."""
+    """A JSON value with one to three places replaced, removed, repeated, renamed, or nested too deeply."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(places(value)))
@@ -61,7 +61,7 @@ def changed(draw, value: Any) -> Any:
 
 @st.composite
 def json_texts(draw, value: Any) -> bytes:
-    """A changed JSON value as bytes; sometimes with a key twice, cut short, nested beyond reason, or not UTF-8."""
+    """A changed JSON value as bytes; sometimes with a repeated key, cut short, nested too deeply, or not UTF-8."""
     text = json.dumps(draw(changed(value)))
     wreck = draw(st.sampled_from(["whole"] * 8 + ["twice", "cut", "nested", "bytes"]))
     if wreck == "twice" and isinstance(value, dict):
@@ -80,7 +80,7 @@ DTYPES = ("F32", "F64", "F16", "I8", "I64", "U64", "BOOL", "BF16", "F8_E4M3", "F
 
 @st.composite
 def safetensors(draw, tensors: dict[str, Any]) -> bytes:
-    """A file of tensors whose header may lie: offsets, overlaps, shapes, types, names, its own length."""
+    """A file of tensors with a wrong header: offsets, overlaps, shapes, types, names, or its length."""
     header: dict[str, Any] = {"__metadata__": {"format": "np"}}
     body = b""
     for name, value in tensors.items():

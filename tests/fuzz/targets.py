@@ -1,9 +1,9 @@
-"""What keraslm parses, each as a function of bytes: a refusal in words, or a result that holds what it must.
+"""Everything that keraslm parses, as functions of bytes.
 
-A target raises nothing but a `KeraslmError`, of one line and with an exit code; or it ends, and then its assertions
-about the result held. Whatever else happens is a find: another exception, a crash, a hang, memory without a bound.
+A target either raises a `KeraslmError` with a message of one line, or parses the bytes and checks the result with
+assertions. Anything else is a find: a different exception, a crash, a hang, unbounded memory.
 
-To add one: a function here, with its valid samples in `seeds.py`, and a line in `TARGETS`.
+To add a target, write a function here, add valid samples to `seeds.py`, and add its name to `TARGETS`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LINES = ["the cat sat", "", " a  dog\u00e9 \u65e5\u672c ", "x" * 40 + "\t\x00 1.
 
 
 def is_refused(target: Target, data: bytes) -> bool:
-    """Run a target: whether it refused. Raises for a find."""
+    """Whether a target refuses the bytes. Raises for a find."""
     try:
         target(data)
     except KeraslmError as error:
@@ -72,7 +72,7 @@ def _file(name: str, data: bytes) -> Path:
 
 @cache
 def _run_folder() -> Path:
-    """A run whose files are then replaced, one at a time."""
+    """A run whose files the targets replace."""
     run = Run(FOLDER / "run", Config(), fake_model.TOKENIZER)
     run.path.mkdir()
     (run.path / "tokenizer.json").write_text(run.tokenizer.to_json(), encoding="utf-8")
@@ -84,7 +84,7 @@ def _run_folder() -> Path:
 
 
 def config(data: bytes) -> None:
-    """`config.json`: what is read can be written and read again, and sizes of weights can be told."""
+    """`config.json`: the configuration can be written and read again, and gives the sizes of all weights."""
     (_run_folder() / "config.json").write_bytes(data)
     run = Run.open(_run_folder())
     assert Config.from_dict(json.loads(json.dumps(run.config.to_dict()))) == run.config
@@ -93,7 +93,7 @@ def config(data: bytes) -> None:
 
 
 def metrics(data: bytes) -> None:
-    """`metrics.jsonl`: the figures that are shown and exported are numbers."""
+    """`metrics.jsonl`: the values that are shown and exported are finite numbers."""
     path = _run_folder()
     (path / "metrics.jsonl").write_bytes(data)
     for row in Run(path, Config(), fake_model.TOKENIZER).epochs():
@@ -101,19 +101,19 @@ def metrics(data: bytes) -> None:
 
 
 def weights(data: bytes) -> None:
-    """`weights.safetensors`: finite numbers of the shapes that the configuration asks for, and no others."""
+    """`weights.safetensors`: finite tensors with the shapes of the configuration."""
     found = read_weights(_file("weights.safetensors", data), WEIGHTS, WORDS)
     assert {name: value.shape for name, value in found.items()} == weight_shapes(WEIGHTS, WORDS)
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
 
 
 def checkpoint_state(data: bytes) -> None:
-    """`state.json` of a checkpoint whose sums are right."""
+    """`state.json` of a checkpoint with valid checksums."""
     _check_checkpoint({STATE: data})
 
 
 def checkpoint_variables(data: bytes) -> None:
-    """`variables.safetensors` of a checkpoint whose sums are right."""
+    """`variables.safetensors` of a checkpoint with valid checksums."""
     _check_checkpoint({VARIABLES: data})
 
 
@@ -131,7 +131,7 @@ def _check_checkpoint(changed: dict[str, bytes]) -> None:
 
 
 def checkpoint_files() -> dict[str, bytes]:
-    """The files of a whole checkpoint, but for their sums."""
+    """The files of a complete checkpoint, without their checksums."""
     from safetensors.numpy import save
 
     state = {
@@ -152,22 +152,22 @@ def checkpoint_files() -> dict[str, bytes]:
 
 
 def tokenizer(data: bytes) -> None:
-    """`tokenizer.json`, as runs and model files hold it."""
+    """`tokenizer.json` of a run or model file."""
     _check_tokenizer(Tokenizer.from_json(data.decode("utf-8", "surrogateescape")))
 
 
 def tokenizer_file(data: bytes) -> None:
-    """A `tokenizer.json` or `tokens.txt` from elsewhere."""
+    """An imported `tokenizer.json` or `tokens.txt`."""
     _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file("tokens.txt", data)))))
 
 
 def sentencepiece(data: bytes) -> None:
-    """A sentencepiece `.model` from elsewhere."""
+    """An imported sentencepiece `.model`."""
     _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file("sp.model", data)))))
 
 
 def _check_tokenizer(found: Tokenizer) -> None:
-    """Ids inside the vocabulary, the same on both ways to them and the same again, with places inside the line."""
+    """Ids are in the vocabulary and reproducible, and offsets are inside the line."""
     assert 0 <= found.eos_id < found.vocab_size and -1 <= found.unk_id < found.vocab_size
     again = Tokenizer.from_json(found.to_json())
     assert (again.eos_id, again.unk_id) == (found.eos_id, found.unk_id)
@@ -189,7 +189,7 @@ def _trained(kind: str) -> Tokenizer:
 
 
 def round_trip(data: bytes) -> None:
-    """Any text through tokenizers of ours: bytes and BPE give it back, and all give the same ids on both ways."""
+    """Any text through our tokenizers: all give the same ids by line and by text; bytes and BPE restore the text."""
     lines = data.decode("utf-8", "replace").split("\n")
     for kind in ("byte", "bpe", "word", "char"):
         found = _trained(kind)
@@ -203,7 +203,7 @@ def round_trip(data: bytes) -> None:
 
 
 def text(data: bytes) -> None:
-    """A text, plain or compressed: as many lines as `wc -l` counts, and an unended one; blocks are the same text."""
+    """A text, plain or compressed: the lines that `wc -l` counts and an unended one; blocks hold the same text."""
     path = _file("text", data)
     whole = b"".join(block.data for block in TextFile(path).blocks())
     assert not whole or whole.endswith(b"\n")
@@ -220,7 +220,7 @@ def _scorer():
 
 
 def score(data: bytes) -> None:
-    """A text scored: finite numbers, a row for each token or line, in JSON that any reader takes."""
+    """A scored text: finite numbers, and one row of strict JSON per token or line."""
     lines = list(TextFile(_file("text", data), "replace"))
     scores = _scorer().logprobs(lines)
     assert len(scores) == len(lines) and all(np.isfinite(line).all() and (line <= 0).all() for line in scores)
@@ -254,7 +254,7 @@ def nbest_jsonl(data: bytes) -> None:
 
 
 def _check_lists(data: bytes, format: str) -> None:
-    """n-best lists: each row is there once, with finite scores, and is written as the format has it."""
+    """n-best lists: each row is read once, with finite scores, and is written in its format."""
     for utterance in itertools.islice(read_nbest(TextFile(_file("lists", data)), format), 2000):
         assert utterance and all(math.isfinite(s) for hypothesis in utterance for s in hypothesis.scores)
         rows = list(scored_rows(utterance, [-1.0] * len(utterance), format, "new"))
@@ -266,13 +266,13 @@ def _check_lists(data: bytes, format: str) -> None:
 
 
 def references(data: bytes) -> None:
-    """What was said, a row an utterance."""
+    """References, one row per utterance."""
     found = read_references(TextFile(_file("references", data)))
     assert all(name and "\n" not in text for name, text in found.items())
 
 
 def pairs(data: bytes) -> None:
-    """Minimal pairs: names are cells of a table."""
+    """Minimal pairs: names fit into the cells of a table."""
     for pair in read_pairs(TextFile(_file("pairs", data))):
         for cell in (pair.field, pair.term, pair.uid, pair.number):
             assert isinstance(cell, str) and "\t" not in cell and "\n" not in cell
@@ -282,22 +282,14 @@ def pairs(data: bytes) -> None:
 # Model files
 
 
-def model(data: bytes) -> None:
-    """The bytes of a model file without its seal, which is put there again: what is let in answers with numbers."""
-    _check_model(sealed(data))
-
-
 def metadata(data: bytes) -> None:
-    """Metadata of a model file: keys and values with NUL between them, in the place of those of a sound model."""
+    """Metadata of a sealed model file: keys and values separated by NUL, replacing those of a valid model."""
     parts = data.split(b"\x00")
     pairs = list(zip(parts[::2], parts[1::2], strict=False))
     given = {key for key, _ in pairs}
     kept = [(key, value) for key, value in _entries() if key not in given]
-    _check_model(sealed(_without_metadata() + b"".join(_entry(key, value) for key, value in kept + pairs)))
-
-
-def _check_model(data: bytes) -> None:
-    scorer = load(_file("model.onnx", data), "cpu", threads=1)
+    content = sealed(_without_metadata() + b"".join(_entry(key, value) for key, value in kept + pairs))
+    scorer = load(_file("model.onnx", content), "cpu", threads=1)
     scorer.session.info.configuration("model.onnx")
     assert all(np.isfinite(line).all() for line in scorer.logprobs(["the cat sat", "", "unheard"]))
 
@@ -332,7 +324,7 @@ def _varint(number: int) -> bytes:
 
 
 def record(data: bytes) -> None:
-    """The record beside an output of bulk scoring: it says what differs, or counts as none."""
+    """The record of an output of bulk scoring: valid, or treated as missing."""
     found = Record.read(_file("record.json", data))
     if found:
         assert isinstance(found.settings, dict)
@@ -345,6 +337,6 @@ TARGETS: dict[str, Target] = {
         *(config, metrics, weights, checkpoint_state, checkpoint_variables),
         *(tokenizer, tokenizer_file, sentencepiece, round_trip),
         *(text, score, nbest_tsv, nbest_kaldi, nbest_jsonl, references, pairs),
-        *(model, metadata, record),
+        *(metadata, record),
     )
 }

@@ -39,7 +39,7 @@ def test_a_window_of_one_step_has_no_change():
     assert float(layer.losses[0]) == 0.0
 
 
-def test_its_configuration_goes_round():
+def test_a_configuration_gives_the_same_layer():
     layer = ActivationRegularization(2.0, 1.0, True, False, name="own")
     again = ActivationRegularization.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()

@@ -3,12 +3,12 @@ import pytest
 from keras import ops
 
 from keraslm.config import ModelConfig
+from keraslm.layers import kernels
 from keraslm.layers.adaptive import AdaptiveSoftmax
-from keraslm.layers.kernels import pieces
 from keraslm.layers.kernels.dispatch import adaptive_cross_entropy
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import build_model, nats_model
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.optimizers.clipped import ClippedSGD
 from tests.support.gradients import compiled, gradients, tensor, wide
 
 B, T, H = 3, 5, 8
@@ -51,7 +51,7 @@ def picked(log_p, targets=TARGETS):
 def cut(request, monkeypatch):
     """Memory for all rows of logits, or for two."""
     if request.param:
-        monkeypatch.setattr(pieces, "BUDGET", request.param * 4 * 7)
+        monkeypatch.setattr(kernels, "BUDGET", request.param * 4 * 7)
 
 
 def test_nats_equal_the_formula_in_float64(cut):

@@ -1,4 +1,4 @@
-"""Every recurrent layer other than the plain LSTM: values, carried state, resets, masks and gradients."""
+"""Every recurrent layer: values, carried state, resets, masks and gradients, against NumPy."""
 
 import keras
 import numpy as np
@@ -7,13 +7,13 @@ import pytest
 from keraslm.config import Config, ModelConfig
 from keraslm.config.shapes import cell_shapes
 from keraslm.errors import ConfigError
-from keraslm.layers.gru import StatefulGRU
+from keraslm.layers.cells import StatefulGRU, StatefulMogrifierLSTM, StatefulRNN
 from keraslm.layers.lstm import StatefulLSTM
-from keraslm.layers.mogrifier import StatefulMogrifierLSTM
-from keraslm.layers.rnn import StatefulRNN
-from keraslm.network.recurrent import describe_cell, recurrent_layer
+from keraslm.network.parts import SeededUniform, describe_cell, recurrent_layer, seed_of
 from tests.reference.cells import numpy_gru, numpy_mogrifier, numpy_rnn
 from tests.reference.differences import central_differences
+from tests.reference.lstm import numpy_lstm
+from tests.support.gradients import tensor
 from tests.support.stateful import RANDOM, STREAM, WINDOWS, ZERO, B, Chunks, D, H, T, model_of, to_numpy, weights_of
 
 
@@ -36,7 +36,13 @@ class Case:
         return self.numpy_form(x, state, weights, **factors, **rank)
 
 
+def lstm_form(x, state, weights, **factors):
+    outputs, *state = numpy_lstm(x, *state, *weights, **factors)
+    return outputs, state
+
+
 CASES = {
+    "lstm": Case(StatefulLSTM, lstm_form, 2),
     "gru": Case(StatefulGRU, numpy_gru, 1),
     "rnn": Case(StatefulRNN, numpy_rnn, 1),
     "mogrifier": Case(StatefulMogrifierLSTM, numpy_mogrifier, 2, rounds=5),
@@ -62,13 +68,13 @@ def test_outputs_equal_numpy(case):
 
 
 STOCK = {
+    "lstm": lambda: keras.layers.LSTM(H, return_sequences=True),
     "gru": lambda: keras.layers.GRU(H, reset_after=True, return_sequences=True),
     "rnn": lambda: keras.layers.SimpleRNN(H, return_sequences=True),
-    "mogrifier": lambda: keras.layers.LSTM(H, return_sequences=True),
 }
 
 
-@pytest.mark.parametrize("name", ["gru", "rnn"])
+@pytest.mark.parametrize("name", STOCK)
 def test_outputs_equal_those_of_stock_keras_with_our_weights(name):
     layer, stock = CASES[name].built(), STOCK[name]()
     stock.build((B, T, D))
@@ -78,7 +84,7 @@ def test_outputs_equal_those_of_stock_keras_with_our_weights(name):
 
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_mogrifier_with_matrices_of_zero_is_the_stock_lstm(rank):
-    layer, stock = StatefulMogrifierLSTM(H, rounds=5, rank=rank), STOCK["mogrifier"]()
+    layer, stock = StatefulMogrifierLSTM(H, rounds=5, rank=rank), STOCK["lstm"]()
     layer.build((B, None, D))
     for weight in layer.trainable_weights[3:]:
         weight.assign(np.zeros(weight.shape))
@@ -119,8 +125,9 @@ def test_a_mogrifiers_weights_have_the_names_and_shapes_of_its_rounds():
     }
 
 
-def test_forget_bias_of_a_mogrifier_lands_in_the_second_quarter_of_the_bias():
-    layer = StatefulMogrifierLSTM(H, forget_bias=0.75)
+@pytest.mark.parametrize("layer_class", [StatefulLSTM, StatefulMogrifierLSTM])
+def test_the_forget_bias_is_in_the_second_quarter_of_the_bias(layer_class):
+    layer = layer_class(H, forget_bias=0.75)
     layer.build((B, None, D))
     np.testing.assert_array_equal(to_numpy(layer.bias).reshape(4, H), np.outer([0, 0.75, 0, 0], np.ones(H)))
 
@@ -133,7 +140,7 @@ def test_one_pass_equals_chunks_of_any_length_and_a_reset_starts_again(case):
     layer = case.built()
     whole = to_numpy(layer(STREAM))
     assert np.abs(to_numpy(layer.h)).max() > 0.01
-    layer.reset_states()
+    layer.reset_state()
     assert_state(layer, case.zero)
     parts = [to_numpy(layer(chunk)) for chunk in np.split(STREAM, [1, 2, 9], axis=1)]
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
@@ -147,7 +154,7 @@ def test_state_is_carried_through_evaluate_and_predict(case):
     loss = model.evaluate(Chunks(with_targets=True), verbose=0)
     assert loss == pytest.approx((outputs**2).mean(axis=-1).sum() / len(WINDOWS), rel=1e-5)
     assert_state(layer, state)
-    layer.reset_states()
+    layer.reset_state()
     found = model.predict(Chunks(with_targets=False), verbose=0)  # [4B, T, H]
     np.testing.assert_allclose(np.concatenate(np.split(found, 4), axis=1), outputs, atol=1e-5)
 
@@ -187,17 +194,11 @@ def test_a_reset_starts_one_row_anew_and_leaves_the_others_alone(case):
 @every_cell
 def test_recurrent_dropout_is_one_mask_on_h_wherever_it_enters_a_product(case, monkeypatch):
     mask = np.random.default_rng(2).choice([0.0, 2.0], size=(B, H))
-    layer, drawn = case.built(recurrent_dropout=0.5), []
-
-    def draw(h, rate, generator, training):
-        drawn.append((rate, training))
-        return keras.ops.convert_to_tensor(mask, "float32") if training else None
-
-    monkeypatch.setattr("keraslm.layers.recurrent.recurrent_mask", draw)
+    layer = case.built(recurrent_dropout=0.5)
+    monkeypatch.setattr("keraslm.layers.recurrent.mask_like", lambda *_: tensor(mask, np.float32))
     expected, state = case.reference(STREAM, case.zero, weights_of(layer), mask=mask)
     np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
     assert_state(layer, state)
-    assert drawn == [(0.5, True)]
 
 
 @every_cell
@@ -206,11 +207,11 @@ def test_masks_change_from_one_compiled_step_to_the_next_and_are_off_at_inferenc
     layer = case.built(**{rate: 0.5})
     model, states = model_of(layer), []
     for _ in range(2):
-        layer.reset_states()
+        layer.reset_state()
         model.train_on_batch(WINDOWS[0], np.zeros((B, T, H)))
         states.append(to_numpy(layer.h).copy())
     assert np.abs(states[0] - states[1]).max() > 1e-3
-    layer.reset_states()
+    layer.reset_state()
     expected, _ = case.reference(WINDOWS[0], case.zero, weights_of(layer))
     np.testing.assert_allclose(model.predict_on_batch(WINDOWS[0]), expected, atol=1e-5)
 
@@ -219,7 +220,7 @@ def test_masks_change_from_one_compiled_step_to_the_next_and_are_off_at_inferenc
 def test_dropconnect_drops_elements_of_the_recurrent_kernel_alone(case, monkeypatch):
     layer = case.built(dropconnect=0.5)
     mask = np.random.default_rng(2).choice([0.0, 2.0], size=layer.recurrent_kernel.shape)
-    monkeypatch.setattr("keraslm.layers.recurrent.drop_connections", lambda kernel, *_: kernel * mask.astype("float32"))
+    monkeypatch.setattr("keraslm.layers.recurrent.mask_like", lambda *_: tensor(mask, np.float32))
     kernel, recurrent_kernel, *rest = weights_of(layer)
     expected, _ = case.reference(STREAM, case.zero, [kernel, recurrent_kernel * mask, *rest])
     np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
@@ -238,15 +239,25 @@ def gradient_of(case, weights, state, inputs, targets):
     return central_differences(loss, weights)
 
 
-@every_cell
-def test_gradient_of_a_window_takes_the_state_before_it_as_a_constant(case):
-    """Two windows in one `fit`; the first has weight 0 and so leaves its state behind, but changes no weight."""
-    layer, rate = case.built(), 0.5
+def train_by_fit(model, targets):
+    """Two windows in one `fit`; the first has weight 0: it leaves its state behind but changes no weight."""
+    inputs, targets = np.concatenate(WINDOWS[:2]), np.concatenate([targets, targets])
+    weights = np.repeat([0.0, 1.0], B)[:, None] * np.ones((1, T))
+    model.fit(inputs, targets, sample_weight=weights, batch_size=B, shuffle=False, verbose=0)
+
+
+def train_by_batch(model, targets):
+    model.train_on_batch(WINDOWS[0], targets, sample_weight=np.zeros((B, T)))
+    model.train_on_batch(WINDOWS[1], targets)
+
+
+@pytest.mark.parametrize(("case", "train"), [*((case, train_by_fit) for case in CASES), ("lstm", train_by_batch)])
+def test_gradient_of_a_window_treats_the_carried_state_as_a_constant(case, train):
+    case, rate = CASES[case], 0.5
+    layer = case.built()
     model, before = model_of(layer, rate), weights_of(layer)
     targets = RANDOM.normal(size=(B, T, H)).astype(np.float32)
-    weights = np.repeat([0.0, 1.0], B)[:, None] * np.ones((1, T))
-    inputs, both = np.concatenate(WINDOWS[:2]), np.concatenate([targets, targets])
-    model.fit(inputs, both, sample_weight=weights, batch_size=B, shuffle=False, verbose=0)
+    train(model, targets)
     found = [(old - new) / rate for old, new in zip(before, weights_of(layer), strict=True)]
     _, state = case.reference(WINDOWS[0], case.zero, before)
     cut = gradient_of(case, before, state, WINDOWS[1], targets)
@@ -256,12 +267,12 @@ def test_gradient_of_a_window_takes_the_state_before_it_as_a_constant(case):
     assert max(np.abs(one - other).max() for one, other in zip(cut, uncut, strict=True)) > 1e-2
 
 
-# What is refused, and what is known before a call
+# Errors and configuration
 
 
 @every_cell
 def test_wrong_batch_sizes_are_refused(case):
-    with pytest.raises(ValueError, match=r"'memory' was built for batch_size=3 .* called with a batch of 2"):
+    with pytest.raises(ValueError, match=r"'memory' was built for a batch size of 3 .* called with a batch of 2"):
         case.built()(STREAM[:2])
     with pytest.raises(ValueError, match=r"'memory' .* needs a fixed batch size.*batch_shape"):
         case.layer_class(H, name="memory")(keras.Input((None, D)))
@@ -269,7 +280,7 @@ def test_wrong_batch_sizes_are_refused(case):
 
 
 @every_cell
-def test_configuration_goes_round(case):
+def test_a_configuration_gives_the_same_layer(case):
     initializer = keras.initializers.RandomUniform(-0.2, 0.2, seed=5)
     more = {"mogrifier_initializers": {"mogrifier_1": initializer}} if "rounds" in case.arguments else {}
     layer = case.layer_class(H, recurrent_dropout=0.25, dropconnect=0.1, seed=7, **case.arguments, **more)
@@ -289,30 +300,25 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_layer_of_a_configuration_has_the_weights_that_are_told(name):
+def test_a_configuration_gives_a_layer_with_its_shapes_and_initial_weights(name):
     layer_class, fields = CONFIGS[name]
-    config, asked = ModelConfig(units=H, recurrent_dropout=0.1, dropconnect=0.2, **fields), []
-
-    def initializer(weight):
-        asked.append(weight)
-        return keras.initializers.RandomUniform(-0.1, 0.1, seed=len(asked))
-
-    layer = recurrent_layer(config, 1, initializer, seed=4)
+    config = ModelConfig(units=H, recurrent_dropout=0.1, dropconnect=0.2, init_scale=0.3, **fields)
+    layer = recurrent_layer(config, 1, seed=4)
     layer.build((B, None, D))
     assert type(layer) is layer_class and layer.name == f"{config.cell}_1"
-    assert (layer.recurrent_dropout, layer.dropconnect, layer.seed) == (0.1, 0.2, 4)
-    assert {w.name: tuple(w.shape) for w in layer.trainable_weights} == cell_shapes(config, D, H)
-    assert [w.name for w in layer.trainable_weights] == list(cell_shapes(config, D, H))
-    assert asked == [f"{layer.name}/{w.name}" for w in layer.trainable_weights if w.name != "bias"]
-    values = [to_numpy(w) for w in layer.trainable_weights if w.name != "bias"]
-    assert all(0 < np.abs(value).max() <= 0.1 for value in values)
+    assert (layer.recurrent_dropout, layer.dropconnect, layer.seed) == (0.1, 0.2, seed_of(4, layer.name))
+    assert [(w.name, tuple(w.shape)) for w in layer.trainable_weights] == list(cell_shapes(config, D, H).items())
+    for weight in layer.trainable_weights:
+        if weight.name != "bias":
+            draw = SeededUniform(0.3, 4, f"{layer.name}/{weight.name}")(weight.shape)
+            np.testing.assert_array_equal(to_numpy(weight), to_numpy(draw))
 
 
-def test_the_choice_is_told_in_words(backend):
-    assert describe_cell(ModelConfig()).endswith("our own passes, products in float32")
-    told = f"{backend}, its own differentiation of a loop, products in float32"
-    assert describe_cell(ModelConfig(cell="gru")) == told
-    assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier of 5 rounds, {told}"
+def test_the_implementation_is_described(backend):
+    assert describe_cell(ModelConfig()) == f"hand-written {backend} kernel, matrix products in float32"
+    loop = f"{backend} loop with automatic differentiation, matrix products in float32"
+    assert describe_cell(ModelConfig(cell="gru")) == loop
+    assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier with 5 rounds, {loop}"
 
 
 @pytest.mark.parametrize(

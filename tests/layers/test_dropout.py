@@ -12,14 +12,14 @@ def dropped(layer, x=ONES):
     return keras.ops.convert_to_numpy(layer(tensor(x), training=True))
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.65, 0.95])
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 0.5, 0.65, 0.95])
 def test_each_element_is_dropped_or_scaled_and_the_mean_stays(rate):
     found = dropped(Dropout(rate, seed=1))
     kept = found != 0
     np.testing.assert_allclose(found[kept], 1 / (1 - rate), rtol=1e-3)
     deviation = np.sqrt(rate * (1 - rate) / ONES.size)
     assert abs(kept.mean() - (1 - rate)) < 5 * deviation
-    assert len({kept[0].tobytes(), kept[1].tobytes(), kept[:, 0].tobytes(), kept[:, 1].tobytes()}) == 4
+    assert rate < 0.1 or len({kept[0].tobytes(), kept[1].tobytes(), kept[:, 0].tobytes(), kept[:, 1].tobytes()}) == 4
 
 
 def test_neighbours_are_dropped_independently():
@@ -42,8 +42,8 @@ def test_one_seed_gives_one_sequence_of_masks():
         np.testing.assert_array_equal(dropped(one), dropped(other))
 
 
-def test_the_generators_variable_carries_the_sequence_on():
-    """What a checkpoint would hold is all that the next mask depends on."""
+def test_the_state_of_the_generator_determines_the_next_masks():
+    """A checkpoint holds this variable and nothing else of a dropout layer."""
     one, other = Dropout(0.5, seed=7), Dropout(0.5, seed=8)
     dropped(one)
     other.seed_generator.state.assign(one.seed_generator.state)
@@ -80,7 +80,7 @@ def test_the_memory_layout_of_the_input_is_kept(backend):
 # Locked for a window
 
 
-def test_a_locked_mask_is_one_for_all_steps_and_another_for_each_row_and_call():
+def test_a_locked_mask_is_the_same_for_all_steps_and_differs_between_rows_and_calls():
     layer = Dropout(0.5, locked=True, seed=1)
     first, second = dropped(layer), dropped(layer)
     for found in (first, second):
@@ -95,12 +95,12 @@ def test_a_locked_mask_keeps_the_mean():
     np.testing.assert_allclose(found[found != 0], 1 / 0.7, rtol=1e-3)
 
 
-def test_nothing_is_locked_out_without_training():
+def test_a_locked_mask_is_off_without_training():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(Dropout(0.5, locked=True)(ONES)), ONES)
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_configuration_goes_round(locked):
+def test_a_configuration_gives_the_same_layer(locked):
     layer = Dropout(0.25, locked, seed=7, name="drop")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is Dropout and again.locked is locked

@@ -61,7 +61,7 @@ def factors(layer, ids, training=True):
     return found[..., 0]
 
 
-def test_a_row_is_dropped_or_scaled_wherever_its_word_stands():
+def test_a_row_is_dropped_or_scaled_wherever_its_word_occurs():
     ids = np.random.default_rng(3).integers(0, V, (6, 40)).astype(np.int32)
     found = factors(built(row_dropout=0.25, seed=1), ids)
     per_word = [set(np.round(found[ids == word].astype(float), 3)) for word in range(V)]
@@ -85,7 +85,7 @@ def test_no_row_is_dropped_without_training_or_rate_and_the_table_stays_whole():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.embeddings), TABLE)
 
 
-def test_configuration_goes_round():
+def test_a_configuration_gives_the_same_layer():
     layer = built(row_dropout=0.3, seed=5)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is Embedding

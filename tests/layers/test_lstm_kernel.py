@@ -1,3 +1,4 @@
+import contextlib
 import importlib
 
 import keras
@@ -7,7 +8,6 @@ from keras import ops
 
 from keraslm.layers.kernels.dispatch import describe_lstm, lstm
 from tests.reference.lstm import numpy_lstm, numpy_lstm_gradients
-from tests.reference.plain import plain_lstm
 from tests.support.gradients import compiled, gradients, tensor, wide
 
 B, T, D, H = 3, 7, 4, 5
@@ -77,46 +77,30 @@ def test_the_references_gradients_are_its_finite_differences(factors):
 # Values
 
 
+every_type = pytest.mark.parametrize(
+    ("dtype", "context", "tolerance"),
+    [(np.float64, wide, 1e-12), (np.float32, contextlib.nullcontext, 5e-6)],
+    ids=["float64", "float32"],
+)
+
+
+@every_type
 @every_factor
-def test_values_equal_numpy_in_float64(factors):
-    with wide():
-        found = lstm(*tensors(ARRAYS, np.float64), **{name: tensor(a) for name, a in factors.items()})
+def test_values_equal_numpy(factors, dtype, context, tolerance):
+    with context():
+        found = lstm(*tensors(ARRAYS, dtype), **{name: tensor(a, dtype) for name, a in factors.items()})
         for value, expected in zip(found, numpy_lstm(*ARRAYS, **factors), strict=True):
-            np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=1e-13)
-
-
-@every_factor
-def test_values_equal_numpy_in_float32(factors):
-    found = lstm(*tensors(ARRAYS, np.float32), **{name: tensor(a, np.float32) for name, a in factors.items()})
-    for value, expected in zip(found, numpy_lstm(*ARRAYS, **factors), strict=True):
-        np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=2e-6)
-
-
-def test_a_reset_starts_a_row_as_if_nothing_had_been_before():
-    whole = ops.convert_to_numpy(lstm(*tensors(ARRAYS, np.float32), keep=tensor(KEEP, np.float32))[0])
-    x, h0, c0, *weights = ARRAYS
-    fresh = numpy_lstm(x[:1, 3:], 0 * h0[:1], 0 * c0[:1], *weights)[0]
-    np.testing.assert_allclose(whole[:1, 3:], fresh, atol=2e-6)
+            np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=tolerance / 5)
 
 
 # Gradients
 
 
+@every_type
 @every_factor
-def test_gradients_equal_numpy_in_float64(factors):
-    with wide():
-        assert_near(gradients_of(lstm, np.float64, factors), numpy_gradients(factors), 1e-12)
-
-
-@every_factor
-def test_gradients_equal_numpy_in_float32(factors):
-    assert_near(gradients_of(lstm, np.float32, factors), numpy_gradients(factors), 5e-6)
-
-
-@every_factor
-def test_gradients_equal_the_backends_own_of_the_plain_form(factors):
-    with wide():
-        assert_near(gradients_of(lstm, np.float64, factors), gradients_of(plain_lstm, np.float64, factors), 1e-12)
+def test_gradients_equal_numpy(factors, dtype, context, tolerance):
+    with context():
+        assert_near(gradients_of(lstm, dtype, factors), numpy_gradients(factors), tolerance)
 
 
 @pytest.mark.parametrize("output", [0, 1, 2], ids=["outputs", "h", "c"])
@@ -217,20 +201,10 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
 # torch's own kernels
 
 
-def test_gradcheck(backend):
-    if backend != "torch":
-        pytest.skip("torch.autograd.gradcheck is torch's")
-    import torch
-
-    arguments = [a.requires_grad_() for a in tensors(ARRAYS, np.float64)]
-    mask, keep = tensor(MASK), tensor(KEEP)
-    assert torch.autograd.gradcheck(lambda *a: lstm(*a, mask=mask, keep=keep), arguments)
-
-
 def test_native_kernel_of_torch_equals_numpy(backend):
     if backend != "torch":
         pytest.skip("torch's own LSTM is torch's")
-    native = importlib.import_module("keraslm.layers.kernels.lstm_torch").native
+    native = importlib.import_module("keraslm.layers.kernels.recurrent_torch").native
 
     def batch_first(x, *arguments):
         h, h_last, c_last = native(x.transpose(0, 1), *arguments)
@@ -242,22 +216,21 @@ def test_native_kernel_of_torch_equals_numpy(backend):
 def test_cudnn_is_used_only_where_it_can_do_what_is_asked(backend):
     if backend != "torch":
         pytest.skip("only torch has a choice of its own")
-    uses_cudnn = importlib.import_module("keraslm.layers.kernels.lstm_torch").uses_cudnn
+    uses_cudnn = importlib.import_module("keraslm.layers.kernels.recurrent_torch").uses_cudnn
 
     class OnGpu:
         is_cuda = True
 
-    assert uses_cudnn(OnGpu(), None, None, "float32")
-    assert not uses_cudnn(OnGpu(), MASK, None, "float32")
-    assert not uses_cudnn(OnGpu(), None, KEEP, "float32")
-    assert not uses_cudnn(OnGpu(), None, None, "bfloat16")
-    assert not uses_cudnn(tensor(ARRAYS[0]), None, None, "float32")
+    assert uses_cudnn(OnGpu(), None, "float32")
+    assert not uses_cudnn(OnGpu(), MASK, "float32")
+    assert not uses_cudnn(OnGpu(), None, "bfloat16")
+    assert not uses_cudnn(tensor(ARRAYS[0]), None, "float32")
 
 
-def test_the_choice_is_told_in_words(backend, monkeypatch):
-    assert describe_lstm(0.0, "float32") == f"{backend}, our own passes, products in float32"
-    assert describe_lstm(0.0, "bfloat16").endswith("products in bfloat16")
+def test_the_implementation_is_described(backend, monkeypatch):
+    for dtype in ("float32", "bfloat16"):
+        assert describe_lstm(0.0, dtype) == f"hand-written {backend} kernel, matrix products in {dtype}"
     if backend == "torch":
         monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-        assert describe_lstm(0.0, "float32") == "torch, cuDNN, products in float32"
-        assert "cuDNN has no recurrent dropout" in describe_lstm(0.2, "float32")
+        assert describe_lstm(0.0, "float32") == "cuDNN kernel, matrix products in float32"
+        assert "cuDNN supports neither recurrent dropout" in describe_lstm(0.2, "float32")

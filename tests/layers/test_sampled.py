@@ -9,7 +9,7 @@ from keraslm.config import ModelConfig
 from keraslm.layers.sampled import SampledSoftmax
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import build_model, nats_model
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.optimizers.clipped import ClippedSGD
 from tests.support.gradients import gradients, tensor
 
 B, T, H, V = 2, 3, 4, 50

@@ -64,8 +64,8 @@ def test_the_dropout_of_experts_is_there_in_training(config):
         inputs = [tensor(IDS), tensor(TARGETS)]
         for training in (False, True):
             for layer in model.layers:
-                if hasattr(layer, "reset_states"):
-                    layer.reset_states()
+                if hasattr(layer, "reset_state"):
+                    layer.reset_state()
             found[rate, training] = to_numpy(model(inputs, training=training))
     np.testing.assert_allclose(found[0.0, True], found[0.0, False], rtol=1e-5)
     np.testing.assert_allclose(found[0.5, False], found[0.0, False], rtol=1e-5)

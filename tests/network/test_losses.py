@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keraslm.network.losses import SequenceLoss, sequence_loss
+from keraslm.network.losses import Perplexity, SequenceLoss, sequence_loss
 from tests.reference.language_model import token_nats
 
 B, T, V = 3, 4, 7
@@ -98,7 +98,41 @@ def test_a_step_of_sgd_follows_the_gradient_of_the_summed_scale():
     )
 
 
-def test_configuration_goes_round():
+def test_a_configuration_gives_the_same_loss():
     loss = SequenceLoss(average_across_timesteps=True, average_across_batch=False, name="nats")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert type(again) is SequenceLoss and again.get_config() == loss.get_config()
+
+
+# Perplexity
+
+NATS = token_nats(TARGETS, LOGITS)
+MEAN, WEIGHTED = np.exp(NATS.mean()), np.exp((NATS * WEIGHTS).sum() / WEIGHTS.sum())
+
+
+@pytest.mark.parametrize(("weights", "expected"), [(None, MEAN), (WEIGHTS, WEIGHTED)], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("predictions", [LOGITS, NATS.astype(np.float32)], ids=["logits", "nats"])
+def test_perplexity_is_exp_of_the_mean_over_all_tokens(predictions, weights, expected):
+    metric = Perplexity()
+    metric.update_state(TARGETS[1:], predictions[::-1][:-1])
+    metric.reset_state()  # forgets the batch above
+    for row in range(B):
+        metric.update_state(TARGETS[row, None], predictions[row, None], None if weights is None else weights[row, None])
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_perplexity_of_uniform_logits_over_100_words_is_100():
+    metric = Perplexity()
+    metric.update_state(np.zeros((2, 5), np.int32), np.zeros((2, 5, 100), np.float32))
+    assert float(metric.result()) == pytest.approx(100, rel=1e-5)
+
+
+def test_a_compiled_perplexity_sees_sample_weights_only_as_a_weighted_metric():
+    model, ids = logit_table()
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[Perplexity(name="plain")],
+        weighted_metrics=[Perplexity(name="weighted")],
+    )
+    found = model.evaluate(ids, TARGETS, sample_weight=WEIGHTS, batch_size=B, verbose=0, return_dict=True)
+    assert (found["plain"], found["weighted"]) == pytest.approx((MEAN, WEIGHTED), rel=1e-5)

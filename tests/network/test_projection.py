@@ -10,13 +10,16 @@ from keras import ops
 
 from keraslm.config import ModelConfig
 from keraslm.evaluation.evaluate import evaluate_run
+from keraslm.layers import kernels
+from keraslm.layers.adaptive import AdaptiveSoftmax
 from keraslm.layers.embedding import Embedding
-from keraslm.layers.kernels import pieces
 from keraslm.layers.mixture import MixtureOfSoftmaxes
-from keraslm.layers.tied import TiedSoftmax
+from keraslm.layers.projection import TiedSoftmax
+from keraslm.layers.sampled import SampledSoftmax
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import build_model, nats_model
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.network.parts import SeededUniform
+from keraslm.optimizers.clipped import ClippedSGD
 from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
 from keraslm.text.stream import Windows
@@ -54,12 +57,12 @@ def weights_of(model):
 @pytest.mark.parametrize("budget", [None, 4 * V * 4], ids=["whole", "pieces"])
 def test_logits_and_nats_are_those_of_the_formula(config, budget, monkeypatch):
     if budget:
-        monkeypatch.setattr(pieces, "BUDGET", budget)
+        monkeypatch.setattr(kernels, "BUDGET", budget)
     model = build_model(config, V, B, seed=1)
     logits, _ = language_model(weights_of(model), INPUTS[0])
     np.testing.assert_allclose(model.predict_on_batch(INPUTS[0]), logits, atol=1e-5)
     for layer in model.layers[1:-1]:
-        getattr(layer, "reset_states", lambda: None)()
+        getattr(layer, "reset_state", lambda: None)()
     np.testing.assert_allclose(
         nats_model(model).predict_on_batch(INPUTS), token_nats(INPUTS[1], logits), rtol=1e-5, atol=1e-6
     )
@@ -79,7 +82,7 @@ def differences(weights, step=1e-5):
 def test_a_step_follows_the_gradient_of_the_formula(config, sparse, budget, monkeypatch):
     """The table's has two parts, of what was looked up and of what was predicted."""
     if budget:
-        monkeypatch.setattr(pieces, "BUDGET", budget)
+        monkeypatch.setattr(kernels, "BUDGET", budget)
     network = build_model(config, V, B, seed=1)
     model = nats_model(network)
     network.get_layer("embedding").sparse_gradient = sparse
@@ -110,9 +113,9 @@ def test_the_rows_of_a_window_are_counted_in_fit(kind, backend, monkeypatch):
     """By them the pieces are counted; in TensorFlow's graphs neither hidden states nor targets tell them alone."""
     if kind == "adaptive" and backend != "tensorflow":
         pytest.skip("its pieces are those of its clusters' own tokens")
-    counted, kernel = [], importlib.import_module(f"keraslm.layers.kernels.cross_entropy_{backend}")
-    monkeypatch.setattr(kernel, "rows_of_a_piece", lambda rows, *sizes: counted.append(rows) or rows)
-    config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": (4,) if kind == "adaptive" else ""}))
+    counted, kernel = [], importlib.import_module(f"keraslm.layers.kernels.softmax_{backend}")
+    monkeypatch.setattr(kernel, "rows_per_piece", lambda rows, *sizes: counted.append(rows) or rows)
+    config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": (4,) if kind == "adaptive" else None}))
     model = nats_model(build_model(config, V, B))
     model.compile(ClippedSGD(), SequenceLoss())
     model.fit(WindowDataset(Windows(np.arange(60) % V, B, T)), epochs=1, shuffle=False, verbose=0)
@@ -244,11 +247,18 @@ def test_expert_dropout_is_fresh_each_step_otherwise_keeps_the_mean_and_ends_wit
     np.testing.assert_allclose(experts(layer, training=False), 1)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_configurations_go_round(tied):
-    embedding = Embedding(V, E, name="embedding") if tied else None
-    layers = [MixtureOfSoftmaxes(V, K, E, embedding, 0.25, True, {"kernel": "zeros"}, seed=7, name="mixed")]
-    layers += [TiedSoftmax(embedding, name="tied")] if embedding else []
-    for layer in layers:
-        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-        assert type(again) is type(layer) and again.get_config() == layer.get_config()
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **common: MixtureOfSoftmaxes(V, K, E, None, 0.25, True, seed=7, **common),
+        lambda **common: MixtureOfSoftmaxes(V, K, E, Embedding(V, E, name="embedding"), **common),
+        lambda **common: AdaptiveSoftmax(V, (3, 6), **common),
+        lambda **common: SampledSoftmax(V, 4, seed=7, **common),
+        lambda **common: TiedSoftmax(Embedding(V, E, name="embedding"), name=common["name"]),
+    ],
+    ids=["mixture", "tied mixture", "adaptive", "sampled", "tied"],
+)
+def test_a_configuration_gives_the_same_layer(make):
+    layer = make(name="logits", kernel_initializers={"kernel": SeededUniform(0.1, 3, "logits/kernel")})
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is type(layer) and again.get_config() == layer.get_config()

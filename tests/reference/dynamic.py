@@ -51,13 +51,13 @@ def statistics(weights, rows, segment):
 
 
 def dynamic_nats(weights, ids, eos_id, learning_rate, decay, epsilon, segment, squares, starts=None):
-    """Nats of each token of `ids`; `squares` as `statistics` gives them, or None for plain SGD.
+    """Nats of each token of `ids`; `squares` are those of `statistics`.
 
-    Where `starts` is true of an input, the state before it is zero; only at the start of a segment.
+    Where `starts` is true, the state before the input is zero; only at the start of a segment.
     """
     weights, states = {name: value.astype(np.float64) for name, value in weights.items()}, zero_states(weights, 1)
     trained = dict(weights)
-    roots = {name: np.sqrt(squares[name]) if squares else np.ones(value.shape) for name, value in weights.items()}
+    roots = {name: np.sqrt(squares[name]) for name in weights}
     mean = np.mean([root.mean() for root in roots.values()])
     inputs, nats = np.concatenate([[eos_id], ids[:-1]]), []
     for start in range(0, len(ids), segment):
@@ -68,6 +68,5 @@ def dynamic_nats(weights, ids, eos_id, learning_rate, decay, epsilon, segment, s
         nats.append(costs[0])
         for name, w in weights.items():
             pull = np.minimum(decay * roots[name] / mean, 1.0)
-            step = found[name] / (roots[name] + epsilon) if squares else found[name]
-            weights[name] = w + pull * (trained[name] - w) - learning_rate * step
+            weights[name] = w + pull * (trained[name] - w) - learning_rate * found[name] / (roots[name] + epsilon)
     return np.concatenate(nats)

@@ -1,10 +1,22 @@
-"""The techniques of test time token by token, in float64, as their papers state them."""
+"""The test-time techniques token by token, in float64, as their papers state them."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+
+from keraslm.runs.weights import read_weights
+from tests.reference.language_model import language_model, token_nats
+
+
+def outputs(run, ids):
+    """Logits, hidden states and nats of each token of a text in one row, the first predicted from the end symbol."""
+    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    inputs, units = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None], len(weights["logits/kernel"])
+    hidden, _ = language_model(weights | {"logits/kernel": np.eye(units), "logits/bias": np.zeros(units)}, inputs)
+    logits, _ = language_model(weights, inputs)
+    return logits[0], hidden[0], token_nats(ids[None], logits)[0]
 
 
 def tempered_nats(targets, logits, temperature):
@@ -16,16 +28,16 @@ def tempered_nats(targets, logits, temperature):
     return np.array(nats)
 
 
-def cached_nats(targets, hidden, nats, window, theta, share, documents=None):
-    """Cost of each target (T,) with the cache; nats (T,) are the network's, documents (T,) number each token's."""
+def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
+    """Cost of each target (T,) with the cache; nats (T,) of the network, contexts (T,) the number of its sentence."""
     found = []
     for t, target in enumerate(targets):
-        history = [i for i in range(max(0, t - window), t) if documents is None or documents[i] == documents[t]]
-        if not history:
+        seen = [i for i in range(max(0, t - history), t) if contexts is None or contexts[i] == contexts[t]]
+        if not seen:
             found.append(nats[t])
             continue
-        # Divided by the largest, which changes no quotient.
-        products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in history}
+        # Dividing all by the largest changes no quotient.
+        products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in seen}
         highest = max(products.values())
         powers = {i: math.exp(theta * (product - highest)) for i, product in products.items()}
         cached = sum(power for i, power in powers.items() if targets[i] == target) / sum(powers.values())

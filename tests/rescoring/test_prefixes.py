@@ -16,8 +16,8 @@ from keraslm.config import Config
 from keraslm.errors import TextError
 from keraslm.rescoring import prefixes
 from keraslm.rescoring.prefixes import Tree, score_sequences, score_sets
-from keraslm.scoring.contract import ModelInfo
 from keraslm.scoring.session import ModelSession
+from keraslm.scoring.state import ModelState
 from tests.support import fake_model
 from tests.support.fake_model import BY_HISTORY, V, expected, ids_of
 
@@ -92,11 +92,11 @@ def fed(ids) -> int:
     rows = []
 
     class Session:
-        info: ModelInfo = fake_model.model_info()
-        cells = V
+        info = fake_model.model_info()
+        logits_per_token, state_size, adaptive = V, 1, False
 
         def zero_state(self, count):
-            return prefixes.State(np.zeros((1, count, 1), np.float32), np.zeros((1, count, 1), np.float32))
+            return ModelState(np.zeros((1, count, 1), np.float32), np.zeros((1, count, 1), np.float32))
 
         def run(self, inputs, state):
             rows.append(inputs.size)

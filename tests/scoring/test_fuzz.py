@@ -1,7 +1,4 @@
-"""Whatever the metadata of a sealed model file say: a refusal in words, or answers that are numbers.
-
-Changes of the graph and of bytes: `test_onnx_admission.py` and `tests/torture`.
-"""
+"""Changed metadata of a sealed model file are refused with a sentence, or the model answers with finite numbers."""
 
 from __future__ import annotations
 

@@ -12,20 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keraslm import load
-from keraslm.errors import ModelFileError, TextError, UsageError
+from keraslm.config import CONTEXTS
+from keraslm.errors import TextError, UsageError
 from keraslm.scoring import scorer
-from keraslm.scoring.batching import CONTEXTS, WINDOW
 from tests.support.fake_model import BY_HISTORY, TOKENIZER, V, expected, ids_of
 
-# Known and unknown words, odd white space, blank lines, and lines that are longer than the small windows below.
+# Known and unknown words, blank lines, and lines that are longer than the small limits below.
 lines_of_words = st.lists(
     st.lists(st.sampled_from(["the", "cat", "dog", "sat", "bird", "<unk>", "<eos>"]), max_size=12).map(" ".join),
     min_size=1,
     max_size=12,
 )
-limits = st.fixed_dictionaries({"_CELLS": st.integers(1, 200), "_STEPS": st.integers(1, 6), "_ROWS": st.integers(1, 4)})
-windows = st.integers(1, 8)
+limits = st.fixed_dictionaries(
+    {"MAX_LOGITS": st.integers(1, 200), "MAX_STEPS": st.integers(1, 6), "MAX_ROWS": st.integers(1, 4)}
+)
+ahead = st.integers(1, 8)
 contexts = st.sampled_from(CONTEXTS)
 lines_of_files = st.lists(lines_of_words.map(lambda lines: [*lines, None]), max_size=3).map(
     lambda files: [*itertools.chain.from_iterable(files)]
@@ -39,7 +40,7 @@ def context(request):
 
 @contextlib.contextmanager
 def with_limits(values):
-    """Windows, groups and blocks of a few tokens, so that a short text meets every cut."""
+    """Groups and calls of a few tokens, so that a short text is cut everywhere."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setattr(scorer, name, value)
@@ -66,18 +67,10 @@ def test_logprobs_are_those_of_the_table(by_id):
     (found,) = by_id.logprobs(["the bird sat"])
     np.testing.assert_allclose(found, np.log(np.array([3, 6, 2, 1]) / 21), rtol=1e-6)
     assert found.dtype == np.float64
-
-
-def test_a_line_score_holds_ids_oovs_and_sum(by_id):
     (line,) = by_id.score_lines(["the bird sat"])
-    assert line.ids.tolist() == [2, 5, 1, 0]
-    assert line.oov.tolist() == [False, True, False, False]
-    assert line.logprob == pytest.approx(math.log(3 * 6 * 2 * 1 / 21**4), rel=1e-6)
-
-
-def test_every_token_conditions_on_all_before_it(by_history):
-    (found,) = by_history.logprobs(["the cat the dog"])
-    np.testing.assert_allclose(found, expected(BY_HISTORY, [ids_of("the cat the dog")])[0], rtol=1e-5)
+    assert (line.ids.tolist(), line.oov.tolist()) == ([2, 5, 1, 0], [False, True, False, False])
+    assert line.logprob == by_id.score("the bird sat") == math.fsum(found)
+    assert line.ranks is line.entropies is line.entropy_reductions is line.boundaries is None
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t  \u2003"])
@@ -87,38 +80,22 @@ def test_a_blank_line_is_the_end_symbol_alone(by_history, context, blank):
     assert line.logprob == pytest.approx(BY_HISTORY[1, 0], rel=1e-5)
 
 
-def test_sentences_do_not_know_of_each_other(by_history):
-    lines = ["the cat sat", "dog", "", "the cat sat"]
-    found = by_history.logprobs(lines, "sentence")
-    for line, score in zip(lines, found, strict=True):
-        np.testing.assert_allclose(score, expected(BY_HISTORY, [ids_of(line)])[0], rtol=1e-5)
-
-
-def test_a_document_is_one_pass_over_all_lines(by_history):
-    lines = ["the cat sat", "dog", "", "the cat sat"]
-    found = by_history.logprobs(lines, "document")
-    whole = expected(BY_HISTORY, [ids_of_text(lines)])[0]
-    assert [len(score) for score in found] == [4, 2, 1, 4]
-    np.testing.assert_allclose(np.concatenate(found), whole, rtol=1e-5)
-    assert not np.allclose(found[0], found[3])
-
-
-@given(lines=lines_of_files, context=contexts, values=limits, window=windows, distributions=st.booleans())
-def test_scores_depend_on_no_neighbour_no_order_no_window_and_no_limit(
-    by_history, context, lines, values, window, distributions
+@given(lines=lines_of_files, context=contexts, values=limits, lines_ahead=ahead, distributions=st.booleans())
+def test_scores_do_not_depend_on_neighbours_blocks_or_limits(
+    by_history, context, lines, values, lines_ahead, distributions
 ):
     with with_limits(values):
-        found = list(by_history.score_lines(lines, context, distributions, window))
+        found = list(by_history.score_lines(lines, context, distributions, lines_ahead))
     assert [line.text for line in found] == [line for line in lines if line is not None]
     assert [len(line.logprobs) for line in found] == [len(ids_of(line)) for line in lines if line is not None]
     wanted = expected(BY_HISTORY, texts_of(lines, context))
     np.testing.assert_allclose([p for line in found for p in line.logprobs], np.concatenate(wanted or [[]]), atol=1e-5)
 
 
-@given(lines=lines_of_files, context=contexts, values=limits, window=windows)
-def test_ranks_and_entropies_are_those_of_the_table(by_history, context, lines, values, window):
+@given(lines=lines_of_files, context=contexts, values=limits, lines_ahead=ahead)
+def test_ranks_and_entropies_are_those_of_the_table(by_history, context, lines, values, lines_ahead):
     with with_limits(values):
-        found = list(by_history.score_lines(lines, context, True, window))
+        found = list(by_history.score_lines(lines, context, True, lines_ahead))
     ranks, entropies, reductions = [], [], []
     for ids in texts_of(lines, context):
         states = np.cumsum(np.array([TOKENIZER.eos_id, *ids[:-1]]) + 1) % V
@@ -132,11 +109,6 @@ def test_ranks_and_entropies_are_those_of_the_table(by_history, context, lines, 
     np.testing.assert_allclose([x for line in found for x in line.entropy_reductions], reductions, atol=1e-5)
 
 
-def test_without_distributions_there_are_no_ranks(by_id):
-    (line,) = by_id.score_lines(["the cat"])
-    assert line.ranks is None and line.entropies is None and line.entropy_reductions is None
-
-
 def test_paragraphs_and_files_are_scored_side_by_side(by_history, monkeypatch):
     shapes = []
     watch(by_history.session, monkeypatch, shapes)
@@ -148,16 +120,16 @@ def test_paragraphs_and_files_are_scored_side_by_side(by_history, monkeypatch):
     assert max(rows for rows, _ in shapes) > 10
 
 
-def test_rows_that_have_ended_leave_the_group(by_history, monkeypatch):
+def test_rows_that_have_ended_are_not_computed(by_history, monkeypatch):
     shapes = []
     watch(by_history.session, monkeypatch, shapes)
-    monkeypatch.setattr(scorer, "_STEPS", 4)
-    found = by_history.score_lines(["the"] * 15 + ["the cat sat dog " * 5], window=16)
+    monkeypatch.setattr(scorer, "MAX_STEPS", 4)
+    found = by_history.score_lines(["the"] * 15 + ["the cat sat dog " * 5], lines_ahead=16)
     assert len(list(found)) == 16
     assert [rows for rows, _ in shapes][-5:] == [1] * 5  # 21 tokens, four at a time, after the short ones have ended
 
 
-def test_a_window_of_one_line_answers_each_before_the_next_is_read(by_history, context):
+def test_with_one_line_ahead_each_is_answered_before_the_next_is_read(by_history, context):
     read = []
 
     def lines():
@@ -165,13 +137,13 @@ def test_a_window_of_one_line_answers_each_before_the_next_is_read(by_history, c
             read.append(number)
             yield "the cat"
 
-    for number, _ in enumerate(by_history.score_lines(lines(), context, window=1)):
+    for number, _ in enumerate(by_history.score_lines(lines(), context, lines_ahead=1)):
         assert read[-1] == number
 
 
-def test_a_window_without_lines_is_refused(by_id):
-    with pytest.raises(UsageError, match=r"^window is 0, but must be at least 1 line\.$"):
-        by_id.score_lines([], window=0)
+def test_no_lines_ahead_are_refused(by_id):
+    with pytest.raises(UsageError, match=r"^`lines_ahead` is 0, but must be at least 1\.$"):
+        by_id.score_lines([], lines_ahead=0)
 
 
 def test_the_state_is_a_value(by_history):
@@ -188,7 +160,7 @@ def test_the_state_is_a_value(by_history):
 
 
 @given(st.lists(st.integers(0, V - 1), max_size=9), st.integers(0, 9), limits)
-def test_several_tokens_are_said_as_one_by_one(by_history, tokens, cut, values):
+def test_several_tokens_have_the_scores_of_single_ones(by_history, tokens, cut, values):
     single, context = [], by_history.begin()
     for token in tokens:
         logprob, context = by_history.advance(context, token)
@@ -198,10 +170,6 @@ def test_several_tokens_are_said_as_one_by_one(by_history, tokens, cut, values):
         second, end = by_history.advance_all(between, tokens[cut:])
     assert [*first, *second] == single
     assert end == context
-
-
-def test_the_limits_of_these_tests_are_those_of_the_module():
-    assert min(scorer._CELLS, scorer._STEPS, WINDOW) >= 256
 
 
 def watch(session, monkeypatch, shapes):
@@ -216,22 +184,16 @@ def test_a_line_of_thousands_of_words_is_scored_in_chunks(by_history, context, m
     line = "the cat sat dog " * 700
     (found,) = by_history.logprobs([line], context)
     np.testing.assert_allclose(found, expected(BY_HISTORY, [ids_of(line)])[0], rtol=1e-5)
-    assert max(steps for _, steps in longest) <= scorer._STEPS < len(found)
+    assert max(steps for _, steps in longest) <= scorer.MAX_STEPS < len(found)
 
 
-def test_a_call_never_holds_more_cells_than_allowed(by_history, monkeypatch):
+def test_a_call_never_holds_more_logits_than_allowed(by_history, monkeypatch):
     shapes = []
     watch(by_history.session, monkeypatch, shapes)
-    monkeypatch.setattr(scorer, "_CELLS", 300)
+    monkeypatch.setattr(scorer, "MAX_LOGITS", 300)
     by_history.logprobs(["the cat sat"] * 100 + ["the " * 200])
     assert max(rows * steps * 6 for rows, steps in shapes) <= 300
     assert max(rows for rows, _ in shapes) > 1
-
-
-def test_results_come_while_the_text_goes_on(by_history, context):
-    endless = itertools.repeat("the cat sat")
-    found = list(itertools.islice(by_history.score_lines(endless, context), 700))
-    assert [len(line.ids) for line in found] == [4] * 700
 
 
 def test_the_first_sentence_is_scored_before_the_second_is_read(by_history):
@@ -270,11 +232,6 @@ def test_an_empty_text_has_no_scores(by_id, context):
     assert math.isnan(by_id.perplexity([], context))
 
 
-def test_score_is_the_sum_of_a_lines_logprobs(by_history):
-    line = "the dog sat the bird"
-    assert by_history.score(line) == math.fsum(by_history.logprobs([line])[0])
-
-
 def test_perplexity_counts_every_token_and_each_line_end(by_id):
     # cat <eos>, <eos>: probabilities 4/21, 1/21, 1/21.
     assert by_id.perplexity(["cat", ""]) == pytest.approx((21**3 / 4) ** (1 / 3), rel=1e-6)
@@ -290,9 +247,3 @@ def test_perplexity_of_a_document_carries_the_state(by_history):
 def test_an_unknown_context_is_refused_before_the_text_is_read(by_id):
     with pytest.raises(UsageError, match=r"^Unknown context 'page'\. Known are: sentence, paragraph, document\.$"):
         by_id.score_lines(iter([]), "page")
-
-
-def test_loading_something_else_is_refused(tmp_path):
-    (tmp_path / "text").write_text("the cat sat")
-    with pytest.raises(ModelFileError, match="it looks like a text"):
-        load(tmp_path / "text")

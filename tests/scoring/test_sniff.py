@@ -1,4 +1,4 @@
-"""What a file that is no model looks like, and the message that says so."""
+"""Formats recognised by the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import pickle
 import zipfile
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from keraslm.errors import ModelFileError
-from keraslm.scoring.session import ModelSession
-from keraslm.scoring.sniff import looks_like
+from keraslm.scoring.sniff import is_like_onnx, looks_like
 from tests.support import fake_model
 
 ARPA = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1.0\t<s>\t-0.3\n"
@@ -40,7 +37,7 @@ def safetensors_bytes() -> bytes:
 
 
 def other_model() -> bytes:
-    """A whole ONNX model that keraslm did not write."""
+    """An ONNX model of a different program."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negation", [x], [y])
     opset = [helper.make_opsetid("", 17)]
@@ -61,6 +58,7 @@ KNOWN = {
     "safetensors": (safetensors_bytes(), "a safetensors file"),
     "kenlm": (b"mmap lm http://kheafield.com/code format version 5\n\x00", "a KenLM binary"),
     "pdf": (b"%PDF-1.7\n", "a PDF"),
+    "ort": (b"\x1c\x00\x00\x00ORTM\x00\x00", "an ORT-format model"),
     "gguf": (b"GGUF\x03\x00\x00\x00", "a GGUF model"),
     "tflite": (b"\x1c\x00\x00\x00TFL3\x00\x00", "a TensorFlow Lite model"),
     "arpa": (ARPA.encode(), "an ARPA n-gram model"),
@@ -78,18 +76,8 @@ def test_a_known_format_is_named(data, name):
     assert looks_like(data[:65536]) == name
 
 
-@pytest.mark.parametrize(("data", "name"), KNOWN.values(), ids=KNOWN)
-def test_opening_another_file_says_what_it_looks_like(tmp_path, data, name):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(data)
-    with pytest.raises(ModelFileError) as caught:
-        ModelSession(path)
-    assert str(caught.value) == (f"{path}: not an ONNX model; it looks like {name}. Make a model with: keraslm export")
-
-
 @pytest.mark.parametrize("end", range(1, 40))
-def test_a_text_is_known_wherever_its_beginning_is_cut(end):
-    # The first kilobytes of a file may end inside a character.
+def test_a_text_may_be_cut_inside_a_character(end):
     text = "naïve 日本 🎈 über ça ".encode()
     assert looks_like((text * 2)[:end]) == "a text"
 
@@ -100,48 +88,10 @@ def test_any_text_that_starts_with_a_letter_is_a_text(text):
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_get_an_answer(data):
-    assert looks_like(data) is None or looks_like(data)
+def test_any_bytes_are_accepted(data):
+    assert looks_like(data) != ""
 
 
-def test_models_are_not_taken_for_something_else(tiny_model):
+def test_models_look_like_onnx(tiny_model):
     for data in (tiny_model.read_bytes(), other_model(), fake_model.build().SerializeToString()):
-        assert looks_like(data[:65536]) is None
-
-
-def test_random_bytes_are_refused(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"\x08" + np.random.default_rng(0).bytes(5000))
-    with pytest.raises(ModelFileError, match=r"not an ONNX model, or a damaged one \(at byte 2: field"):
-        ModelSession(path)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_model_is_refused(tmp_path, tiny_model, share):
-    data = tiny_model.read_bytes()
-    path = tmp_path / "model.onnx"
-    path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ModelFileError, match=str(path)):
-        ModelSession(path)
-
-
-def test_a_model_of_another_program_is_named_as_such(tmp_path):
-    path = tmp_path / "other.onnx"
-    path.write_bytes(other_model())
-    with pytest.raises(ModelFileError, match=r"other\.onnx: an ONNX model, but not one of keraslm's"):
-        ModelSession(path)
-
-
-def test_a_run_folder_is_answered_with_the_command_that_exports_it(tmp_path):
-    with pytest.raises(ModelFileError) as caught:
-        ModelSession(tmp_path)
-    assert f"keraslm export model.onnx --run {tmp_path}" in str(caught.value)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ModelFileError, match=r"gone\.onnx: cannot be read \(No such file or directory\)\.$"):
-        ModelSession(tmp_path / "gone.onnx")
-
-
-def test_the_identity_model_of_these_tests_is_valid():
-    onnx.checker.check_model(onnx.load_from_string(other_model()), full_check=True)
+        assert looks_like(data[:65536]) is None and is_like_onnx(data)

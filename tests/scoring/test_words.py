@@ -68,7 +68,7 @@ def pieces_of(line, tokenizer):
 
 
 @given(line=lines)
-def test_words_are_those_of_the_text_and_their_scores_the_sums_of_their_tokens(model, line):
+def test_word_scores_are_the_sums_of_their_tokens(model, line):
     _, scorer, table = model
     (scored,) = scorer.score_lines([line])
     found = word_scores(scored, scorer.tokenizer)
@@ -84,7 +84,7 @@ def test_words_are_those_of_the_text_and_their_scores_the_sums_of_their_tokens(m
 
 
 @given(line=lines)
-def test_the_correction_moves_the_cost_of_a_boundary_to_the_word_before(model, line):
+def test_the_correction_moves_the_cost_of_a_boundary_to_the_previous_word(model, line):
     _, scorer, table = model
     mask = boundary(scorer.tokenizer)
     if mask is None:
@@ -126,7 +126,7 @@ def test_corrected_probabilities_of_the_next_word_add_up_to_one(tmp_path):
     assert total == pytest.approx(1.0)
 
 
-def test_a_blank_line_is_its_end(model):
+def test_a_blank_line_has_only_its_end(model):
     (scored,) = model[1].score_lines([""])
     (word,) = word_scores(scored, model[1].tokenizer)
     assert (word.word, word.begin, word.end, word.tokens) == ("<eos>", 0, 0, (0, 1))

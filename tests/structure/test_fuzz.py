@@ -1,4 +1,4 @@
-"""Whatever a run, a tokenizer, a text or a list holds: a refusal in words, or a result that holds what it must.
+"""Changed samples of everything that keraslm parses are refused with a sentence, or parsed with a valid result.
 
 `tests/fuzz/run.py` does the same for longer, guided by coverage.
 """
@@ -26,7 +26,7 @@ PAIRS = [json.loads(next(iter(seeds.SEEDS["pairs"]())).splitlines()[0])]
 EPOCH = {"epoch": 1, "loss": 2.5, "perplexity": 7.0, "val_perplexity": 8}
 
 
-def test_every_target_has_samples_and_takes_the_first():
+def test_every_target_accepts_its_first_sample():
     assert seeds.SEEDS.keys() == TARGETS.keys()
     for name, target in TARGETS.items():
         samples = [*seeds.SEEDS[name]()]
@@ -35,7 +35,7 @@ def test_every_target_has_samples_and_takes_the_first():
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.target}: {case.happened}" for case in CASES])
-def test_what_was_found_stays_mended(case: Case):
+def test_previous_finds_stay_fixed(case: Case):
     assert is_refused(TARGETS[case.target], case.data) == case.refused
 
 

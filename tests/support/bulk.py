@@ -36,11 +36,11 @@ MIDDLE = 5  # rows
 PATIENCE = 60  # seconds until a test that waits for something gives up
 
 
-def alone(model: Path, text: Path, options: ScoreOptions | None = None, others: Sequence[Path] = ()) -> bytes:
+def alone(models: Path | Sequence[Path], text: Path, options: ScoreOptions | None = None) -> bytes:
     """What one process writes of one text."""
     out = io.StringIO()
     lines = chain(TextFile(text, "replace"), [None])
-    write_scores(keraslm.load(model, threads=1, others=others), lines, options or ScoreOptions(), out, name=str(text))
+    write_scores(keraslm.load(models, threads=1), lines, options or ScoreOptions(), out, name=str(text))
     return out.getvalue().encode()
 
 
@@ -123,7 +123,7 @@ def driver(model, files, output, folder: Path, **arguments) -> subprocess.Popen[
     """Start `score_files` in a process of its own."""
     from tests.support.program import environment  # with pytest, which workers can do without
 
-    values = {"model": str(model), "files": [*map(str, files)], "output": str(output), **arguments}
+    values = {"models": str(model), "files": [*map(str, files)], "output": str(output), **arguments}
     command = [sys.executable, "-c", "from tests.support.bulk import main; main()", json.dumps(values)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment() | {FOLDER: str(folder)})
 

@@ -141,7 +141,7 @@ def test_nothing_crosses_a_boundary_backward():
     resets[0, 5] = resets[1, 2] = True  # another step in each row
 
     def cost(inputs, rows):
-        layer.reset_states()
+        layer.reset_state()
         outputs = layer(inputs, resets=tensor(resets) if rows else None)
         return ops.sum(outputs[0, 5:] ** 2) + ops.sum(outputs[1, 2:] ** 2)
 

@@ -84,9 +84,9 @@ def test_an_evaluation_equals_numpy(trained, tmp_path):
 
 def test_progress_names_the_cell_and_whether_it_can_be_exported(trained, backend):
     name, run, lines = trained
-    told = f"{backend}, its own differentiation of a loop, products in float32"
+    told = f"{backend} loop with automatic differentiation, matrix products in float32"
     assert (f"{'lstm' if name == 'mogrifier' else name:<10}" + told in lines) == (name != "mogrifier")
     if name == "mogrifier":
-        assert f"lstm      Mogrifier of 3 rounds, {told}" in lines
+        assert f"lstm      Mogrifier with 3 rounds, {told}" in lines
     reasons = [line for line in lines if line.startswith("export ")]
     assert reasons == ([f"export    {run.config.model.not_exportable}"] if name == "mogrifier" else [])

@@ -11,7 +11,7 @@ import pytest
 from keraslm.errors import NonFiniteLossError
 from keraslm.network.compile import compiled_model
 from keraslm.network.model import reset_states
-from keraslm.optimizers.sgd import ClippedSGD
+from keraslm.optimizers.clipped import ClippedSGD
 from keraslm.runs.create import create_run
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights

@@ -8,7 +8,7 @@ from keraslm.evaluation.evaluate import evaluate_run
 from keraslm.network.compile import compiled_model
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import reset_states
-from keraslm.optimizers.base import NEVER
+from keraslm.optimizers.clipped import NEVER
 from keraslm.runs.weights import read_weights
 from keraslm.text import window_lengths
 from keraslm.text.files import TextFile, TextFiles

@@ -1,12 +1,19 @@
-"""The one place that chooses the implementation of an operation: by the backend of the process."""
+"""The public operations. Each prepares its arguments and calls the implementation of the current backend.
+
+Shapes: `B` rows, `T` steps, `D` inputs, `H` units, `V` vocabulary, `N = B * T` tokens.
+"""
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
+from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def lstm(
@@ -20,101 +27,151 @@ def lstm(
     keep: Any = None,
     product_dtype: str = "float32",
 ) -> tuple[Any, Any, Any]:
-    """Run an LSTM over a window.
+    """Run an LSTM over a window; `StatefulLSTM` states the formula.
+
+    A backend's `lstm(x, h0, c0, weights, h_factor, c_factor, low)` takes and returns time-first arrays: x `(T, B, D)`,
+    the factors on h and c before each step, `(T, B, H)` or `(T, B, 1)` or None, and the type of the products' operands.
 
     Args:
         x: inputs, `(B, T, D)`.
         h0, c0: state before the window, `(B, H)`.
         kernel, recurrent_kernel, bias: `(D, 4H)`, `(H, 4H)`, `(4H,)`; gates i, f, g, o.
         mask: factor on `h` wherever it enters the recurrence, `(B, H)`: recurrent dropout. Not differentiated.
-        keep: `(B, T)`, 0 where a row starts anew, from a zero state, before that step, and 1 elsewhere.
+        keep: `(B, T)`, 0 where a row's state is set to zero before that step, and 1 elsewhere.
         product_dtype: "float32", or "bfloat16" for the operands of the matrix products. State, gates, weights and
             gradients stay float32.
 
     Returns:
-        outputs `(B, T, H)`, and `h`, `c` after the last step, `(B, H)` each.
+        outputs `(B, T, H)`, and `h` and `c` after the last step, `(B, H)` each.
     """
+    x = ops.transpose(x, (1, 0, 2))
+    h_factor = c_factor = None if keep is None else ops.transpose(keep)[:, :, None]
+    if mask is not None:
+        h_factor = ops.broadcast_to(mask, (ops.shape(x)[0], *mask.shape)) if keep is None else mask * c_factor
     weights = _tensors(kernel, recurrent_kernel, bias)
-    return _of_backend("lstm")(x, h0, c0, *weights, mask, keep, product_dtype)
+    h, *last = _backend("recurrent").lstm(x, h0, c0, weights, h_factor, c_factor, _low(product_dtype, x))
+    return ops.transpose(h, (1, 0, 2)), *last
 
 
 def scan(
     step: Callable[[tuple[Any, ...], Any], tuple[Any, ...]], state: tuple[Any, ...], inputs: Any, keep: Any = None
 ) -> tuple[Any, tuple[Any, ...]]:
-    """Run a step function over a window, in the backend's own loop and with its own differentiation.
+    """Run a step function over a window in the backend's own loop, differentiated by the backend.
 
     Args:
-        step: from the state before a step, `(B, H)` each, and the input of that step, `(B, D)`, to the state after it.
-        state: before the window; a tuple of tensors.
+        step: maps the state before a step, `(B, H)` each, and the input of that step, `(B, D)`, to the state after it.
+        state: tuple of tensors, before the window.
         inputs: `(B, T, D)`.
         keep: as in `lstm`.
 
     Returns:
-        the first tensor of the state after each step, `(B, T, H)`, and the state after the last one.
+        the first tensor of the state after each step, `(B, T, H)`, and the state after the last step.
 
     Example:
         >>> sums, _ = scan(lambda state, x: (state[0] + x,), (ops.zeros((1, 2)),), ops.ones((1, 3, 2)))
         >>> sums[0, :, 0]
         [1., 2., 3.]
     """
-    return _of_backend("scan")(step, state, inputs, keep)
+
+    def kept_step(state: tuple[Any, ...], x: Any, kept: Any) -> tuple[Any, ...]:
+        return tuple(step(state if kept is None else tuple(value * kept for value in state), x))
+
+    return _backend("recurrent").scan(kept_step, tuple(state), inputs, None if keep is None else keep[:, :, None])
 
 
 def cross_entropy(
     hidden: Any, kernel: Any, bias: Any, targets: Any, product_dtype: str = "float32", transposed: bool = False
 ) -> Any:
-    """Negative log-likelihood of each target under `softmax(hidden @ kernel + bias)`.
+    """Compute the negative log-likelihood of each target under `softmax(hidden @ kernel + bias)`.
+
+    It holds one array of `N x V` numbers where automatic differentiation holds three, and only pieces of it beyond
+    `kernels.BUDGET`.
+
+    A backend's `cross_entropy(hidden, kernel, bias, targets, low, transposed)` takes `(N, H)` and int32 `(N,)`.
 
     Args:
         hidden: `(B, T, H)`.
-        kernel, bias: of the projection, `(H, V)` and `(V,)`.
+        kernel, bias: weights of the projection, `(H, V)` and `(V,)`.
         targets: token ids, `(B, T)`, integers below V.
         product_dtype: as in `lstm`; the softmax is float32.
-        transposed: the kernel is given as `(V, H)`, a row a token, as an embedding table lies in memory.
+        transposed: the kernel is given as `(V, H)`, one row per token, as an embedding table is stored.
 
     Returns:
         nats, `(B, T)`.
     """
-    return _of_backend("cross_entropy")(hidden, *_tensors(kernel, bias), targets, product_dtype, transposed)
+    rows, ids, restore = _flattened(hidden, targets)
+    weights = _tensors(kernel, bias)
+    return restore(_backend("softmax").cross_entropy(rows, *weights, ids, _low(product_dtype, hidden), transposed))
 
 
 def adaptive_cross_entropy(
     hidden: Any, head: Any, tails: Any, targets: Any, ends: tuple[int, ...], product_dtype: str = "float32"
 ) -> Any:
-    """Negative log-likelihood of each target under an adaptive softmax; a cluster is computed for its own tokens only.
+    """Compute the negative log-likelihood of each target under an adaptive softmax (Grave et al. 2017).
+
+    The softmax of a cluster is computed for the tokens of that cluster only. A backend's
+    `add_tail(nats, hidden, tail, targets, member, low)` adds the costs within a cluster to the nats `(N,)` of its
+    members, which the boolean `member` `(N,)` marks.
 
     Args:
         hidden: `(B, T, H)`.
         head: kernel `(H, ends[0] + clusters)` and bias; the last entries stand for the clusters.
-        tails: of each cluster its projection `(H, d)`, kernel `(d, words)` and bias `(words,)`.
+        tails: per cluster its projection `(H, d)`, kernel `(d, words)` and bias `(words,)`.
         targets: token ids, `(B, T)`.
-        ends: id after the head, and after each cluster.
+        ends: first id after the head and after each cluster.
         product_dtype: as in `lstm`; the softmax is float32.
 
     Returns:
         nats, `(B, T)`.
     """
-    parts = [tuple(_tensors(*tail)) for tail in tails]
-    return _of_backend("adaptive_cross_entropy", "adaptive")(
-        hidden, tuple(_tensors(*head)), parts, targets, ends, product_dtype
-    )
+    rows, ids, restore = _flattened(hidden, targets)
+    backend, low = _backend("softmax"), _low(product_dtype, hidden)
+    members = [(ids >= start) & (ids < end) for start, end in pairwise(ends)]
+    in_head = ids
+    for cluster, member in enumerate(members):
+        in_head = ops.where(member, ends[0] + cluster, in_head)
+    nats = backend.cross_entropy(rows, *_tensors(*head), in_head, low, False)
+    for tail, start, member in zip(tails, ends, members, strict=False):
+        nats = backend.add_tail(nats, rows, _tensors(*tail), ids - start, member, low)
+    return restore(nats)
 
 
 def describe_lstm(recurrent_dropout: float, product_dtype: str) -> str:
-    """Which implementation of `lstm` a training will run, in words; why not cuDNN, where a GPU has it."""
-    ours = f"{keras.backend.backend()}, our own passes"
+    """Describe the implementation of `lstm` that a training run will use."""
+    kernel = f"hand-written {keras.backend.backend()} kernel"
     if keras.backend.backend() == "torch" and importlib.import_module("torch").cuda.is_available():
         if recurrent_dropout == 0.0 and product_dtype == "float32":
-            ours = "torch, cuDNN"
+            kernel = "cuDNN kernel"
         else:
-            ours += " (cuDNN has no recurrent dropout and no float32 state beside bfloat16 products)"
-    return f"{ours}, products in {product_dtype}"
+            kernel += " (cuDNN supports neither recurrent dropout nor a float32 state with bfloat16 products)"
+    return f"{kernel}, matrix products in {product_dtype}"
 
 
-def _tensors(*weights: Any) -> list[Any]:
-    return [keras.ops.convert_to_tensor(w) for w in weights]
+def _flattened(hidden: Any, targets: Any) -> tuple[Any, Any, Callable[[Any], Any]]:
+    """Hidden states `(N, H)`, int32 targets `(N,)`, and a function that gives `(N,)` the shape `(B, T)` again."""
+    time_first = keras.backend.backend() == "torch"  # as the LSTM leaves it in memory, so that nothing is copied
+    if time_first:
+        hidden, targets = ops.transpose(hidden, (1, 0, 2)), ops.transpose(targets)
+    # In a TensorFlow graph of `fit()` the number of steps is missing from one shape, that of rows from the other.
+    known = [size or other for size, other in zip(hidden.shape[:2], targets.shape, strict=True)]
+    rows = ops.reshape(hidden, (math.prod(known) if all(known) else -1, hidden.shape[-1]))
+    shape = ops.shape(targets)
+
+    def restore(nats: Any) -> Any:
+        nats = ops.reshape(nats, shape)
+        return ops.transpose(nats) if time_first else nats
+
+    return rows, ops.reshape(ops.cast(targets, "int32"), (-1,)), restore
 
 
-def _of_backend(operation: str, file: str = "") -> Any:
-    module = importlib.import_module(f"{__package__}.{file or operation}_{keras.backend.backend()}")
-    return getattr(module, operation)
+def _low(product_dtype: str, x: Any) -> str:
+    """The type of the operands of matrix products, as a string."""
+    return "bfloat16" if product_dtype == "bfloat16" else keras.backend.standardize_dtype(x.dtype)
+
+
+def _tensors(*weights: Any) -> tuple[Any, ...]:
+    return tuple(keras.ops.convert_to_tensor(w) for w in weights)
+
+
+def _backend(operations: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{operations}_{keras.backend.backend()}")

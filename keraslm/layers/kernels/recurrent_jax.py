@@ -1,14 +1,13 @@
-"""The LSTM over a window on JAX: two scans, and every product that can leave them outside.
+"""LSTM and scan on JAX. Arrays of the LSTM are time first: `[T, B, H]`.
 
-Differentiating the forward scan would add a rank-B product to the gradients of both weight matrices at every step: not
-arithmetic but traffic, `4H x (D + H)` numbers read and written `T` times. In the backward scan here only the gradient
-of the gates is computed; both weight gradients are one product over the whole window after it.
-
-Letters: `T` steps, `B` rows, `D` inputs, `H` units. Time comes first in every array here.
+Automatic differentiation of a scan adds a rank-B product to the gradients of both weight matrices at every step, which
+reads and writes `4H x (D + H)` numbers `T` times. Here the backward scan computes only the gradient of the gates. Both
+weight gradients are one product over the whole window after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,48 +15,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-Weights = tuple[Array, Array, Array]
-
-
-def lstm(
-    x: Array,
-    h0: Array,
-    c0: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array,
-    mask: Array | None = None,
-    keep: Array | None = None,
-    product_dtype: str = "float32",
-) -> tuple[Array, Array, Array]:
-    """`dispatch.lstm` for batch-first arrays of JAX."""
-    x = jnp.swapaxes(x, 0, 1)
-    h_factor, c_factor = _state_factors(x, mask, keep)
-    low = jnp.bfloat16 if product_dtype == "bfloat16" else x.dtype
-    h, h_last, c_last = _window(x, h0, c0, (kernel, recurrent_kernel, bias), h_factor, c_factor, low)
-    return jnp.swapaxes(h, 0, 1), h_last, c_last
-
-
-def _state_factors(x: Array, mask: Array | None, keep: Array | None) -> tuple[Array | None, Array | None]:
-    """Factors on h and c before each step, `[T, B, H]` or `[T, B, 1]`; None where there is nothing to do."""
-    c_factor = None if keep is None else keep.T[:, :, None].astype(x.dtype)
-    if mask is None:
-        return c_factor, c_factor
-    h_factor = jnp.broadcast_to(mask, (x.shape[0], *mask.shape))
-    return h_factor if c_factor is None else h_factor * c_factor, c_factor
+Weights = tuple[Array, Array, Array]  # kernel, recurrent kernel, bias
+State = tuple[Array, ...]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6,))
-def _window(
-    x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Array | None, c_factor: Array | None, low: Any
+def lstm(
+    x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Array | None, c_factor: Array | None, low: str
 ) -> tuple[Array, Array, Array]:
-    """h after each step, `[T, B, H]`, and the last h and c."""
+    """`dispatch.lstm`: h after each step, `[T, B, H]`, and the last h and c."""
     return _forward(x, h0, c0, weights, h_factor, c_factor, low)[0]
 
 
-def _forward(
-    x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Array | None, c_factor: Array | None, low: Any
-) -> Any:
+def _forward(x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Any, c_factor: Any, low: str) -> Any:
     kernel, recurrent_kernel, bias = weights
     recurrent = recurrent_kernel.astype(low)
     projected = _product(x, kernel, low) + bias  # [T, B, 4H]
@@ -75,7 +45,7 @@ def _forward(
     return (h, h_last, c_last), (x, h0, c0, weights, h_factor, c_factor, h, c, gates)
 
 
-def _backward(low: Any, saved: Any, gradients: tuple[Array, Array, Array]) -> tuple[Any, ...]:
+def _backward(low: str, saved: Any, gradients: tuple[Array, Array, Array]) -> tuple[Any, ...]:
     x, h0, c0, weights, h_factor, c_factor, h, c, gates = saved
     kernel, recurrent_kernel, _ = weights
     dh_all, dh_last, dc_last = gradients
@@ -101,15 +71,15 @@ def _backward(low: Any, saved: Any, gradients: tuple[Array, Array, Array]) -> tu
     return dx, dh0, dc0, (dkernel, drecurrent, dz.sum((0, 1))), *none
 
 
-_window.defvjp(_forward, _backward)
+lstm.defvjp(_forward, _backward)
 
 
-def _product(a: Array, b: Array, low: Any) -> Array:
+def _product(a: Array, b: Array, low: str) -> Array:
     """`a @ b` over the last axis of `a`, operands in `low`, result in the type of `a`."""
     return jnp.matmul(a.astype(low), b.astype(low), preferred_element_type=a.dtype)
 
 
-def _weight_product(a: Array, dz: Array, low: Any) -> Array:
+def _weight_product(a: Array, dz: Array, low: str) -> Array:
     """The sum over steps and rows of the outer products of `a` and `dz`."""
     a, dz = a.reshape(-1, a.shape[-1]), dz.reshape(-1, dz.shape[-1])
     return jnp.matmul(a.T.astype(low), dz.astype(low), preferred_element_type=a.dtype)
@@ -117,3 +87,17 @@ def _weight_product(a: Array, dz: Array, low: Any) -> Array:
 
 def _scaled(value: Array, factor: Array | None) -> Array:
     return value if factor is None else value * factor
+
+
+def scan(
+    step: Callable[[State, Array, Any], State], state: State, inputs: Array, keep: Array | None
+) -> tuple[Array, State]:
+    """`dispatch.scan`; `keep` is `[B, T, 1]` or None."""
+
+    def with_output(state: State, at: tuple[Array, Array | None]) -> tuple[State, Array]:
+        state = step(state, *at)
+        return state, state[0]
+
+    keep = None if keep is None else jnp.swapaxes(keep, 0, 1)
+    last, outputs = lax.scan(with_output, state, (jnp.swapaxes(inputs, 0, 1), keep))
+    return jnp.swapaxes(outputs, 0, 1), last

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from keraslm.errors import RunError, TextError
-from keraslm.evaluation import evaluate as evaluation
-from keraslm.evaluation.evaluate import evaluate_run, load_model
+from keraslm.evaluation import reader
+from keraslm.evaluation.evaluate import evaluate_run
+from keraslm.evaluation.reader import load_model
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
-from tests.reference.language_model import language_model, token_nats
+from tests.reference.language_model import language_model
+from tests.reference.testtime import outputs
 
 
 @pytest.fixture
@@ -17,18 +19,11 @@ def valid(config):
     return TextFile(config.data.valid[0])
 
 
-def weights_of(run):
-    return read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-
-
 def nats_by_numpy(run, text):
-    """Nats of each token of a text: one row, the first token predicted from <eos>."""
-    ids = run.tokenizer.encode_text(text)
-    inputs = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None]
-    return token_nats(ids[None], language_model(weights_of(run), inputs)[0])
+    return outputs(run, run.tokenizer.encode_text(text))[2]
 
 
-def test_every_token_is_scored_as_numpy_scores_it(trained_run, valid):
+def test_costs_equal_numpy(trained_run, valid):
     nats = nats_by_numpy(trained_run, valid)
     found = evaluate_run(trained_run, valid)
     assert found.nats == pytest.approx(nats.sum(), rel=1e-5)
@@ -37,12 +32,12 @@ def test_every_token_is_scored_as_numpy_scores_it(trained_run, valid):
 
 
 @pytest.mark.parametrize("num_steps", [1, 7, 50, 10_000])
-def test_result_does_not_depend_on_the_length_of_a_call(trained_run, valid, monkeypatch, num_steps):
-    monkeypatch.setattr(evaluation, "NUM_STEPS", num_steps)
+def test_the_result_does_not_depend_on_num_steps(trained_run, valid, monkeypatch, num_steps):
+    monkeypatch.setattr(reader, "NUM_STEPS", num_steps)
     assert evaluate_run(trained_run, valid).nats == pytest.approx(nats_by_numpy(trained_run, valid).sum(), rel=1e-5)
 
 
-def test_tutorial_counting_gives_the_validation_perplexity_of_the_training(trained_run, valid, config):
+def test_tutorial_counting_equals_the_validation_of_the_training(trained_run, valid, config):
     found = evaluate_run(trained_run, valid, tutorial=True)
     last = trained_run.epochs()[-1]
     assert found.perplexity == pytest.approx(last["val_perplexity"], rel=1e-4)
@@ -51,39 +46,41 @@ def test_tutorial_counting_gives_the_validation_perplexity_of_the_training(train
     assert found.counting == "tutorial" and found.predicted < found.tokens
 
 
-def test_the_text_is_counted(trained_run, tmp_path):
+def test_counts_of_a_text(trained_run, tmp_path):
     (tmp_path / "text.txt").write_text("word1 word2 nonsense\n\nword3 <unk>\n")
     found = evaluate_run(trained_run, TextFile(tmp_path / "text.txt"))
     counts = (found.lines, found.words, found.tokens, found.predicted, found.oovs)
     assert counts == (3, 5, 8, 8, 2)
     assert found.text == str(tmp_path / "text.txt")
-    assert found.to_dict()["oovs"] == 2 and math.isfinite(found.perplexity)
+    assert found.to_dict()["oovs"] == 2
+    assert repr(found) == f"<Evaluation of {found.text!r}: perplexity {found.perplexity:,.4f} per token>"
 
 
-def test_two_evaluations_do_not_see_each_other(trained_run, valid):
+def test_an_evaluation_leaves_no_state_behind(trained_run, valid):
     assert evaluate_run(trained_run, valid) == evaluate_run(trained_run, valid)
 
 
-def test_an_empty_text_is_refused(trained_run, tmp_path):
+def test_an_empty_text_raises(trained_run, tmp_path):
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(TextError, match=r"empty\.txt: 0 tokens; there is nothing to evaluate"):
         evaluate_run(trained_run, TextFile(tmp_path / "empty.txt"))
 
 
-def test_a_text_too_short_for_the_tutorials_windows_is_refused(trained_run, tmp_path):
+def test_a_text_too_short_for_tutorial_windows_raises(trained_run, tmp_path):
     (tmp_path / "short.txt").write_text("word1 word2\n")
     with pytest.raises(TextError, match=r"short\.txt: 3 tokens are too few"):
         evaluate_run(trained_run, TextFile(tmp_path / "short.txt"), tutorial=True)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_model_is_loaded_for_any_batch_size(trained_run, batch_size):
+def test_load_model_takes_any_batch_size(trained_run, batch_size):
     ids = np.random.default_rng(0).integers(0, trained_run.tokenizer.vocab_size, (batch_size, 6)).astype(np.int32)
-    logits, _ = language_model(weights_of(trained_run), ids)
+    weights = read_weights(trained_run.weights_path, trained_run.config.model, trained_run.tokenizer.vocab_size)
+    logits, _ = language_model(weights, ids)
     np.testing.assert_allclose(load_model(trained_run, batch_size).predict_on_batch(ids), logits, atol=1e-4)
 
 
-def test_a_run_without_weights_is_refused(run_copy, valid):
+def test_a_run_without_weights_raises(run_copy, valid):
     (run_copy / "weights.safetensors").unlink()
     with pytest.raises(RunError, match=r"weights\.safetensors: no weights"):
         evaluate_run(Run.open(run_copy), valid)

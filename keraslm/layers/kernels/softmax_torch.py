@@ -1,6 +1,6 @@
-"""Projection and cross entropy on torch, with one array of `N x V` where autograd keeps three.
+"""Cross entropy and the tails of an adaptive softmax on torch.
 
-Letters: `N` tokens, `H` units, `V` vocabulary.
+Shapes: `N` tokens, `H` units, `V` vocabulary, `n` tokens of a piece or a cluster.
 """
 
 from __future__ import annotations
@@ -11,48 +11,40 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from keraslm.layers.kernels.pieces import rows_of_a_piece
+from keraslm.layers.kernels import rows_per_piece
+
+Weights = tuple[Tensor, Tensor, Tensor]  # projection, kernel, bias
 
 
 def cross_entropy(
-    hidden: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    product_dtype: str = "float32",
-    transposed: bool = False,
+    hidden: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor, low: str, transposed: bool = False
 ) -> Tensor:
-    """`dispatch.cross_entropy` for tensors of torch."""
-    # Time first, as the LSTM leaves it in memory: the reshape below then copies nothing.
-    rows = hidden.transpose(0, 1)
-    low = torch.bfloat16 if product_dtype == "bfloat16" else hidden.dtype
-    flat, ids = rows.reshape(-1, hidden.shape[-1]), targets.t().reshape(-1)
-    nats = _Nats.apply(flat, kernel, bias, ids, low, transposed, torch.is_grad_enabled())
-    return nats.view(rows.shape[:2]).t()
+    """`dispatch.cross_entropy` for `(N, H)` and `(N,)`."""
+    return _Nats.apply(getattr(torch, low), transposed, torch.is_grad_enabled(), hidden, kernel, bias, targets)
+
+
+def add_tail(nats: Tensor, hidden: Tensor, tail: Weights, targets: Tensor, member: Tensor, low: str) -> Tensor:
+    """Add the cost within a cluster to the nats `(N,)` of its members; see `dispatch.adaptive_cross_entropy`."""
+    projection, kernel, bias = tail
+    places, dtype = torch.nonzero(member)[:, 0], getattr(torch, low)  # [n]
+    narrow = torch.mm(hidden.index_select(0, places).to(dtype), projection.to(dtype)).to(hidden.dtype)  # [n, d]
+    return nats.index_add(0, places, cross_entropy(narrow, kernel, bias, targets[places], low))
 
 
 class _Nats(torch.autograd.Function):
     """Nats of each target, `(N,)`.
 
-    The gradient of the logits, `softmax - one_hot`, takes the place of the logits in the forward pass; the backward
-    pass scales the narrow sides of its two products by the incoming gradient instead of the wide array. Where that
-    array would pass the budget of `pieces`, it is not kept: the backward pass computes it again, piece by piece.
+    The forward pass overwrites the logits with their gradient, `softmax - one_hot`. The backward pass scales the narrow
+    sides of its two products by the incoming gradient, not the wide array. Beyond the budget that array is not kept:
+    the backward pass computes it again, piece by piece.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        kernel: Tensor,
-        bias: Tensor,
-        targets: Tensor,
-        low: torch.dtype,
-        transposed: bool,
-        with_gradient: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, low: torch.dtype, transposed: bool, with_gradient: bool, *arrays: Tensor) -> Tensor:
+        hidden, kernel, bias, targets = arrays
         kernel_low, targets = kernel.to(low), targets.long()
         kernel_low = kernel_low.t() if transposed else kernel_low
-        rows = rows_of_a_piece(len(hidden), len(bias))
+        rows = rows_per_piece(len(hidden), len(bias))
         nats, kept = [], None
         for piece, ids in zip(hidden.to(low).split(rows), targets.split(rows), strict=True):
             log_p = _log_softmax(piece, kernel_low, bias)
@@ -82,7 +74,7 @@ class _Nats(torch.autograd.Function):
             dkernel = product if dkernel.ndim == 0 else dkernel.add_(product)
             dbias += torch.mv(dlogits.t(), own_dnats.to(low))
             dhidden.append(torch.mm(dlogits, kernel_low.t()).to(bias.dtype).mul_(own_dnats[:, None]))
-        return torch.cat(dhidden), dkernel, dbias, None, None, None, None
+        return None, None, None, torch.cat(dhidden), dkernel, dbias, None
 
 
 def _log_softmax(hidden: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Temperature, Monte Carlo dropout, ensembles, and the report of all techniques."""
+"""Temperature, Monte Carlo dropout, ensembles, and the evaluation with all techniques."""
 
 import dataclasses
 import math
@@ -9,23 +9,19 @@ import pytest
 
 import keraslm
 from keraslm.errors import TextError, UsageError
-from keraslm.evaluation import monte_carlo, reader, techniques
-from keraslm.evaluation.ensemble import mean_nats
-from keraslm.evaluation.evaluate import evaluate_run
+from keraslm.evaluation import ensemble, evaluate, reader
+from keraslm.evaluation.ensemble import mean_nats, monte_carlo_nats
+from keraslm.evaluation.evaluate import evaluate_run, one_contains_the_other
 from keraslm.evaluation.grid import finer
-from keraslm.evaluation.monte_carlo import monte_carlo_nats
 from keraslm.evaluation.neural_cache import CacheSettings, cache_nats, tune_cache
 from keraslm.evaluation.reader import Reader
-from keraslm.evaluation.techniques import one_holds_the_other
+from keraslm.evaluation.result import Variant
 from keraslm.evaluation.temperature import GRID, temperature_nats, tempered_nats, tune_temperature
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights
+from keraslm.runs.weights import read_weights, write_weights
 from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
-from tests.reference.language_model import language_model
 from tests.support.made_run import make_run
-
-NO_DROPOUT = {"embedding_dropout": 0.0, "recurrent_dropout": 0.0, "output_dropout": 0.0}
 
 
 @pytest.fixture
@@ -35,7 +31,7 @@ def ids(trained_run, config):
 
 @pytest.fixture
 def held_out(tmp_path, config):
-    """A text that is not the run's validation text."""
+    """A text different from the validation text of the run."""
     path = tmp_path / "held-out.txt"
     path.write_text("word1 word2 word3 word1 word2\nword7 word1 word2\n\nword3 word1 nonsense\n")
     return path
@@ -45,13 +41,8 @@ def without(run, **fields):
     return dataclasses.replace(run, config=run.config.replace(**fields))
 
 
-def logits_by_numpy(run, ids):
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    return language_model(weights, np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None])[0][0]
-
-
 @pytest.mark.parametrize("shift", [0.0, 100.0])
-def test_temperature_divides_logits_and_log_probabilities_alike(shift):
+def test_temperature_divides_logits_or_log_probabilities(shift):
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(size=(5, 7), scale=3.0), rng.integers(0, 7, 5)
     found = tempered_nats(targets, (logits + shift).astype(np.float32), [0.05, 1.0, 3.0])
@@ -60,22 +51,15 @@ def test_temperature_divides_logits_and_log_probabilities_alike(shift):
 
 
 @pytest.mark.parametrize("budget", [1, 60, 1 << 20])
-def test_a_text_at_a_temperature_costs_what_numpy_says(trained_run, ids, monkeypatch, budget):
+def test_costs_at_a_temperature_equal_numpy(trained_run, ids, monkeypatch, budget):
     monkeypatch.setattr(reader, "_LOGPROBS", budget)
     some = ids[:50]
-    expected = reference.tempered_nats(some, logits_by_numpy(trained_run, some), 1.7)
+    expected = reference.tempered_nats(some, reference.outputs(trained_run, some)[0], 1.7)
     np.testing.assert_allclose(temperature_nats(Reader(trained_run), some, 1.7), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("softmax", [{}, {"softmax": "sampled"}, {"softmax": "adaptive", "cutoffs": (4,)}])
-def test_a_temperature_of_one_is_the_plain_cost(tmp_path, softmax):
-    run = make_run(tmp_path, num_layers=1, units=4, **softmax)
-    ids = run.tokenizer.encode_text(["the cat sat on the mat", "a dog ran"] * 3)
-    np.testing.assert_allclose(temperature_nats(Reader(run), ids, 1.0), Reader(run).nats(ids), rtol=1e-5)
-
-
-def test_the_temperature_is_that_of_a_brute_force_search(trained_run, ids):
-    logits = logits_by_numpy(trained_run, ids)
+def test_the_tuned_temperature_equals_a_brute_force_search(trained_run, ids):
+    logits = reference.outputs(trained_run, ids)[0]
 
     def search(grid):
         return int(np.argmin([reference.tempered_nats(ids, logits, heat).sum() for heat in grid]))
@@ -87,23 +71,18 @@ def test_the_temperature_is_that_of_a_brute_force_search(trained_run, ids):
     assert len(lines) == 2 and f"{found:g}" in lines[1]
 
 
-def test_monte_carlo_without_dropout_is_the_plain_cost(trained_run, ids):
-    run = without(trained_run, **NO_DROPOUT)
-    np.testing.assert_allclose(monte_carlo_nats(Reader(run), ids, 3), Reader(run).nats(ids), rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     "softmax", [{"softmax": "sampled", "num_sampled": 2}, {"softmax": "adaptive", "cutoffs": (4,)}]
 )
-def test_monte_carlo_takes_the_whole_softmax_and_the_documents(tmp_path, softmax):
+def test_monte_carlo_uses_the_full_softmax_and_the_context(tmp_path, softmax):
     run = make_run(tmp_path, num_layers=1, units=4, context="sentence", num_steps=3, **softmax)
     ids = run.tokenizer.encode_text(["the cat sat on the mat", "a dog ran"] * 3)
     np.testing.assert_allclose(monte_carlo_nats(Reader(run), ids, 2), Reader(run).nats(ids), rtol=1e-5)
 
 
-def test_monte_carlo_averages_passes_with_masks_of_their_own(trained_run, ids, monkeypatch):
+def test_monte_carlo_averages_passes_with_different_masks(trained_run, ids, monkeypatch):
     seen = []
-    monkeypatch.setattr(monte_carlo, "mean_nats", lambda rows: seen.append(rows) or mean_nats(rows))
+    monkeypatch.setattr(ensemble, "mean_nats", lambda rows: seen.append(rows) or mean_nats(rows))
     found = monte_carlo_nats(Reader(trained_run), ids, 3)
     rows = np.concatenate(seen, axis=1)
     assert rows.shape == (3, len(ids)) and {part.shape[1] for part in seen[:-1]} == {trained_run.config.train.num_steps}
@@ -114,14 +93,14 @@ def test_monte_carlo_averages_passes_with_masks_of_their_own(trained_run, ids, m
     assert found.mean() < rows.mean()
 
 
-def test_monte_carlo_gives_a_seeds_number_twice_and_another_seeds_never(trained_run, ids):
+def test_monte_carlo_depends_on_the_seed_only(trained_run, ids):
     run = without(trained_run, embedding_dropout=0.0, recurrent_dropout=0.0)
     one, two, other = (monte_carlo_nats(Reader(run), ids[:20], 2, seed) for seed in (7, 7, 8))
     np.testing.assert_array_equal(one, two)
     assert np.abs(one - other).max() > 1e-3
 
 
-def test_the_mean_of_probabilities():
+def test_mean_nats_is_the_cost_of_the_mean_probability():
     members = np.random.default_rng(3).uniform(0.1, 9.0, (4, 11))
     np.testing.assert_allclose(mean_nats(members), reference.averaged_nats(members), rtol=1e-12)
     np.testing.assert_allclose(mean_nats(members[:1]), members[0])
@@ -129,8 +108,6 @@ def test_the_mean_of_probabilities():
 
 def test_an_ensemble_reports_its_members(trained_run, run_copy, held_out):
     weights = read_weights(trained_run.weights_path, trained_run.config.model, trained_run.tokenizer.vocab_size)
-    from keraslm.runs.weights import write_weights
-
     write_weights(run_copy / "weights.safetensors", {name: value * 0.5 for name, value in weights.items()})
     found = keraslm.evaluate(trained_run, held_out, with_runs=[run_copy])
     other = keraslm.evaluate(run_copy, held_out)
@@ -143,19 +120,14 @@ def test_an_ensemble_reports_its_members(trained_run, run_copy, held_out):
     assert both.parameters == {"runs": 2} and both.perplexity < math.sqrt(first.perplexity * second.perplexity)
 
 
-def test_an_ensemble_of_a_run_with_itself_is_the_run(trained_run, held_out):
-    found = keraslm.evaluate(trained_run, held_out, with_runs=str(trained_run.path))
-    assert found.variants[-1].perplexity == pytest.approx(found.perplexity, rel=1e-6)
-
-
-def test_an_ensemble_needs_one_tokenizer(trained_run, tmp_path, held_out):
+def test_an_ensemble_of_different_tokenizers_raises(trained_run, tmp_path, held_out):
     other = make_run(tmp_path, num_layers=1, units=3)
-    words = rf"--with {other.path}: its tokenizer is not that of {trained_run.path} \(10 and 14 tokens, .*one tokenizer"
-    with pytest.raises(UsageError, match=words):
+    message = rf"`with_runs`: {other.path} has a different tokenizer than {trained_run.path} \(10 and 14 tokens"
+    with pytest.raises(UsageError, match=message):
         keraslm.evaluate(trained_run, held_out, with_runs=[other.path])
 
 
-def test_plain_evaluation_is_as_before(trained_run, held_out):
+def test_without_techniques_there_are_no_variants(trained_run, held_out):
     found = keraslm.evaluate(trained_run, held_out)
     assert found == evaluate_run(trained_run, TextFile(held_out)) and found.variants == ()
     assert not any("test time" in row or "variants" in row for row in found.rows())
@@ -194,18 +166,18 @@ def test_given_parameters_are_not_tuned(trained_run, held_out):
     assert both.tuned == () and both.tuned_on == "" and both.description.startswith("temperature 1, window 500, theta")
 
 
-def test_a_number_tuned_on_its_own_text_is_called_optimistic(trained_run, tmp_path, config):
+def test_a_variant_tuned_on_the_evaluated_text_is_optimistic(trained_run, tmp_path, config):
     copy = shutil.copy(config.data.valid[0], tmp_path / "copy.txt")
     found = keraslm.evaluate(trained_run, copy, temperature="tune")
     assert found.variants[0].optimistic and found.variants[0].perplexity <= found.perplexity
-    assert found.rows()[-1] == "note: 'temperature' was tuned on text that is evaluated; the number is optimistic"
+    assert found.rows()[-1] == "note: 'temperature' was tuned on the evaluated text; this number is optimistic"
     given = {"neural_cache": True, "cache_theta": 0.0, "cache_lambda": 0.0}
     note = keraslm.evaluate(trained_run, copy, temperature="tune", **given).rows()[-1]
     assert note.startswith("note: 'temperature' and 'temperature + neural cache' were tuned on")
-    assert note.endswith("; the numbers are optimistic")
+    assert note.endswith("; these numbers are optimistic")
 
 
-def test_so_is_one_that_was_tuned_on_more_or_less_than_that_text(trained_run, tmp_path, config):
+def test_a_variant_tuned_on_a_part_of_the_text_or_more_is_optimistic(trained_run, tmp_path, config):
     lines = list(TextFile(config.data.valid[0]))
     for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
         half = tmp_path / "half.txt"
@@ -221,17 +193,17 @@ def test_so_is_one_that_was_tuned_on_more_or_less_than_that_text(trained_run, tm
         ([2, 3], [1, 2, 3], True),
         ([1, 2, 3, 4], [1, 2], True),
         ([1, 2], [1, 2], True),
-        ([1, 1, 2], [1, 1, 1, 2], True),  # begins more than once
+        ([1, 1, 2], [1, 1, 1, 2], True),  # starts more than once
         ([1, 3], [1, 2, 3], False),
         ([3, 4], [1, 2, 3], False),
         ([], [1], False),
     ],
 )
-def test_whether_a_text_holds_another(one, other, expected):
-    assert one_holds_the_other(np.array(one, np.uint16), np.array(other, np.int32)) is expected
+def test_one_contains_the_other(one, other, expected):
+    assert one_contains_the_other(np.array(one, np.uint16), np.array(other, np.int32)) is expected
 
 
-def test_another_text_to_tune_on(trained_run, held_out, config):
+def test_tune_on_names_a_different_text(trained_run, held_out, config):
     found = keraslm.evaluate(trained_run, config.data.valid[0], temperature="tune", tune_on=held_out)
     assert found.variants[0].tuned_on == str(held_out) and not found.variants[0].optimistic
     assert f"tuned on {held_out}" in found.rows()[-1]
@@ -240,24 +212,17 @@ def test_another_text_to_tune_on(trained_run, held_out, config):
 @pytest.mark.parametrize(
     ("valid", "error", "words"),
     [
-        ((), UsageError, r"trained without a validation text\. Name one to tune on, --tune-on FILE"),
-        (("-",), TextError, r"validation text was standard input\. It is the text to tune on; --tune-on FILE names"),
+        ((), UsageError, r"trained without a validation text\. Name a text to tune on with `tune_on`"),
+        (("-",), TextError, r"validation text was standard input\. It is the text to tune on; choose a different one"),
+        (("gone.txt",), TextError, r"gone\.txt: cannot be read .* It is the text to tune on; choose a different one"),
     ],
 )
-def test_nothing_to_tune_on(trained_run, held_out, valid, error, words):
+def test_without_a_validation_text_tuning_raises(trained_run, held_out, valid, error, words):
     with pytest.raises(error, match=words):
         keraslm.evaluate(without(trained_run, valid=valid), held_out, temperature="tune")
 
 
-def test_a_validation_text_that_is_gone(trained_run, held_out, tmp_path):
-    run = without(trained_run, valid=(str(tmp_path / "gone.txt"),))
-    with pytest.raises(
-        TextError, match=r"gone\.txt: cannot be read .* It is the text to tune on; --tune-on FILE names"
-    ):
-        keraslm.evaluate(run, held_out, neural_cache=True)
-
-
-def test_a_validation_text_that_has_changed_is_not_tuned_on(trained_run, held_out):
+def test_a_changed_validation_text_raises(trained_run, held_out):
     ids = trained_run.tokenizer.encode_text(TextFile(held_out))
     words = (
         rf"held-out\.txt is no longer the validation text of {trained_run.path}, which was \S+ tokens with SHA-256 "
@@ -269,44 +234,41 @@ def test_a_validation_text_that_has_changed_is_not_tuned_on(trained_run, held_ou
     assert found.variants[0].optimistic
 
 
-@pytest.mark.parametrize("texts", [None, {}], ids=["its own", "of a run that does not say"])
-def test_a_validation_text_is_known_by_its_tokens(trained_run, held_out, config, tmp_path, texts):
+@pytest.mark.parametrize("texts", [None, {}], ids=["moved", "of a run without fingerprints"])
+def test_a_moved_validation_text_is_recognized_by_its_tokens(trained_run, held_out, config, tmp_path, texts):
     moved = shutil.copy(config.data.valid[0], tmp_path / "moved.txt")
     run = without(trained_run, valid=(str(moved if texts is None else held_out),))
     run = run if texts is None else dataclasses.replace(run, texts=texts)
     assert keraslm.evaluate(run, held_out, temperature="tune").variants[0].tuned_on == run.config.data.valid[0]
 
 
-def test_variants_as_json_have_no_infinity():
-    from keraslm.evaluation.variant import Variant
-
+def test_a_variant_as_json_has_no_infinity():
     values = Variant("dynamic", math.inf, math.inf, {"learning_rate": 1.0}, ("learning_rate",), "a.txt").to_dict()
     assert values["perplexity"] is None and values["nats"] is None and values["tuned"] == ["learning_rate"]
     assert Variant("mc dropout", 2.0, 1.0).to_dict()["tuned_on"] is None
 
 
-def test_the_tutorials_rows_do_not_go_with_techniques(trained_run, config):
-    with pytest.raises(UsageError, match="--tutorial reads a text in rows"):
+def test_reprs_are_one_line(trained_run, held_out):
+    found = keraslm.evaluate(trained_run, held_out, temperature=1.5)
+    (variant,) = found.variants
+    value = f"{variant.perplexity:,.4f}"
+    assert repr(variant) == f"<Variant 'temperature': perplexity {value} per token; temperature 1.5>"
+    assert repr(found).endswith(f"perplexity {found.perplexity:,.4f} per token; temperature {value}>")
+
+
+def test_tutorial_with_a_technique_raises(trained_run, config):
+    with pytest.raises(UsageError, match="`tutorial` reads the text in several rows"):
         keraslm.evaluate(trained_run, config.data.valid[0], tutorial=True, temperature=1.0)
 
 
-def test_an_unknown_technique_is_refused_by_name(trained_run, config):
-    with pytest.raises(UsageError, match=r"Unknown option of evaluate 'heat'\. Those of test time are: temperature, "):
+def test_an_unknown_option_raises(trained_run, config):
+    with pytest.raises(UsageError, match=r"Unknown option 'heat' of evaluate\. Known options: temperature, "):
         keraslm.evaluate(trained_run, config.data.valid[0], heat=1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class FakeSettings:
-    """Stand for `keraslm.evaluation.dynamic.DynamicSettings`."""
-
-    learning_rate: float = 0.5
-    decay: float = 0.25
-    segment: int = 5
 
 
 @pytest.fixture
 def fake_dynamic(monkeypatch):
-    """`keraslm.evaluation.dynamic` with costs by formula, and the calls of it."""
+    """Replace dynamic evaluation by costs from a formula; the list of calls."""
     calls = []
 
     class DynamicModel:
@@ -321,18 +283,17 @@ def fake_dynamic(monkeypatch):
         calls.append(("statistics", len(ids)))
         return "statistics"
 
-    def tune(model, ids, statistics, settings, log):
+    def tune_dynamic(model, ids, statistics, settings, log):
         assert isinstance(model, DynamicModel)
         calls.append(("tune", len(ids), statistics))
         return dataclasses.replace(settings, learning_rate=2.0)
 
-    for fake in (gradient_statistics, tune, DynamicModel):
-        monkeypatch.setattr(techniques, fake.__name__, fake)
-    monkeypatch.setattr(techniques, "DynamicSettings", FakeSettings)
+    for fake in (gradient_statistics, tune_dynamic, DynamicModel):
+        monkeypatch.setattr(evaluate, fake.__name__, fake)
     return calls
 
 
-def test_dynamic_evaluation_is_tuned_and_the_cache_put_on_it(trained_run, held_out, ids, config, fake_dynamic):
+def test_dynamic_evaluation_is_tuned_and_the_cache_added(trained_run, held_out, ids, config, fake_dynamic):
     found = keraslm.evaluate(trained_run, held_out, dynamic=True, neural_cache=True, cache_window=30)
     text_ids = trained_run.tokenizer.encode_text(TextFile(held_out))
     train = len(trained_run.tokenizer.encode_text(TextFile(config.data.train[0])))
@@ -349,11 +310,11 @@ def test_dynamic_evaluation_is_tuned_and_the_cache_put_on_it(trained_run, held_o
     read, base = Reader(trained_run), np.full(len(text_ids), 2.0)
     settings = tune_cache(read, ids, CacheSettings(30), lambda _: None, np.full(len(ids), 2.0))
     assert both.nats == pytest.approx(cache_nats(read, text_ids, settings, base).sum())
-    assert both.description.startswith("segment 5, window 30; lr 2, decay 0.25, theta ")
+    assert both.description.startswith("segment 5, window 30; lr 2, decay 0.002, theta ")
 
 
-def test_a_part_of_a_text_that_was_tuned_on_is_named(trained_run, held_out, config, fake_dynamic, monkeypatch):
-    monkeypatch.setattr(techniques, "TUNED_TOKENS", 7)
+def test_the_part_of_the_text_used_for_tuning_is_named(trained_run, held_out, config, fake_dynamic, monkeypatch):
+    monkeypatch.setattr(evaluate, "TUNED_TOKENS", 7)
     valid = config.data.valid[0]
     alone, both = keraslm.evaluate(trained_run, held_out, dynamic=True, neural_cache=True).variants
     assert alone.tuned_on == f"the first 7 tokens of {valid}"
@@ -373,9 +334,9 @@ def test_given_rates_of_dynamic_evaluation_are_not_tuned(trained_run, held_out, 
 @pytest.mark.parametrize(
     ("train", "words"),
     [
-        ("-", r"training text was standard input\. --dynamic needs the gradients of the run's training text"),
-        ("gone.txt", r"gone\.txt: cannot be read .* --dynamic needs the gradients of the run's training text"),
-        ("held-out.txt", r"held-out\.txt is no longer the training text of .* --dynamic needs the gradients"),
+        ("-", r"training text was standard input\. `dynamic` needs the gradients of the run's training text"),
+        ("gone.txt", r"gone\.txt: cannot be read .* `dynamic` needs the gradients of the run's training text"),
+        ("held-out.txt", r"held-out\.txt is no longer the training text of .* `dynamic` needs the gradients"),
     ],
 )
 def test_dynamic_evaluation_needs_the_training_text(
@@ -386,7 +347,7 @@ def test_dynamic_evaluation_needs_the_training_text(
         keraslm.evaluate(without(trained_run, train=(train,)), held_out, dynamic=True)
 
 
-def test_a_text_that_is_not_there_is_told_before_anything_is_computed(trained_run, held_out, fake_dynamic, monkeypatch):
+def test_a_missing_text_is_reported_before_anything_is_computed(trained_run, held_out, fake_dynamic, monkeypatch):
     monkeypatch.setattr(Reader, "evaluation", lambda *_: fake_dynamic.append("plain"))
     with pytest.raises(TextError, match=r"gone\.txt: cannot be read .* It is the text to tune on"):
         keraslm.evaluate(trained_run, held_out, dynamic=True, tune_on="gone.txt")

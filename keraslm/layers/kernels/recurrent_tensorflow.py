@@ -1,79 +1,45 @@
-"""The LSTM over a window on TensorFlow: two loops, and every product that can leave them outside.
+"""LSTM and scan on TensorFlow. Arrays of the LSTM are time first: `[T, B, H]`.
 
-TensorFlow differentiates a loop by adding a rank-B product to the gradients of both weight matrices at every step.
-Here the backward loop computes only the gradient of the gates; both weight gradients are one product over the whole
-window after it.
-
-Letters: `T` steps, `B` rows, `D` inputs, `H` units. Time comes first in every array here.
+As in `recurrent_jax`, the backward loop computes only the gradient of the gates. Both weight gradients are one product
+over the whole window after it. Loops are `tf.while_loop`, so that one graph serves windows of any length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 Tensor = Any
+State = tuple[Tensor, ...]
 
 
-def lstm(
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    kernel: Tensor,
-    recurrent_kernel: Tensor,
-    bias: Tensor,
-    mask: Tensor | None = None,
-    keep: Tensor | None = None,
-    product_dtype: str = "float32",
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`dispatch.lstm` for batch-first tensors of TensorFlow."""
-    x = tf.transpose(x, (1, 0, 2))
-    c_factor = None if keep is None else tf.cast(tf.transpose(keep), x.dtype)[:, :, None]  # [T, B, 1]
-    h_factor = c_factor
-    if mask is not None:
-        h_factor = tf.tile(mask[None], (tf.shape(x)[0], 1, 1)) if keep is None else mask * c_factor
-    low = tf.bfloat16 if product_dtype == "bfloat16" else x.dtype
+def lstm(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, h_factor: Any, c_factor: Any, low: str) -> Any:
+    """`dispatch.lstm`: h after each step, `[T, B, H]`, and the last h and c."""
+    factors = h_factor, c_factor
 
     @tf.custom_gradient
     def window(x: Tensor, h0: Tensor, c0: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> Any:
-        h, c, gates = _forward(x, h0, c0, kernel, recurrent_kernel, bias, h_factor, c_factor, low)
+        h, c, gates = _forward(x, h0, c0, (kernel, recurrent_kernel, bias), factors, low)
 
-        def gradient(dh: Tensor, dh_last: Tensor, dc_last: Tensor) -> Any:
+        def gradient(*gradients: Tensor) -> Any:
             h_before, c_before = tf.concat([h0[None], h[:-1]], 0), tf.concat([c0[None], c[:-1]], 0)
-            h_before, c_before = _scaled(h_before, h_factor), _scaled(c_before, c_factor)
-            dz, dh0, dc0 = _backward(
-                gates, c, c_before, dh, dh_last, dc_last, recurrent_kernel, h_factor, c_factor, low
-            )
-            dx = _product(dz, kernel, low, transpose_b=True)
-            return (
-                tf.reshape(dx, tf.shape(x)),
-                dh0,
-                dc0,
-                _product(x, dz, low, transpose_a=True),
-                _product(h_before, dz, low, transpose_a=True),
-                tf.reduce_sum(dz, (0, 1)),
-            )
+            h_before, c_before = _scaled(h_before, factors[0]), _scaled(c_before, factors[1])
+            dz, dh0, dc0 = _backward(gates, c, c_before, gradients, recurrent_kernel, factors, low)
+            dx = tf.reshape(_product(dz, kernel, low, transpose_b=True), tf.shape(x))
+            of_weights = (_product(own, dz, low, transpose_a=True) for own in (x, h_before))
+            return dx, dh0, dc0, *of_weights, tf.reduce_sum(dz, (0, 1))
 
         return (h, h[-1], c[-1]), gradient
 
-    # Values, not variables: those a function with its own gradient may not use.
-    h, h_last, c_last = window(x, h0, c0, *(tf.convert_to_tensor(w) for w in (kernel, recurrent_kernel, bias)))
-    return tf.transpose(h, (1, 0, 2)), h_last, c_last
+    # Tensors, because a function with its own gradient may not use variables.
+    return window(x, h0, c0, *map(tf.convert_to_tensor, weights))
 
 
-def _forward(
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    kernel: Tensor,
-    recurrent_kernel: Tensor,
-    bias: Tensor,
-    h_factor: Tensor | None,
-    c_factor: Tensor | None,
-    low: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, factors: Any, low: str) -> tuple[Tensor, ...]:
     """h and c after each step, `[T, B, H]`, and the values of the gates, `[T, B, 4H]`."""
+    (kernel, recurrent_kernel, bias), (h_factor, c_factor) = weights, factors
     steps, batch = tf.shape(x)[0], tf.shape(x)[1]
     recurrent = tf.cast(recurrent_kernel, low)
     projected = tf.reshape(_product(x, kernel, low) + bias, (steps, batch, kernel.shape[1]))
@@ -95,18 +61,10 @@ def _forward(
 
 
 def _backward(
-    gates: Tensor,
-    c: Tensor,
-    c_before: Tensor,
-    dh: Tensor,
-    dh_last: Tensor,
-    dc_last: Tensor,
-    recurrent_kernel: Tensor,
-    h_factor: Tensor | None,
-    c_factor: Tensor | None,
-    low: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
+    gates: Tensor, c: Tensor, c_before: Tensor, gradients: Any, recurrent_kernel: Tensor, factors: Any, low: str
+) -> tuple[Tensor, ...]:
     """The gradient of z, `[T, B, 4H]`, and those of h0 and c0."""
+    (dh, dh_last, dc_last), (h_factor, c_factor) = gradients, factors
     steps = tf.shape(gates)[0]
     recurrent = tf.cast(recurrent_kernel, low)
     i, f, g, o = tf.split(gates, 4, axis=2)
@@ -137,13 +95,43 @@ def _array(element: Tensor, steps: Tensor) -> Any:
     return tf.TensorArray(element.dtype, size=steps, element_shape=element.shape)
 
 
-def _product(a: Tensor, b: Tensor, low: Any, **transposed: bool) -> Tensor:
+def _product(a: Tensor, b: Tensor, low: str, **transposed: bool) -> Tensor:
     """Product of matrices, the steps and rows of a window taken as one axis."""
     a, b = (tf.cast(tf.reshape(m, (-1, m.shape[-1])), low) for m in (a, b))
-    return tf.cast(tf.matmul(a, b, **transposed), tf.float32 if low == tf.bfloat16 else low)
+    return tf.cast(tf.matmul(a, b, **transposed), tf.float32 if low == "bfloat16" else low)
 
 
 def _scaled(value: Tensor, factor: Tensor | None, t: Tensor | None = None) -> Tensor:
     if factor is None:
         return value
     return value * (factor if t is None else factor[t])
+
+
+def scan(
+    step: Callable[[State, Tensor, Any], State], state: State, inputs: Tensor, keep: Tensor | None
+) -> tuple[Tensor, State]:
+    """`dispatch.scan`; `keep` is `[B, T, 1]` or None.
+
+    Steps are read from TensorArrays: the gradient of a slice `inputs[t]` would be an array of the size of the window.
+    """
+    steps = tf.shape(inputs)[1]
+    x, kept = _unstacked(inputs), None if keep is None else _unstacked(keep)
+
+    def with_output(t: Tensor, state: State, outputs: Any) -> tuple[Tensor, State, Any]:
+        state = step(state, x.read(t), None if kept is None else kept.read(t))
+        return t + 1, state, outputs.write(t, state[0])
+
+    _, last, outputs = tf.while_loop(
+        lambda t, *_: t < steps,
+        with_output,
+        (0, state, _array(state[0], steps)),
+        parallel_iterations=1,
+        maximum_iterations=steps,
+    )
+    return tf.transpose(outputs.stack(), (1, 0, 2)), last
+
+
+def _unstacked(value: Tensor) -> Any:
+    """The steps of a batch-first tensor as a TensorArray."""
+    value = tf.transpose(value, (1, 0, 2))
+    return _array(value[0], tf.shape(value)[0]).unstack(value)

@@ -1,0 +1,116 @@
+"""The result of an evaluation: `Evaluation` for the text, with one `Variant` per technique."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from keraslm.perplexity import TextCost
+
+_LABELS = {"perplexity": "perplexity per token", "predicted": "predicted tokens"}
+_WIDTH = 25  # of a label
+
+
+@dataclass(frozen=True, repr=False)
+class Variant:
+    """The cost of a text with a technique.
+
+    Attributes:
+        name: of the technique or combination, e.g. `"temperature + neural cache"`.
+        perplexity: per token, over every token of the text.
+        nats: negative log-likelihood of the text.
+        parameters: by name.
+        tuned: names of the parameters that were tuned; the others were given.
+        tuned_on: name of the text, or of the part of it, used for tuning; empty if nothing was tuned.
+        optimistic: whether the tuning text contains the evaluated text, or is a part of it.
+
+    Example:
+        >>> Variant("temperature", 98.5, 459.0, {"temperature": 1.1}, ("temperature",), "valid.txt").description
+        'temperature 1.1 tuned on valid.txt'
+    """
+
+    name: str
+    perplexity: float
+    nats: float
+    parameters: dict[str, Any] = field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
+    tuned_on: str = ""
+    optimistic: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Variant {self.name!r}: perplexity {self.perplexity:,.4f} per token; {self.description}>"
+
+    @property
+    def description(self) -> str:
+        """The parameters in words: those given, then those tuned and the text they were tuned on."""
+        given = [name for name in self.parameters if name not in self.tuned]
+        parts = [
+            ", ".join(f"{name} {_plain(self.parameters[name])}" for name in names) for names in (given, self.tuned)
+        ]
+        if self.tuned:
+            parts[1] += f" tuned on {self.tuned_on}"
+        return "; ".join(part for part in parts if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None stands for infinity."""
+        values = vars(self) | {"tuned": list(self.tuned), "tuned_on": self.tuned_on or None}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Evaluation(TextCost):
+    """The cost of a text under a trained run.
+
+    Attributes:
+        text: its name.
+        counting: `"every token"` (one row, the first token predicted from the end symbol) or `"tutorial"` (rows x
+            steps).
+        context: how far the state was carried: `"sentence"`, `"paragraph"` or `"document"`.
+        variants: the same text with each requested test-time technique.
+    """
+
+    text: str
+    counting: str
+    context: str
+    variants: tuple[Variant, ...] = ()
+
+    def __repr__(self) -> str:
+        best = min(self.variants, key=lambda variant: variant.perplexity, default=None)
+        suffix = f"; {best.name} {best.perplexity:,.4f}" if best else ""
+        return f"<Evaluation of {self.text!r}: perplexity {self.perplexity:,.4f} per token{suffix}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None stands for NaN and infinity."""
+        return super().to_dict() | {"variants": [variant.to_dict() for variant in self.variants]}
+
+    def rows(self) -> list[str]:
+        """Lines for people: one value per line, and the perplexity of each variant."""
+        rows = [f"{_label(row[:_WIDTH].rstrip()):<{_WIDTH}}{row[_WIDTH:]}" for row in super().rows()]
+        return rows + self._variant_rows()
+
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._values().items() if name != "variants"}
+
+    def _variant_rows(self) -> list[str]:
+        if not self.variants:
+            return []
+        lines = [("plain", self.perplexity, ""), *((v.name, v.perplexity, v.description) for v in self.variants)]
+        width = max(_WIDTH, *(len(name) for name, _, _ in lines))
+        digits = max(len(f"{value:,.4f}") for _, value, _ in lines)
+        rows = ["", f"{'test time':<{width}} {'perplexity':>{digits}}"]
+        rows += [f"{name:<{width}} {value:>{digits},.4f}  {text}".rstrip() for name, value, text in lines]
+        names = [f"{variant.name!r}" for variant in self.variants if variant.optimistic]
+        if names:
+            was, number = ("was", "this number is") if len(names) == 1 else ("were", "these numbers are")
+            rows.append(f"note: {' and '.join(names)} {was} tuned on the evaluated text; {number} optimistic")
+        return rows
+
+
+def _label(name: str) -> str:
+    """A field in plain English, e.g. `perplexity_excluding_oovs` as `perplexity excluding OOVs`."""
+    return _LABELS.get(name, name.replace("_", " ").replace("oov", "OOV"))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"

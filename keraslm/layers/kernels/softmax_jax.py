@@ -1,0 +1,166 @@
+"""Cross entropy and the tails of an adaptive softmax on JAX.
+
+A compiled step has fixed shapes, but the number of tokens in a cluster changes from window to window. Therefore the
+tokens of a cluster are moved to the front and processed in pieces of a fixed number of rows, as many as there are.
+
+Shapes: `N` tokens, `H` units, `V` vocabulary, `P` rows of a piece.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from keraslm.layers.kernels import rows_per_piece
+
+Weights = tuple[Array, Array, Array]  # projection, kernel, bias
+ROWS = 32  # of a piece of a tail: a rare cluster wastes little, and a product still runs at full rate
+
+
+def cross_entropy(
+    hidden: Array, kernel: Array, bias: Array, targets: Array, low: str, transposed: bool = False
+) -> Array:
+    """`dispatch.cross_entropy` for `(N, H)` and `(N,)`."""
+    # The compiler makes the transposition a part of the products.
+    return _nats(hidden, kernel.T if transposed else kernel, bias, targets, low)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _nats(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -> Array:
+    return _forward(hidden, kernel, bias, targets, low)[0]
+
+
+def _forward(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -> Any:
+    """Nats `(N,)`, and for the backward pass log-probabilities `(N, V)`, or None beyond the budget."""
+    rows = rows_per_piece(len(hidden), len(bias))
+    if rows == len(hidden):
+        log_p = _log_softmax(hidden, kernel, bias, low)
+        return _picked(log_p, targets), (hidden, kernel, bias, targets, log_p)
+    nats = lax.map(
+        lambda row: _picked(_log_softmax(row[0][None], kernel, bias, low), row[1][None])[0],
+        (hidden, targets),
+        batch_size=rows,
+    )
+    return nats, (hidden, kernel, bias, targets, None)
+
+
+def _backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
+    hidden, kernel, bias, targets, log_p = saved
+    if log_p is not None:
+        return *_gradients(hidden, kernel, dnats, targets, log_p, low), None
+    rows = rows_per_piece(len(hidden), len(bias))
+    pieces = -(-len(hidden) // rows)
+
+    def cut(a: Array) -> Array:
+        padding = [(0, pieces * rows - len(a))] + [(0, 0)] * (a.ndim - 1)
+        return jnp.pad(a, padding).reshape(pieces, rows, *a.shape[1:])
+
+    def add_piece(sums: Any, piece: Any) -> Any:
+        hidden, dnats, targets = piece  # rows of padding have a gradient of 0
+        log_p = _log_softmax(hidden, kernel, bias, low)
+        dhidden, dkernel, dbias = _gradients(hidden, kernel, dnats, targets, log_p, low)
+        return (sums[0] + dkernel, sums[1] + dbias), dhidden
+
+    start = (jnp.zeros_like(kernel), jnp.zeros_like(bias))
+    (dkernel, dbias), dhidden = lax.scan(add_piece, start, (cut(hidden), cut(dnats), cut(targets)))
+    return dhidden.reshape(-1, hidden.shape[-1])[: len(hidden)], dkernel, dbias, None
+
+
+_nats.defvjp(_forward, _backward)
+
+
+def _gradients(hidden: Array, kernel: Array, dnats: Array, targets: Array, log_p: Array, low: str) -> Any:
+    """Of hidden, kernel and bias. The narrow sides of the products are scaled, not the array of `N x V`."""
+    one_hot = targets[:, None] == jnp.arange(log_p.shape[1])
+    dlogits = jnp.exp(log_p) - one_hot
+    dkernel = _product((hidden * dnats[:, None]).T, dlogits, low)
+    dhidden = _product(dlogits, kernel.T, low) * dnats[:, None]
+    return dhidden, dkernel, _product(dnats, dlogits, low)
+
+
+def _log_softmax(hidden: Array, kernel: Array, bias: Array, low: str) -> Array:
+    return jax.nn.log_softmax(_product(hidden, kernel, low) + bias)
+
+
+def _product(a: Array, b: Array, low: str) -> Array:
+    return jnp.matmul(a.astype(low), b.astype(low), preferred_element_type=a.dtype)
+
+
+def _picked(log_p: Array, targets: Array) -> Array:
+    return -jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
+
+
+# The tails of an adaptive softmax
+
+
+def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: Array, low: str) -> Array:
+    """Add the cost within a cluster to the nats `(N,)` of its members; see `dispatch.adaptive_cross_entropy`."""
+    return nats + _tail_nats(hidden, tail, targets, member, low)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _tail_nats(hidden: Array, weights: Weights, targets: Array, member: Array, low: str) -> Array:
+    """Nats of each member within its cluster, 0 for the others, `(N,)`."""
+    return _tail_forward(hidden, weights, targets, member, low)[0]
+
+
+def _tail_forward(hidden: Array, weights: Weights, targets: Array, member: Array, low: str) -> Any:
+    projection, kernel, bias = weights
+    rows, places, pieces = _pieces(member, kernel.shape[1])
+
+    def piece(number: Array, nats: Array) -> Array:
+        place = lax.dynamic_slice(places, (number * rows,), (rows,))
+        narrow = _product(_at(hidden, place), projection, low)
+        cost = _picked(_log_softmax(narrow, kernel, bias, low), _at(targets, place))
+        return nats.at[place].set(cost, mode="drop")
+
+    nats = lax.fori_loop(0, pieces, piece, jnp.zeros(len(hidden), hidden.dtype))
+    return nats, (hidden, weights, targets, member)
+
+
+def _tail_backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
+    """Gradients by hidden and weights; the logits of each piece are computed again."""
+    hidden, weights, targets, member = saved
+    projection, kernel, bias = weights
+    rows, places, pieces = _pieces(member, kernel.shape[1])
+
+    def piece(number: Array, sums: Any) -> Any:
+        dhidden, dprojection, dkernel, dbias = sums
+        place = lax.dynamic_slice(places, (number * rows,), (rows,))
+        own = _at(hidden, place)
+        scale = jnp.where(place < len(dnats), _at(dnats, place), 0.0)  # rows of padding have no gradient
+        narrow = _product(own, projection, low)  # [P, d]
+        log_p = _log_softmax(narrow, kernel, bias, low)
+        one_hot = _at(targets, place)[:, None] == jnp.arange(log_p.shape[1])
+        dlogits = (jnp.exp(log_p) - one_hot) * scale[:, None]
+        dnarrow = _product(dlogits, kernel.T, low)
+        return (
+            dhidden.at[place].add(_product(dnarrow, projection.T, low), mode="drop"),
+            dprojection + _product(own.T, dnarrow, low),
+            dkernel + _product(narrow.T, dlogits, low),
+            dbias + dlogits.astype(low).sum(axis=0, dtype=bias.dtype),
+        )
+
+    start = tuple(jnp.zeros_like(a) for a in (hidden, *weights))
+    dhidden, *dweights = lax.fori_loop(0, pieces, piece, start)
+    return dhidden, tuple(dweights), None, None
+
+
+_tail_nats.defvjp(_tail_forward, _tail_backward)
+
+
+def _pieces(member: Array, words: int) -> tuple[int, Array, Array]:
+    """Rows of a piece; indices of the members, then `N` up to a multiple of the rows; number of pieces in use."""
+    count = len(member)
+    rows = rows_per_piece(min(ROWS, count), words)
+    places = jnp.nonzero(member, size=-(-count // rows) * rows, fill_value=count)[0]
+    return rows, places, (jnp.sum(member) + rows - 1) // rows
+
+
+def _at(values: Array, place: Array) -> Array:
+    """Rows of an array; for an index beyond its end the last row, whose result is dropped."""
+    return jnp.take(values, place, axis=0, mode="clip")

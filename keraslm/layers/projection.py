@@ -1,0 +1,141 @@
+"""From hidden states to the cost of each target: the base of all softmax layers, and the tied softmax.
+
+Shapes: `B` rows, `T` steps, `H` units, `V` vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from keraslm.layers.kernels.dispatch import cross_entropy
+
+
+class Configured(keras.layers.Layer):
+    """A layer that is saved by the values of its arguments, which may be layers and initializers."""
+
+    ARGUMENTS: ClassVar[tuple[str, ...]] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.ARGUMENTS}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+
+class Projection(Configured):
+    """Base class of the softmax layers: logits or log-probabilities, and the cost of targets without either.
+
+    Args:
+        vocab_size: V.
+        kernel_initializers: initializer of each matrix by the name of the weight; Glorot's by default.
+
+    Input shape: `(B, T, H)`. Output shape: `(B, T, V)`.
+    """
+
+    def __init__(self, vocab_size: int, kernel_initializers: dict[str, Any] | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.vocab_size, self.kernel_initializers = vocab_size, kernel_initializers or {}
+
+    def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
+        """Return the cost of each target in nats, `(B, T)`, from hidden states `(B, T, H)` and token ids `(B, T)`."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.vocab_size)
+
+    def _add(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
+        initializer = self.kernel_initializers.get(name, "glorot_uniform") if len(shape) > 1 else "zeros"
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class TiedSoftmax(Projection):
+    """Projection to the vocabulary by the embedding table; returns logits.
+
+    The vector that represents a token as input is also the vector that predicts it:
+
+        logits = h @ embeddings.T + bias
+
+    The gradient of the table is the sum of both uses. Rows that `Embedding` drops in a call are not dropped here, as in
+    Merity's program.
+
+    Args:
+        embedding: the built layer whose table `(V, H)` is used.
+
+    Weights: `bias` `(V,)`; the table belongs to the embedding layer.
+
+    Raises:
+        ValueError: if hidden states and embeddings differ in size.
+
+    Example:
+        >>> TiedSoftmax(model.get_layer("embedding"), name="logits")(hidden).shape
+        (20, 35, 10000)
+
+    Reference: Inan, Khosravi and Socher 2017, "Tying Word Vectors and Word Classifiers", arXiv:1611.01462; Press and
+    Wolf 2017, "Using the Output Embedding to Improve Language Models", arXiv:1608.05859.
+    """
+
+    ARGUMENTS = ("embedding",)
+
+    def __init__(self, embedding: keras.layers.Embedding, **kwargs: Any):
+        super().__init__(embedding.input_dim, **kwargs)
+        self.embedding = embedding
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        check_tied(self, self.embedding, input_shape[-1])
+        self.bias = self._add("bias", (self.vocab_size,))
+
+    def call(self, inputs: Any) -> Any:
+        return ops.matmul(inputs, ops.transpose(self.embedding.embeddings)) + self.bias
+
+    def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
+        return cross_entropy(hidden, self.embedding.embeddings, self.bias, targets, product_dtype, transposed=True)
+
+
+def check_tied(layer: keras.layers.Layer, embedding: keras.layers.Embedding, size: int | None) -> None:
+    """Check that hidden states of `size` can be multiplied with an embedding table."""
+    if size != embedding.output_dim:
+        raise ValueError(
+            f"Layer {layer.name!r} multiplies hidden states with the table of {embedding.name!r}, so both must have "
+            f"the same size, but hidden states have {size} and embeddings {embedding.output_dim}."
+        )
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class ProjectionCrossEntropy(Configured):
+    """From hidden states and targets to the cost of each target; the logits of a window never leave the layer.
+
+    `B x T x V` logits are by far the largest array of a language model's step, and a projection followed by a loss
+    holds several arrays of that size. Here the gradient overwrites the logits, and beyond a budget of memory they are
+    computed in pieces.
+
+    Args:
+        projection: the built layer whose weights are used and shared: a `Dense` layer without activation, or a
+            `Projection`.
+        product_dtype: "float32", or "bfloat16" for the operands of the matrix products.
+
+    Input shape: a list of hidden states `(B, T, H)` and integer targets `(B, T)`. Output shape: `(B, T)`, nats.
+
+    Example:
+        >>> nats = ProjectionCrossEntropy(model.get_layer("logits"))([hidden, targets])
+    """
+
+    ARGUMENTS = ("projection", "product_dtype")
+
+    def __init__(self, projection: keras.layers.Layer, product_dtype: str = "float32", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.projection, self.product_dtype = projection, product_dtype
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        hidden, targets = inputs
+        if isinstance(self.projection, Projection):
+            return self.projection.nats(hidden, targets, self.product_dtype, training)
+        return cross_entropy(hidden, self.projection.kernel, self.projection.bias, targets, self.product_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return tuple(input_shape[1])

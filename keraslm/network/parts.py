@@ -1,0 +1,140 @@
+"""The parts of the network that a configuration chooses: recurrent layers, the projection, and initial weights."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from keraslm.config import ModelConfig
+from keraslm.config.shapes import mogrifier_shapes, softmax_shapes
+from keraslm.layers.adaptive import AdaptiveSoftmax
+from keraslm.layers.cells import StatefulGRU, StatefulMogrifierLSTM, StatefulRNN
+from keraslm.layers.kernels.dispatch import describe_lstm
+from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.mixture import MixtureOfSoftmaxes
+from keraslm.layers.projection import TiedSoftmax
+from keraslm.layers.recurrent import StatefulRecurrent
+from keraslm.layers.sampled import SampledSoftmax
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class SeededUniform(keras.initializers.Initializer):
+    """Uniform in [-scale, scale], drawn by NumPy, so that one seed gives the same weights on every backend.
+
+    Args:
+        scale: bound of the interval.
+        seed: seed of the run.
+        name: name of the weight; different names give independent draws.
+
+    Example:
+        >>> SeededUniform(0.1, seed=0, name="lstm_0/kernel")((2, 3)).shape
+        (2, 3)
+    """
+
+    def __init__(self, scale: float, seed: int, name: str):
+        self.scale, self.seed, self.name = scale, seed, name
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        generator = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
+        values = generator.uniform(-self.scale, self.scale, shape).astype(np.float32)
+        return keras.ops.convert_to_tensor(values, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"scale": self.scale, "seed": self.seed, "name": self.name}
+
+
+def seed_of(seed: int, name: str) -> int:
+    """The seed of a layer's own draws, such as dropout masks, from the seed of the run and the layer's name.
+
+    Example:
+        >>> seed_of(0, "lstm_0") == seed_of(0, "lstm_1")
+        False
+    """
+    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF
+
+
+def recurrent_layer(
+    config: ModelConfig, number: int, seed: int = 0, product_dtype: str = "float32"
+) -> StatefulRecurrent:
+    """Make a recurrent layer; its weights have the shapes of `keraslm.config.shapes.cell_shapes`.
+
+    Args:
+        config: cell, units, dropout and scale of the initial weights.
+        number: of the layer, 0 for the lowest; its name is the cell and the number, e.g. `gru_0`.
+        seed: of the run.
+        product_dtype: as in `StatefulLSTM`; other cells ignore it.
+    """
+    name, units = f"{config.cell}_{number}", config.sizes[number]
+
+    def uniform(weight: str) -> SeededUniform:
+        return SeededUniform(config.init_scale, seed, f"{name}/{weight}")
+
+    shared: dict[str, Any] = {
+        "recurrent_dropout": config.recurrent_dropout,
+        "dropconnect": config.dropconnect,
+        "kernel_initializer": uniform("kernel"),
+        "recurrent_initializer": uniform("recurrent_kernel"),
+        "seed": seed_of(seed, name),
+        "name": name,
+    }
+    if config.cell == "gru":
+        return StatefulGRU(units, **shared)
+    if config.cell == "rnn":
+        return StatefulRNN(units, **shared)
+    if not config.mogrifier_rounds:
+        return StatefulLSTM(units, forget_bias=config.forget_bias, product_dtype=product_dtype, **shared)
+    rounds, rank = config.mogrifier_rounds, config.mogrifier_rank
+    initializers = {weight: uniform(weight) for weight in mogrifier_shapes(units, units, rounds, rank)}
+    return StatefulMogrifierLSTM(units, rounds, rank, config.forget_bias, initializers, **shared)
+
+
+def describe_cell(config: ModelConfig, product_dtype: str = "float32") -> str:
+    """Describe the implementation of the cell that a training run will use."""
+    if config.cell == "lstm" and not config.mogrifier_rounds:
+        return describe_lstm(config.recurrent_dropout, product_dtype)
+    kind = f"Mogrifier with {config.mogrifier_rounds} rounds, " if config.mogrifier_rounds else ""
+    return f"{kind}{keras.backend.backend()} loop with automatic differentiation, matrix products in {product_dtype}"
+
+
+def projection_layer(
+    config: ModelConfig, vocab_size: int, embedding: keras.layers.Embedding, seed: int = 0
+) -> keras.layers.Layer:
+    """Make the layer `logits`; its weights have the shapes of `keraslm.config.shapes.softmax_shapes`.
+
+    Args:
+        config: kind of softmax and scale of the initial weights.
+        vocab_size: V.
+        embedding: the layer whose table a tied softmax uses.
+        seed: of the run.
+
+    Example:
+        >>> type(projection_layer(ModelConfig(softmax="adaptive", cutoffs=(2000,)), 10000, embedding)).__name__
+        'AdaptiveSoftmax'
+    """
+    initializers = {
+        name: SeededUniform(config.init_scale, seed, f"logits/{name}")
+        for name, shape in softmax_shapes(config, vocab_size).items()
+        if len(shape) > 1
+    }
+    shared: dict[str, Any] = {"kernel_initializers": initializers, "name": "logits"}
+    if config.softmax == "adaptive":
+        return AdaptiveSoftmax(vocab_size, config.cutoffs or (), **shared)
+    if config.softmax == "sampled":
+        return SampledSoftmax(vocab_size, config.num_sampled, seed_of(seed, "logits"), **shared)
+    if config.softmax == "mixture":
+        return MixtureOfSoftmaxes(
+            vocab_size,
+            config.num_experts,
+            config.embedding_size,
+            embedding if config.tie_weights else None,
+            config.expert_dropout,
+            config.locked_dropout,
+            seed_of(seed, "logits"),
+            **shared,
+        )
+    if config.tie_weights:
+        return TiedSoftmax(embedding, name="logits")
+    return keras.layers.Dense(vocab_size, kernel_initializer=initializers["kernel"], name="logits")

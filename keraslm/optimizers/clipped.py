@@ -1,0 +1,201 @@
+"""The optimizers. `updates_jax`, `updates_tensorflow` and `updates_torch` change the weights, each in its own way.
+
+Keras' own optimizers write each squared, scaled or multiplied gradient to a new array, accept no sparse gradients on
+torch, cannot average weights from a given step on, and do not keep the norm, which the report of a diverged training
+run needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+NEVER = 2**31 - 1  # a number of steps that no training reaches
+
+
+class ClippedOptimizer(keras.optimizers.Optimizer):
+    """An optimizer whose gradient is clipped by its global norm; `rule` names a function of `updates_*`.
+
+    These variables follow the step on the device, so that no step has to wait for the host:
+
+        finite_steps     steps before the first gradient whose norm is NaN or infinite; equals `iterations` until then
+        gradient_norm    norm before clipping of the last gradient that was counted
+        mean_norm        mean of these norms since the epoch began
+        epoch_start      number of steps before this epoch; a callback assigns it
+        window_factors   with `windows`: factor on the learning rate for each window of an epoch
+        averages_from    with `averaging`: number of steps before the first whose weights are averaged; `NEVER` at first
+        <weight>_average with `averaging`: the mean of a weight after each of these steps
+
+    The rate of a step is `learning_rate * window_factors[iterations % windows]`. It is a table because on JAX variables
+    can be assigned between epochs only.
+
+    Args:
+        learning_rate: step size, or a schedule.
+        clip_norm: largest global norm of the gradient; None means no clipping.
+        weight_decay: share of every weight that is subtracted per step, times the rate of the step. It is neither part
+            of the gradient's norm nor clipped (Loshchilov and Hutter 2019, "decoupled").
+        windows: length of `window_factors`; None means no table.
+        averaging: whether to average the weights, which takes one more pass over them per step.
+
+    Attributes:
+        takes_sparse_gradients: whether a gradient may list the rows of a table that a window has looked up.
+
+    References: Pascanu, Mikolov and Bengio 2013 for the clipping; Polyak and Juditsky 1992 for the averages.
+    """
+
+    takes_sparse_gradients = False
+    rule = ""
+
+    def __init__(
+        self,
+        learning_rate: Any = 1.0,
+        clip_norm: float | None = None,
+        weight_decay: float = 0.0,
+        windows: int | None = None,
+        averaging: bool = False,
+        name: str | None = None,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name)
+        self.clip_norm, self.decay = clip_norm, weight_decay
+        self.windows, self.averaging = windows, averaging
+        self.finite_steps = self._scalar("finite_steps", "int")
+        self.gradient_norm = self._scalar("gradient_norm")
+        self.mean_norm = self._scalar("mean_norm")
+        self.epoch_start = self._scalar("epoch_start", "int")
+        self.window_factors = None
+        if windows:
+            self.window_factors = self.add_variable((windows,), "ones", "float32", name="window_factors")
+        if averaging:
+            self.averages_from = self._scalar("averages_from", "int")
+            self.averages_from.assign(NEVER)
+        self.averages: list[keras.Variable] = []
+
+    def _scalar(self, name: str, dtype: str = "float32") -> keras.Variable:
+        return self.add_variable((), dtype=dtype, aggregation="only_first_replica", name=name)
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        if not self.built:
+            super().build(variables)
+            self.averages = self._for_each(variables, "average") if self.averaging else []
+
+    def _for_each(self, variables: list[keras.Variable], name: str) -> list[keras.Variable]:
+        return [self.add_variable_from_reference(v, name=name) for v in variables]
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Update variables by their gradients, in the order in which the optimizer was built."""
+        if not self.built:
+            self.build(list(trainable_variables))
+        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        pairs = [(v, g) for v, g in zip(variables, grads, strict=True) if g is not None]
+        updates = importlib.import_module(f"keraslm.optimizers.updates_{keras.backend.backend()}")
+        gradients, norm = updates.with_norm([g for _, g in pairs])
+        self._follow(norm)
+        rate, factor = self._rate(), _clip_factor(norm, self.clip_norm)
+        getattr(updates, self.rule)(self, [v for v, _ in pairs], gradients, rate, factor)
+        if self.averages:
+            number = ops.maximum(self.iterations.value + 1 - self.averages_from.value, 1)  # 1 before the averaging
+            updates.average(self.averages, self._trainable_variables, 1.0 / ops.cast(number, "float32"))
+        self.iterations.assign_add(1)
+
+    def _rate(self) -> Any:
+        if self.window_factors is None:
+            return self.learning_rate
+        factor = ops.take(self.window_factors.value, self.iterations.value % self.windows)
+        return ops.convert_to_tensor(self.learning_rate) * factor
+
+    def _follow(self, norm: Any) -> None:
+        """Count a step and keep its norm, unless this norm or an earlier one is not finite."""
+        steps, kept, mean = self.finite_steps.value, self.gradient_norm.value, self.mean_norm.value
+        counts = ops.isfinite(norm) & (steps == self.iterations.value)
+        number = ops.cast(self.iterations.value + 1 - self.epoch_start.value, "float32")  # of the epoch, from 1
+        self.finite_steps.assign(steps + ops.cast(counts, steps.dtype))
+        self.gradient_norm.assign(ops.where(counts, norm, kept))
+        self.mean_norm.assign(ops.where(counts, mean + (norm - mean) / number, mean))
+
+    def averaged(self) -> dict[str, NDArray[Any]]:
+        """Return the average of every weight by the weight's path; empty before anything was averaged.
+
+        On JAX the variables must be synchronised.
+        """
+        if not self.averages or int(self.iterations) <= int(self.averages_from):
+            return {}
+        pairs = zip(self._trainable_variables, self.averages, strict=True)
+        return {weight.path: np.array(ops.convert_to_numpy(average)) for weight, average in pairs}
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        own = {name: getattr(self, name) for name in ("clip_norm", "windows", "averaging")}
+        return {"name": config["name"], "learning_rate": config["learning_rate"], "weight_decay": self.decay, **own}
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class ClippedSGD(ClippedOptimizer):
+    """SGD on the clipped gradient: the numbers of `keras.optimizers.SGD(learning_rate, global_clipnorm=clip_norm)`.
+
+        w -= rate * (weight_decay * w + gradient * min(1, clip_norm / norm))
+
+    On torch and TensorFlow it reads each gradient once for the norm and once for the update, and takes the sparse
+    gradient of an embedding table. On JAX the compiler fuses the plain formula. Arguments: see `ClippedOptimizer`.
+
+    Example:
+        >>> model.compile(ClippedSGD(1.0, clip_norm=5.0), loss=SequenceLoss())
+    """
+
+    takes_sparse_gradients = True
+    rule = "sgd"
+
+
+@keras.saving.register_keras_serializable(package="keraslm")
+class ClippedAdamW(ClippedOptimizer):
+    """AdamW on the clipped gradient. At step t, with g the gradient times min(1, clip_norm / norm):
+
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g ** 2
+        w -= rate * (weight_decay * w + m / (1 - beta_1 ** t) / (sqrt(v / (1 - beta_2 ** t)) + 1e-8))
+
+    Sparse gradients are made dense, because m changes every row. Other arguments: see `ClippedOptimizer`.
+
+    Args:
+        beta_1: decay of the mean of gradients.
+        beta_2: decay of the mean of squared gradients.
+
+    Example:
+        >>> model.compile(ClippedAdamW(1e-3, clip_norm=5.0, weight_decay=0.01), loss=SequenceLoss())
+
+    References: Kingma and Ba 2015, Loshchilov and Hutter 2019.
+    """
+
+    rule = "adamw"
+    epsilon = 1e-8  # Kingma and Ba 2015, algorithm 1
+
+    def __init__(
+        self, learning_rate: Any = 1e-3, *arguments: Any, beta_1: float = 0.9, beta_2: float = 0.999, **keywords: Any
+    ):
+        super().__init__(learning_rate, *arguments, **keywords)
+        self.betas = beta_1, beta_2
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        if not self.built:
+            super().build(variables)
+            self._moments = self._for_each(variables, "mean"), self._for_each(variables, "mean_square")
+
+    def moments(self, variables: list[keras.Variable]) -> tuple[list[keras.Variable], ...]:
+        """Return the variables m and v of each weight."""
+        places = [self._get_variable_index(v) for v in variables]
+        return tuple([own[place] for place in places] for own in self._moments)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta_1": self.betas[0], "beta_2": self.betas[1]}
+
+
+def _clip_factor(norm: Any, clip_norm: float | None) -> Any:
+    """min(1, clip_norm / norm); NaN for a norm that is not finite, so that a diverged training shows."""
+    if clip_norm is None or math.isinf(clip_norm):
+        return 1.0
+    return clip_norm / ops.maximum(norm, clip_norm) + (norm - norm)
