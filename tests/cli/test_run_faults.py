@@ -144,11 +144,11 @@ def test_malformed_weights(refused, data):
 INFOS = {
     "tokenizer": ({"tokenizer": "{}"}, "metadata tokenizer: not a tokenizer.json"),
     "end symbol": ({"tokenizer": of, "keys": ("post_processor", None)}, "does not end each line with one token"),
-    "size": ({"vocab_size": 10**30}, "The file was put together from two models"),
-    "layers": ({"num_layers": -1}, "the state has shape"),
+    "size": ({"vocab_size": 10**30}, "but the metadata say tensor(float) of shape"),
+    "layers": ({"num_layers": -1}, "but the metadata say tensor(float) of shape"),
     "softmax": ({"softmax": "\n"}, r"metadata softmax is '\n'"),
     "precision": ({"precision": ""}, "metadata precision is ''"),
-    "digest": ({"tokenizer_sha256": "0" * 64}, "the tokenizer is not that of tokenizer_sha256"),
+    "digest": ({"tokenizer_sha256": "0" * 64}, "the tokenizer does not match tokenizer_sha256"),
     "ids": ({"eos_id": 3}, "are not the tokenizer's"),
     "number": ({"hidden_size": "1\n2"}, r"metadata 'hidden_size' is not a int"),
     "perplexity": ({"valid_perplexity": "many"}, "metadata 'valid_perplexity' is not a float"),
@@ -183,7 +183,7 @@ def test_the_configuration_of_another_network(program, tmp_path, text):
         config["model"] |= changes
         info = fake_model.model_info(config=json.dumps(config))
         path = fake_model.write(tmp_path / "model.onnx", info=info)
-        assert_refused(program("show", path), "metadata 'config' is the configuration of another network")
+        assert_refused(program("show", path), "metadata 'config' is the configuration of a different network")
     info = fake_model.model_info(softmax="adaptive")
     path = fake_model.write(tmp_path / "model.onnx", info=info)
-    assert_refused(program("score", path, text("the cat\n")), "metadata 'config' is the configuration of another")
+    assert_refused(program("score", path, text("the cat\n")), "metadata 'config' is the configuration of a different")
