@@ -52,7 +52,7 @@ class TextCost:
     comparable between which models.
 
     Attributes:
-        lines, words, tokens, characters, bytes, oovs: see `keraslm.text.counts.TextCounts`.
+        lines, words, tokens, characters, bytes, oovs: see `keraslm.text.store.TextCounts`.
         predicted: number of scored tokens; less than `tokens` only when counting as the PTB tutorial does.
         nats: negative log-likelihood of the scored tokens, natural logarithm.
         oov_nats: the part of `nats` that comes from the tokens `<unk>`.

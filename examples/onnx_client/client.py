@@ -1,6 +1,6 @@
-"""Score lines of text with a keraslm model file, using only onnxruntime, NumPy and the standard library.
+"""Score lines of text with a keraslm model file, without keraslm: onnxruntime, NumPy and the standard library.
 
-    python client.py model.onnx < text.txt        # per line: log-probability in nats, tokens
+    python client.py model.onnx < text.txt        # per line: log-probability in nats, number of tokens
 
 docs/onnx-file.md describes the format.
 """

@@ -1,119 +1,125 @@
-"""From a run folder to a model file: `export` in the user's process, the conversion itself in a clean one.
+"""From a run folder to a model file: `export` in the user's process, the conversion itself in a new one.
 
-The conversion runs on the TensorFlow backend without a GPU whatever the backend of the training was, because only that
-route gives ONNX `LSTM` nodes (and on a GPU it would meet a cuDNN operation that ONNX does not have, keras issue 21799).
-A process has one Keras backend, so it gets a process of its own: `python -m keraslm_export.convert RUN OUTPUT [INT8]`,
-which prints one JSON line.
+A process has one Keras backend, and tf2onnx converts TensorFlow code. So the conversion runs in a process of its own
+with the TensorFlow backend, without a GPU: `python -P -m keraslm_export.convert WEIGHTS RUN OUTPUT [INT8]`. It prints
+one JSON line.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keraslm import __version__
-from keraslm.config import ModelConfig
+import keraslm
+from keraslm.config import StrPath
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.runs.run import LATEST, Run
-from keraslm.runs.weights import Weights, read_weights
-from keraslm.scoring import contract
+from keraslm.runs.weights import read_weights
 from keraslm.scoring.contract import ModelInfo
 from keraslm.scoring.seal import sealed
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import require
-from keraslm_export.quantize import TOLERANCE, check_int8, compare_files, comparison_text, quantized
-from keraslm_export.recurrent import add_layers
-from keraslm_export.simplify import fold_biases, pick_targets, share_table, tidy
-from keraslm_export.verify import check_structure, compare
+from keraslm_export import verify
+
+
+@dataclass(frozen=True)
+class ExportReport(verify.Verification):
+    """A written model file and the results of its verification.
+
+    Attributes:
+        path: of the file.
+        bytes: its size.
+        recurrent_nodes: number of its `LSTM`, `GRU` or `RNN` nodes, one per layer.
+        int8: comparison of 8-bit weights with float32; None for a float32 file.
+    """
+
+    path: Path
+    bytes: int
+    recurrent_nodes: int
+    int8: verify.Int8Comparison | None = None
 
 
 def export(
-    run: Run | str | Path = LATEST,
-    path: str | Path = "model.onnx",
+    run: Run | StrPath = LATEST,
+    path: StrPath = "model.onnx",
     *,
     int8: bool = False,
-    text: str | Path | None = None,
-    tolerance: float = TOLERANCE,
-) -> dict[str, Any]:
-    """Write a run as one ONNX file; the file appears only after it passed its verification.
+    text: StrPath | None = None,
+    tolerance: float = verify.INT8_TOLERANCE,
+) -> ExportReport:
+    """Write a run as one ONNX file. The file appears only after it has passed its verification.
 
     Args:
         run: a run or its folder.
-        path: of the model file; an older one is replaced.
-        int8: write a file with 8-bit weights, if it has the perplexity of the float32 file on a text.
-        text: that text; None takes the run's validation text, and without one the end of its training text.
+        path: the file to write; an existing file is replaced.
+        int8: write 8-bit weights, if their perplexity on a text agrees with that of float32.
+        text: path of that text. None: the run's validation text, or the end of its training text.
         tolerance: largest relative difference of the two perplexities.
 
     Returns:
-        the report of the verification: `cases`, `largest_difference`, `chunked_difference`, `lstm_nodes` (or
-        `gru_nodes`, `rnn_nodes`), `bytes`; of an int8 file also `int8`, what `keraslm_export.quantize.compare_files`
-        found, and the `text`.
+        an `ExportReport`: size of the file, largest difference from Keras in nats, and the comparison for `int8`.
 
     Raises:
-        UsageError: the run's network has no form in ONNX, or the arguments contradict each other.
+        UsageError: ONNX cannot express the network, or the arguments contradict each other.
         RunError: the run is damaged, or its weights are not finite.
-        TextError: the text cannot be read.
-        ExportError: the conversion failed, the graph does not answer as Keras does, or int8 changes the perplexity.
+        TextError: the text is empty or cannot be read.
+        ExportError: the conversion failed, the graph differs from Keras, or int8 changes the perplexity too much.
         WriteError: the file cannot be written.
-        MissingPackageError: the packages of `keraslm[export]` are missing.
+        MissingPackageError: a package of `keraslm[export]` is missing.
 
     Example:
-        >>> keraslm.export("runs/latest", "model.onnx")["largest_difference"] < 1e-4
+        >>> report = keraslm.export("runs/latest", "model.onnx")
+        >>> report.largest_difference < 1e-4
         True
     """
     if not int8 and text is not None:
-        raise UsageError("A text is scored only to compare int8 with float32: pass --int8, too.")
+        raise UsageError("`text` is used only to compare int8 with float32; it needs `int8=True`.")
     if not tolerance >= 0:
-        raise UsageError(f"tolerance is {tolerance}, but must be at least 0, e.g. {TOLERANCE}.")
+        raise UsageError(f"`tolerance` is {tolerance}, but must be at least 0, e.g. {verify.INT8_TOLERANCE}.")
     run = run if isinstance(run, Run) else Run.open(run)
-    if run.config.model.not_exportable:
-        raise UsageError(f"{run.path} cannot become a model file: {run.config.model.not_exportable}.")
-    cell = run.config.model.cell
-    if int8 and cell != "lstm":
-        raise UsageError(f"onnxruntime has no layers of --cell {cell} with 8-bit weights: export without --int8.")
-    target = Path(path)
+    model, target = run.config.model, Path(path)
+    if model.not_exportable:
+        raise UsageError(f"{run.path} cannot become a model file: {model.not_exportable}.")
+    if int8 and model.cell != "lstm":
+        raise UsageError(f"onnxruntime has no {model.cell} layers with 8-bit weights; export without `int8`.")
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"{target}: give the name of a file in a folder that exists, e.g. model.onnx.")
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
-    read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    name, lines = comparison_text(run, text) if int8 else ("", [])
+    read_weights(run.weights_path, model, run.tokenizer.vocab_size)
+    name, lines = verify.comparison_text(run, text) if int8 else ("", [])
     with (
-        writing(target, "No part of a model is left there, and an older file is untouched."),
+        writing(target, "No partial file is left there, and an existing file is unchanged."),
         atomic_path(target) as temporary,
         TemporaryDirectory(prefix="keraslm-", ignore_cleanup_errors=True) as folder,
     ):
         float32 = Path(folder) / "float32.onnx" if int8 else temporary
-        report = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
-        if int8:
-            context = run.config.data.context
-            report["int8"] = compare_files(float32, temporary, lines, context, tolerance) | {"text": name}
-        report["bytes"] = temporary.stat().st_size
-    return report
+        verified = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
+        compared = (
+            verify.compare_files(float32, temporary, name, lines, run.config.data.context, tolerance) if int8 else None
+        )
+        size = temporary.stat().st_size
+    return ExportReport(**vars(verified), path=target, bytes=size, recurrent_nodes=len(model.sizes), int8=compared)
 
 
-def _convert_in_subprocess(run: Run, *outputs: Path) -> dict[str, Any]:
-    environment = os.environ | {
-        "KERAS_BACKEND": "tensorflow",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-    }
+def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
+    command = [sys.executable, "-P", "-m", "keraslm_export.convert", run.weights]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "keraslm_export.convert",
-            run.weights,
-            *(str(p.resolve()) for p in (run.path, *outputs)),
-        ],
-        env=environment,
+        [*command, *(str(path.resolve()) for path in (run.path, *outputs))],
+        env=os.environ
+        | {
+            "KERAS_BACKEND": "tensorflow",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "PYTHONPATH": os.pathsep.join(_import_path()),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -129,58 +135,53 @@ def _convert_in_subprocess(run: Run, *outputs: Path) -> dict[str, Any]:
         raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "error" in answer:
         raise ExportError(answer["error"])
-    return dict(answer)
+    return verify.Verification(**answer)
 
 
-def convert(run: Run, output: Path, int8: Path | None = None) -> dict[str, Any]:
-    """Convert and verify inside a process on the TensorFlow backend; files are written last.
+def _import_path() -> list[str]:
+    """The import path of this process without the current directory, unless keraslm itself was imported from there."""
+    own = {Path(str(file)).resolve().parents[1] for file in (keraslm.__file__, __file__)}
+    return [path for path in sys.path if path and (Path(path).resolve() in own or Path(path).resolve() != Path.cwd())]
 
-    Args:
-        run: the run.
-        output: where the float32 file goes.
-        int8: where a file with 8-bit weights goes, if anywhere.
 
-    Returns:
-        the report of the verification.
+def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verification:
+    """Write a float32 file, and one with 8-bit weights if `int8` is given; needs the TensorFlow backend.
 
     Raises:
-        ExportError: a graph is not what it must be.
+        ExportError: a graph failed a check; its file is not written.
     """
-    from keraslm_export.graph import build_graph
+    from keraslm_export.graph import Writer, build_model, softmax_matrices
+    from keraslm_export.quantize import Int8Writer
+    from keraslm_export.softmax import convert_softmax
 
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    config = run.config.model
-    proto = _to_onnx(build_graph(config, run.tokenizer.vocab_size, weights), config, weights)
-    info = model_info(run)
-    smaller = quantized(proto) if int8 else None
-    fold_biases(proto)
-    for made in (proto, smaller):
-        if config.tie_weights and made is not None:
-            share_table(made.graph)
-    check_structure(proto, len(config.sizes), config.cell)
-    data = _file(proto, info)
-    report = compare(run, data) | {f"{config.cell}_nodes": len(config.sizes)}
+    model, vocab_size = run.config.model, run.tokenizer.vocab_size
+    weights = read_weights(run.weights_path, model, vocab_size)
+    softmax = convert_softmax(model, vocab_size, softmax_matrices(model, weights))
+    info, layers = model_info(run), len(model.sizes)
+    data = _file(build_model(model, weights, softmax, Writer()), info, layers, model.cell.upper())
+    verified = verify.compare(run, data)
     output.write_bytes(data)
     if int8:
-        check_int8(smaller, len(config.sizes))
-        int8.write_bytes(_file(smaller, replace(info, precision="int8")))
-    return report
+        proto = build_model(model, weights, softmax, Int8Writer())
+        int8.write_bytes(_file(proto, dataclasses.replace(info, precision="int8"), layers, "DynamicQuantizeLSTM"))
+    return verified
 
 
-def _file(proto: Any, info: ModelInfo) -> bytes:
-    """The bytes of a model file: the graph and its metadata, whatever its precision."""
+def _file(proto: Any, info: ModelInfo, num_layers: int, kind: str) -> bytes:
+    """The bytes of a model file: a checked graph with its metadata."""
     import onnx
 
+    verify.check_structure(proto, num_layers, kind)
     onnx.helper.set_model_props(proto, info.to_metadata())
     onnx.checker.check_model(proto, full_check=True)
     return sealed(proto.SerializeToString())
 
 
 def model_info(run: Run) -> ModelInfo:
-    """The metadata that a run's model file carries."""
+    """The metadata of a run's model file."""
     tokenizer, model = run.tokenizer, run.config.model
     return ModelInfo(
-        keraslm_version=__version__,
+        keraslm_version=keraslm.__version__,
         tokenizer=tokenizer.to_json(),
         tokenizer_sha256=tokenizer.digest,
         vocab_size=tokenizer.vocab_size,
@@ -196,45 +197,15 @@ def model_info(run: Run) -> ModelInfo:
     )
 
 
-def _to_onnx(model: Any, config: ModelConfig, weights: Weights) -> Any:
-    """Trace a twin and name its inputs, outputs and free axes as the contract does."""
-    import tensorflow as tf
-    import tf2onnx
-    from onnx import helper
-
-    signature = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in model.inputs]
-    # Keys in sorted order, because tf2onnx gives back a function's outputs in the order of its structured names.
-    function = tf.function(
-        lambda *inputs: dict(zip("abcd", model(list(inputs)), strict=False)), input_signature=signature
-    )
-    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=contract.OPSET)
-    if config.cell != "lstm":
-        add_layers(proto.graph, config, weights)
-    if config.softmax != "adaptive":
-        pick_targets(proto.graph)
-    tidy(proto.graph)
-    state = [len(config.sizes), contract.BATCH, max(config.sizes)]
-    shapes = dict.fromkeys((*contract.INPUTS, *contract.OUTPUTS), state)
-    shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
-    shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
-    shapes[contract.LOG_PROBS] = [contract.BATCH, contract.UNKNOWN, model.outputs[0].shape[-1]]
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shapes[value.name]))
-    del proto.graph.value_info[:]
-    proto.graph.name = "keraslm"
-    proto.producer_name, proto.producer_version = "keraslm", __version__
-    return proto
-
-
 def _main(weights: str, run: str, *outputs: str) -> None:
     from keraslm.system.backend import select_backend
 
     try:
         select_backend("tensorflow")
-        answer = convert(Run.open(run, weights), *map(Path, outputs))
+        answer = dataclasses.asdict(convert(Run.open(run, weights), *map(Path, outputs)))
     except KeraslmError as error:
         answer = {"error": str(error)}
-    except OSError as error:  # from the system: a message for the one who knows the file's name
+    except OSError as error:  # the parent process reports it with the name of the file
         if error.errno is None:
             raise
         answer = {"errno": error.errno}

@@ -1,98 +1,182 @@
-"""The inference twin of the trained network: stock Keras layers, the state as inputs and outputs.
+"""The network as an ONNX graph: one node per recurrent layer, between the embedding and the softmax.
 
-The training model keeps its state in variables, which no exporter can follow, and its own layer would become an ONNX
-`Loop`. Stock `keras.layers.LSTM` on the TensorFlow backend becomes one ONNX `LSTM` node a layer. Stock GRU and RNN
-layers would become a `Loop`, too: their place stays open here, and `keraslm_export.recurrent` puts the nodes there.
+The softmax comes from `keraslm_export.softmax`. The layers are written here, because tf2onnx makes one node of a stock
+`keras.layers.LSTM` only: other layers become a `Loop`.
+
+    input_ids -> Gather -> LSTM_0 -> LSTM_1 -> ... -> HIDDEN -> softmax -> log_probs, target_log_probs
+
+Shapes: `N` rows, `T` steps, `L` layers, `H` units of the widest layer, `D` inputs of a layer, `V` vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import keras
-from keras import ops
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from keraslm import __version__
 from keraslm.config import ModelConfig
 from keraslm.runs.weights import Weights
 from keraslm.scoring import contract
-from keraslm_export.outputs import outputs_layer
-from keraslm_export.recurrent import ABOVE
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+Softmax = tuple[Sequence[NodeProto], Sequence[TensorProto]]  # nodes and constants
+
+HIDDEN = "hidden"  # hidden states of the last layer, (N, T, units)
+TABLE = "embedding"
+
+# Gates in the order of ONNX, as numbers of the gates of Keras: i, f, c, o become i, o, f, c; z, r, h stay.
+_GATES = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}
 
 
-def build_graph(config: ModelConfig, vocab_size: int, weights: Weights) -> keras.Model:
-    """The network from ids and state to log-probabilities and state.
+class Matrix(NamedTuple):
+    """A matrix of the softmax, `(rows, columns)`, and the bias of its product, `(columns,)`."""
+
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+
+    @property
+    def joint(self) -> NDArray[np.float32]:
+        """The matrix with the bias as its last row."""
+        return self.kernel if self.bias is None else np.concatenate([self.kernel, self.bias[None]])
+
+
+def softmax_matrices(config: ModelConfig, weights: Weights) -> dict[str, Matrix]:
+    """The matrices of a softmax by name, e.g. `kernel` or `tail_0_projection`."""
+    parts = {name.removeprefix("logits/"): value for name, value in weights.items() if name.startswith("logits/")}
+    if config.tie_weights:
+        parts["kernel"] = weights["embedding/embeddings"].T
+    elif config.softmax == "sampled":
+        parts["kernel"] = parts["kernel"].T  # one row per word in training
+    return {
+        name: Matrix(value, parts.get(name.removesuffix("kernel") + "bias"))
+        for name, value in sorted(parts.items())  # read in any order
+        if value.ndim == 2
+    }
+
+
+class Writer:
+    """Collects the nodes and constants of a graph in float32; `keraslm_export.quantize` has one for 8-bit weights."""
+
+    domains: dict[str, int] = {"": contract.OPSET}
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+
+    def constant(self, name: str, value: Any) -> str:
+        """Add an array or a list of integers and return its name."""
+        self.constants[name] = np.asarray(value, np.int64 if isinstance(value, list) else None, order="C")
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
+        """Add a node and return the name of its first output."""
+        self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
+        return outputs[0]
+
+    def lookup(self, table: NDArray[np.float32], ids: str) -> str:
+        """Add the embedding."""
+        return self.node("Gather", [self.constant(TABLE, table), ids], "embedded")
+
+    def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
+        """Add a recurrent layer."""
+        w, r, b = (self.constant(f"{outputs[0]}_{name}", value) for name, value in zip("wrb", arrays, strict=True))
+        self.node(kind, [x, w, r, b, "", *state], *outputs, **attributes)
+
+    def matrix(self, name: str, matrix: Matrix, tied: bool) -> None:
+        """Add a matrix of the softmax. A tied one is the transposed table, so that the file holds the table once."""
+        if not tied:
+            self.constant(name, matrix.joint)
+            return
+        columns = self.node("Transpose", [TABLE], f"{name}_columns", perm=[1, 0])
+        self.node("Concat", [columns, self.constant(f"{name}_bias", matrix.joint[-1:])], name, axis=0)
+
+    def softmax(self, nodes: Sequence[NodeProto], constants: Sequence[TensorProto]) -> None:
+        """Add the converted softmax."""
+        self.nodes.extend(nodes)
+        self.constants |= {tensor.name: numpy_helper.to_array(tensor) for tensor in constants}
+
+
+def build_model(config: ModelConfig, weights: Weights, softmax: Softmax, writer: Writer) -> ModelProto:
+    """The whole network, from ids and state to log-probabilities and state, with the contract's names.
+
+    A GRU or RNN layer has no c: `c0` is returned as `next_c0`, so a client need not know the cell.
 
     Args:
-        config: sizes of the trained network; dropout does not matter here.
-        vocab_size: V.
-        weights: every trained weight by name, as `keraslm.runs.weights.read_weights` gives them.
-
-    Returns:
-        a `keras.Model` with the inputs and outputs of `contract`, in that order. For another cell than the LSTM, one
-        from ids, targets and the hidden states of the last layer, `(T, N, H)`, to both outputs of the softmax and the
-        embeddings, `(T, N, D)`.
+        config: cell, sizes and softmax.
+        weights: from `keraslm.runs.weights.read_weights`.
+        softmax: from `keraslm_export.softmax.convert_softmax`.
+        writer: a new one; it decides the precision.
     """
-    ids = keras.Input(batch_shape=(None, None), dtype="int64", name=contract.INPUT_IDS)
-    targets = keras.Input(batch_shape=(None, None), dtype="int64", name=contract.TARGETS)
-    x = Lookup(vocab_size, config.embedding_size, name="embedding")(ids)  # [N, T, D]
-    outputs = outputs_layer(config, vocab_size)
-    outputs.softmax.build((None, None, config.sizes[-1]))
-    if config.cell == "lstm":
-        hidden, state, after = _lstm_stack(config, x)
-        log_probs, of_targets = outputs([hidden, targets])
-        model = keras.Model([ids, *state, targets], [log_probs, *after, of_targets])
-    else:
-        above = keras.Input(batch_shape=(None, None, config.sizes[-1]), name=ABOVE)
-        found = outputs([ops.transpose(above, (1, 0, 2)), targets])
-        model = keras.Model([ids, targets, above], [*found, ops.transpose(x, (1, 0, 2))])
-    weights = weights | _kernel(config, weights)
-    for layer in model.layers:
-        layer = getattr(layer, "softmax", layer)
-        if layer.weights:
-            layer.set_weights([weights[f"{layer.name}/{variable.name}"] for variable in layer.weights])
-    return model
+    ids = writer.node("Transpose", [contract.INPUT_IDS], "steps", perm=[1, 0])  # (T, N)
+    x = writer.lookup(weights["embedding/embeddings"], ids)  # (T, N, D)
+    states = []
+    for number in range(len(config.sizes)):
+        x, state = _add_layer(writer, config, number, weights, x)
+        states.append(state)
+    for output, parts in zip((contract.NEXT_H0, contract.NEXT_C0), zip(*states, strict=True), strict=False):
+        writer.node("Concat", parts, output, axis=0)
+    if config.cell != "lstm":
+        writer.node("Identity", [contract.C0], contract.NEXT_C0)
+    writer.node("Transpose", [x], HIDDEN, perm=[1, 0, 2])
+    for name, matrix in softmax_matrices(config, weights).items():
+        writer.matrix(name, matrix, config.tie_weights and name == "kernel")
+    writer.softmax(*softmax)
+    return _model(config, len(weights["embedding/embeddings"]), writer)
 
 
-def _lstm_stack(config: ModelConfig, x: Any) -> tuple[Any, list[Any], list[Any]]:
-    """Hidden states `(N, T, H)` after inputs `(N, T, D)`; the inputs h0 and c0; the outputs next_h0 and next_c0.
+def _add_layer(writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str) -> tuple[str, list[str]]:
+    """Names of a layer's hidden states, `(T, N, units)`, and of its last h and c, `(1, N, H)`.
 
-    A layer that is narrower than the widest reads and writes the first columns of its plane of the state.
+    A layer narrower than the widest reads and writes the first columns of its plane of the state.
     """
-    widest = max(config.sizes)
-    h0, c0 = (
-        keras.Input(batch_shape=(len(config.sizes), None, widest), name=name) for name in (contract.H0, contract.C0)
+    name, units, widest = f"{config.cell}_{number}", config.sizes[number], max(config.sizes)
+    bounds = {"starts": [number, 0], "ends": [number + 1, units], "axes": [0, 2]}
+    plane = [writer.constant(f"{name}_{part}", value) for part, value in bounds.items()]
+    inputs = (contract.H0, contract.C0) if config.cell == "lstm" else (contract.H0,)
+    before = [writer.node("Slice", [state, *plane], f"{name}_{state}") for state in inputs]
+    last = [f"{name}_last_{state}" for state in inputs]
+    options = {"linear_before_reset": 1} if config.cell == "gru" else {}  # the `reset_after` of Keras
+    arrays = _arrays(config.cell, *(weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")))
+    writer.layer(config.cell.upper(), x, arrays, before, name, *last, hidden_size=units, **options)
+    if units < widest:
+        pads = writer.constant(f"{name}_pads", [0, 0, 0, 0, 0, widest - units])
+        last = [writer.node("Pad", [state, pads], f"{state}_padded") for state in last]
+    return writer.node("Squeeze", [name, writer.constant("directions", [1])], f"{name}_hidden"), last
+
+
+def _arrays(cell: str, kernel: Any, recurrent: Any, bias: Any) -> Arrays:
+    """Kernel, recurrent kernel and bias of Keras in the gate order and the shapes of ONNX."""
+    both = bias if cell == "gru" else np.stack([bias, np.zeros_like(bias)])  # of the inputs and of h
+
+    def reordered(array: Any) -> Any:
+        gates = np.split(array, len(_GATES[cell]), axis=-1)
+        return np.concatenate([gates[number] for number in _GATES[cell]], axis=-1)
+
+    return reordered(kernel).T[None], reordered(recurrent).T[None], reordered(both).reshape(1, -1)
+
+
+def _model(config: ModelConfig, vocab_size: int, writer: Writer) -> ModelProto:
+    state = [len(config.sizes), contract.BATCH, max(config.sizes)]
+    shapes = dict.fromkeys((*contract.INPUTS, *contract.OUTPUTS), state)
+    shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
+    shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
+    shapes[contract.LOG_PROBS] = [contract.BATCH, contract.UNKNOWN, vocab_size]
+
+    def value(name: str) -> Any:
+        kind = TensorProto.INT64 if name in (contract.INPUT_IDS, contract.TARGETS) else TensorProto.FLOAT
+        return helper.make_tensor_value_info(name, kind, shapes[name])
+
+    inputs, outputs = (list(map(value, names)) for names in (contract.INPUTS, contract.OUTPUTS))
+    used = {name for node in writer.nodes for name in node.input}
+    constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
+    return helper.make_model(
+        helper.make_graph(writer.nodes, "keraslm", inputs, outputs, constants),
+        opset_imports=[helper.make_opsetid(*domain) for domain in writer.domains.items()],
+        ir_version=8,
+        producer_name="keraslm",
+        producer_version=__version__,
     )
-    after: list[tuple[Any, Any]] = []
-    for number, units in enumerate(config.sizes):
-        lstm = keras.layers.LSTM(
-            units, return_sequences=True, return_state=True, use_cudnn=False, name=f"lstm_{number}"
-        )
-        own = number if units == widest else (number, slice(None), slice(units))
-        first = [h0[own], c0[own]]  # [N, units]
-        x, h, c = lstm(x, initial_state=first)  # [N, T, units], [N, units], [N, units]
-        if units < widest:
-            h, c = (ops.pad(part, ((0, 0), (0, widest - units))) for part in (h, c))
-        after.append((h, c))
-    return x, [h0, c0], [ops.stack(parts) for parts in zip(*after, strict=True)]
-
-
-def _kernel(config: ModelConfig, weights: Weights) -> Weights:
-    """The kernel `(H, V)` of a softmax that keeps it elsewhere or in another order; else nothing."""
-    if config.tie_weights:
-        return {"logits/kernel": weights["embedding/embeddings"].T}
-    if config.softmax == "sampled":
-        return {"logits/kernel": weights["logits/kernel"].T}  # a row a word, in training
-    return {}
-
-
-class Lookup(keras.layers.Embedding):
-    """An embedding that looks ids up a step at a time, as the nodes of the layers read them, and takes no id below 0.
-
-    Input shape: ids `(N, T)`. Output shape: `(N, T, D)`. Keras' own layer counts negative ids from the end, for which
-    nine nodes are computed at each call.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        import tensorflow as tf
-
-        return tf.transpose(tf.gather(self.embeddings, tf.transpose(inputs)), [1, 0, 2])

@@ -1,109 +1,150 @@
-"""Is the ONNX graph the trained network? Structure first, then numbers: Keras against onnxruntime."""
+"""The checks before a model file is published: structure, numbers against Keras, 8-bit weights against float32."""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import ExportError
+from keraslm.config import Context, StrPath
+from keraslm.errors import ExportError, TextError
 from keraslm.runs.run import Run
 from keraslm.scoring import contract
+from keraslm.scoring.scorer import load
+from keraslm.text.corpus import open_texts
+from keraslm.text.files import TextFile
 
-TOLERANCE = 1e-4  # nats, on a log-probability; float32 differences of these graphs are near 1e-6
+TOLERANCE = 1e-4  # nats, of a log-probability; float32 differences of these graphs are near 1e-6
 SHAPES = ((1, 1), (1, 40), (3, 7), (8, 20))  # rows x steps
+INT8_TOLERANCE = 0.005  # relative difference of perplexities
+
+_LAYERS = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+_CONTROL_FLOW = ("Loop", "Scan", "If")
+_TAIL = 2000  # lines of the training text that replace a missing validation text
 
 
-def check_structure(proto: Any, num_layers: int, cell: str = "lstm") -> None:
-    """One recurrent node a layer, no control flow, the contract's names, every weight finite.
+@dataclass(frozen=True)
+class Verification:
+    """Differences between a graph and Keras.
+
+    Attributes:
+        cases: number of shapes (rows x steps) that were compared.
+        largest_difference: of a log-probability, Keras against onnxruntime, nats.
+        chunked_difference: of a log-probability, one pass against one step per call, nats.
+    """
+
+    cases: int
+    largest_difference: float
+    chunked_difference: float
+
+
+@dataclass(frozen=True)
+class FileScore:
+    """Perplexity of a model file on a text, its size in bytes, and its speed in tokens per second."""
+
+    perplexity: float
+    bytes: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Int8Comparison:
+    """A text scored with two model files of one run.
+
+    Attributes:
+        text: name of the text.
+        tokens: number of its tokens.
+        float32, int8: the two files.
+    """
+
+    text: str
+    tokens: int
+    float32: FileScore
+    int8: FileScore
+
+    @property
+    def difference(self) -> float:
+        """Relative difference of the perplexities, positive if int8 is worse."""
+        return self.int8.perplexity / self.float32.perplexity - 1
+
+
+def check_structure(proto: Any, num_layers: int, kind: str) -> None:
+    """Check that a graph has one recurrent node per layer, no control flow, the contract's names and finite weights.
 
     Args:
         proto: an `onnx.ModelProto`.
-        num_layers, cell: of the trained network.
+        num_layers: L.
+        kind: operator of the recurrent nodes. With `"DynamicQuantizeLSTM"`, no large matrix may be float32.
 
     Raises:
-        ExportError: naming what was found.
+        ExportError: with what was found.
     """
     from onnx import numpy_helper
 
-    nodes, kind = Counter(node.op_type for node in proto.graph.node), cell.upper()
-    loops = {name: nodes[name] for name in ("Loop", "Scan", "If") if nodes[name]}
-    others = {name: nodes[name] for name in ("LSTM", "GRU", "RNN") if nodes[name] and name != kind}
-    if nodes[kind] != num_layers or others or loops:
+    nodes = Counter(node.op_type for node in proto.graph.node)
+    found = {name: nodes[name] for name in (*_LAYERS, *_CONTROL_FLOW) if nodes[name]}
+    if found != {kind: num_layers}:
         raise ExportError(
-            f"The converted graph has {nodes[kind]} {kind} nodes and other layers {others or 'none'}, control flow "
-            f"{loops or 'none'}, but must have {num_layers} {kind} nodes and nothing of the others. Not published."
+            f"The converted graph must have {num_layers} {kind} nodes, no other layers and no control flow, but has "
+            f"{', '.join(f'{count} {name}' for name, count in found.items()) or 'none of them'}. Not published."
         )
-    found = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
-    if found != (contract.INPUTS, contract.OUTPUTS):
-        raise ExportError(f"The converted graph has inputs and outputs {found}, not those of the contract.")
+    names = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
+    if names != (contract.INPUTS, contract.OUTPUTS):
+        raise ExportError(f"The converted graph has inputs and outputs {names}, not those of the contract.")
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ExportError(f"The tensor {tensor.name} of the converted graph is not finite. Not published.")
+        large = values.ndim > 1 and min(values.shape[-2:]) > 1
+        if large and values.dtype == np.float32 and kind == "DynamicQuantizeLSTM":
+            raise ExportError(f"The matrix {tensor.name} of the int8 graph is float32. Not published.")
 
 
-def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> dict[str, Any]:
+def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification:
     """Compare a serialised graph with the run's stateful training model, on random ids.
 
-    Each shape is scored twice in a row with the state carried, and the second window also one step at a time in
-    onnxruntime, against the same window in one pass.
-
-    Returns:
-        `cases`, `largest_difference` (Keras against onnxruntime) and `chunked_difference`, in nats.
+    Each shape is scored in two windows with the state carried. onnxruntime scores the second one step per call, too,
+    and also both in one pass.
 
     Raises:
-        ExportError: when a difference is above `tolerance` or not a number.
+        ExportError: a difference is above `tolerance` or not a number.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(0)
-    largest = chunked = 0.0
-    for batch, steps in SHAPES:
-        ids = rng.integers(0, run.tokenizer.vocab_size, (batch, 2 * steps))
-        whole, first, second, of_targets = _onnx_answers(session, run, ids, steps)
-        expected = _keras_answers(run, ids, steps)
-        largest = _worst(largest, _difference(np.concatenate([first, second], axis=1), expected))
-        chunked = _worst(chunked, _difference(whole[:, steps:], second))
-        picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
-        largest = _worst(largest, _difference(of_targets, picked))
-    if not _worst(largest, chunked) <= tolerance:
-        raise ExportError(
-            f"The exported graph differs from Keras: largest difference {largest:.3g} nats, state carried in chunks "
-            f"{chunked:.3g} nats, at most {tolerance:g} is allowed. Not published."
-        )
-    return {"cases": len(SHAPES), "largest_difference": largest, "chunked_difference": chunked}
-
-
-def _worst(a: float, b: float) -> float:
-    """The larger of two; NaN when either is, which Python's `max` would lose."""
-    return float(np.maximum(a, b))
-
-
-def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Largest absolute difference; NaN when either holds one, so that no comparison with it passes."""
-    return float(np.abs(a - b).max())
-
-
-def _keras_answers(run: Run, ids: NDArray[Any], steps: int) -> NDArray[Any]:
-    """Log-probabilities `(N, 2T, V)` of the training model, in two windows with the state carried."""
     import keras
+    import onnxruntime
 
     from keraslm.evaluation.reader import load_model
 
-    model = load_model(run, batch_size=len(ids))
-    windows = (ids[:, :steps], ids[:, steps:])
-    return np.concatenate(
-        [keras.ops.convert_to_numpy(keras.ops.log_softmax(model(window))) for window in windows], axis=1
-    )
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    largest, chunked = [], []
+    for batch, steps in SHAPES:
+        ids = rng.integers(0, run.tokenizer.vocab_size, (batch, 2 * steps))
+        one_pass, in_chunks, of_targets = _onnx_answers(session, run, ids, steps)
+        model = load_model(run, batch_size=batch)
+        logits = [keras.ops.convert_to_numpy(model(window)) for window in np.split(ids, 2, axis=1)]
+        expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(np.concatenate(logits, axis=1)))
+        picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
+        largest += [np.abs(in_chunks - expected).max(), np.abs(of_targets - picked).max()]
+        chunked.append(np.abs(one_pass - in_chunks)[:, steps:].max())
+    found = Verification(len(SHAPES), float(np.max(largest)), float(np.max(chunked)))  # NaN if one of them is
+    if not np.maximum(found.largest_difference, found.chunked_difference) <= tolerance:
+        raise ExportError(
+            f"The exported graph differs from Keras: largest difference {found.largest_difference:.3g} nats, with the "
+            f"state carried between chunks {found.chunked_difference:.3g} nats; at most {tolerance:g} is allowed. Not "
+            "published."
+        )
+    return found
 
 
-def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[Any, ...]:
-    """One pass over all `(N, 2T, V)`, the two halves: the first in one call, the second a step a call; and the
-    log-probability of each next id, `(N, 2T - 1)`, in one pass.
+def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[Any, Any, Any]:
+    """Log-probabilities `(N, 2T, V)` in one pass; the same, T steps in one call and then one step per call; and those
+    of each next id, `(N, 2T - 1)`, in one pass.
     """
     model = run.config.model
     zero = np.zeros((len(model.sizes), len(ids), max(model.sizes)), np.float32)
@@ -112,11 +153,55 @@ def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tupl
         feed = dict(zip(contract.INPUTS, (part, h, c, part[:, 1 : known + 1]), strict=True))
         return list(session.run(list(contract.OUTPUTS), feed))
 
-    whole, *_ = call(ids, zero, zero)
-    of_targets = call(ids, zero, zero, known=2 * steps - 1)[3]
-    first, h, c, *_ = call(ids[:, :steps], zero, zero)
-    second = []
-    for t in range(steps, 2 * steps):
-        log_probs, h, c, *_ = call(ids[:, t : t + 1], h, c)
-        second.append(log_probs)
-    return whole, first, np.concatenate(second, axis=1), of_targets
+    chunks, h, c = [], zero, zero
+    for chunk in np.split(ids, range(steps, 2 * steps), axis=1):
+        log_probs, h, c, _ = call(chunk, h, c)
+        chunks.append(log_probs)
+    return call(ids, zero, zero)[0], np.concatenate(chunks, axis=1), call(ids, zero, zero, known=2 * steps - 1)[3]
+
+
+def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[str]]:
+    """Name and lines of a text; by default the run's validation text, or the end of its training text.
+
+    Raises:
+        TextError: the text is empty or cannot be read.
+    """
+    try:
+        if path is None:
+            train, valid = open_texts(run.config.data)
+            text, name = (valid, valid.name) if valid else (train, f"the end of {train.name}")
+            lines = list(text if valid else deque(text, _TAIL))
+        else:
+            name, lines = str(path), list(TextFile(str(path), run.config.data.errors))
+    except TextError as error:
+        if path is not None:
+            raise
+        raise TextError(f"{run.path}: its text cannot be read ({error}) Choose a text with `text`.") from error
+    if not lines:
+        raise TextError(f"{name}: the text is empty, so int8 cannot be compared with float32 on it.")
+    return name, lines
+
+
+def compare_files(
+    float32: Path, int8: Path, text: str, lines: Sequence[str], context: Context, tolerance: float = INT8_TOLERANCE
+) -> Int8Comparison:
+    """Score the lines of a text with two model files of one run and compare their perplexities.
+
+    Raises:
+        ExportError: their relative difference is above `tolerance` or not a number.
+    """
+    tokens, scores = 0, []
+    for path in (float32, int8):
+        scorer = load(path, "cpu")
+        tokens = sum(map(len, scorer.tokenizer.encode_lines(lines)))
+        start = time.perf_counter()
+        perplexity = scorer.perplexity(lines, context)
+        scores.append(FileScore(perplexity, path.stat().st_size, tokens / (time.perf_counter() - start)))
+    found = Int8Comparison(text, tokens, *scores)
+    if not abs(found.difference) <= tolerance:
+        raise ExportError(
+            f"The int8 model has perplexity {found.int8.perplexity:.4f} and the float32 model "
+            f"{found.float32.perplexity:.4f}: the difference is {100 * found.difference:+.2f} %, but at most "
+            f"{100 * tolerance:g} % is allowed (`tolerance`). Not published. Export without `int8`."
+        )
+    return found

@@ -1,4 +1,4 @@
-"""Shards over a Dask cluster: the same work by the same function, on any number of machines."""
+"""Shards on a Dask cluster: the same work by the same function, on any number of machines."""
 
 from __future__ import annotations
 
@@ -17,27 +17,23 @@ _PATIENCE = 10  # seconds for the scheduler's first answer
 
 
 def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
-    """Score shards on a Dask cluster, whose machines see model, texts and output folder at the same paths.
+    """Score shards on a Dask cluster whose machines see model, texts and output folder at the same paths.
 
     Args:
         job: what all shards share.
-        shards: in the order in which they are begun.
+        shards: in the order in which they start.
         scheduler: address, such as `"tcp://host:8786"`.
 
-    Returns:
-        the outcomes, as they come; whoever stops early closes them. Dask gives the shard of a lost worker
-        to another one, as often as its `allowed-failures` says.
+    Yields:
+        the outcomes, as they come. Dask gives the shard of a lost worker to a different one, as often as its setting
+        `allowed-failures` says.
 
     Raises:
         MissingPackageError: `distributed` is not installed here.
-        UsageError: an address that is none.
+        UsageError: an invalid address.
         KeraslmError: no scheduler answers, it goes away, or the model or the output folder cannot be used.
     """
-    require("distributed", extra="cluster", purpose="--scheduler")
-    return _outcomes(job, shards, scheduler)
-
-
-def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
+    require("distributed", extra="cluster", purpose="`scheduler`")
     from distributed import Client, as_completed
 
     if not shards:
@@ -45,15 +41,15 @@ def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
     try:
         client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except ValueError as error:
-        raise UsageError(f"{scheduler!r} is no address of a Dask scheduler; one looks like tcp://host:8786.") from error
+        raise UsageError(f"{scheduler!r} is no address of a Dask scheduler, such as tcp://host:8786.") from error
     except OSError as error:
         raise KeraslmError(f"{scheduler}: no Dask scheduler answers. Start one with: dask scheduler") from error
     with _quiet(), client:
-        # Not pure: a shard that is asked for again is scored again, whatever the scheduler remembers.
-        futures = {client.submit(score_remotely, job, shard, pure=False): shard for shard in shards}
+        # Not pure: a shard that is submitted again is scored again, whatever the scheduler remembers.
+        futures = {client.submit(_score_remotely, job, shard, pure=False): shard for shard in shards}
         lost = []
         for future in as_completed(futures, loop=client.loop):
-            # Forgotten once it is read: Dask would compute again what a worker that is lost later has finished.
+            # Drop the future: Dask would compute again what a worker finished before it is lost.
             shard = futures.pop(future)
             outcome = _outcome(future, scheduler)
             del future
@@ -61,19 +57,20 @@ def _outcomes(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
                 yield outcome
             else:
                 lost.append(shard)
-        # Dask blames what only waited on the lost workers too. Alone, each shard answers for itself.
+        # Dask also blames shards that only waited on the lost workers. Each of them is tried again alone.
         for shard in lost:
-            yield _outcome(client.submit(score_remotely, job, shard, pure=False), scheduler) or _failure(shard)
+            future = client.submit(_score_remotely, job, shard, pure=False)
+            failure = f"{shard.name}: the Dask workers that scored it were lost, each time. Is there memory left?"
+            yield _outcome(future, scheduler) or Outcome(shard, failure=failure, exit_code=KeraslmError.exit_code)
 
 
-def score_remotely(job: Job, shard: Shard) -> Outcome:
-    """`score_shard` in a process that Dask has started."""
+def _score_remotely(job: Job, shard: Shard) -> Outcome:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return score_shard(job, shard)
 
 
 def _outcome(future: Any, scheduler: str) -> Outcome | None:
-    """What a worker answered; None when Dask has given the shard up, because its workers were lost."""
+    """The answer of a worker; None if Dask has given the shard up because its workers were lost."""
     from distributed import CancelledError, KilledWorker
 
     try:
@@ -81,7 +78,7 @@ def _outcome(future: Any, scheduler: str) -> Outcome | None:
     except KilledWorker:
         return None
     except CancelledError as error:
-        raise KeraslmError(f"{scheduler}: the Dask scheduler has gone. Pass --resume to go on.") from error
+        raise KeraslmError(f"{scheduler}: the Dask scheduler has gone. Pass `resume=True` to continue.") from error
     except ImportError as error:
         raise KeraslmError(f"A Dask worker lacks a module ({error}). Install the same keraslm on each.") from error
     assert isinstance(outcome, Outcome)
@@ -90,18 +87,12 @@ def _outcome(future: Any, scheduler: str) -> Outcome | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask logs a lost connection with its traceback; here it is an error with a sentence."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    """Keep Dask from logging a lost connection with its traceback; here it becomes an error with a sentence."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("distributed", "distributed.client"))}
     try:
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL)
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
-
-
-def _failure(shard: Shard) -> Outcome:
-    failure = f"{shard.name}: the Dask workers that scored it were lost, each time. Is there memory left?"
-    return Outcome(shard, failure=failure, exit_code=KeraslmError.exit_code)

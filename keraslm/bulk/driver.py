@@ -1,41 +1,37 @@
-"""The whole of a bulk job: plan, leave out what is finished, score the rest in parallel, tell what became of it."""
+"""A bulk job: plan, leave out what is finished, score the rest in parallel, report the outcomes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from keraslm.bulk.cluster import score_on_cluster
-from keraslm.bulk.job import Job, Outcome, Outcomes, Writer
-from keraslm.bulk.processes import score_in_processes
-from keraslm.bulk.records import claimed, pending, remove_abandoned, unwritable
-from keraslm.bulk.shards import Shard, plan
+from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
+from keraslm.bulk.records import pending, unwritable
+from keraslm.bulk.shards import SIDE, Shard, plan
 from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
+from keraslm.system.atomic import remove_temporaries
+from keraslm.system.locks import Log, hold_lock
+from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
-from keraslm.text.meter import meter
-
-Log = Callable[[str], None]
+from keraslm.text.files import meter
 
 
 @dataclass(frozen=True)
 class BulkResult:
-    """What became of a bulk job.
+    """The result of a bulk job."""
 
-    Attributes:
-        outcomes: of the shards that were scored now, in the order of their outputs.
-        finished: shards that were finished before and left as they are.
-        seconds: that the job took.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    finished: int
-    seconds: float
+    outcomes: tuple[Outcome, ...]  # of the shards that were scored now, in the order of their outputs
+    finished: int  # number of shards that were finished before
+    seconds: float  # duration of the job
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -49,20 +45,15 @@ class BulkResult:
 
     @property
     def tokens(self) -> int:
-        """Scored now, the end symbol of each line counted."""
+        """Scored now, including the end symbol of each line."""
         return sum(outcome.tokens for outcome in self.outcomes)
 
-    @property
-    def replaced(self) -> int:
-        """Lines scored now that held invalid UTF-8."""
-        return sum(outcome.replaced for outcome in self.outcomes)
-
     def check(self) -> None:
-        """Raise one error that lists the shards that failed, if any did.
+        """Raise one error that lists the failed shards, if there are any.
 
         Raises:
-            InputError: their texts are at fault (exit code 2).
-            KeraslmError: something failed at run time (exit code 1).
+            InputError: all of them because of their texts (exit code 2).
+            KeraslmError: at least one for a different reason (exit code 1).
         """
         if not self.failed:
             return
@@ -77,7 +68,7 @@ class BulkResult:
         others = [(self.finished, "finished before"), (len(self.failed), "failed")]
         rate = self.tokens / self.seconds if self.seconds else 0.0
         shards = ["1 shard" if count == 1 else f"{count:,} shards", *(f"{n:,} {what}" for n, what in others if n)]
-        return f"{', '.join(shards)}; {self.tokens:,} tokens in {self.seconds:.1f} s, {rate:,.0f} tokens a second"
+        return f"{', '.join(shards)}; {self.tokens:,} tokens in {self.seconds:.1f} s, {rate:,.0f} tokens per second"
 
 
 def score_files(
@@ -94,32 +85,32 @@ def score_files(
     provider: str = "auto",
     gzip: bool = False,
     log: Log = lambda _: None,
-    write: Writer = write_scores,
+    write: Callable[..., None] = write_scores,
 ) -> BulkResult:
-    """Score each of many texts into a file of its own; the bytes do not depend on how many processes do it.
+    """Score each of many texts into a file of its own; the bytes do not depend on the number of processes.
 
     Args:
-        models: path of the model file, or paths of several with the same tokenizer: scores are of the mean then.
+        models: path of the model file, or of several with the same tokenizer, whose probabilities are averaged.
         files: texts or patterns.
-        output: folder of the scores, made where it is missing.
+        output: folder of the scores; it is made if it does not exist.
         options: what is scored and how it is written.
-        workers: processes on this machine, each with one session on one thread; without `scheduler` only.
+        workers: processes on this machine, each with one session on one thread; ignored with `scheduler`.
         resume: leave out what is finished.
-        overwrite: replace what is there; with `resume`, only what was made of something else.
-        scheduler: address of a Dask scheduler whose workers do it instead, such as `"tcp://host:8786"`.
+        overwrite: replace existing outputs; with `resume`, only those made of something else.
+        scheduler: address of a Dask scheduler whose workers score instead, such as `"tcp://host:8786"`.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
-        log: is told what a user should know, a sentence at a time.
+        log: takes one line of progress text.
         write: writes the scores of one text.
 
     Returns:
-        what became of each shard. A text that cannot be read fails alone, and is reported through `log`.
+        the outcome of each shard. A text that cannot be read fails alone, and is reported through `log`.
 
     Raises:
-        UsageError: outputs in the way, texts of one name, or no texts.
-        ModelFileError: the model cannot be used.
-        KeraslmError: the folder cannot be written, or nothing can be scored. What is finished stays.
+        UsageError: existing outputs, texts with the same name, no texts, or a second job in the folder.
+        ModelFileError: a model cannot be used.
+        KeraslmError: the folder cannot be written, or nothing can be scored. Finished outputs stay.
 
     Example:
         >>> result = score_files("model.onnx", ["texts/*.txt.gz"], "scores", ScoreOptions(), workers=2)
@@ -128,32 +119,71 @@ def score_files(
         (8, 73760)
     """
     if workers < 1:
-        raise UsageError(f"workers is {workers}, but must be at least 1.")
+        raise UsageError(f"`workers` is {workers}, but must be at least 1.")
     begun = time.monotonic()
     folder = Path(output)
-    paths = [Path(name).absolute() for name in ([models] if isinstance(models, str | Path) else models)]
+    paths = [Path(path).absolute() for path in ([models] if isinstance(models, str | Path) else models)]
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending)
-    with ended_by_sigterm(), claimed(folder):
-        try:
-            remove_abandoned(shards)
-        except OSError as error:
-            raise unwritable(folder, error) from error
+    with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)
-        try:
-            scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
-            with closing(scored):
-                outcomes = _told(scored, todo, log)
-        finally:
-            with suppress(OSError):  # of a disk that fails; the next job tries again
-                remove_abandoned(todo)
+        scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
+        with closing(scored):
+            outcomes = _reported(scored, todo, log)
     outcomes.sort(key=lambda outcome: outcome.shard.output)
     result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - begun)
     log(str(result))
     return result
 
 
-def _told(outcomes: Outcomes, shards: Sequence[Shard], log: Log) -> list[Outcome]:
+def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outcomes:
+    """Score shards in processes of this machine; yields the outcomes as they come.
+
+    Raises:
+        KeraslmError: the model or the output folder cannot be used, or every process dies.
+    """
+    if not shards:
+        return
+    workers, deaths = min(workers, len(shards)), 0
+    with Workers(workers, partial, score_shard, job) as pool:
+        futures = {pool.submit(shard): shard for shard in shards}
+        for future in as_completed(futures):
+            shard = futures.pop(future)
+            try:
+                outcome, deaths = future.result(), 0
+            except ProcessDiedError as error:
+                outcome, deaths = (
+                    Outcome(shard, failure=f"{shard.name}: {error}", exit_code=error.exit_code),
+                    deaths + 1,
+                )
+                if deaths > workers:
+                    raise KeraslmError(f"{deaths} shards in a row cannot be scored. {error}") from error
+            yield outcome
+
+
+@contextmanager
+def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
+    """Make an output folder, keep other jobs out of it, and remove temporary files before and after."""
+
+    def refusal(holder: str) -> UsageError:
+        return UsageError(f"{folder} is locked by {holder}. Wait for it, or choose a different `output`.")
+
+    targets = [path for shard in shards for path in (shard.output, shard.record)]
+    with ExitStack() as stack:
+        try:
+            (folder / SIDE).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold_lock(folder / SIDE / "lock", refusal, log))
+            remove_temporaries(targets)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # of a failing disk; the next job tries again
+                remove_temporaries(targets)
+
+
+def _reported(outcomes: Outcomes, shards: Sequence[Shard], log: Log) -> list[Outcome]:
     found = []
     with meter("scoring", sum(shard.size for shard in shards), show=True) as advance:
         for outcome in outcomes:

@@ -1,16 +1,15 @@
-"""One shard, scored in this process: a text in, a file of scores out. Every way of working in parallel calls this."""
+"""One shard, scored in this process: a text in, a file of scores out. Processes and clusters call this function."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 from keraslm.bulk.records import Mark, Record, unwritable
 from keraslm.bulk.shards import Shard
@@ -29,23 +28,17 @@ Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
 _ENDINGS = {"tsv": ".tsv", "jsonl": ".jsonl"}
 
 
-class Writer(Protocol):
-    """What writes the scores of one text: a function of a module, for processes find it by its name."""
-
-    def __call__(self, scorer: Scorer, lines: Any, options: Any, out: TextIO, *, name: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Job:
     """What all shards share; picklable.
 
     Attributes:
-        models: absolute path and SHA-256 (hexadecimal) of each model file.
+        models: absolute path and SHA-256, hexadecimal, of each model file; the probabilities of several are averaged.
         options: what is scored and how it is written.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the output.
-        write: writes the scores of a text.
+        write: writes the scores of one text; a function of a module, because processes find it by its name.
     """
 
     models: Models
@@ -53,7 +46,7 @@ class Job:
     errors: str = "strict"
     provider: str = "auto"
     gzip: bool = False
-    write: Writer = write_scores
+    write: Callable[..., None] = write_scores
 
     @property
     def ending(self) -> str:
@@ -62,54 +55,43 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the bytes of an output depend on, but for the text, as JSON gives it back."""
+        """Everything but the text that the bytes of an output depend on, as JSON values."""
+        (_, model), *others = self.models
+        members = {"model": model} | ({"with": [digest for _, digest in others]} if others else {})
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
-        model, *others = [digest for _, digest in self.models]
-        return {
-            "model": model,
-            **({"with": others} if others else {}),
-            **options,
-            "errors": self.errors,
-            "gzip": self.gzip,
-        }
+        return {**members, **options, "errors": self.errors, "gzip": self.gzip}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a shard.
-
-    Attributes:
-        shard: that was scored.
-        lines, tokens, replaced: counts of its text; `replaced` lines held invalid UTF-8.
-        failure: the sentence that says why there is no output; empty where there is one.
-        exit_code: that the failure asks for.
-    """
+    """The result of scoring a shard."""
 
     shard: Shard
     lines: int = 0
     tokens: int = 0
-    replaced: int = 0
-    failure: str = ""
-    exit_code: int = 0
+    replaced: int = 0  # lines that held invalid UTF-8
+    failure: str = ""  # why there is no output, in a sentence
+    exit_code: int = 0  # of the command line, for that failure
 
 
 Outcomes = Generator[Outcome, None, None]
 
 
 def score_shard(job: Job, shard: Shard) -> Outcome:
-    """Score one text into its file, which appears whole or not at all; then it is on the disk.
+    """Score one text into its file, which appears complete or not at all and is flushed to the disk.
 
     Returns:
-        the counts; or, for a text that cannot be read, the sentence that says why.
+        the counts, or why the text cannot be read.
 
     Raises:
-        ModelFileError: the model cannot be used, or is not the one that the job began with.
+        ModelFileError: the model cannot be used, or its file has changed since the job began.
         KeraslmError: the output folder cannot be written.
     """
-    scorer = _Counting(_opened(job.models, job.provider))
+    scorer = _CountingScorer(_session(job.models, job.provider))
     text = TextFile(shard.text, job.errors, shard.name)
     try:
-        before = _marked(shard)
+        with text.reading():
+            before = Mark.of(shard.text)
         with atomic_path(shard.output) as path:
             with score_file(path, job.gzip) as out:
                 job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
@@ -124,8 +106,8 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
     return Outcome(shard, *counts)
 
 
-class _Counting(Scorer):
-    """Counts what passes through it, whoever asks for the scores."""
+class _CountingScorer(Scorer):
+    """Counts the lines and tokens that it scores."""
 
     def __init__(self, session: Session):
         super().__init__(session)
@@ -138,26 +120,10 @@ class _Counting(Scorer):
             yield line
 
 
-def _marked(shard: Shard) -> Mark:
-    try:
-        return Mark.of(shard.text)
-    except OSError as error:
-        raise TextError(f"{shard.name}: cannot be read ({error.strerror or error}).") from error
-
-
-_opening = threading.Lock()
-
-
-def _opened(models: Models, provider: str) -> Session:
-    with _opening:  # a process of a cluster may have several threads
-        return _open(models, provider)
-
-
 @lru_cache(maxsize=1)
-def _open(models: Models, provider: str) -> Session:
+def _session(models: Models, provider: str) -> Session:
     session = open_models([path for path, _ in models], provider, threads=1)
     for member, (_, digest) in zip(session.members, models, strict=True):
         if member.digest != digest:
-            found = f"SHA-256 {member.digest[:12]}…"
-            raise ModelFileError(f"{member.path}: not the file that the job began with ({found}).")
+            raise ModelFileError(f"{member.path}: the file has changed since the job began.")
     return session

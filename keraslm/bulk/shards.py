@@ -1,6 +1,6 @@
-"""Which text becomes which file of the output folder. A shard is one text, scored whole by one process.
+"""Which text goes to which file of the output folder. A shard is one text, scored by one process.
 
-texts/a.txt.gz   ->   DIR/a.txt.tsv              the scores: there, and then whole
+texts/a.txt.gz   ->   DIR/a.txt.tsv                  the scores; the file is complete once it exists
                       DIR/.keraslm/a.txt.tsv.json    its record: what it was made of
 """
 
@@ -19,28 +19,21 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 @dataclass(frozen=True)
 class Shard:
-    """One text and the file that its scores go to.
+    """One text and the file for its scores."""
 
-    Attributes:
-        name: of the text, as it was given: what messages call it.
-        text: its path, from the root, so that every process finds it.
-        output: path of the scores, from the root.
-        size: bytes of the text as it lies on the disk.
-    """
-
-    name: str
-    text: Path
-    output: Path
-    size: int
+    name: str  # of the text in messages, as it was given
+    text: Path  # absolute
+    output: Path  # absolute
+    size: int  # bytes of the text on the disk
 
     @property
     def record(self) -> Path:
-        """Where it is written what the output was made of."""
+        """Path of the output's record."""
         return self.output.parent / SIDE / f"{self.output.name}.json"
 
 
 def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
-    """The shards of some texts, the largest first, so that no long one is left to the end.
+    """The shards of some texts, the largest first, so that no long one starts last.
 
     Args:
         files: texts or patterns.
@@ -48,15 +41,15 @@ def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
         ending: of the output files, such as `".tsv"`.
 
     Raises:
-        UsageError: no file, standard input or a pipe, two texts of one name, or a text that scores would overwrite.
-        TextError: a text that is not there.
+        UsageError: no file, standard input or a pipe, two texts with one name, or a text that scores would overwrite.
+        TextError: a text that does not exist.
 
     Example:
         >>> [shard.output.name for shard in plan(["small.txt", "large.txt.gz"], Path("scores"), ".tsv")]
         ['large.txt.tsv', 'small.txt.tsv']
     """
     if STDIN in map(str, files):
-        raise UsageError("Standard input cannot be scored into a folder: give files, or leave out --output.")
+        raise UsageError("Standard input cannot be scored into a folder: give files, or leave out `output`.")
     if not files:
         raise UsageError("No texts to score into the folder: give files.")
     shards: dict[Path, Shard] = {}
@@ -64,19 +57,16 @@ def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
         path = Path(file.path).absolute()
         size = file.size()
         if not path.is_file():
-            raise UsageError(f"{file.name} is no plain file, and a shard is read more than once: write it to a file.")
-        place = output.absolute() / f"{_plain_name(path)}{ending}"
+            raise UsageError(f"{file.name} is no plain file, but a shard is read more than once: write it to a file.")
+        name = path.stem if path.suffix in _COMPRESSED else path.name
+        place = output.absolute() / f"{name}{ending}"
         if place in shards:
             raise UsageError(
                 f"{shards[place].name} and {file.name} would both be scored into {output / place.name}. Give each text "
-                "once, and texts of one name to folders of their own."
+                "once, and score texts with the same name into different folders."
             )
         shards[place] = Shard(file.name, path, place, size)
     for shard in shards.values():
         if shard.text in shards:
-            raise UsageError(f"{shard.name} is a text and would be overwritten by scores: choose another --output.")
+            raise UsageError(f"{shard.name} is a text and would be overwritten by scores: choose a different `output`.")
     return sorted(shards.values(), key=lambda shard: (-shard.size, shard.output))
-
-
-def _plain_name(path: Path) -> str:
-    return path.stem if path.suffix in _COMPRESSED else path.name

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Errors, Integer, Json, OptionalInteger, Others, Provider, Switch, TextName
+from keraslm.commands.flags import (
+    Errors,
+    Integer,
+    Json,
+    OptionalInteger,
+    Others,
+    Provider,
+    Switch,
+    TextName,
+    with_flags,
+)
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -212,4 +222,4 @@ def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictur
 
 
 def _note(sentence: str) -> None:
-    print(f"keraslm: {sentence}", file=sys.stderr)
+    print(f"keraslm: {with_flags(sentence)}", file=sys.stderr)

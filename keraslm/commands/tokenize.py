@@ -14,8 +14,8 @@ from keraslm.commands.flags import NO_DATA, DataFlags, Json, TextName, given
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
-    from keraslm.text.counts import TextCounts
     from keraslm.text.files import TextFiles
+    from keraslm.text.store import TextCounts
     from keraslm.text.tokenizer import Tokenizer
 
 
@@ -132,7 +132,8 @@ def _token_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
 def _oov_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for line in text:
-        counts.update(part for token_id, part in tokenizer.split(line) if token_id == tokenizer.unk_id)
+        ids, spans = tokenizer.encode_lines([line])[0], tokenizer.offsets(line)
+        counts.update(line[start:end] for start, end in spans[ids == tokenizer.unk_id])
     yield "count\toov"
     for part, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         yield f"{count}\t{part if part.isprintable() else part.encode('unicode_escape').decode()}"

@@ -18,8 +18,8 @@ from keraslm.runs.create import check_free
 from keraslm.runs.run import TITLES, Log, Run
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
-from keraslm.text.fingerprint import described
-from keraslm.text.workers import available_cores
+from keraslm.system.processes import available_cores
+from keraslm.text.store import described
 
 # Fields that do not change the result. Texts are compared by their tokens.
 FREE = {

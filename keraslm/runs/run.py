@@ -22,8 +22,7 @@ from keraslm.system.atomic import writing
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import STDIN
-from keraslm.text.fingerprint import described, fingerprint
-from keraslm.text.store import EncodedText
+from keraslm.text.store import EncodedText, described, fingerprint
 from keraslm.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2  # of config.json; 1 had other names and values of fields, see `keraslm.config.legacy`
@@ -43,7 +42,7 @@ class Run:
         config: the configuration it was trained with.
         tokenizer: its vocabulary.
         weights: the weights to use: `"last"`, or `"best"` by validation perplexity.
-        texts: `keraslm.text.fingerprint` of `"train"` and `"valid"`; empty if `config.json` does not have them.
+        texts: `keraslm.text.store.fingerprint` of `"train"` and `"valid"`; empty if `config.json` does not have them.
 
     Example:
         >>> Run.open("runs/mine")

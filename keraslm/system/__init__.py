@@ -1,5 +1,5 @@
-"""Files, locks, signals, processes and the Keras backend: what the operating system and the machine decide.
+"""Files, locks, signals, worker processes and the Keras backend: everything that touches the operating system.
 
-Everything here is independent of language models. Other rooms pass paths and callables in, and get files that appear
-complete or not at all, locks, and worker processes.
+Nothing here knows about language models. Other rooms pass paths and functions in, and get files that appear complete or
+not at all, locks, noted signals, and results computed by worker processes.
 """

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all: written beside their place, flushed to the disk, renamed.
+"""Files and folders that appear complete or not at all: written beside their place, flushed to the disk, renamed.
 
-Whatever fails on the way, and wherever the process is killed, the target is what it was or what it should become. Only
-when the last step fails, the flush of the folder after the rename, the new file is in place and an error is raised:
-it is whole, but may be the old one again after a power cut.
+Whatever fails, and wherever the process is killed, the target is either what it was or what it should become. Only if
+the last step fails, the flush of the folder after the rename, an error is raised although the new file is in place: it
+is complete, but a power cut may bring the old one back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from keraslm.errors import UsageError, WriteError
 
-_UMASK = os.umask(0)  # read once: to read it is to set it, for every thread of the process
+_UMASK = os.umask(0)  # read once: reading it means setting it, for every thread of the process
 os.umask(_UMASK)
 _REMEDIES = {
     errno.ENOSPC: "Free some space and try again.",
@@ -31,14 +31,9 @@ _REMEDIES = {
 
 @contextmanager
 def writing(path: Path, kept: str = "") -> Iterator[None]:
-    """Make an error of the system, while something is written, one of the user's.
+    """Turn an `OSError` of the block into a `WriteError` with a remedy.
 
-    Args:
-        path: of what is written, for the message.
-        kept: a sentence that says what is still good.
-
-    Raises:
-        WriteError: in place of an `OSError` of the block. An error that is one of the user's already stays what it is.
+    Other errors pass through, also that of a closed pipe. `kept` is a sentence that says what is still good.
 
     Example:
         >>> with writing(Path("model.onnx"), "The older file is untouched."), atomic_path(Path("model.onnx")) as file:
@@ -57,7 +52,7 @@ def writing(path: Path, kept: str = "") -> Iterator[None]:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path that replaces `target` when the block ends well, and is removed when it does not.
+    """A temporary path that replaces `target` when the block succeeds, and is removed when it fails.
 
     Its name is that of the target between a dot and a dot with a random ending.
 
@@ -74,7 +69,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         sync_file(temporary)
         temporary.replace(target)
     except BaseException:
-        with suppress(OSError):  # of a disk that fails: the first error is the one to tell
+        with suppress(OSError):  # of a failing disk: the first error is the one to report
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
@@ -82,66 +77,50 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def output_file(path: Path, kept: str = "Nothing was changed there.") -> Iterator[Path]:
-    """`atomic_path` for a file whose name a user gave.
-
-    Raises:
-        UsageError: the path is a folder, or lies in none.
-        WriteError: it cannot be written; an older file is untouched.
-    """
+    """`atomic_path` for a file that the user named; raises as `checked_place` and `writing` do."""
     checked_place(path)
     with writing(path, kept), atomic_path(path) as temporary:
         yield temporary
 
 
 def checked_place(path: Path | None) -> None:
-    """Refuse the path of an output before any work is done for it.
-
-    Raises:
-        UsageError: it is a folder, or lies in none.
-    """
+    """Raise a `UsageError` for an output path that is a folder or is in no folder, before any work is done."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise UsageError(f"{path}: give the name of a file in a folder that exists.")
 
 
 def sync_file(path: Path) -> None:
-    """Flush what was written to a file to the disk."""
-    with path.open("rb") as file:
+    """Flush the content of a file to the disk."""
+    with path.open("rb+" if os.name == "nt" else "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where its file system can."""
+    """Flush the names in a folder to the disk, if its file system can."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of some network file systems
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems
             raise
     finally:
         os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, and flush their names to the disk."""
-    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
-    for path in reversed(missing):
+    """Make a folder with its missing parents, and flush their names to the disk."""
+    for path in reversed([path for path in (folder, *folder.parents) if not path.is_dir()]):
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
 
 
 @contextmanager
-def atomic_folder(target: Path, exist_ok: bool = False) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block ends well, and is removed when it does not.
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block succeeds, and is removed when it fails.
 
-    The files inside are flushed to the disk. The name of the temporary folder begins with a dot and ends with the
-    number of this process.
-
-    Args:
-        target: must not be there, or be an empty folder.
-        exist_ok: where somebody else has made `target` meanwhile, theirs stays, and nothing is said.
-
-    Raises:
-        FileExistsError: `target` is there, and `exist_ok` is false.
+    The files inside are flushed to the disk. If another process made `target` meanwhile, that one stays.
     """
     make_folder(target.parent)
     temporary = target.parent / f".{target.name}.{os.getpid()}"
@@ -152,34 +131,28 @@ def atomic_folder(target: Path, exist_ok: bool = False) -> Iterator[Path]:
         for path in temporary.iterdir():
             sync_file(path)
         sync_folder(temporary)
-        _publish(temporary, target, exist_ok)
+        try:
+            temporary.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            shutil.rmtree(temporary, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(target.parent)
 
 
-def _publish(temporary: Path, target: Path, exist_ok: bool) -> None:
-    try:
-        temporary.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        if not exist_ok:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def remove_abandoned(folder: Path) -> None:
-    """Remove temporary folders of `atomic_folder` whose process is gone."""
-    for path in folder.glob(".*.*") if folder.is_dir() else ():
+    """Remove the temporary folders of `atomic_folder` whose process has ended."""
+    for path in folder.glob(".*.*"):
         number = path.suffix[1:]
         if path.is_dir() and number.isdigit() and not _is_running(int(number)):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_temporaries(targets: Iterable[Path]) -> None:
-    """Remove what killed processes have left of `atomic_path`; nobody else may be writing these targets."""
+    """Remove the temporary files of `atomic_path` that killed processes left; nobody may be writing these targets."""
     wanted = set(targets)
     for folder in {path.parent for path in wanted}:
         for path in folder.glob(".*.*"):
@@ -188,6 +161,8 @@ def remove_temporaries(targets: Iterable[Path]) -> None:
 
 
 def _is_running(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 would end it
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

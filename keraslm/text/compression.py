@@ -1,4 +1,4 @@
-"""Compressed files, told by their first bytes: gzip, bzip2, xz and zstandard, unpacked as a stream."""
+"""Compressed files, detected by their first bytes: gzip, bzip2, xz and zstandard, unpacked as a stream."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ import importlib.util
 import io
 import lzma
 import zlib
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from keraslm.errors import MissingPackageError
 
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file raises
-_PIECE = 1 << 17  # bytes handed out at once
-_PACKED = 1 << 10  # bytes of zstandard taken in at once: even a bomb makes at most some 40 MB of them
+_UNPACKED = 1 << 17  # bytes of zstandard returned at once
+_PACKED = 1 << 10  # bytes of zstandard read at once: even a compression bomb makes at most some 40 MB of them
 
 _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstandard": b"\x28\xb5\x2f\xfd"}
 
 
 def unpacked(raw: io.BufferedReader) -> tuple[IO[bytes], str | None]:
-    """The bytes inside a file, and the name of its compression; a plain file as it is, and None.
-
-    Args:
-        raw: an open file at its start. Memory does not depend on its size.
+    """The bytes inside an open file and the name of its compression; a plain file itself and None.
 
     Raises:
         MissingPackageError: the file is zstandard and its package is not installed.
@@ -35,27 +32,24 @@ def unpacked(raw: io.BufferedReader) -> tuple[IO[bytes], str | None]:
     """
     head = raw.peek(8)
     kind = next((name for name, magic in _MAGIC.items() if head.startswith(magic)), None)
-    if kind == "gzip":
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw)), kind
-    if kind == "bzip2":
-        return cast(IO[bytes], bz2.BZ2File(raw)), kind
-    if kind == "xz":
-        return cast(IO[bytes], lzma.LZMAFile(raw)), kind
+    if kind is None:
+        return raw, None
     if kind == "zstandard":
         if importlib.util.find_spec("zstandard") is None:
             raise MissingPackageError("A zstandard text needs the package zstandard: pip install 'keraslm[zstd]'")
-        return io.BufferedReader(_ZstandardFile(raw), _PIECE), kind
-    return raw, None
+        return io.BufferedReader(_ZstandardFile(raw), _UNPACKED), kind
+    openers: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    return openers[kind](raw), kind
 
 
 class _ZstandardFile(io.RawIOBase):
-    """One zstandard frame or several in a row. The package's own reader ends a truncated file without an error."""
+    """One or more zstandard frames. The package's own reader ends a truncated file without an error."""
 
     def __init__(self, raw: IO[bytes]):
         self._raw = raw
         self._library: Any = importlib.import_module("zstandard")
         self._frame: Any = None
-        self._waiting = memoryview(b"")  # unpacked, not read yet
+        self._waiting = memoryview(b"")  # unpacked, not returned yet
         self._packed = b""  # read, not unpacked yet
 
     def readable(self) -> bool:
@@ -78,7 +72,7 @@ class _ZstandardFile(io.RawIOBase):
         if self._frame is None:
             self._frame = self._library.ZstdDecompressor().decompressobj()
         try:
-            self._waiting = memoryview(b"")  # which lets go of what was read, before as much again is unpacked
+            self._waiting = memoryview(b"")  # free the previous piece before the next one is unpacked
             self._waiting = memoryview(self._frame.decompress(self._packed))
         except self._library.ZstdError as error:
             raise EOFError(str(error)) from error

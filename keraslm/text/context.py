@@ -44,16 +44,13 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
 class ShuffledStream:
     """A stream whose sentences or paragraphs are in a new order in each epoch, determined by seed and epoch.
 
-    A last one without its end stays the last. Takes 24 bytes of memory per sentence or paragraph.
+    An unfinished last one stays at the end. Takes 24 bytes of memory per sentence or paragraph.
 
     Args:
         ids: the stream, `(tokens,)`; may be a mapped file.
         eos_id: the end symbol.
         context: `"sentence"` or `"paragraph"`.
         seed: of the order.
-
-    Attributes:
-        count: number of sentences or paragraphs that are closed.
 
     Example:
         >>> stream = ShuffledStream(np.array([5, 0, 6, 7, 0]), eos_id=0, context="sentence", seed=1)
@@ -64,7 +61,7 @@ class ShuffledStream:
     def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):
         self._ids, self._seed = ids, seed
         ends = _context_ends(ids, eos_id, context)
-        self.count = len(ends)
+        self._count = len(ends)
         self._starts = np.concatenate([[0], ends])  # [count + 1]; the last one is never closed
         self._lengths = np.diff(np.append(self._starts, len(ids)))
         self.set_epoch(0)
@@ -72,7 +69,7 @@ class ShuffledStream:
     def set_epoch(self, epoch: int) -> None:
         """Shuffle for an epoch, counted from 0."""
         generator = np.random.default_rng([self._seed, zlib.crc32(b"documents"), epoch])
-        self._order = np.append(generator.permutation(self.count), self.count)
+        self._order = np.append(generator.permutation(self._count), self._count)
         self._ends = np.cumsum(self._lengths[self._order])  # in the shuffled stream
 
     def take(self, positions: NDArray[np.int64]) -> Ids:
@@ -85,10 +82,9 @@ class ShuffledStream:
 
 def _context_ends(ids: NDArray[Any], eos_id: int, context: str) -> NDArray[np.int64]:
     """Position after each closed sentence or paragraph; ids may be larger than memory."""
-    found = []
+    found = [np.zeros(0, np.int64)]
     for start in range(0, len(ids), _CHUNK):
-        part = np.asarray(ids[max(start - 1, 0) : start + _CHUNK])
-        before = part if start else np.concatenate([[eos_id], part])
-        closed = ends_context(part[1:] if start else part, before[:-1], eos_id, context)
-        found.append(np.flatnonzero(closed) + start + 1)
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+        part = np.asarray(ids[start : start + _CHUNK])
+        before = np.concatenate([[ids[start - 1] if start else eos_id], part[:-1]])
+        found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
+    return np.concatenate(found)

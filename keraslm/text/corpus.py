@@ -1,64 +1,47 @@
-"""The texts that a configuration names: files, a folder of splits, or the corpus that every CPython carries."""
+"""The texts that a configuration names: files, a folder of splits, or the corpus that comes with Python."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from keraslm.config import DataConfig
 from keraslm.errors import TextError
 from keraslm.text.files import STDIN, Block, TextFile, TextFiles
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Paths of the texts of a corpus; `valid` and `test` may be missing."""
+def find_splits(folder: str | Path) -> dict[str, str]:
+    """Paths of the train, valid and test files of a folder, by split; valid and test may be missing.
 
-    train: str
-    valid: str | None = None
-    test: str | None = None
-
-
-def find_splits(folder: str | Path) -> Splits:
-    """Find the train, valid and test files of a folder by their names.
-
-    A file belongs to a split when one part of its name, cut at `.`, `_` and `-`, is the split's name:
-    `train.txt`, `ptb.valid.txt.gz`, `wiki.test.tokens`; `val`, `validation` and `dev` stand for `valid`.
+    A file belongs to a split if one part of its name, cut at `.`, `_` and `-`, is the name of the split:
+    `train.txt`, `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
 
     Raises:
         TextError: no such folder, no train file, or two files for one split.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise TextError(f"{root}: no such folder. --data expects a folder with train, valid and test files.")
+        raise TextError(f"{root}: no such folder. `data` expects a folder with train, valid and test files.")
     found: dict[str, str] = {}
     for path in sorted(p for p in root.iterdir() if p.is_file()):
-        for split in {_SPLIT_NAMES[part] for part in re.split(r"[._-]", path.name.lower()) if part in _SPLIT_NAMES}:
+        for split in {_SPLITS[part] for part in re.split(r"[._-]", path.name.lower()) if part in _SPLITS}:
             if split in found:
                 raise TextError(f"{root}: both {Path(found[split]).name} and {path.name} look like the {split} text.")
             found[split] = str(path)
     if "train" not in found:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise TextError(f"{root}: no training text (train.txt, ptb.train.txt.gz, ...). The folder holds: {names}.")
-    return Splits(found["train"], found.get("valid"), found.get("test"))
+    return found
 
 
 class EmbeddedText:
     """The language reference that CPython ships for `help()`, without blank lines: a corpus on every machine.
 
-    The text differs a little between Python versions. The last tenth of each topic's lines is the validation text.
+    The text differs slightly between Python versions. The last tenth of each topic's lines is the validation text.
 
     Args:
         split: `"train"` or `"valid"`.
@@ -96,17 +79,17 @@ Text = TextFile | TextFiles | EmbeddedText
 
 
 def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
-    """The training and the validation text that a configuration names.
+    """The training text and the validation text that a configuration names.
 
     Raises:
-        TextError: a folder without a training text, a pattern that nothing fits, or standard input asked for twice.
+        TextError: a folder without a training text, a pattern without a match, or standard input given twice.
     """
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")
     train, valid = config.train or (), config.valid or ()
     if config.data:
         splits = find_splits(config.data)
-        train, valid = (splits.train,), (splits.valid,) if splits.valid else ()
+        train, valid = (splits["train"],), (splits["valid"],) if "valid" in splits else ()
     if (*train, *valid).count(STDIN) > 1:
         raise TextError("Standard input (-) can be read only once; it was given more than once.")
     return TextFiles(train, config.errors), TextFiles(valid, config.errors) if valid else None

@@ -1,8 +1,8 @@
-"""Blocks of text to ids, many times faster than line by line where the tokenizer is simple enough.
+"""Blocks of text to ids, many times faster than line by line for simple tokenizers.
 
-A block is a string of whole lines, each ended by LF; only its last line may go on in the next block. The ids are those
-of the `tokenizers` library with the end symbol after each line. Words, characters and bytes have an encoder of their
-own, a dictionary or a table of NumPy; everything else goes through the library.
+A block is a string of complete lines, each ended by LF; only its last line may continue in the next block. The ids are
+those of the `tokenizers` library with the end symbol after each line. Words are looked up in a dictionary, characters
+and bytes in a NumPy table; everything else goes through the library.
 """
 
 from __future__ import annotations
@@ -28,17 +28,14 @@ _CODE_POINTS = 0x110000
 
 
 def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
-    """The fastest encoder that gives a tokenizer's ids.
+    """The fastest function from a block of text to a tokenizer's ids, int32 `(tokens,)`.
 
     Args:
         backend: the tokenizer.
-        eos_id: put where a line ends.
+        eos_id: the id of a line end.
         unk_id: of a word or character that is not in the vocabulary.
-
-    Returns:
-        a function from a block of text to int32 ids, `(tokens,)`.
     """
-    kind = tokenizer_kind(backend)
+    kind = _kind(backend)
     if kind == "word":
         encoder = _words(backend, eos_id, unk_id)
     elif kind == "char":
@@ -47,40 +44,43 @@ def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> Bl
         encoder = _bytes(backend, eos_id)
     else:
         return _lines(backend, eos_id)
-    return _lowercased(backend, encoder) if backend.normalizer is not None else encoder
+    if backend.normalizer is None:
+        return encoder
+    # The library lowercases character by character; Python's rule for sigma depends on the end of the word.
+    return lambda text: encoder(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
 
 
-def tokenizer_kind(backend: tokenizers.Tokenizer) -> str:
+def _kind(backend: tokenizers.Tokenizer) -> str:
     """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them, `"other"` for the rest."""
-    cuts = [_state(part) for part in _parts(backend.pre_tokenizer)]
-    special = backend.get_added_tokens_decoder()
-    whole = [{"type": "Split", "pattern": {"Regex": CHARACTERS}, "behavior": "Isolated", "invert": False}]
-    if special or (backend.normalizer is not None and _state(backend.normalizer) != {"type": "Lowercase"}):
+    cutter: Any = backend.pre_tokenizer
+    parts = list(cutter) if type(cutter).__name__ == "Sequence" else [cutter] if cutter is not None else []
+    cuts = [_state(part) for part in parts]
+    lowercases = backend.normalizer is not None and _state(backend.normalizer) == {"type": "Lowercase"}
+    if backend.get_added_tokens_decoder() or not (backend.normalizer is None or lowercases):
         return "other"
     model = type(backend.model).__name__
     if model == "WordLevel" and cuts == [{"type": "WhitespaceSplit"}]:
         return "word"
-    if model == "WordLevel" and cuts == whole:
+    isolated = {"type": "Split", "pattern": {"Regex": CHARACTERS}, "behavior": "Isolated", "invert": False}
+    if model == "WordLevel" and cuts == [isolated]:
         return "char"
-    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel" and _are_bytes(backend):
-        return "byte" if not (cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]) else "other"
+    if model == "BPE" and len(cuts) == 1 and cuts[0]["type"] == "ByteLevel":
+        state = _state(backend.model)
+        marked = state["merges"] or state["continuing_subword_prefix"] or state["end_of_word_suffix"]
+        changed = cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]
+        return "other" if marked or changed or state["vocab"].keys() != set(byte_names()) else "byte"
     return "other"
-
-
-def _are_bytes(backend: tokenizers.Tokenizer) -> bool:
-    """Whether the vocabulary is that of all bytes, none of which merges or has a mark."""
-    model: Any = backend.model
-    marked = model.continuing_subword_prefix or model.end_of_word_suffix
-    return backend.get_vocab().keys() == set(byte_names()) and not marked and not _state(model)["merges"]
 
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Make a `TokenizerError` of what the `tokenizers` library raises: a tokenizer can be read and still be unable to
-    cut a text, where a token that it needs is missing, or a pattern takes too long."""
+    """Turn what the `tokenizers` library raises while it cuts a text into a `TokenizerError`.
+
+    A tokenizer that can be read may still lack a token that it names, or have a pattern that takes too long.
+    """
     try:
         yield
-    except BaseException as error:  # plain exceptions, and PanicException past them
+    except BaseException as error:  # plain exceptions, and PanicException, which is not an Exception
         if type(error) is Exception or type(error).__name__ == "PanicException":
             raise TokenizerError(
                 f"The tokenizer cannot work on this text ({error}). It is damaged, or lacks a token that it names."
@@ -119,8 +119,7 @@ def _bytes(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
 
 def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
     def encode(text: str) -> Ids:
-        lines = text.split("\n")
-        parts = [list(pieces(line)) for line in lines]
+        parts = [list(pieces(line)) for line in text.split("\n")]
         with at_work():
             batch = backend.encode_batch_fast([*chain.from_iterable(parts)], add_special_tokens=False)
         found = iter(batch)
@@ -134,15 +133,10 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
     return encode
 
 
-def _lowercased(backend: tokenizers.Tokenizer, encode: BlockEncoder) -> BlockEncoder:
-    # The library lowercases character by character, Python with regard to a word's end (sigma).
-    return lambda text: encode(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
-
-
 def byte_names() -> list[str]:
-    """The character that stands for each byte in a byte-level vocabulary, as GPT-2 defined it.
+    """The character that represents each byte in a byte-level vocabulary, as defined by GPT-2.
 
-    Printable bytes stand for themselves, the others for the characters from U+0100 on.
+    Printable bytes represent themselves, the others are the characters from U+0100 on.
 
     Example:
         >>> byte_names()[ord("a")], byte_names()[ord(" ")]
@@ -151,14 +145,6 @@ def byte_names() -> list[str]:
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
-
-
-def _parts(pre_tokenizer: Any) -> list[Any]:
-    if pre_tokenizer is None:
-        return []
-    if type(pre_tokenizer).__name__ == "Sequence":
-        return list(pre_tokenizer)
-    return [pre_tokenizer]
 
 
 def _state(part: Any) -> dict[str, Any]:

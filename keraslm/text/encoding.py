@@ -1,23 +1,26 @@
-"""From a text to its tokenizer and ids: in memory when it is small, else through several processes and the cache."""
+"""From a text to its tokenizer and ids: in memory if it is small, else through worker processes and the cache."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from keraslm.config import TOKENIZERS, DataConfig, StrPath
 from keraslm.system.atomic import atomic_path
+from keraslm.system.processes import Workers, available_cores
+from keraslm.text import store
 from keraslm.text.corpus import Text
-from keraslm.text.counts import TextCounts
-from keraslm.text.files import TextFiles
+from keraslm.text.files import Block, TextFiles, invalid_byte, meter
 from keraslm.text.importing import import_tokenizer
-from keraslm.text.jobs import decoded
-from keraslm.text.meter import meter
-from keraslm.text.store import EncodedText, Part, default_cache, in_memory, keeping, key, open_encoded, write_encoded
+from keraslm.text.pieces import split_words
+from keraslm.text.store import EncodedText, Part, TextCounts
 from keraslm.text.tokenizer import Tokenizer
-from keraslm.text.vocabulary import tokenizer_of_counts, train_tokenizer
-from keraslm.text.workers import available_cores, run_blocks
+from keraslm.text.vocabulary import TokenCounter, tokenizer_of_counts, train_tokenizer
 
 LARGE = 1 << 25  # bytes of a file from which processes and the cache are worth their start
 
@@ -26,10 +29,10 @@ class Encoder:
     """Makes tokenizers and ids of texts.
 
     Args:
-        cache: folder; empty takes `$KERASLM_CACHE`, or `keraslm` in the user's cache folder.
-        show: progress bars, where standard error is a terminal.
+        cache: folder; None takes `$KERASLM_CACHE`, or `keraslm` in the user's cache folder.
+        show: progress bars, if standard error is a terminal.
         large: bytes from which a text is encoded in parallel and kept in the cache.
-        workers: processes for a large text; None takes one a core.
+        workers: processes for a large text; None takes one per core.
 
     Example:
         >>> encoder = Encoder()
@@ -41,24 +44,24 @@ class Encoder:
     def __init__(
         self, cache: StrPath | None = None, show: bool = False, large: int = LARGE, workers: int | None = None
     ):
-        self.cache = Path(cache) if cache else default_cache()
-        self._show, self._large = show, large
-        self._workers = available_cores() if workers is None else workers
+        self.cache = Path(cache) if cache else store.default_cache()
+        self._show, self._large, self._workers = show, large, workers
+        if workers is None:  # a daemonic process may not start others
+            self._workers = 0 if multiprocessing.current_process().daemon else available_cores()
 
     def tokenizer(self, text: Text, config: DataConfig) -> Tokenizer:
-        """The tokenizer that a configuration asks for: from its file, or trained on a text."""
+        """The tokenizer that a configuration requests: from its file, or trained on a text."""
         if config.tokenizer not in TOKENIZERS:
             return import_tokenizer(config)
-        self._spool(text)
-        if text.size() < self._large:
-            return self._train(text, config, workers=0)
+        if not self._is_large(text):
+            return self._train(text, config)
         names = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "errors")
-        name = key(text=text.digest(), **{name: getattr(config, name) for name in names})
+        name = store.key(text=text.digest(), **{name: getattr(config, name) for name in names})
         kept = self.cache / "tokenizers" / f"{name}.json"
         if kept.is_file():
             return Tokenizer.from_json(kept.read_text(encoding="utf-8"), str(kept))
-        tokenizer = self._train(text, config, self._workers)
-        with keeping("tokenizer", kept.parent):
+        tokenizer = self._train(text, config)
+        with store.caching("tokenizer", kept.parent):
             kept.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(kept) as temporary:
                 temporary.write_text(tokenizer.to_json(), encoding="utf-8")
@@ -70,39 +73,90 @@ class Encoder:
         Raises:
             TextError: the text cannot be read, or the cache cannot be written.
         """
-        self._spool(text)
-        if text.size() < self._large:
-            return in_memory(text.name, self._parts(text, tokenizer, workers=0))
-        folder = self.cache / "ids" / key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
+        if not self._is_large(text):
+            return store.in_memory(text.name, self._parts(text, tokenizer))
+        folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
         if not folder.is_dir():
-            write_encoded(folder, self._parts(text, tokenizer, self._workers), tokenizer.vocab_size)
-        return open_encoded(folder, text.name)
+            store.write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
+        return store.open_encoded(folder, text.name)
 
     def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
         """The size of a text in every unit; nothing is kept, in memory or in the cache."""
-        self._spool(text)
-        total = TextCounts()
-        for _, size, _ in self._parts(text, tokenizer, workers=0 if text.size() < self._large else self._workers):
-            total = total + size
-        return total
+        return sum((counts for _, counts, _ in self._parts(text, tokenizer)), TextCounts())
 
-    def _spool(self, text: Text) -> None:
+    def _is_large(self, text: Text) -> bool:
         if isinstance(text, TextFiles):
             text.spool(self.cache)
+        return text.size() >= self._large
 
-    def _train(self, text: Text, config: DataConfig, workers: int) -> Tokenizer:
+    def _train(self, text: Text, config: DataConfig) -> Tokenizer:
+        if config.tokenizer in ("word", "char"):
+            counts: Counter[str] = Counter()
+            for part in self._each_block("counting", text, _CountBlock, config):
+                counts.update(part)
+            return tokenizer_of_counts(counts, config)
         with meter("counting", text.size(), self._show) as advance:
-            blocks = text.blocks(advance)
-            if config.tokenizer in ("word", "char"):
-                counts: Counter[str] = Counter()
-                for answer in run_blocks("count", (config,), blocks, workers):
-                    counts.update(answer or {})
-                return tokenizer_of_counts(counts, config)
-            return train_tokenizer((decoded(block.data, config.errors)[0] for block in blocks), config)
+            return train_tokenizer((_decode(block, config.errors)[0] for block in text.blocks(advance)), config)
 
-    def _parts(self, text: Text, tokenizer: Tokenizer, workers: int) -> Iterator[Part]:
-        with meter("encoding", text.size(), self._show) as advance:
-            arguments = (tokenizer.to_json(), text.errors)
-            for answer in run_blocks("encode", arguments, text.blocks(advance), workers):
-                if answer is not None:
-                    yield answer
+    def _parts(self, text: Text, tokenizer: Tokenizer) -> Iterator[Part]:
+        return self._each_block("encoding", text, _EncodeBlock, tokenizer.to_json(), text.errors)
+
+    def _each_block(self, title: str, text: Text, make: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+        """The result of a function for each block of a text, in order."""
+        workers = self._workers if self._is_large(text) else 0
+        with meter(title, text.size(), self._show) as advance:
+            blocks: Iterable[Block] = text.blocks(advance)
+            if not workers:
+                yield from map(make(*arguments), blocks)
+                return
+            with Workers(workers, make, *arguments) as pool:
+                yield from pool.map(blocks)
+
+
+class _EncodeBlock:
+    """Encodes blocks: their ids, their size, and how many of their lines are not UTF-8."""
+
+    def __init__(self, tokenizer: str, errors: str):
+        self._tokenizer, self._errors = Tokenizer.from_json(tokenizer), errors
+
+    def __call__(self, block: Block) -> Part:
+        text, replaced = _decode(block, self._errors)
+        ids = self._tokenizer.encode_block(text)
+        counts = TextCounts(
+            lines=text.count("\n"),
+            words=len(split_words(text)),
+            tokens=len(ids),
+            characters=len(text),
+            bytes=len(text.encode()) if replaced else len(block.data) - block.data.count(b"\r\n"),
+            oovs=int(np.count_nonzero(ids == self._tokenizer.unk_id)),
+        )
+        return ids, counts, replaced
+
+
+class _CountBlock:
+    """Counts the words or characters of blocks."""
+
+    def __init__(self, config: DataConfig):
+        self._config = config
+
+    def __call__(self, block: Block) -> Counter[str]:
+        counter = TokenCounter(self._config)
+        counter.add(_decode(block, self._config.errors)[0], ends_line=False)
+        return counter.counts
+
+
+def _decode(block: Block, errors: str) -> tuple[str, int]:
+    """The text of a block with CR LF as LF, and how many of its lines are not UTF-8.
+
+    Raises:
+        TextError: a byte that is not UTF-8, under `"strict"`.
+    """
+    replaced = 0
+    try:
+        text = block.data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if errors != "replace":
+            raise invalid_byte(block, error.start) from error
+        text = block.data.decode("utf-8", "replace")
+        replaced = sum(line.decode("utf-8", "ignore").encode() != line for line in block.data.split(b"\n"))
+    return text.replace("\r\n", "\n"), replaced

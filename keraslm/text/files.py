@@ -1,8 +1,8 @@
 """The lines of text files, as a stream of strings or of large blocks of bytes.
 
-A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and the like stay
-characters of the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped, and
-the last line counts whether or not LF follows it.
+A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and similar
+characters stay in the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped,
+and the last line counts with or without an LF at its end.
 """
 
 from __future__ import annotations
@@ -25,38 +25,31 @@ from keraslm.text.pieces import PIECE, cut
 
 STDIN = "-"
 BLOCK = 1 << 20  # bytes
-LONGEST = 1 << 28  # bytes of a line that is handed out whole
+LONGEST = 1 << 28  # bytes of a line that is returned in one string
 
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF.
+    """Complete lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF."""
 
-    Attributes:
-        data: UTF-8, if the text is.
-        name: of the file.
-        line: number of its first line, from 1.
-        offset: bytes of the file's text before it.
-    """
-
-    data: bytes
-    name: str
-    line: int
-    offset: int
+    data: bytes  # UTF-8, if the text is
+    name: str  # of the file
+    line: int  # number of its first line, from 1
+    offset: int  # bytes of the file's text before it
 
 
 class TextFile:
-    """One UTF-8 text, plain or compressed with gzip, bzip2, xz or zstandard (told by its first bytes), as a stream.
+    """One UTF-8 text as a stream, plain or compressed with gzip, bzip2, xz or zstandard (detected by its first bytes).
 
     Args:
         path: a file, or `"-"` for standard input.
-        errors: `"strict"` raises at the first invalid byte; `"replace"` puts U+FFFD and counts the lines.
-        name: what messages call it; None takes the path.
+        errors: `"strict"` raises at the first invalid byte; `"replace"` reads U+FFFD and counts the lines.
+        name: its name in messages; None takes the path.
 
     Attributes:
-        replaced: lines in which a byte was replaced, in the pass over the lines that ran last.
+        replaced: lines in which a byte was replaced, in the latest pass over the lines.
 
     Example:
         >>> for line in TextFile("text.txt"):
@@ -77,13 +70,13 @@ class TextFile:
             TextError: no such file, a byte that is not UTF-8, damaged compression, or a line beyond `LONGEST`.
         """
         offset, self.replaced = 0, 0
-        with self._reading() as (_, file):
+        with self._opened() as (_, file):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
-                if number == 1 and raw == _BOM:  # and nothing behind it: an empty text
+                if number == 1 and raw == _BOM:  # and nothing after it: an empty text
                     return
                 if len(raw) > LONGEST:
                     raise TextError(
-                        f"{self.name}:{number}: a line of more than {LONGEST >> 20} MiB. A text has line ends."
+                        f"{self.name}:{number}: the line is longer than {LONGEST >> 20} MiB. A text has line ends."
                     )
                 yield self._decode(raw, number, offset)
                 offset += len(raw)
@@ -92,7 +85,7 @@ class TextFile:
         """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on its lines.
 
         Args:
-            advance: is told how many bytes of the file, compressed as it is, each step has taken.
+            advance: receives the number of bytes that each step has read from the file, compressed or not.
         """
         line, offset, rest, taken, long = 1, 0, b"", 0, False
 
@@ -102,7 +95,7 @@ class TextFile:
             line, offset = line + made.data.count(b"\n"), offset + len(data)
             return made
 
-        with self._reading() as (raw, file):
+        with self._opened() as (raw, file):
             while data := file.read(BLOCK):
                 if not offset and not rest and data.startswith(_BOM):
                     data, offset = data[len(_BOM) :], len(_BOM)
@@ -123,52 +116,45 @@ class TextFile:
                 yield block(rest, b"\n")
 
     def size(self) -> int:
-        """Bytes of the file as it lies on the disk.
+        """Bytes of the file on the disk.
 
         Raises:
-            TextError: when it cannot be read.
+            TextError: it cannot be read.
         """
-        try:
+        with self.reading():
             return Path(self.path).stat().st_size
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     def digest(self) -> str:
-        """SHA-256 of the file as it lies on the disk, hexadecimal."""
-        try:
+        """SHA-256 of the file on the disk, hexadecimal."""
+        with self.reading():
             status = Path(self.path).stat()
             seen = (status.st_size, status.st_mtime_ns)
             if self._digest[0] != seen:
                 with open(self.path, "rb") as file:
                     self._digest = seen, hashlib.file_digest(file, "sha256").hexdigest()
             return self._digest[1]
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
-        kind = None
+    def reading(self) -> Iterator[None]:
+        """Turn an `OSError` of the block into a `TextError`."""
         try:
-            with ExitStack() as opened:
-                # Standard input as it is: a second buffer around it would wait until it is full.
-                source = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
-                raw = cast(
-                    io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(cast(Any, source))
-                )
-                file, kind = unpacked(raw)
-                yield raw, opened.enter_context(file) if kind else file
-        except DAMAGED as error:
-            raise self._damaged(kind, error) from error
+            yield
         except OSError as error:
-            if kind and error.errno is None:  # bzip2 has no class of its own
-                raise self._damaged(kind, error) from error
-            raise self._unreadable(error) from error
+            raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
 
-    def _damaged(self, kind: str | None, error: Exception) -> TextError:
-        return TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).")
-
-    def _unreadable(self, error: OSError) -> TextError:
-        return TextError(f"{self.name}: cannot be read ({error.strerror or error}).")
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
+        with self.reading(), ExitStack() as opened:
+            # Standard input as it is: a second buffer around it would wait until it is full.
+            source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+            raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
+            file, kind = unpacked(raw)
+            try:
+                yield raw, opened.enter_context(file) if kind else file
+            except (*DAMAGED, OSError) as error:
+                if isinstance(error, DAMAGED) or (kind and error.errno is None):  # bzip2 raises a plain OSError
+                    raise TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).") from error
+                raise
 
     def _decode(self, raw: bytes, number: int, offset: int) -> str:
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
@@ -185,14 +171,14 @@ class TextFile:
 
 
 class TextFiles:
-    """Several files as one text, in the order in which they are given; a file always ends a line.
+    """Several files as one text, in the given order; a file always ends a line.
 
     Args:
         paths: files, patterns, or `"-"`.
         errors: as for `TextFile`.
 
     Raises:
-        TextError: a pattern that no file fits.
+        TextError: a pattern that matches no file.
 
     Example:
         >>> text = TextFiles(["shards/*.txt.gz"])
@@ -226,11 +212,7 @@ class TextFiles:
         return hashlib.sha256(" ".join(file.digest() for file in self.files).encode()).hexdigest()
 
     def spool(self, folder: Path) -> None:
-        """Copy standard input, where it is one of the files, to a file that can be read again and vanishes in the end.
-
-        Args:
-            folder: with room for it.
-        """
+        """Replace standard input, if it is one of the files, by a temporary file in `folder` that can be read again."""
         for number, file in enumerate(self.files):
             if file.path == STDIN:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -241,18 +223,12 @@ class TextFiles:
 
 
 def invalid_byte(block: Block, place: int, skipped: int = 0) -> TextError:
-    """The error for a byte that is not UTF-8.
-
-    Args:
-        block: where it stands.
-        place: its index in the block.
-        skipped: bytes of the block's first line that stand before the block.
-    """
+    """The error for a byte that is not UTF-8: its index in the block, whose first line began `skipped` bytes before."""
     start = block.data.rfind(b"\n", 0, place) + 1
     line, column = block.line + block.data.count(b"\n", 0, place), place - start + (skipped if start == 0 else 0) + 1
     return TextError(
         f"{block.name}:{line}:{column}: byte 0x{block.data[place]:02x} is not valid UTF-8 (byte {block.offset + place} "
-        "of the text). Convert the text to UTF-8, or pass --errors replace to read it with U+FFFD there."
+        'of the text). Convert the text to UTF-8, or pass `errors="replace"` to read it with U+FFFD there.'
     )
 
 
@@ -261,5 +237,25 @@ def _expand(pattern: str) -> list[str]:
         return [pattern]
     found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
     if not found:
-        raise TextError(f"{pattern}: no file fits this pattern.")
+        raise TextError(f"{pattern}: no file matches this pattern.")
     return found
+
+
+@contextmanager
+def meter(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over `total` bytes of a text, on standard error and only if that is a terminal.
+
+    Example:
+        >>> with meter("encoding", 1000, show=True) as advance:
+        ...     advance(500)
+    """
+    if not (show and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"{title:<9}", total=total)
+        yield lambda amount: progress.update(task, advance=amount)

@@ -1,4 +1,4 @@
-"""Tokenizers from elsewhere, their ids kept: `tokenizer.json`, `tokens.txt`, sentencepiece `.model`."""
+"""Foreign tokenizers with their ids: `tokenizer.json`, `tokens.txt`, sentencepiece `.model`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from keraslm.config import TOKENIZERS, DataConfig
 from keraslm.errors import MissingPackageError, TokenizerError
 from keraslm.text.encoders import CHARACTERS, at_work
-from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, read_backend
+from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, end_symbol, read_backend
 
 END_NAMES = (EOS, "</s>", "<|endoftext|>", "<sos/eos>", "<eos/sos>", "[EOS]", "[SEP]", "<|end_of_text|>")
 UNKNOWN_NAMES = (UNK, "<UNK>", "[UNK]", "<oov>", "<OOV>")
@@ -22,86 +22,72 @@ SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 
 def import_tokenizer(config: DataConfig) -> Tokenizer:
-    """The tokenizer in the file that `config.tokenizer` names.
-
-    Args:
-        config: `eos_token` and `unk_token` choose among the file's symbols; None takes the usual names.
+    """The tokenizer in the file `config.tokenizer`; `eos_token` and `unk_token` select its symbols.
 
     Raises:
-        TokenizerError: no such file, a file that is none of the three kinds, or one without an end symbol.
-        MissingPackageError: a sentencepiece model, and the package is not installed.
+        TokenizerError: no such file, a file of a different kind, or one without an end symbol.
+        MissingPackageError: the file is a sentencepiece model, and the package is not installed.
     """
     path = Path(config.tokenizer)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         known = ", ".join(TOKENIZERS)
-        raise TokenizerError(f"{path}: no such tokenizer. --tokenizer expects {known}, or a file.") from None
+        raise TokenizerError(f"{path}: no such tokenizer. `tokenizer` expects {known}, or a file.") from None
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    try:
+        text = "" if path.suffix == ".model" else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"{path}: byte {error.start} is not UTF-8. A tokenizer is a tokenizer.json, a tokens.txt or a "
+            "sentencepiece file whose name ends in .model."
+        ) from error
     if path.suffix == ".model":
         backend = _sentencepiece(path, data)
     elif data.lstrip()[:1] == b"{":
-        backend = read_backend(_text(path, data), str(path))
+        backend = read_backend(text, str(path))
         backend.no_padding()
         backend.no_truncation()
     else:
-        backend = _symbol_table(path, _text(path, data), config.unk_token)
-    if config.eos_token or not _ends_lines(backend):
-        end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "--eos-token"))
+        backend = _symbol_table(path, text, config.unk_token)
+    if config.eos_token or end_symbol(backend) is None:
+        end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "`eos_token`"))
     try:
-        Tokenizer(backend)  # ids without gaps, before it is written: the library takes memory for the largest id
+        Tokenizer(backend)  # checks for gaps in the ids before it is written, which takes memory for the largest id
         return Tokenizer(_settled(backend))
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
 
 
 def _settled(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The tokenizer as it is when it was written and read, so that its digest stays: the library does not read every
-    score back as it wrote it."""
-    before, text = "", backend.to_str()
+    """The tokenizer after it was written and read until its text is stable, so that its digest does not change.
+
+    The library does not read back every score as it wrote it.
+    """
     for _ in range(4):
-        if text == before:
-            break
+        text = backend.to_str()
         backend = read_backend(text, "the tokenizer as it is written")
-        before, text = text, backend.to_str()
+        if backend.to_str() == text:
+            break
     return backend
 
 
-def _ends_lines(backend: tokenizers.Tokenizer) -> bool:
-    """Whether it is a tokenizer of ours already."""
-    try:
-        Tokenizer(backend)
-    except TokenizerError:
-        return False
-    return True
-
-
-def _text(path: Path, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(
-            f"{path}: byte {error.start} is not UTF-8; a tokenizer is a tokenizer.json, a tokens.txt or a "
-            "sentencepiece file whose name ends in .model."
-        ) from error
-
-
 def _choose(
-    path: Path, backend: tokenizers.Tokenizer, asked: str | None, usual: tuple[str, ...], what: str, flag: str
+    path: Path, backend: tokenizers.Tokenizer, requested: str | None, usual: tuple[str, ...], what: str, field: str
 ) -> str:
-    names = (asked,) if asked else usual
+    names = (requested,) if requested else usual
     found = next((name for name in names if backend.token_to_id(name) is not None), None)
     if found is None:
-        raise TokenizerError(f"{path}: no {what} among {', '.join(names)}. Name one that it has with {flag}.")
+        raise TokenizerError(f"{path}: no {what} among {', '.join(names)}. Give the file's own with {field}.")
     return found
 
 
 def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.Tokenizer:
-    """`symbol id` lines, as speech toolkits write them (Kaldi's words.txt, icefall's and sherpa-onnx' tokens.txt).
+    """Lines of `symbol id`, as speech toolkits write them (words.txt of Kaldi, tokens.txt of icefall and sherpa-onnx).
 
-    A text is cut at white space into symbols; where every ordinary symbol is one character, into characters, and then
-    white space is dropped unless the table has a symbol for it.
+    Text is cut at white space. If every ordinary symbol is one character, it is cut into characters instead, and white
+    space is dropped unless the table has a symbol for it.
     """
     vocabulary: dict[str, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
@@ -109,12 +95,12 @@ def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.To
         if not digits.isascii() or not digits.isdigit() or len(digits) > 9 or (symbol.strip() == "" and symbol != " "):
             raise TokenizerError(f"{path}:{number}: {line[:40]!r} is not 'symbol id', a symbol and a whole number.")
         if symbol in vocabulary:
-            raise TokenizerError(f"{path}:{number}: the symbol {symbol!r} stands in the table twice.")
+            raise TokenizerError(f"{path}:{number}: the symbol {symbol!r} occurs twice.")
         vocabulary[symbol] = int(digits)
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise TokenizerError(f"{path}: the {len(vocabulary)} ids are not 0 to {len(vocabulary) - 1}, each once.")
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    unknown = _choose(path, backend, unk_token, UNKNOWN_NAMES, "unknown symbol", "--unk-token")
+    unknown = _choose(path, backend, unk_token, UNKNOWN_NAMES, "unknown symbol", "`unk_token`")
     backend.model = models.WordLevel(vocabulary, unk_token=unknown)
     _cut_as_symbols(backend, vocabulary)
     return backend
@@ -133,22 +119,18 @@ def _cut_as_symbols(backend: tokenizers.Tokenizer, vocabulary: dict[str, int]) -
     else:
         backend.pre_tokenizer = characters
         if space == "<space>":
-            raise TokenizerError(
-                "A character table whose blank is written <space> cannot be read; write the blank as ▁ or |."
-            )
+            raise TokenizerError("A character table with <space> for the blank cannot be read; write it as ▁ or |.")
         if space != " ":
             backend.normalizer = normalizers.Replace(" ", space)
             backend.decoder = decoders.Sequence([decoders.Replace(space, " "), decoders.Fuse()])
 
 
 def _sentencepiece(path: Path, data: bytes) -> tokenizers.Tokenizer:
-    """The `tokenizers` form of a sentencepiece model; its normalisation rules, blanks and byte pieces included."""
-    for package in ("sentencepiece", "google.protobuf"):
-        if importlib.util.find_spec(package.split(".")[0]) is None:
-            raise MissingPackageError(
-                "A sentencepiece model needs the packages sentencepiece and protobuf: "
-                "pip install 'keraslm[sentencepiece]'"
-            )
+    """The `tokenizers` form of a sentencepiece model, with its normalisation rules, blanks and byte pieces."""
+    if not (importlib.util.find_spec("sentencepiece") and importlib.util.find_spec("google")):
+        raise MissingPackageError(
+            "A sentencepiece model needs the packages sentencepiece and protobuf: pip install 'keraslm[sentencepiece]'"
+        )
     proto: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
     try:
         proto.ParseFromString(data)
@@ -157,7 +139,7 @@ def _sentencepiece(path: Path, data: bytes) -> tokenizers.Tokenizer:
     try:
         with at_work():
             return _backend_of(path, proto)
-    except (TypeError, ValueError, OverflowError) as error:  # a value that the library does not take
+    except (TypeError, ValueError, OverflowError) as error:  # a value that the library refuses
         raise TokenizerError(f"{path}: a sentencepiece model that cannot be imported ({error}).") from error
 
 
@@ -184,7 +166,7 @@ def _backend_of(path: Path, proto: Any) -> tokenizers.Tokenizer:
 
 
 def _merges(pieces: Any) -> list[tuple[str, str]]:
-    """Every way to put a piece together from two others, in the order in which sentencepiece tries them."""
+    """Every way to join two pieces into a third, in the order in which sentencepiece tries them."""
     ranks = {piece.piece: number for number, piece in enumerate(pieces) if piece.type == piece.NORMAL}
     merges: list[tuple[float, int, int, str, str]] = []
     for piece in pieces:
@@ -196,6 +178,7 @@ def _merges(pieces: Any) -> list[tuple[str, str]]:
 
 
 def _normalise_as(proto: Any, backend: tokenizers.Tokenizer) -> None:
+    """Give a tokenizer the normalisation and decoding rules of a sentencepiece model."""
     spec = proto.normalizer_spec
     steps: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
@@ -205,7 +188,7 @@ def _normalise_as(proto: Any, backend: tokenizers.Tokenizer) -> None:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(**blanks)
         ending: list[Any] = [decoders.Metaspace(**blanks), decoders.Fuse()]
     else:
-        # Here the prefix comes before blanks, too, and several blanks may be one piece.
+        # Here the prefix also precedes blanks, and several blanks may be one piece.
         steps += [normalizers.Prepend("▁")] if spec.add_dummy_prefix else []
         steps.append(normalizers.Replace(" ", "▁"))
         ending = [decoders.Replace("▁", " "), decoders.Fuse()]

@@ -1,4 +1,4 @@
-"""White space, words, and the cut of endless lines: rules that every way through a text shares."""
+"""White space, words, and where very long lines are cut: the rules that training and scoring share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ PIECE = 1 << 16  # bytes of a line that a tokenizer sees at once
 # Unicode's White_Space, as the `tokenizers` library has it; Python's own `split` also cuts at U+001C to U+001F.
 _SEPARATORS = "\x1c\x1d\x1e\x1f"
 _SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_SPACES = re.compile(f"[{_SPACE}]+")
 _WORD = re.compile(f"[^{_SPACE}]+")
 
 _LAST_SPACE = re.compile(rb".*[^\t-\r ](?=[\t-\r ])", re.DOTALL)
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text: what stands between white space.
+    """The words of a text, which white space separates.
 
     Example:
         >>> split_words("the  cat\\nsat ")
@@ -25,11 +24,11 @@ def split_words(text: str) -> list[str]:
     """
     if not any(character in text for character in _SEPARATORS):
         return text.split()
-    return [word for word in _SPACES.split(text) if word]
+    return _WORD.findall(text)
 
 
 def count_words(text: str) -> int:
-    """Number of words of a text; memory does not grow with it beyond some megabytes.
+    """Number of words of a text, in a few megabytes of memory.
 
     Example:
         >>> count_words("the  cat")
@@ -49,10 +48,10 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def cut(data: bytes, limit: int = PIECE) -> int:
-    """Where to cut a line that is longer than `limit` bytes: where its last white space before the limit begins.
+    """Where to cut a line that is longer than `limit` bytes: before its last white space within the limit.
 
-    No token of a word or subword tokenizer reaches across that place, so that the cut changes nothing. Where half the
-    limit passes without white space, the line is cut at the limit, between two characters.
+    No token of a word or subword tokenizer crosses that place, so that the cut changes nothing. If the second half of
+    the limit has no white space, the line is cut at the limit, between two characters.
 
     Args:
         data: UTF-8, more than `limit` bytes, no line end among the first `limit`.
@@ -73,7 +72,7 @@ def pieces(line: str, limit: int = PIECE) -> Iterator[str]:
         >>> list(pieces("one two three", limit=10))
         ['one two', ' three']
     """
-    if len(line) <= limit // 4:  # a character is 4 bytes at most
+    if len(line) <= limit // 4:  # a character has at most 4 bytes
         yield line
         return
     data = line.encode("utf-8", "surrogatepass")

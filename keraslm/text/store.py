@@ -1,10 +1,10 @@
-"""Large texts as ids in a cache folder, one folder a text and tokenizer, mapped into memory when they are read.
+"""Texts as ids, their size and fingerprint; large ones in a cache folder, mapped into memory when they are read.
 
-    CACHE/KEY/ids.bin     the ids, uint16 where the vocabulary allows it, else int32; little-endian, nothing else
-    CACHE/KEY/text.json   format version, dtype, size of the text in every unit
+    CACHE/ids/KEY/ids.bin     the ids, uint16 if the vocabulary allows it, else int32; little-endian, nothing else
+    CACHE/ids/KEY/text.json   format version, dtype, size of the text in every unit
 
-A folder appears under its name when both files are whole and on the disk. What an interrupted process leaves behind
-has a name that begins with a dot, and is removed by the next one.
+A folder appears under its name when both files are complete and on the disk. An interrupted process leaves a folder
+whose name begins with a dot; the next process removes it.
 """
 
 from __future__ import annotations
@@ -12,66 +12,72 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import TextError
+from keraslm.errors import TextError, shown
 from keraslm.system.atomic import atomic_folder, remove_abandoned
-from keraslm.text.counts import TextCounts
 from keraslm.text.encoders import Ids
 
 FORMAT_VERSION = 1
 _BUFFER = 1 << 20  # bytes
 _CHUNK = 1 << 22  # tokens
 
-Part = tuple[Ids, TextCounts, int]
+
+@dataclass(frozen=True)
+class TextCounts:
+    """The size of a text, or of a part of it; each line end counts as one character and one byte."""
+
+    lines: int = 0  # as `wc -l` counts them, plus a last one without line end
+    words: int = 0  # separated by white space, for every tokenizer
+    tokens: int = 0  # of the tokenizer, with one end symbol per line
+    characters: int = 0
+    bytes: int = 0  # in UTF-8
+    oovs: int = 0  # tokens that are `<unk>`
+
+    def __add__(self, other: TextCounts) -> TextCounts:
+        return TextCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+Part = tuple[Ids, TextCounts, int]  # ids, size, lines that were not UTF-8
 
 
 @dataclass(frozen=True)
 class EncodedText:
-    """A text as ids.
+    """A text as ids."""
 
-    Attributes:
-        name: what messages call the text.
-        ids: int32, or as a mapped file has them; `(tokens,)`.
-        counts: its size.
-        replaced: lines that were not UTF-8.
-        path: its folder in the cache; None for a text in memory.
-    """
-
-    name: str
-    ids: NDArray[Any]
+    name: str  # in messages
+    ids: NDArray[Any]  # [tokens], int32 or the type of the mapped file
     counts: TextCounts
-    replaced: int = 0
-    path: Path | None = None
+    replaced: int = 0  # lines that were not UTF-8
 
 
 def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:
-    """A text from its parts: ids, size, and lines that were not UTF-8."""
-    ids, counts, replaced = [], TextCounts(), 0
+    """A text from its parts."""
+    ids, counts, replaced = [np.zeros(0, np.int32)], TextCounts(), 0
     for part, size, bad in parts:
         ids.append(part)
         counts, replaced = counts + size, replaced + bad
-    return EncodedText(name, np.concatenate(ids) if ids else np.zeros(0, np.int32), counts, replaced)
+    return EncodedText(name, np.concatenate(ids), counts, replaced)
 
 
 def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
     """Write a text's parts to a folder of the cache, one after the other.
 
     Raises:
-        TextError: when the disk does not take them.
+        TextError: the disk is full or fails.
     """
     dtype = "<u2" if vocab_size <= 1 << 16 else "<i4"
     counts, replaced = TextCounts(), 0
-    with keeping("encoded text", folder.parent):
+    with caching("encoded text", folder.parent):
         remove_abandoned(folder.parent)
-        with atomic_folder(folder, exist_ok=True) as temporary:
+        with atomic_folder(folder) as temporary:
             with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
                 for ids, size, bad in parts:
                     file.write(ids.astype(dtype).tobytes())
@@ -81,14 +87,13 @@ def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
 
 
 @contextmanager
-def keeping(what: str, folder: Path) -> Iterator[None]:
-    """Make an error of the disk, while something is written to the cache, one of the user's."""
+def caching(what: str, folder: Path) -> Iterator[None]:
+    """Turn an `OSError` while something is written to the cache into a `TextError` with a remedy."""
     try:
         yield
     except OSError as error:
         raise TextError(
-            f"{folder}: the {what} cannot be kept there ({error.strerror or error}). "
-            "Choose another folder with --cache."
+            f"{folder}: the {what} cannot be kept there ({error.strerror or error}). Choose a different `cache`."
         ) from error
 
 
@@ -96,26 +101,18 @@ def open_encoded(folder: Path, name: str) -> EncodedText:
     """Map a text of the cache.
 
     Raises:
-        TextError: when the folder is damaged.
+        TextError: the folder is damaged.
     """
     try:
         header = json.loads((folder / "text.json").read_text(encoding="utf-8"))
         counts = TextCounts(**header["counts"])
         size = np.dtype(header["dtype"]).itemsize * counts.tokens
         if header["format_version"] != FORMAT_VERSION or (folder / "ids.bin").stat().st_size != size:
-            raise ValueError("its files do not fit each other")
+            raise ValueError("its files do not fit together")
         ids = np.memmap(folder / "ids.bin", header["dtype"], "r") if size else np.zeros(0, np.int32)
-        return EncodedText(name, ids, counts, int(header["replaced"]), folder)
+        return EncodedText(name, ids, counts, int(header["replaced"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TextError(f"{folder}: a damaged entry of the cache ({error}). Remove this folder.") from error
-
-
-def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
-    """How often each id stands in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
-    counts = np.zeros(vocab_size, np.int64)
-    for start in range(0, len(ids), _CHUNK):
-        counts += np.bincount(ids[start : start + _CHUNK], minlength=vocab_size)
-    return counts
 
 
 def default_cache() -> Path:
@@ -126,6 +123,41 @@ def default_cache() -> Path:
 
 
 def key(**parts: Any) -> str:
-    """A name for what depends on some values alone: 32 hexadecimal digits of a SHA-256."""
+    """A name for something that depends on these values only: 32 hexadecimal digits of a SHA-256."""
     described = json.dumps({"format_version": FORMAT_VERSION, **parts}, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:32]
+
+
+def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
+    """How often each id occurs in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
+    counts = np.zeros(vocab_size, np.int64)
+    for start in range(0, len(ids), _CHUNK):
+        counts += np.bincount(ids[start : start + _CHUNK], minlength=vocab_size)
+    return counts
+
+
+def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
+    """What identifies a text, whatever file holds it: number and SHA-256 of its tokens, as int32, little-endian.
+
+    Example:
+        >>> fingerprint(np.array([1, 2]))["tokens"]
+        2
+    """
+    digest = hashlib.sha256()
+    for start in range(0, len(ids), _CHUNK):
+        digest.update(ids[start : start + _CHUNK].astype("<i4").tobytes())
+    return {"tokens": len(ids), "sha256": digest.hexdigest()}
+
+
+def described(found: Any) -> str:
+    """A fingerprint in words, or whatever a damaged file has in its place.
+
+    Example:
+        >>> described({"tokens": 929589, "sha256": "c0ffee" * 10})
+        '929,589 tokens with SHA-256 c0ffeec0ffee'
+    """
+    if not isinstance(found, Mapping):
+        return "none"
+    tokens = found.get("tokens")
+    size = f"{tokens:,}" if type(tokens) is int and tokens < 2**63 else shown(tokens)
+    return f"{size} tokens with SHA-256 {str(found.get('sha256'))[:12]}"

@@ -11,7 +11,7 @@ The stream is cut into 4 rows of 26 // 4 = 6 tokens; `y z` are left over:
     row 2   m n o p q r
     row 3   s t u v w x
 
-With `num_steps=2` a window holds 2 inputs of each row, and as targets the same tokens shifted by one:
+With `num_steps=2` a window holds 2 inputs per row. Its targets are the same tokens shifted by one:
 
                 window 0           window 1
              inputs  targets    inputs  targets
@@ -20,17 +20,19 @@ With `num_steps=2` a window holds 2 inputs of each row, and as targets the same 
     row 2     m n     n o        o p     p q
     row 3     s t     t u        u v     v w
 
-Row r of window 1 goes on where row r of window 0 stopped, so the LSTM's state after window 0 is the right state to
-start window 1 with. Read down a column: step t of a window is the vector of every row's t-th word, e.g. `a g m s` ->
-`b h n t`, which the network computes at once. What is lost: g is never predicted from f (the cut between rows), the
-gradient does not flow from window 1 back into window 0 (truncated backpropagation through time), and `f l r x`, `y z`
-and each row's first token are never targets: there are (26 // 4 - 1) // 2 = 2 windows, 16 of 26 tokens are predicted.
+Row r of window 1 continues where row r of window 0 ended, so the LSTM's state after window 0 is the right state to
+start window 1 with. Read a window column by column: step t is a vector with one token of every row, such as `a g m s`,
+and the network predicts the next column, `b h n t`, in one step.
 
-Windows may be of varying length (`keraslm.text.window_lengths`): they are then cut at other places in each epoch, and
-fill the rows to their last token.
+Three things are lost. g is never predicted from f, because the cut between rows separates them. The gradient does not
+flow from window 1 back into window 0 (truncated backpropagation through time). Some tokens are never targets: each
+row's first token, `f l r x` and `y z`. There are (26 // 4 - 1) // 2 = 2 windows, which predict 16 of the 26 tokens.
 
-Where the stream is made of documents that must not see each other, a window has a third part: which inputs start from
-a state of zeros (`keraslm.text.context`). There is no padding between them.
+Windows of varying length (`keraslm.text.window_lengths`) are cut at different places in each epoch, and fill the rows
+to their last token.
+
+If sentences or paragraphs must not see each other, a window has a third part: which inputs start from a state of zeros
+(`keraslm.text.context`). There is no padding between them.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from keraslm.errors import TextError
 from keraslm.text.context import ShuffledStream, ends_context
 from keraslm.text.window_lengths import draw_lengths, window_count
 
-Window = tuple[NDArray[Any], ...]  # inputs, targets; with context, resets too unless the context is the document
+Window = tuple[NDArray[Any], ...]  # inputs and targets; also resets, unless the context is the document
 
 
 class Windows:
@@ -54,16 +56,16 @@ class Windows:
     Args:
         ids: integers of shape `(tokens,)`; may be a mapped file.
         batch_size: B, rows side by side.
-        num_steps: T, tokens of a row in a window.
-        name: what messages call the text.
+        num_steps: T, tokens per row in a window.
+        name: the name of the text in messages.
         context: `"document"`, `"sentence"` or `"paragraph"`: how far the state is carried.
         eos_id: the end symbol, needed for sentences and paragraphs.
-        shuffle_seed: of the order of sentences or paragraphs, which differs in each epoch; None keeps the text's order.
-        length_seed: lengths of the windows around `num_steps`, others each epoch; None makes all of them `num_steps`.
+        shuffle_seed: of the order of sentences or paragraphs, different in each epoch; None keeps the text's order.
+        length_seed: of window lengths around `num_steps`, different in each epoch; None makes all of them `num_steps`.
 
     Attributes:
         predicted: tokens that are a target of some window.
-        left_over: tokens that are not: the ends of rows, the remainder, and each row's first token.
+        left_over: the other tokens: ends of rows, the remainder, and each row's first token.
 
     Example:
         >>> windows = Windows(np.arange(26), batch_size=4, num_steps=2)
@@ -89,39 +91,37 @@ class Windows:
         if row_length <= num_steps:
             raise TextError(_too_short(name, len(ids), batch_size, num_steps))
         self.num_steps, self._length_seed = num_steps, length_seed
-        self._predicted = row_length - 1  # of a row
-        if length_seed is None:
-            self._count = self._predicted // num_steps
-            self._predicted = self._count * num_steps
-        else:
-            self._count = window_count(self._predicted, num_steps)
-            self._cut(0)
-        self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
-        self._shuffled = None
-        if shuffle_seed is not None:
-            self._shuffled = ShuffledStream(ids, eos_id, context, shuffle_seed)
         self.context, self._eos_id = context, eos_id
-        self.predicted = batch_size * self._predicted
+        self._row_predicted = row_length - 1
+        if length_seed is None:
+            self._count = self._row_predicted // num_steps
+            self._row_predicted = self._count * num_steps
+        else:
+            self._count = window_count(self._row_predicted, num_steps)
+        self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
+        self._shuffled = None if shuffle_seed is None else ShuffledStream(ids, eos_id, context, shuffle_seed)
+        self.predicted = batch_size * self._row_predicted
         self.left_over = len(ids) - self.predicted
+        self.set_epoch(0)
 
     def __len__(self) -> int:
         return self._count
 
     @property
     def varies(self) -> bool:
-        """Whether windows are of varying length."""
+        """Whether windows have varying lengths."""
         return self._length_seed is not None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """T of each window of the epoch, `(windows,)`."""
-        return np.diff(self._edges) if self.varies else np.full(self._count, self.num_steps)
+        return np.diff(self._edges)
 
     def __getitem__(self, index: int) -> Window:
-        """Inputs and targets of one window, int32 of shape `(B, T)` each; with documents also resets, bool `(B, T)`."""
+        """Inputs and targets of one window, int32 `(B, T)`; unless the context is the document also resets, bool."""
         if not 0 <= index < self._count:
             raise IndexError(f"window {index} of {self._count}")
-        start, stop = self._edge(index), self._edge(index + 1)
+        start, stop = int(self._edges[index]), int(self._edges[index + 1])
         rows = self._columns(start, stop + 1)  # [B, T + 1]
         inputs, targets = rows[:, :-1], rows[:, 1:]
         if self.context == "document":
@@ -134,20 +134,14 @@ class Windows:
         return (self[index] for index in range(len(self)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Put the documents in the order of an epoch, counted from 0, and cut its windows, where these differ."""
+        """Use the order of sentences or paragraphs and the window lengths of an epoch, counted from 0."""
         if self._shuffled:
             self._shuffled.set_epoch(epoch)
-        if self.varies:
-            self._cut(epoch)
-
-    def _cut(self, epoch: int) -> None:
-        assert self._length_seed is not None
-        lengths = draw_lengths(self._predicted, self.num_steps, self._length_seed, epoch)
-        self._edges = np.concatenate([[0], np.cumsum(lengths)])
-
-    def _edge(self, index: int) -> int:
-        """Where a window begins in its row."""
-        return int(self._edges[index]) if self.varies else index * self.num_steps
+        if self._length_seed is None:
+            self._edges = np.arange(self._count + 1) * self.num_steps
+        else:
+            lengths = draw_lengths(self._row_predicted, self.num_steps, self._length_seed, epoch)
+            self._edges = np.concatenate([[0], np.cumsum(lengths)])
 
     def _columns(self, start: int, stop: int) -> NDArray[np.int32]:
         if self._shuffled is None:
@@ -157,15 +151,15 @@ class Windows:
 
 
 class EveryToken:
-    """A stream as one row in which every token is a target: the first is predicted from the end symbol.
+    """A stream as one row in which every token is a target; the first is predicted from the end symbol.
 
     The last window may be shorter than `num_steps`.
 
     Args:
         ids: integers of shape `(tokens,)`, at least one token; may be a mapped file.
-        eos_id: id that stands before the first token.
-        num_steps: T, tokens of a window; any value gives the same result.
-        name: what messages call the text.
+        eos_id: the input from which the first token is predicted.
+        num_steps: T, tokens per window; any value gives the same result.
+        name: the name of the text in messages.
         context: as for `Windows`.
 
     Example:
@@ -204,9 +198,8 @@ def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
     if tokens == 1:
         return f"{name}: 1 token, and no other to predict from it; a longer text is needed."
     fits = tokens // (num_steps + 1)
-    asked = f"{name}: {tokens} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps}"
-    needed = f"(at least {batch_size * (num_steps + 1)} are needed)"
-    advice = (
-        f"use --batch-size {fits} or less" if fits else f"use --batch-size 1 --num-steps {max(tokens - 1, 1)} or less"
+    advice = f"`batch_size={fits}`" if fits else f"`batch_size=1` and `num_steps={tokens - 1}`"
+    return (
+        f"{name}: {tokens} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps} (at "
+        f"least {batch_size * (num_steps + 1)} are needed). Use {advice} or less, or a longer text."
     )
-    return f"{asked} {needed}; {advice}, or a longer text."

@@ -1,16 +1,16 @@
 """Text to ids and back, in one `tokenizer.json` of the `tokenizers` library.
 
-The rules, the same in training and in scoring, whatever the tokenizer:
+The rules are the same in training and in scoring, for every tokenizer:
 
 - An end symbol follows each line: `<eos>` after words, the line end itself after characters, bytes and subwords.
-  There is no other begin or end symbol: the first token of a text is predicted from it.
-- What the vocabulary cannot say becomes `<unk>` and counts as out of vocabulary (OOV). Byte and BPE tokenizers can say
-  everything and have no `<unk>`.
-- A word tokenizer takes a literal `<unk>` or `<eos>` in the text for that very token, as the PTB files have them; for
-  characters, bytes and subwords they are five characters like others. An imported tokenizer keeps its own rule.
+  There is no other begin or end symbol: the first token of a text is predicted from the end symbol.
+- What the vocabulary cannot represent becomes `<unk>` and counts as out of vocabulary (OOV). Byte and BPE tokenizers
+  can represent everything and have no `<unk>`.
+- A word tokenizer reads a literal `<unk>` or `<eos>` in the text as that token, as the PTB files use them; for
+  characters, bytes and subwords they are ordinary text. An imported tokenizer keeps its own rule.
 - A line longer than 64 KiB goes through the tokenizer in pieces (`keraslm.text.pieces`).
 
-The file itself says which token is which: the end symbol is the one that the post-processor adds, `<unk>` the model's
+The file says which token is which: the end symbol is the one that the post-processor adds, `<unk>` the model's
 `unk_token`.
 """
 
@@ -32,7 +32,7 @@ from keraslm.text.pieces import PIECE, pieces
 
 EOS = "<eos>"
 UNK = "<unk>"
-NO_ID = -1  # the unk_id of a vocabulary that can say everything
+NO_ID = -1  # the unk_id of a vocabulary that can represent everything
 
 _LINE_ENDS = ("\n", byte_names()[ord("\n")])
 _SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -45,9 +45,9 @@ class Tokenizer:
         backend: the `tokenizers.Tokenizer` that does the work; its post-processor must add one end symbol.
 
     Attributes:
-        vocab_size: number of tokens, the special ones included.
+        vocab_size: number of tokens, including the special ones.
         eos_id: id of the end symbol.
-        unk_id: id of `<unk>`, or -1 where every text can be said without it.
+        unk_id: id of `<unk>`, or -1 if every text can be represented without it.
 
     Example:
         >>> from keraslm.text.vocabulary import train_tokenizer
@@ -58,9 +58,15 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
-        _check_whole(backend)
+        _check_deterministic(backend)
         self.vocab_size: int = backend.get_vocab_size()
-        self.eos_id = _end_symbol(backend)
+        end = end_symbol(backend)
+        if end is None:
+            raise TokenizerError(
+                f"The tokenizer's post-processor does not end each line with one token such as {EOS!r}, which keraslm "
+                "needs. To adapt a foreign tokenizer, train with its file as `tokenizer`."
+            )
+        self.eos_id = end
         self.unk_id = _unknown(backend)
         ids = sorted(backend.get_vocab().values())
         if ids != list(range(len(ids))):
@@ -68,11 +74,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str, where: str = "tokenizer") -> Tokenizer:
-        """Read a tokenizer back.
-
-        Raises:
-            TokenizerError: when the JSON is not a tokenizer with an end symbol.
-        """
+        """Read a tokenizer, called `where` in messages; a TokenizerError if it has no end symbol or is damaged."""
         backend = read_backend(text, where)
         try:
             return cls(backend)
@@ -81,11 +83,11 @@ class Tokenizer:
 
     @property
     def joins_words(self) -> bool:
-        """Whether the text of tokens is their names, one blank apart."""
+        """Whether tokens are words: their text is their names, separated by a blank."""
         return self._backend.decoder is None
 
     def to_json(self) -> str:
-        """The whole tokenizer as the text of a `tokenizer.json`."""
+        """The tokenizer as the text of a `tokenizer.json`."""
         return self._backend.to_str(pretty=True)
 
     @cached_property
@@ -95,66 +97,44 @@ class Tokenizer:
 
     @cached_property
     def encode_block(self) -> BlockEncoder:
-        """A function from a block of text, lines ended by LF, to its ids, `(tokens,)`; see `keraslm.text.encoders`."""
+        """A function from a block of text, with LF after each line, to its ids `(tokens,)`; see `encoders.py`."""
         return block_encoder(self._backend, self.eos_id, self.unk_id)
 
     @cached_property
     def space_marks(self) -> NDArray[np.bool_] | None:
-        """Which tokens begin with white space, bool `(vocab_size,)`; None where no token does, as between words."""
+        """Which tokens begin with white space, bool `(vocab_size,)`; None if no token does, as in a word vocabulary."""
         names = [str(self._backend.id_to_token(number)) for number in range(self.vocab_size)]
         kind = type(self._backend.decoder).__name__
-        if kind == "Metaspace":
-            marked = [name.startswith("\u2581") for name in names]
-        elif kind == "ByteLevel":
-            spaces = tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
-            marked = [name.startswith(spaces) for name in names]
+        if kind in ("Metaspace", "ByteLevel"):
+            spaces = ("\u2581",) if kind == "Metaspace" else tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
+            marks = np.array([name.startswith(spaces) for name in names], np.bool_)
         else:
-            marked = [name[:1].isspace() for name in names]
-        marks = np.array(marked, np.bool_)
+            marks = np.array([name[:1].isspace() for name in names], np.bool_)
         marks[self.eos_id] = False
         return marks if marks.any() else None
 
     def encode_lines(self, lines: Sequence[str]) -> list[Ids]:
-        """Ids of each line, the end symbol at its end.
-
-        Returns:
-            one int32 array a line, shape `(tokens + 1,)`.
-        """
+        """Ids of each line, followed by the end symbol: one int32 array per line, `(tokens + 1,)`."""
         if any(len(line) > PIECE // 16 for line in lines):
             return [np.append(self.encode_prompt(line), np.int32(self.eos_id)) for line in lines]
         return [np.array(e.ids, np.int32) for e in self._encode(list(lines), True)]
 
     def encode_text(self, lines: Iterable[str]) -> Ids:
-        """Ids of a whole text as one stream, the end symbol after each line.
-
-        Returns:
-            int32 array of shape `(tokens,)`.
-        """
+        """Ids of a text as one stream, int32 `(tokens,)`, the end symbol after each line."""
         return self.encode_block("".join(f"{line}\n" for line in lines))
 
     def encode_prompt(self, text: str) -> Ids:
-        """Ids of an unfinished line: nothing at its end. Shape `(tokens,)`."""
+        """Ids of an unfinished line, int32 `(tokens,)`, without an end symbol."""
         return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(text)), False)])
 
-    def split(self, line: str) -> list[tuple[int, str]]:
-        """The tokens of a line without its end: id, and the part of the line that it stands for.
-
-        Example:
-            >>> tokenizer.split("the bird")
-            [(2, 'the'), (5, 'bird')]
-        """
-        with at_work():
-            encoded = self._backend.encode(line, add_special_tokens=False)
-        return [(number, line[start:end]) for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)]
-
     def offsets(self, line: str) -> NDArray[np.int32]:
-        """Where each token of a line stands in it: the first character and the one after the last, both never falling.
+        """The span of each token in a line: its first character and the one after its last. Both never decrease.
 
         White space and characters that the tokenizer drops lie between tokens. Tokens that share a character (its
-        bytes, or what it was normalised to) all span it; a token with nothing in the line spans nothing.
+        bytes, or its normalised form) all span it; a token that corresponds to nothing in the line spans nothing.
 
         Returns:
-            int32 `(tokens, 2)`, a row for each id of `encode_lines([line])[0]`; the end symbol's says the length twice.
+            int32 `(tokens, 2)`, one row per id of `encode_lines([line])[0]`; for the end symbol the length twice.
 
         Example:
             >>> tokenizer.offsets("the  bird").tolist()
@@ -166,11 +146,11 @@ class Tokenizer:
             spans.append(start + _places(piece)[np.array(encoded.offsets, np.int32).reshape(-1, 2)])
             start += len(piece)
         spans.append(np.full((1, 2), start, np.int32))
-        # A normaliser that puts marks in another order gives them back in that order.
+        # A normaliser that reorders marks reports their spans in the new order.
         return np.maximum.accumulate(np.concatenate(spans), axis=0)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens of one line; words stand one blank apart, an unfinished character is U+FFFD.
+        """The text of the tokens of one line; a blank separates words, an incomplete character is U+FFFD.
 
         Example:
             >>> tokenizer.decode([2, 5])
@@ -180,10 +160,10 @@ class Tokenizer:
             return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The name of each id as reports show it: in the vocabulary's own writing, but tab, LF and CR as `\\t`, `\\n`
-        and `\\r`, and a line end that is the end symbol as `<eos>`.
+        """The name of each id as reports show it: the one in the vocabulary, with tab, LF and CR as `\\t`, `\\n` and
+        `\\r`, and with `<eos>` for a line end that is the end symbol.
         """
-        return [self._shown(int(i)) for i in ids]
+        return [self._name(int(i)) for i in ids]
 
     def _encode(self, lines: list[str], end: bool, offsets: bool = False) -> list[tokenizers.Encoding]:
         encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
@@ -191,9 +171,9 @@ class Tokenizer:
             try:
                 return list(encode(lines, add_special_tokens=end))
             except TypeError:
-                return list(encode([_without_halves(line) for line in lines], add_special_tokens=end))
+                return list(encode([_joined_surrogates(line) for line in lines], add_special_tokens=end))
 
-    def _shown(self, number: int) -> str:
+    def _name(self, number: int) -> str:
         name = str(self._backend.id_to_token(number))
         if number == self.eos_id and name in _LINE_ENDS:
             return EOS
@@ -201,36 +181,32 @@ class Tokenizer:
 
 
 def read_backend(text: str, where: str) -> tokenizers.Tokenizer:
-    """The `tokenizers.Tokenizer` of a JSON text.
-
-    Raises:
-        TokenizerError: when the library does not take it.
-    """
+    """The `tokenizers.Tokenizer` of a JSON text, or a TokenizerError if the library cannot read it."""
     try:
         return tokenizers.Tokenizer.from_str(text)
-    except BaseException as error:  # the Rust side raises Exception, and PanicException past it
+    except BaseException as error:  # the Rust side raises Exception, and PanicException, which is not one
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise TokenizerError(f"{where}: not a tokenizer.json of the tokenizers library ({error}).") from error
 
 
 def end_lines_with(backend: tokenizers.Tokenizer, token: str) -> None:
-    """Let a tokenizer put a token of its vocabulary, and nothing else, after each line."""
+    """Make a tokenizer add one token of its vocabulary after each line, and nothing else."""
     number = backend.token_to_id(token)
     backend.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=[(token, number)])
 
 
-def _without_halves(text: str) -> str:
-    """Halves of surrogate pairs, which no UTF-8 text can hold, as decoders put them: pairs joined, others U+FFFD."""
+def _joined_surrogates(text: str) -> str:
+    """The text with surrogate pairs joined and single surrogates, which UTF-8 cannot hold, as U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _places(text: str) -> NDArray[np.int32]:
-    """Where each character that the tokenizer sees stands in the text, and the text's end; int32 `(characters + 1,)`.
+    """Position in the text of each character that the tokenizer sees, and of the text's end; int32 `(characters + 1,)`.
 
-    The same number, but after a surrogate pair that stood there as two halves.
+    They differ after a surrogate pair, which is two characters of the text.
     """
-    seen = _without_halves(text)
+    seen = _joined_surrogates(text)
     if len(seen) == len(text):
         return np.arange(len(text) + 1, dtype=np.int32)
     places = [0]
@@ -240,30 +216,28 @@ def _places(text: str) -> NDArray[np.int32]:
     return np.array(places, np.int32)
 
 
-def _check_whole(backend: tokenizers.Tokenizer) -> None:
-    """Refuse what would make the ids of a text depend on chance, or on other texts."""
+def _check_deterministic(backend: tokenizers.Tokenizer) -> None:
+    """Refuse settings that make the ids of a text depend on chance or on other texts."""
     for name in ("truncation", "padding"):
         if getattr(backend, name) is not None:
-            raise TokenizerError(f"The tokenizer has {name}; keraslm scores every token of a text, and no others.")
+            raise TokenizerError(f"The tokenizer has {name}, but keraslm scores exactly the tokens of a text.")
     if getattr(backend.model, "dropout", None):
         raise TokenizerError(f"The tokenizer merges at random, with a dropout of {backend.model.dropout}.")
 
 
-def _end_symbol(backend: tokenizers.Tokenizer) -> int:
+def end_symbol(backend: tokenizers.Tokenizer) -> int | None:
+    """The id of the one token that the post-processor adds at the end; None if it does something else."""
     state = {} if backend.post_processor is None else json.loads(backend.post_processor.__getstate__())
     special = state.get("special_tokens", {})
     single = [part.get("SpecialToken", {}).get("id") for part in state.get("single", [])]
     name = single[-1] if len(single) == 2 and single[0] is None else None
     if name is None or list(special) != [name] or special[name]["ids"] != [backend.token_to_id(name)]:
-        raise TokenizerError(
-            f"The tokenizer's post-processor does not end each line with one token such as {EOS!r}, which keraslm "
-            "needs. A tokenizer from elsewhere is adapted by keraslm train --tokenizer FILE."
-        )
+        return None
     return int(special[name]["ids"][0])
 
 
 def _unknown(backend: tokenizers.Tokenizer) -> int:
-    named = getattr(backend.model, "unk_token", UNK)  # a unigram model does not tell; the name is a convention
+    named = getattr(backend.model, "unk_token", UNK)  # a unigram model does not say; the name is a convention
     number = None if named is None else backend.token_to_id(named)
     if number is None and type(backend.model).__name__ == "WordLevel":
         raise TokenizerError(f"The tokenizer has no token {named!r} for unknown words, which keraslm needs.")

@@ -1,9 +1,9 @@
 """Training a tokenizer on a text: words, characters, bytes, BPE or unigram.
 
-Ids follow the order (-count, token) for words and characters, as in the PTB tutorial's reader; the end symbol counts
-once a line. The vocabulary of bytes is always the same, and subwords have the ids that the `tokenizers` library gives.
+Ids of words and characters follow the order (-count, token), as in the reader of the PTB tutorial; the end symbol
+counts once per line. The vocabulary of bytes is fixed, and subwords have the ids that the `tokenizers` library gives.
 
-The end symbol of words is `<eos>`. Of all others it is the line end itself: LF as a character, a byte or a piece.
+The end symbol of words is `<eos>`. For all others it is the line end itself: LF as a character, a byte or a piece.
 """
 
 from __future__ import annotations
@@ -24,16 +24,12 @@ from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with
 
 LINE_END = "\n"
 
-# Every punctuation character of Unicode and of ASCII, but the special words stay whole.
+# Every punctuation character of Unicode and of ASCII; the special words are not split.
 _MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
 
 
 def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
-    """Build a tokenizer from a text.
-
-    Args:
-        blocks: the training text, strings of one or more lines; a line end between two of them is implied.
-        config: `tokenizer` (a kind), `vocab_size`, `min_count`, `lowercase` and `split_punctuation`.
+    """Build the tokenizer of a configuration from a text: strings of one or more lines, each ending a line.
 
     Example:
         >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char")).vocab_size
@@ -49,14 +45,7 @@ def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> 
 
 
 class TokenCounter:
-    """Counts the words or characters of a text, block by block, and the end symbol once a line.
-
-    Args:
-        config: of the tokenizer to train.
-
-    Attributes:
-        counts: of each token so far.
-    """
+    """Adds up in `counts` the words or characters of a text, block by block, and the end symbol once per line."""
 
     def __init__(self, config: DataConfig):
         self._end = LINE_END if config.tokenizer == "char" else EOS
@@ -65,12 +54,7 @@ class TokenCounter:
         self._backend = _skeleton(config)
 
     def add(self, block: str, ends_line: bool = True) -> None:
-        """Count a block of lines.
-
-        Args:
-            block: one or more lines, an LF between them.
-            ends_line: whether the last one ends here.
-        """
+        """Count a block of one or more lines; `ends_line` says whether the last one ends without an LF too."""
         unended = ends_line and not block.endswith("\n")
         self.counts[self._end] += unended if self._end == LINE_END else block.count("\n") + unended
         if self._backend.normalizer is not None:
@@ -85,26 +69,21 @@ class TokenCounter:
 
 
 def tokenizer_of_counts(counts: Counter[str], config: DataConfig) -> Tokenizer:
-    """The tokenizer of words or characters that were counted."""
+    """The tokenizer of words or characters with these counts."""
     backend = _skeleton(config)
     end = LINE_END if config.tokenizer == "char" else EOS
-    vocabulary = _ordered_vocabulary(counts, end, config.vocab_size, config.min_count)
+    words = sorted((w for w in counts if w not in (end, UNK)), key=lambda w: (-counts[w], w))
+    kept = [w for w in words if counts[w] >= config.min_count][: config.vocab_size - 2]
+    dropped = sum(counts[w] for w in words) - sum(counts[w] for w in kept)
+    order = {w: counts[w] for w in kept} | {end: counts[end], UNK: counts[UNK] + dropped}  # dropped words are <unk>
+    vocabulary = {w: i for i, w in enumerate(sorted(order, key=lambda w: (-order[w], w)))}
     backend.model = models.WordLevel(vocabulary, unk_token=UNK)
     end_lines_with(backend, end)
     return Tokenizer(backend)
 
 
-def _ordered_vocabulary(counts: Counter[str], end: str, vocab_size: int, min_count: int) -> dict[str, int]:
-    """Ids by (-count, token); tokens that are dropped count as `<unk>`."""
-    words = sorted((w for w in counts if w not in (end, UNK)), key=lambda w: (-counts[w], w))
-    kept = [w for w in words if counts[w] >= min_count][: vocab_size - 2]
-    dropped = sum(counts[w] for w in words) - sum(counts[w] for w in kept)
-    order = {w: counts[w] for w in kept} | {end: counts[end], UNK: counts[UNK] + dropped}
-    return {w: i for i, w in enumerate(sorted(order, key=lambda w: (-order[w], w)))}
-
-
 def _skeleton(config: DataConfig) -> tokenizers.Tokenizer:
-    """A tokenizer that cuts as it should and has no vocabulary yet."""
+    """A tokenizer that cuts as configured and has no vocabulary yet."""
     kind = config.tokenizer
     if kind in ("word", "char"):
         backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
@@ -155,16 +134,16 @@ def _train_unigram(backend: tokenizers.Tokenizer, blocks: Iterable[str], vocab_s
     )
     try:
         backend.train_from_iterator(_lines(blocks), trainer)
-    except Exception as error:  # the library has no class of its own for it
+    except Exception as error:  # the library has no specific class for it
         raise TokenizerError(
             f"The text cannot train a unigram tokenizer of {vocab_size} tokens ({error}). "
-            "Use another --vocab-size, or more text."
+            "Use a different `vocab_size`, or more text."
         ) from error
-    # Nine digits: the library does not read back all that it writes, and a tokenizer's digest must not change by that.
+    # Nine digits: the library does not read back every score as it wrote it, and a tokenizer's digest must not change.
     trained = json.loads(backend.to_str())["model"]["vocab"]
     scored = [(name, float(f"{score:.9g}")) for name, score in trained if name != UNK]
     lowest = min((score for _, score in scored), default=0.0)
-    # A new tokenizer, because the trained one also looks for a literal <unk> in the text.
+    # A new model, because the trained one also looks for a literal <unk> in the text.
     backend.model = models.Unigram([(UNK, 0.0), (LINE_END, lowest), *scored], 0)
 
 

@@ -1,11 +1,12 @@
-"""Windows of varying length, so that a text is not cut at the same places in each epoch.
+"""Windows of varying length, so that a text is cut at different places in each epoch.
 
-A length is drawn around `num_steps`, one in twenty around half of it, with a deviation of 5 and not below 5. The number
-of windows is the same in every epoch: as many as lengths of the average fit into a row. What the lengths that were
-drawn then miss of the row, or have too much, is spread over windows that are drawn too, a token each, so that the
-windows fill the row to its last token.
+A length is drawn around `num_steps`, one in twenty around half of it, with a standard deviation of 5 and at least 5.
+Every epoch has the same number of windows, estimated from the mean length. To fill the rows to their last token, the
+remaining difference is spread over randomly chosen windows, one token each.
 
-JAX compiles a training step once for each length that occurs, some forty around 70; TensorFlow and torch do not.
+JAX compiles a training step for each length that occurs, some forty around 70; TensorFlow and torch do not.
+
+Reference: Merity, Keskar and Socher 2018, section 4.1, and their program for the smallest length.
 """
 
 from __future__ import annotations
@@ -22,11 +23,7 @@ LEAST = 5
 
 
 def window_count(tokens: int, num_steps: int) -> int:
-    """How many windows of varying length an epoch has.
-
-    Args:
-        tokens: that are predicted in a row, at least `num_steps`.
-        num_steps: around which lengths are drawn.
+    """Number of windows in an epoch for `tokens` predicted tokens per row, at least `num_steps`.
 
     Example:
         >>> window_count(46478, 70)
@@ -37,22 +34,14 @@ def window_count(tokens: int, num_steps: int) -> int:
 
 
 def draw_lengths(tokens: int, num_steps: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Lengths of an epoch's windows, `(windows,)`; their sum is `tokens`.
-
-    Args:
-        tokens: that are predicted in a row.
-        num_steps: around which lengths are drawn.
-        seed: of the training.
-        epoch: counted from 0.
-
-    Reference: Merity, Keskar and Socher 2018, section 4.1, and the program of theirs for the least length.
+    """Lengths of the windows of an epoch, counted from 0, `(windows,)`; their sum is `tokens`.
 
     Example:
         >>> int(draw_lengths(46478, 70, seed=0, epoch=0).sum())
         46478
     """
     generator = np.random.default_rng([seed, zlib.crc32(b"window lengths"), epoch])
-    count, least = window_count(tokens, num_steps), _least(num_steps)
+    count, least = window_count(tokens, num_steps), min(LEAST, num_steps)
     bases = np.where(generator.random(count) < LONG, num_steps, num_steps / 2)
     lengths = np.maximum(least, generator.normal(bases, DEVIATION).astype(np.int64))
     while missing := tokens - int(lengths.sum()):
@@ -61,12 +50,8 @@ def draw_lengths(tokens: int, num_steps: int, seed: int, epoch: int) -> NDArray[
     return lengths
 
 
-def _least(num_steps: int) -> int:
-    return min(LEAST, num_steps)
-
-
 def _mean_length(base: float, num_steps: int) -> float:
     """Expectation of max(least, int(normal(base, DEVIATION)))."""
-    least = _least(num_steps)
+    least = min(LEAST, num_steps)
     above = range(least + 1, math.ceil(base + 10 * DEVIATION))
     return least + math.fsum(0.5 * math.erfc((length - base) / (DEVIATION * math.sqrt(2.0))) for length in above)

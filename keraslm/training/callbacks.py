@@ -17,7 +17,7 @@ from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.runs.run import Log, Run
 from keraslm.runs.weights import write_weights
 from keraslm.system.atomic import writing
-from keraslm.text.counts import TextCounts
+from keraslm.text.store import TextCounts
 from keraslm.text.stream import Windows
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import TOKENS_PER_SECOND, Logs, Throughput

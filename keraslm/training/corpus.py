@@ -12,8 +12,7 @@ from keraslm.errors import ConfigError
 from keraslm.runs.run import Log
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
-from keraslm.text.fingerprint import fingerprint
-from keraslm.text.store import EncodedText, token_counts
+from keraslm.text.store import EncodedText, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.schedule import check_validated

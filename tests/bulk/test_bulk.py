@@ -1,4 +1,4 @@
-"""Bulk scoring: texts in, a folder of scores out, and what a later run makes of that folder."""
+"""Bulk scoring: texts in, a folder of scores out; and a later job in the same folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keraslm.errors import InputError, KeraslmError, ModelFileError, TextError, 
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from tests.support import fake_model
-from tests.support.bulk import alone, begun, obedient, outputs
+from tests.support.bulk import alone, begun, expected, obedient, outputs
 
 
 @pytest.fixture(autouse=True)
@@ -35,32 +35,31 @@ def in_this_process(monkeypatch):
         (ScoreOptions(format="srilm"), ".txt"),
     ],
 )
-def test_outputs_are_as_the_options_say(bulk_model, texts, tmp_path, options, ending):
+def test_outputs_follow_the_options(bulk_model, texts, tmp_path, options, ending):
     score_files(bulk_model, texts, tmp_path / "out", options)
-    expected = {f"{path.name.removesuffix('.gz')}{ending}": alone(bulk_model, path, options) for path in texts}
-    assert outputs(tmp_path / "out") == expected
+    assert outputs(tmp_path / "out") == {
+        f"{path.name.removesuffix('.gz')}{ending}": alone(bulk_model, path, options) for path in texts
+    }
 
 
-def test_an_empty_text_has_a_header_alone(bulk_model, texts, tmp_path):
+def test_an_empty_text_gives_only_a_header(bulk_model, texts, tmp_path):
     score_files(bulk_model, [texts[2]], tmp_path / "out", ScoreOptions())
     assert outputs(tmp_path / "out") == {"c.txt.tsv": b"sentence_id\ttoken_id\ttoken\tlogprob\tsurprisal\n"}
 
 
-def test_rows_are_the_formula(bulk_model, tmp_path):
+def test_rows_follow_the_formula(bulk_model, tmp_path):
     (tmp_path / "a").write_text("the bird sat\n")
     score_files(bulk_model, [tmp_path / "a"], tmp_path / "out", ScoreOptions())
     rows = (tmp_path / "out" / "a.tsv").read_text().split("\n")[1:-1]
-    expected = fake_model.expected(fake_model.BY_HISTORY, [fake_model.ids_of("the bird sat")])[0]
-    assert [float(row.split("\t")[3]) for row in rows] == pytest.approx(expected.tolist(), abs=2e-6)
+    formula = fake_model.expected(fake_model.BY_HISTORY, [fake_model.ids_of("the bird sat")])[0]
+    assert [float(row.split("\t")[3]) for row in rows] == pytest.approx(formula.tolist(), abs=2e-6)
 
 
-def test_compressed_outputs_hold_the_same_and_are_the_same_each_time(bulk_model, texts, tmp_path):
+def test_compressed_outputs_have_the_same_content_and_are_reproducible(bulk_model, texts, tmp_path):
     for folder in ("one", "two"):
         score_files(bulk_model, texts, tmp_path / folder, ScoreOptions(), gzip=True)
     found = outputs(tmp_path / "one")
-    assert {name: gzip.decompress(data) for name, data in found.items()} == {
-        f"{path.name.removesuffix('.gz')}.tsv.gz": alone(bulk_model, path) for path in texts
-    }
+    assert {name[:-3]: gzip.decompress(data) for name, data in found.items()} == expected(bulk_model, texts)
     assert outputs(tmp_path / "two") == found
 
 
@@ -68,22 +67,22 @@ def test_no_temporary_file_is_left_and_each_output_has_its_record(bulk_model, te
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     scores = {f"{letter}.txt.tsv" for letter in "abcdef"}
-    assert names == scores | {f"{name}.json" for name in scores} | {"lock"}
+    assert names == scores | {f"{name}.json" for name in scores}
     record = json.loads((tmp_path / "out" / ".keraslm" / "f.txt.tsv.json").read_text())
     assert (record["lines"], record["tokens"], record["replaced"]) == (3, 6, 0)
     assert record["text"]["bytes"] == texts[5].stat().st_size
 
 
-def test_the_largest_text_is_begun_first(texts, tmp_path):
+def test_the_largest_text_starts_first(texts, tmp_path):
     assert [shard.output.name[0] for shard in plan(texts, tmp_path / "out", ".tsv")] == ["d", "a", "e", "b", "f", "c"]
 
 
-def test_a_pattern_names_its_files(bulk_model, texts, tmp_path):
-    score_files(bulk_model, [str(tmp_path / "[ab].txt")], tmp_path / "out", ScoreOptions())
-    assert set(outputs(tmp_path / "out")) == {"a.txt.tsv", "b.txt.tsv"}
+def test_a_pattern_is_expanded(texts, tmp_path):
+    found = plan([str(tmp_path / "[ab].txt")], tmp_path / "out", ".tsv")
+    assert [shard.output.name for shard in found] == ["a.txt.tsv", "b.txt.tsv"]
 
 
-def test_texts_of_one_name_are_refused_before_anything_is_made(bulk_model, texts, tmp_path):
+def test_texts_with_one_name_are_refused_before_anything_is_made(bulk_model, texts, tmp_path):
     other = tmp_path / "more"
     other.mkdir()
     (other / "a.txt.gz").write_bytes(gzip.compress(b"the\n"))
@@ -108,74 +107,64 @@ def test_a_text_is_not_overwritten_by_scores(bulk_model, tmp_path):
         ([], UsageError, "No texts to score"),
         (["-"], UsageError, "Standard input cannot be scored into a folder"),
         (["gone.txt"], TextError, r"gone\.txt: cannot be read \(No such file"),
-        (["gone*.txt"], TextError, r"gone\*\.txt: no file fits"),
+        (["gone*.txt"], TextError, r"gone\*\.txt: no file matches"),
+        (["pipe"], UsageError, "pipe is no plain file, but a shard is read more than once"),
+        (["."], UsageError, "is no plain file"),
     ],
 )
-def test_wrong_texts_are_refused(bulk_model, tmp_path, files, error, words):
+def test_wrong_texts_are_refused(bulk_model, tmp_path, monkeypatch, files, error, words):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
     with pytest.raises(error, match=words):
         score_files(bulk_model, files, tmp_path / "out", ScoreOptions())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_pipe_is_refused_for_it_can_be_read_only_once(bulk_model, tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for name in ("pipe", ""):
-        with pytest.raises(UsageError, match=f"{name} is no plain file, and a shard is read more than once"):
-            score_files(bulk_model, [tmp_path / name], tmp_path / "out", ScoreOptions())
-
-
-def test_no_workers_are_refused(bulk_model, texts, tmp_path):
-    with pytest.raises(UsageError, match="workers is 0, but must be at least 1"):
+def test_zero_workers_are_refused(bulk_model, texts, tmp_path):
+    with pytest.raises(UsageError, match="`workers` is 0, but must be at least 1"):
         score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), workers=0)
 
 
-def test_something_else_given_as_the_model_is_named(texts, tmp_path):
+def test_a_file_that_is_no_model_is_identified(texts, tmp_path):
     with pytest.raises(ModelFileError, match="it looks like a text"):
         score_files(texts[0], texts, tmp_path / "out", ScoreOptions())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_was_replaced_meanwhile_is_refused(bulk_model, texts, tmp_path):
+def test_a_model_file_that_changed_during_the_job_is_refused(bulk_model, texts, tmp_path):
     shard = plan(texts[:1], tmp_path, ".tsv")[0]
-    with pytest.raises(ModelFileError, match="not the file that the job began with"):
+    with pytest.raises(ModelFileError, match="the file has changed since the job began"):
         score_shard(Job(((bulk_model, "0" * 64),), ScoreOptions()), shard)
 
 
-def test_what_is_there_is_not_replaced(bulk_model, texts, tmp_path):
+def test_existing_outputs_are_replaced_only_with_overwrite(bulk_model, texts, tmp_path):
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
-    before = outputs(tmp_path / "out")
-    with pytest.raises(UsageError, match=r"\.tsv is there already\. Pass --resume .* --overwrite"):
-        score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(level="sentence"))
+    before, options = outputs(tmp_path / "out"), ScoreOptions(level="sentence")
+    with pytest.raises(UsageError, match=r"\.tsv exists\. Pass `resume=True` .* `overwrite=True`"):
+        score_files(bulk_model, texts, tmp_path / "out", options)
     assert outputs(tmp_path / "out") == before
-
-
-def test_overwrite_replaces(bulk_model, texts, tmp_path):
-    score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
-    options = ScoreOptions(level="sentence")
     assert score_files(bulk_model, texts, tmp_path / "out", options, overwrite=True).finished == 0
     assert outputs(tmp_path / "out")["a.txt.tsv"] == alone(bulk_model, texts[0], options)
 
 
-def test_resume_scores_what_is_new_alone(bulk_model, texts, tmp_path, watched):
+def test_resume_scores_only_new_texts(bulk_model, texts, tmp_path, watched):
     score_files(bulk_model, texts[:2], tmp_path / "out", ScoreOptions(), write=obedient)
     result = score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), write=obedient, resume=True)
     assert (result.finished, len(result.outcomes)) == (2, 4)
     assert begun(watched) == sorted(path.name for path in texts)
-    assert outputs(tmp_path / "out") == {f"{p.name.removesuffix('.gz')}.tsv": alone(bulk_model, p) for p in texts}
+    assert outputs(tmp_path / "out") == expected(bulk_model, texts)
 
 
 def test_resume_of_a_finished_job_does_nothing(bulk_model, texts, tmp_path, watched):
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), write=obedient)
-    said = []
-    result = score_files(
-        bulk_model, texts, tmp_path / "out", ScoreOptions(), write=obedient, resume=True, log=said.append
-    )
+    lines, options = [], ScoreOptions()
+    result = score_files(bulk_model, texts, tmp_path / "out", options, write=obedient, resume=True, log=lines.append)
     assert (result.finished, result.outcomes) == (6, ())
     assert len(begun(watched)) == 6
-    assert said == [str(result)] and said[0].startswith("0 shards, 6 finished before; 0 tokens in ")
+    assert lines == [str(result)] and lines[0].startswith("0 shards, 6 finished before; 0 tokens in ")
 
 
-def test_files_that_were_copied_are_still_finished(bulk_model, texts, tmp_path):
+def test_copied_files_are_still_finished(bulk_model, texts, tmp_path):
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
     for path in (*texts, *(tmp_path / "out").iterdir()):
         os.utime(path, (1, 1))
@@ -189,7 +178,7 @@ def assert_refused_to_resume(words, model, texts, folder, options=None, **argume
     assert outputs(folder) == before
 
 
-def test_resume_with_something_else_is_refused_with_the_difference(bulk_model, texts, tmp_path):
+def test_resume_with_different_settings_is_refused_with_the_difference(bulk_model, texts, tmp_path):
     folder, other = tmp_path / "out", fake_model.write(tmp_path / "other.onnx")
     score_files(bulk_model, texts[:1], folder, ScoreOptions())
     assert_refused_to_resume("made of something else: model [0-9a-f]{12}…, now [0-9a-f]{12}…", other, texts, folder)
@@ -199,12 +188,12 @@ def test_resume_with_something_else_is_refused_with_the_difference(bulk_model, t
     )
     assert_refused_to_resume("errors strict, now replace", bulk_model, texts, folder, errors="replace")
     texts[0].write_text("the cat sat\n")
-    assert_refused_to_resume(r"another .*a\.txt\. Resume with what it was made of", bulk_model, texts, folder)
+    assert_refused_to_resume(r"a different .*a\.txt\. Resume with the same settings", bulk_model, texts, folder)
     (folder / ".keraslm" / "a.txt.tsv.json").write_text("[]")
-    assert_refused_to_resume("no record says of what", bulk_model, texts, folder)
+    assert_refused_to_resume("it has no record", bulk_model, texts, folder)
 
 
-def test_resume_with_overwrite_scores_again_what_was_made_of_something_else(bulk_model, texts, tmp_path, watched):
+def test_resume_with_overwrite_repeats_outputs_made_of_something_else(bulk_model, texts, tmp_path, watched):
     score_files(bulk_model, texts[:3], tmp_path / "out", ScoreOptions(), write=obedient)
     texts[1].write_text("the cat sat\n")
     arguments = {"resume": True, "overwrite": True, "write": obedient}
@@ -214,7 +203,7 @@ def test_resume_with_overwrite_scores_again_what_was_made_of_something_else(bulk
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "gone"])
-def test_resume_mends_a_damaged_output(bulk_model, texts, tmp_path, damage):
+def test_resume_repairs_a_damaged_output(bulk_model, texts, tmp_path, damage):
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
     before, path = outputs(tmp_path / "out"), tmp_path / "out" / "a.txt.tsv"
     data = bytearray(path.read_bytes())
@@ -229,7 +218,7 @@ def test_resume_mends_a_damaged_output(bulk_model, texts, tmp_path, damage):
     assert outputs(tmp_path / "out") == before
 
 
-def test_abandoned_temporary_files_are_removed_and_nothing_else(bulk_model, texts, tmp_path):
+def test_only_abandoned_temporary_files_are_removed(bulk_model, texts, tmp_path):
     side = tmp_path / "out" / ".keraslm"
     side.mkdir(parents=True)
     abandoned = [side.parent / ".a.txt.tsv.x1_y2z3w", side / ".a.txt.tsv.json.abcdefgh"]
@@ -240,7 +229,7 @@ def test_abandoned_temporary_files_are_removed_and_nothing_else(bulk_model, text
     assert [path.exists() for path in (*abandoned, *others)] == [False, False, True, True, True]
 
 
-def test_a_text_that_changes_while_it_is_scored_has_no_output(bulk_model, texts, tmp_path):
+def test_a_text_that_changes_while_it_is_scored_gets_no_output(bulk_model, texts, tmp_path):
     def growing(*arguments, **named):
         write_scores(*arguments, **named)
         texts[0].write_text("the cat\n")
@@ -252,21 +241,20 @@ def test_a_text_that_changes_while_it_is_scored_has_no_output(bulk_model, texts,
 
 def test_replaced_lines_are_counted_for_each_text(bulk_model, texts, tmp_path):
     texts[1].write_bytes(b"the \xff\ncat\n\xfe\n")
-    said = []
-    result = score_files(bulk_model, texts[:3], tmp_path / "out", ScoreOptions(), errors="replace", log=said.append)
-    assert said[:-1] == [f"{texts[1]}: 2 lines held invalid UTF-8, read as U+FFFD"]
-    assert result.replaced == 2
+    lines = []
+    result = score_files(bulk_model, texts[:3], tmp_path / "out", ScoreOptions(), errors="replace", log=lines.append)
+    assert lines[:-1] == [f"{texts[1]}: 2 lines held invalid UTF-8, read as U+FFFD"]
+    assert sum(outcome.replaced for outcome in result.outcomes) == 2
     assert outputs(tmp_path / "out")["b.txt.tsv"] == alone(bulk_model, texts[1])
 
 
-def test_the_result_says_what_was_done():
+def test_the_result_is_described_in_one_line():
     shard = Shard("a", Path("/a"), Path("/out/a.tsv"), 1)
-    assert (
-        str(BulkResult((Outcome(shard, 2, 3000),), 0, 2.0)) == "1 shard; 3,000 tokens in 2.0 s, 1,500 tokens a second"
-    )
+    done = Outcome(shard, 2, 3000)
+    assert str(BulkResult((done,), 0, 2.0)) == "1 shard; 3,000 tokens in 2.0 s, 1,500 tokens per second"
     failed = Outcome(shard, failure="a: bad.", exit_code=2)
     assert str(BulkResult((failed,), 2, 1.0)).startswith("0 shards, 2 finished before, 1 failed; 0 tokens in 1.0 s")
-    assert str(BulkResult((), 2, 0.0)) == "0 shards, 2 finished before; 0 tokens in 0.0 s, 0 tokens a second"
+    assert str(BulkResult((), 2, 0.0)) == "0 shards, 2 finished before; 0 tokens in 0.0 s, 0 tokens per second"
 
 
 def test_failures_are_one_error_with_a_list():

@@ -10,7 +10,7 @@ from keraslm.bulk.driver import score_files
 from keraslm.errors import KeraslmError, MissingPackageError, ModelFileError, UsageError
 from keraslm.report.options import ScoreOptions
 from tests.support import fake_model
-from tests.support.bulk import alone, begun, obedient, outputs
+from tests.support.bulk import alone, begun, expected, obedient, outputs, temporaries
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="the package distributed is not installed"
@@ -19,7 +19,7 @@ needs_dask = pytest.mark.skipif(
 
 @pytest.fixture
 def cluster(watched):
-    """Address of the scheduler of two processes that know the folder of `obedient`."""
+    """Address of a scheduler with two processes that know the folder of `obedient`."""
     import dask
     from distributed import LocalCluster
 
@@ -30,23 +30,20 @@ def cluster(watched):
 
 
 @needs_dask
-def test_a_cluster_writes_what_one_process_writes_though_workers_are_killed(
-    bulk_model, texts, tmp_path, watched, cluster
-):
+def test_a_cluster_writes_the_same_even_if_workers_are_killed(bulk_model, texts, tmp_path, watched, cluster):
     texts[4].write_bytes(b"the\xff\n")
     for name in ("die-d.txt", "poison-b.txt"):
         (watched / name).touch()
-    said = []
+    lines = []
     arguments = {"scheduler": cluster, "write": obedient}
-    result = score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), log=said.append, **arguments)
-    good = [path for path in texts if path not in (texts[1], texts[4])]
-    assert outputs(tmp_path / "out") == {f"{p.name.removesuffix('.gz')}.tsv": alone(bulk_model, p) for p in good}
+    result = score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), log=lines.append, **arguments)
+    assert outputs(tmp_path / "out") == expected(bulk_model, [texts[0], *texts[2:4], texts[5]])
     assert begun(watched).count("d.txt") >= 2
-    assert {outcome.failure for outcome in result.failed} == {*said[:-1]}
-    faulty, killing = sorted(said[:-1], key=lambda line: "Dask" in line)
+    assert {outcome.failure for outcome in result.failed} == {*lines[:-1]}
+    faulty, killing = sorted(lines[:-1], key=lambda line: "Dask" in line)
     assert faulty.startswith(f"{texts[4]}:1:4: byte 0xff is not valid UTF-8")
     assert killing == f"{texts[1]}: the Dask workers that scored it were lost, each time. Is there memory left?"
-    assert [path.name for path in (tmp_path / "out").rglob(".*.*")] == []
+    assert temporaries(tmp_path / "out") == []
 
     texts[4].write_bytes(b"the cat\n")
     (watched / "poison-b.txt").unlink()
@@ -66,7 +63,7 @@ def test_a_cluster_writes_what_one_process_writes_though_workers_are_killed(
 
 
 @needs_dask
-def test_a_scheduler_that_is_not_there_is_named(bulk_model, texts, tmp_path, monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_named(bulk_model, texts, tmp_path, monkeypatch):
     from keraslm.bulk import cluster
 
     monkeypatch.setattr(cluster, "_PATIENCE", 1)
@@ -82,6 +79,6 @@ def test_a_scheduler_that_is_not_there_is_named(bulk_model, texts, tmp_path, mon
 def test_a_missing_package_is_answered_with_the_pip_line(bulk_model, texts, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        MissingPackageError, match=r'--scheduler needs .* distributed, .* pip install "keraslm\[cluster\]"'
+        MissingPackageError, match=r'`scheduler` needs .* distributed, .* pip install "keraslm\[cluster\]"'
     ):
         score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), scheduler="tcp://127.0.0.1:9")

@@ -28,7 +28,7 @@ def test_the_latest_run_is_exported_and_verified_by_default(program, folder, tin
         r"export    runs/latest -> model\.onnx: .*\n"
         r"verified  4 shapes; largest difference Keras - onnxruntime \d\.\d\de-\d\d nats, "
         r"one pass - chunks \d\.\d\de[-+]\d\d nats\n"
-        r"graph     1 LSTM nodes, no loop, all weights finite\n"
+        r"graph     LSTM nodes: 1; no loops; all weights finite\n"
         r"done      model\.onnx \(0\.0 MB\)\n",
         outcome.out,
     )
@@ -36,7 +36,7 @@ def test_the_latest_run_is_exported_and_verified_by_default(program, folder, tin
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "runs"]
 
 
-def test_without_any_run_the_command_that_makes_one_is_named(program, folder):
+def test_without_a_run_the_message_names_the_train_command(program, folder):
     assert_refused(program("export"), "runs/latest: no such run folder. Train one first: keraslm train")
     assert list(folder.iterdir()) == []
 
@@ -46,12 +46,12 @@ def test_a_missing_run_is_refused(program, folder):
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_is_no_run_is_refused(program, folder):
+def test_a_folder_that_is_not_a_run_is_refused(program, folder):
     (folder / "empty").mkdir()
     assert_refused(program("export", "--run", "empty"), "empty: not a run folder, config.json is missing")
 
 
-def test_damaged_weights_leave_an_older_model(program, folder, tiny_run):
+def test_damaged_weights_leave_an_existing_model(program, folder, tiny_run):
     copy = shutil.copytree(tiny_run.path, folder / "copy")
     (copy / "weights.safetensors").write_bytes(b"\x00" * 100)
     (folder / "model.onnx").write_bytes(b"older")
@@ -60,29 +60,29 @@ def test_damaged_weights_leave_an_older_model(program, folder, tiny_run):
     assert sorted(path.name for path in folder.iterdir()) == ["copy", "model.onnx"]
 
 
-def test_a_folder_that_is_not_there_is_refused(program, tiny_run):
+def test_a_missing_folder_is_refused(program, tiny_run):
     outcome = program("export", "gone/model.onnx", "--run", tiny_run.path)
     assert_refused(outcome, "gone/model.onnx: give the name of a file in a folder that exists")
 
 
-def test_an_int8_file_is_reported_beside_the_float32_file(program, folder, tiny_run, tiny_folder):
+def test_an_int8_file_is_compared_with_the_float32_file(program, folder, tiny_run, tiny_folder):
     text = tiny_folder / "valid.txt"
     outcome = program("export", "--run", tiny_run.path, "--int8", "--text", text, "--tolerance", "0.1")
     assert (outcome.code, outcome.err) == (0, "")
     assert re.search(
         r"\nint8      perplexity \d+\.\d{3} -> \d+\.\d{3} \([+-]0\.\d{3} %\) on \d+ tokens of .*valid\.txt\n"
-        r"          0\.0 MB -> 0\.0 MB; [\d,]+ -> [\d,]+ tokens a second \(\d+\.\d times\)\n"
+        r"          0\.0 MB -> 0\.0 MB; [\d,]+ -> [\d,]+ tokens per second \(\d+\.\d times\)\n"
         r"done      model\.onnx \(0\.0 MB\)\n$",
         outcome.out,
     )
     assert load("model.onnx").session.info.precision == "int8"
 
 
-def test_an_int8_file_of_another_perplexity_is_refused(program, folder, tiny_run, tiny_folder):
+def test_an_int8_file_with_a_different_perplexity_is_refused(program, folder, tiny_run, tiny_folder):
     (folder / "model.onnx").write_bytes(b"older")
     text = tiny_folder / "valid.txt"
     outcome = program("export", "--run", tiny_run.path, "--int8", "--text", text, "--tolerance", "0")
-    assert_refused(outcome, "at most 0 % are allowed (--tolerance). Not published", code=1)
+    assert_refused(outcome, "at most 0 % is allowed (--tolerance). Not published", code=1)
     assert (folder / "model.onnx").read_bytes() == b"older"
     assert [path.name for path in folder.iterdir()] == ["model.onnx"]
 
@@ -94,4 +94,4 @@ def test_a_missing_text_for_int8_is_refused(program, folder, tiny_run):
 
 
 def test_a_text_without_int8_is_refused(program, folder, tiny_run):
-    assert_refused(program("export", "--run", tiny_run.path, "--text", "text.txt"), "pass --int8, too")
+    assert_refused(program("export", "--run", tiny_run.path, "--text", "text.txt"), "needs --int8")

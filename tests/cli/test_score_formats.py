@@ -111,7 +111,7 @@ def test_texts_are_scored_into_a_folder(program, fake, text, tmp_path, more):
         (found,) = (tmp_path / "out").glob(f"{path.name}.*")
         data = found.read_bytes()
         assert (gzip.decompress(data) if more == ["--gzip"] else data).decode() == expected
-    assert_refused(program(*line), "is there already. Pass --resume")
+    assert_refused(program(*line), "exists. Pass --resume")
     assert "0 shards, 2 finished before" in program(*line, "--resume").err
 
 
@@ -120,7 +120,7 @@ def test_texts_are_scored_into_a_folder(program, fake, text, tmp_path, more):
     [
         (["--workers", "2"], "add --output FOLDER"),
         (["--scheduler", "tcp://h:1"], "add --output FOLDER"),
-        (["--workers", "0", "--output", "out"], "workers is 0, but must be at least 1"),
+        (["--workers", "0", "--output", "out"], "--workers is 0, but must be at least 1"),
         (["--workers", "2", "--output", "out", "--html", "r.html"], "--html and --plot show one text"),
         (["--resume"], "--resume, --overwrite and --gzip need --workers or --scheduler"),
         (["--html", "gone/r.html"], "gone/r.html: give the name of a file in a folder that exists"),

@@ -180,7 +180,7 @@ def test_no_backend_at_all_is_answered_with_the_pip_line(program, monkeypatch, t
 def test_another_backend_than_that_of_the_process_is_refused(program, monkeypatch, train_file):
     other = "torch" if os.environ["KERAS_BACKEND"] != "torch" else "jax"
     outcome = program("train", "--train", train_file, "--backend", other, *SMALL)
-    assert_refused(outcome, f"Keras already runs on {os.environ['KERAS_BACKEND']}", f"but {other} was asked for")
+    assert_refused(outcome, f"Keras already runs on {os.environ['KERAS_BACKEND']}", f"but {other} was requested")
 
 
 def test_bfloat16_trains_on_torch_where_the_processor_has_it_and_nowhere_else(program, folder, train_file):

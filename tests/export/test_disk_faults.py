@@ -1,4 +1,4 @@
-"""A model file and a file of scores on a disk whose k-th operation fails, for every k."""
+"""Writing a model file or scores to a disk whose k-th operation fails, for every k."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import keraslm.scoring.scorer  # once, not in each fork
 from keraslm.cli import run as program
 from keraslm.errors import WriteError
 from keraslm_export import convert
+from keraslm_export.verify import Verification
 from tests.support import fake_model
 from tests.support.failing_disk import FAULTS, KILLED, KILLS, KINDS, trials
 from tests.support.program import START, environment
@@ -26,7 +27,7 @@ SAID = ("No space left on device", "Input/output error", "Read-only file system"
 
 
 def nothing(folder: Path) -> None:
-    """Leave the folder empty."""
+    """The folder stays empty."""
 
 
 def older(folder: Path) -> None:
@@ -35,11 +36,11 @@ def older(folder: Path) -> None:
 
 
 def publish(run: Path, model: Path, folder: Path) -> None:
-    """Export, with a conversion that was done before."""
+    """Export with a conversion that was done before."""
 
-    def converted(_: Path, output: Path) -> dict[str, int]:
+    def converted(_: Path, output: Path) -> Verification:
         output.write_bytes(model.read_bytes())
-        return {"cases": 4}
+        return Verification(4, 0.0, 0.0)
 
     with mock.patch.object(convert, "_convert_in_subprocess", converted):
         keraslm.export(run, folder / "model.onnx")
@@ -95,10 +96,7 @@ def test_standard_output_on_a_full_disk_is_a_sentence(tmp_path, level):
     assert (done.returncode, done.stderr) == (1, said)
 
 
-# The process that converts: what the system tells it comes out as the same error
-
-
-def test_the_conversion_process_passes_an_error_of_the_system_on(tiny_run, tmp_path, capsys, monkeypatch):
+def test_a_system_error_in_the_conversion_process_is_raised_again(tiny_run, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "somewhere")
 
@@ -109,7 +107,7 @@ def test_the_conversion_process_passes_an_error_of_the_system_on(tiny_run, tmp_p
     assert json.loads(answer) == {"errno": 28}
 
     monkeypatch.setattr(subprocess, "run", lambda line, **_: subprocess.CompletedProcess(line, 0, answer, ""))
-    message = r"model\.onnx: cannot be written \(No space left on device\)\. No part of a model is left"
+    message = r"model\.onnx: cannot be written \(No space left on device\)\. No partial file is left"
     with pytest.raises(WriteError, match=message):
         keraslm.export(tiny_run, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections import Counter
 
@@ -10,21 +9,23 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
+from onnx.numpy_helper import to_array
 
 import keraslm
-from keraslm.errors import ExportError, MissingPackageError, TextError, UsageError
+from keraslm.errors import ExportError, TextError, UsageError
 from keraslm.scoring import contract
-from keraslm_export import quantize
-from keraslm_export.quantize import check_int8, comparison_text, quantized_weights
-from keraslm_export.simplify import constants_of
+from keraslm.scoring.scorer import Scorer
+from keraslm_export import convert, quantize, verify
+from keraslm_export.graph import Writer
+from keraslm_export.quantize import Int8Writer, quantized
+from keraslm_export.verify import Verification, check_structure, comparison_text
 from tests.support.made_run import make_run
-
-OLD = b"the model file that was there before"
 
 
 @pytest.fixture(scope="module", params=["full", "adaptive"])
 def made(request, tmp_path_factory, tiny_run, tiny_folder):
-    """A run, its int8 file and what the export reported: trained, full softmax; random, adaptive."""
+    """A run, its int8 file, the report and the text: trained, full softmax; random weights, adaptive."""
     folder = tmp_path_factory.mktemp("int8")
     run = tiny_run
     if request.param == "adaptive":
@@ -37,41 +38,27 @@ def made(request, tmp_path_factory, tiny_run, tiny_folder):
 
 @pytest.fixture
 def fake_conversion(monkeypatch, tiny_model):
-    """The conversion gives two copies of the tiny model, without the half minute that it takes."""
+    """The conversion gives two copies of the tiny model at once."""
 
-    def convert(run, *outputs):
+    def convert_at_once(run, *outputs):
         for path in outputs:
             path.write_bytes(tiny_model.read_bytes())
-        return {"cases": 4, "largest_difference": 0.0, "chunked_difference": 0.0, "lstm_nodes": 1}
+        return Verification(4, 0.0, 0.0)
 
-    monkeypatch.setattr(convert, "_convert_in_subprocess", convert)
-
-
-@pytest.fixture
-def target(tmp_path):
-    """Where a model file already lies."""
-    (tmp_path / "out").mkdir()
-    path = tmp_path / "out" / "model.onnx"
-    path.write_bytes(OLD)
-    return path
+    monkeypatch.setattr(convert, "_convert_in_subprocess", convert_at_once)
 
 
-def assert_untouched(target):
-    assert target.read_bytes() == OLD
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
-
-
-def test_each_layer_is_one_quantised_lstm_node_and_nothing_loops(made):
-    run, path, _, _ = made
+def test_each_layer_is_one_quantized_lstm_node_and_nothing_loops(made):
+    run, path, report, _ = made
     graph = onnx.load(path).graph
     nodes = Counter(node.op_type for node in graph.node)
-    assert nodes["DynamicQuantizeLSTM"] == run.config.model.num_layers
+    assert nodes["DynamicQuantizeLSTM"] == report.recurrent_nodes == run.config.model.num_layers
     assert not {"LSTM", "MatMul", "Loop", "Scan", "If"} & nodes.keys()
-    kinds = {name: value.dtype for name, value in constants_of(graph).items() if value.ndim > 1 and value.size > 64}
-    assert all(kind == np.int8 for kind in kinds.values()) or run.config.model.units == 4
+    matrices = [to_array(t) for t in graph.initializer if len(t.dims) > 1 and np.prod(t.dims) > 64]
+    assert all(value.dtype == np.int8 for value in matrices) or run.config.model.units == 4
 
 
-def test_inputs_outputs_and_metadata_keep_the_contract(made):
+def test_inputs_outputs_and_metadata_follow_the_contract(made):
     run, path, _, _ = made
     graph = onnx.load(path).graph
     assert (*(v.name for v in graph.input), *(v.name for v in graph.output)) == contract.INPUTS + contract.OUTPUTS
@@ -86,35 +73,41 @@ def test_both_outputs_are_one_distribution(made):
     ids = np.random.default_rng(0).integers(0, size, (3, 9))
     log_probs, state = session.run(ids, session.zero_state(3))
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
-    for targets in (np.roll(ids, -1, axis=1), np.zeros_like(ids), np.full_like(ids, size - 1)):  # clusters empty, too
+    for targets in (np.roll(ids, -1, axis=1), np.zeros_like(ids), np.full_like(ids, size - 1)):  # empty clusters, too
         found, after = session.target_logprobs(ids, targets, session.zero_state(3))
         # Inside a tail of an adaptive softmax, scales are those of the tokens that need it.
         np.testing.assert_allclose(found, np.take_along_axis(log_probs, targets[..., None], 2)[..., 0], atol=5e-3)
         np.testing.assert_array_equal(after.h, state.h)
 
 
-def test_the_perplexities_are_those_of_the_scorer(made, tmp_path):
+def test_all_targets_some_and_none_are_answered(made):
+    session = onnxruntime.InferenceSession(made[1].read_bytes(), providers=["CPUExecutionProvider"])
+    layers, units = made[0].config.model.num_layers, made[0].config.model.units
+    zero, ids = np.zeros((layers, 2, units), np.float32), np.array([[0, 3, 1, 2], [4, 4, 0, 1]])
+    for known in range(5):
+        feed = dict(zip(contract.INPUTS, (ids, zero, zero, ids[:, :known]), strict=True))
+        log_probs, _, _, found = session.run(list(contract.OUTPUTS), feed)
+        assert (found.shape, log_probs.shape[:2]) == ((2, known), (2, 4 - known))
+
+
+def test_the_report_compares_perplexity_size_and_speed(made):
     run, path, report, text = made
     lines = text.read_text(encoding="utf-8").splitlines()
-    context = run.config.data.context
-    found = report["int8"]
-    assert found["perplexity"][1] == keraslm.load(path, "cpu").perplexity(lines, context)
-    assert found["difference"] == found["perplexity"][1] / found["perplexity"][0] - 1
-    assert 0 < abs(found["difference"]) < 0.05
-    assert found["tokens"] == sum(len(line) for line in run.tokenizer.encode_lines(lines))
-    assert found["bytes"][1] == report["bytes"] == path.stat().st_size
-    assert found["text"] == str(text)
-    assert min(found["tokens_per_second"]) > 0
+    found = report.int8
+    assert found.int8.perplexity == keraslm.load(path, "cpu").perplexity(lines, run.config.data.context)
+    assert found.difference == found.int8.perplexity / found.float32.perplexity - 1
+    assert 0 < abs(found.difference) < 0.05
+    assert found.tokens == sum(len(line) for line in run.tokenizer.encode_lines(lines))
+    assert found.int8.bytes == report.bytes == path.stat().st_size
+    assert found.text == str(text)
+    assert min(found.float32.tokens_per_second, found.int8.tokens_per_second) > 0
 
 
-def test_the_float32_perplexity_is_that_of_the_float32_file(
-    tiny_run, tiny_model, tiny_folder, fake_conversion, tmp_path
-):
-    report = keraslm.export(tiny_run, tmp_path / "model.onnx", int8=True, tolerance=0)  # on its own validation text
+def test_the_validation_text_of_the_run_is_the_default(tiny_run, tiny_model, tiny_folder, fake_conversion, tmp_path):
+    found = keraslm.export(tiny_run, tmp_path / "model.onnx", int8=True, tolerance=0).int8
     lines = (tiny_folder / "valid.txt").read_text(encoding="utf-8").splitlines()
     expected = keraslm.load(tiny_model, "cpu").perplexity(lines, "document")
-    assert report["int8"]["perplexity"] == [expected, expected]
-    assert report["int8"]["difference"] == 0.0
+    assert (found.float32.perplexity, found.int8.perplexity, found.difference) == (expected, expected, 0.0)
 
 
 def test_a_second_export_gives_the_same_bytes(made, tmp_path):
@@ -123,124 +116,97 @@ def test_a_second_export_gives_the_same_bytes(made, tmp_path):
     assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
 
 
-def test_lstm_weights_are_those_of_onnxruntimes_own_quantiser(tmp_path, monkeypatch):
-    """At +-127, for +-63 is ours alone."""
+def test_lstm_weights_equal_those_of_the_quantizer_of_onnxruntime(tmp_path, monkeypatch):
+    """At +-127; only keraslm uses +-63."""
     from onnxruntime.quantization import quantize_dynamic
 
     monkeypatch.setattr(quantize, "LARGEST", 127)
     rng = np.random.default_rng(3)
     kernel, recurrent = (rng.normal(size=(1, 16, 4)).astype(np.float32) for _ in range(2))
-    value = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("LSTM", ["x", "w", "r", "b", "", "h", "c"], ["y", "yh", "yc"], hidden_size=4)],
+    arrays = kernel, recurrent, np.zeros((1, 32), np.float32)
+    float32, int8 = Writer(), Int8Writer()
+    for writer in (float32, int8):
+        writer.layer("LSTM", "x", arrays, ["h", "c"], "y", "yh", "yc", hidden_size=4)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        float32.nodes,
         "lstm",
         [value("x", 1, ["t", "n", 4]), value("h", 1, [1, "n", 4]), value("c", 1, [1, "n", 4])],
         [value("y", 1, ["t", 1, "n", 4])],
-        [
-            onnx.numpy_helper.from_array(array, name)
-            for name, array in {"w": kernel, "r": recurrent, "b": np.zeros((1, 32), np.float32)}.items()
-        ],
+        [onnx.numpy_helper.from_array(array, name) for name, array in float32.constants.items()],
     )
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     quantize_dynamic(proto, tmp_path / "theirs.onnx", per_channel=True)
     theirs = onnx.load(tmp_path / "theirs.onnx").graph
-    quantize._quantize_lstms(proto.graph)
-    (ours,), (node,) = proto.graph.node, theirs.node
+    (ours,), (node,) = int8.nodes, theirs.node
     assert (ours.op_type, ours.domain, ours.attribute) == (node.op_type, node.domain, node.attribute)
+    constants = {tensor.name: to_array(tensor) for tensor in theirs.initializer}
     for mine, other in zip(ours.input, node.input, strict=True):
         assert bool(mine) == bool(other)
-        if mine in constants_of(proto.graph):
-            np.testing.assert_allclose(constants_of(proto.graph)[mine], constants_of(theirs)[other], rtol=1e-6)
+        if mine in int8.constants:
+            np.testing.assert_allclose(int8.constants[mine], constants[other], rtol=1e-6)
 
 
 def test_weights_are_the_nearest_integers_of_their_column():
     weight = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     weight[:, 3] = 0
-    values, scales = quantized_weights(weight, axis=0)
+    values, scales = quantized(weight, axis=0)
     assert (values.dtype, scales.shape) == (np.int8, (1, 7))
     assert np.abs(values).max(axis=0).tolist() == [63, 63, 63, 0, 63, 63, 63]
     assert np.all(np.abs(values * scales - weight) <= scales * 0.5001)
 
 
-def test_another_perplexity_is_refused_and_leaves_the_older_file(tiny_run, target, fake_conversion, monkeypatch):
-    answers = iter([8.0, 8.1])
-    monkeypatch.setattr(quantize, "perplexity", lambda nats, tokens: next(answers))
+def test_a_different_perplexity_is_refused_and_leaves_the_existing_file(
+    tiny_run, existing, fake_conversion, monkeypatch
+):
+    answers = iter([8.0, 8.1, 8.0, math.nan])
+    monkeypatch.setattr(Scorer, "perplexity", lambda *_: next(answers))
     with pytest.raises(ExportError) as caught:
-        keraslm.export(tiny_run, target, int8=True)
+        keraslm.export(tiny_run, existing, int8=True)
     assert str(caught.value) == (
-        "The int8 model has perplexity 8.1000 and the float32 model 8.0000: a difference of +1.25 %, but at most "
-        "0.5 % are allowed (--tolerance). Not published. Export without --int8."
+        "The int8 model has perplexity 8.1000 and the float32 model 8.0000: the difference is +1.25 %, but at most "
+        "0.5 % is allowed (`tolerance`). Not published. Export without `int8`."
     )
-    assert_untouched(target)
+    with pytest.raises(ExportError, match="perplexity nan"):
+        keraslm.export(tiny_run, existing, int8=True)
 
 
-def test_a_perplexity_that_is_no_number_is_refused(tiny_run, tmp_path, fake_conversion, monkeypatch):
-    monkeypatch.setattr(quantize, "perplexity", lambda nats, tokens: math.nan)
-    with pytest.raises(ExportError, match="Not published"):
-        keraslm.export(tiny_run, tmp_path / "model.onnx", int8=True)
-    assert list(tmp_path.iterdir()) == []
+def test_a_float32_graph_is_refused(tiny_model):
+    with pytest.raises(ExportError, match=r"must have 1 DynamicQuantizeLSTM nodes, .*, but has 1 LSTM\. Not published"):
+        check_structure(onnx.load(tiny_model), 1, "DynamicQuantizeLSTM")
 
 
-def test_a_graph_that_was_not_quantised_is_refused(tiny_model):
-    with pytest.raises(ExportError, match=r"has 0 quantised and 1 other LSTM nodes, .* float32 matrices weight_"):
-        check_int8(onnx.load(tiny_model), 1)
+def test_a_matrix_in_float32_is_refused(made):
+    proto = onnx.load(made[1])
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "extra"))
+    with pytest.raises(ExportError, match=r"matrix extra of the int8 graph is float32\. Not published"):
+        check_structure(proto, made[0].config.model.num_layers, "DynamicQuantizeLSTM")
 
 
-def test_a_text_that_cannot_be_read_is_refused_before_anything_is_converted(tiny_run, target):
-    with pytest.raises(TextError, match=r"gone\.txt: cannot be read"):
-        keraslm.export(tiny_run, target, int8=True, text="gone.txt")
-    assert_untouched(target)
-
-
-def test_an_empty_text_is_refused(tiny_run, target, tmp_path):
+@pytest.mark.parametrize(("name", "message"), [("gone.txt", "cannot be read"), ("empty.txt", "the text is empty")])
+def test_a_text_that_cannot_be_used_is_refused_before_the_conversion(tiny_run, existing, tmp_path, name, message):
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(TextError, match=r"empty\.txt: the text is empty"):
-        keraslm.export(tiny_run, target, int8=True, text=tmp_path / "empty.txt")
-    assert_untouched(target)
+    with pytest.raises(TextError, match=f"{name}: {message}"):
+        keraslm.export(tiny_run, existing, int8=True, text=tmp_path / name)
 
 
-def test_without_any_text_one_is_asked_for(tmp_path):
+def test_a_run_without_its_texts_needs_a_text(tmp_path):
     run = make_run(tmp_path, train="gone.txt")
-    with pytest.raises(TextError, match=r"the run's own cannot be read \(gone\.txt: .*\) Name one: --text$"):
+    with pytest.raises(TextError, match=r"its text cannot be read \(gone\.txt: .*\) Choose a text with `text`\.$"):
         keraslm.export(run, tmp_path / "model.onnx", int8=True)
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_the_end_of_the_training_text_stands_in_for_a_validation_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(quantize, "_TAIL", 2)
+def test_the_end_of_the_training_text_replaces_a_missing_validation_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "_TAIL", 2)
     (tmp_path / "train.txt").write_text("a\nb\nc\n")
     name, lines = comparison_text(make_run(tmp_path, train=str(tmp_path / "train.txt")))
     assert (name, lines) == (f"the end of {tmp_path / 'train.txt'}", ["b", "c"])
 
 
-def test_options_of_int8_alone_are_refused(tiny_run, target):
-    with pytest.raises(UsageError, match="pass --int8, too"):
-        keraslm.export(tiny_run, target, text="text.txt")
+def test_arguments_that_do_not_fit_are_refused(tiny_run, existing):
+    with pytest.raises(UsageError, match=r"`text` is used only .* needs `int8=True`"):
+        keraslm.export(tiny_run, existing, text="text.txt")
     for tolerance in (-0.1, math.nan):
-        with pytest.raises(UsageError, match=r"^tolerance is .*, but must be at least 0, e\.g\. 0\.005\.$"):
-            keraslm.export(tiny_run, target, int8=True, tolerance=tolerance)
-    assert_untouched(target)
-
-
-def test_missing_packages_are_answered_with_the_pip_line(tiny_run, target, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
-    with pytest.raises(MissingPackageError, match=r'Run: pip install "keraslm\[export\]"$'):
-        keraslm.export(tiny_run, target, int8=True)
-    assert_untouched(target)
-
-
-def test_the_float32_graph_adds_no_bias_apart_and_counts_no_rows(tiny_model):
-    nodes = Counter(node.op_type for node in onnx.load(tiny_model).graph.node)
-    assert not {"Add", "GatherND", "Range", "Not"} & nodes.keys()
-    assert (nodes["MatMul"], nodes["Pad"], nodes["GatherElements"]) == (1, 1, 1)
-
-
-def test_a_whole_text_of_targets_and_none_are_answered(made):
-    session = onnxruntime.InferenceSession(made[1].read_bytes(), providers=["CPUExecutionProvider"])
-    layers, units = made[0].config.model.num_layers, made[0].config.model.units
-    zero, ids = np.zeros((layers, 2, units), np.float32), np.array([[0, 3, 1, 2], [4, 4, 0, 1]])
-    for known in range(5):
-        feed = dict(zip(contract.INPUTS, (ids, zero, zero, ids[:, :known]), strict=True))
-        log_probs, _, _, found = session.run(list(contract.OUTPUTS), feed)
-        assert (found.shape, log_probs.shape[:2]) == ((2, known), (2, 4 - known))
+        with pytest.raises(UsageError, match=r"^`tolerance` is .*, but must be at least 0, e\.g\. 0\.005\.$"):
+            keraslm.export(tiny_run, existing, int8=True, tolerance=tolerance)

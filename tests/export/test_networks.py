@@ -1,4 +1,4 @@
-"""Layers of different sizes, tied weights, mixtures of softmaxes and other cells, from training to scores."""
+"""Every cell and softmax, layers of different sizes and tied weights, from training to scores."""
 
 import contextlib
 import json
@@ -10,18 +10,22 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx.numpy_helper import to_array
 
 import keraslm
-from keraslm.errors import UsageError
-from keraslm.scoring import contract, kenlm
+from keraslm.config.shapes import weight_shapes
+from keraslm.errors import InputError, UsageError
+from keraslm.runs.weights import read_weights
+from keraslm.scoring import contract, kenlm, scorer
 from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
 from keraslm_export import convert
-from keraslm_export.quantize import compare_files
-from keraslm_export.simplify import constants_of
+from keraslm_export.verify import compare_files
 from tests.support.tiny import FIELDS
 
 KINDS = {
+    "adaptive": {"softmax": "adaptive", "cutoffs": (6, 14)},
+    "sampled": {"softmax": "sampled", "num_sampled": 40},
     "tied": {"layer_units": (9, 5), "embedding_dim": 5, "tie_weights": True},
     "mixture": {"layer_units": (6, 9), "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
     "gru": {"cell": "gru", "layer_units": (5, 8, 6)},
@@ -30,25 +34,19 @@ KINDS = {
 
 
 class Made:
-    """A run, its model file and what the export reported; of an LSTM also its file with 8-bit weights."""
+    """A run, its model file and its verification; for an LSTM also its file with 8-bit weights."""
 
     def __init__(self, folder, kind, texts):
         self.kind, self.path, self.int8 = kind, folder / "model.onnx", folder / "int8.onnx"
-        fields = FIELDS | {"num_layers": 2, "units": 8, "embedding_dim": 6} | KINDS[kind]
+        fields = FIELDS | {"num_layers": 2, "learning_rate": 0.5} | KINDS[kind]
         with contextlib.chdir(folder):
             self.run = keraslm.train(
-                keraslm.preset("small"),
-                run=folder / "run",
-                verbose=0,
-                log=lambda _: None,
-                learning_rate=0.5,
-                **texts,
-                **fields,
+                keraslm.preset("small"), run=folder / "run", verbose=0, log=lambda _: None, **texts, **fields
             )
         self.model = self.run.config.model
-        # Both files of one conversion, which `export` would make once for each.
+        # Both files from one conversion; `export` would convert once for each.
         outputs = [self.path, self.int8] if self.model.cell == "lstm" else [self.path]
-        self.report = convert._convert_in_subprocess(self.run, *outputs)
+        self.verified = convert._convert_in_subprocess(self.run, *outputs)
         self.session = keraslm.ModelSession(self.path, "cpu")
 
 
@@ -63,15 +61,21 @@ def nodes(path) -> Counter:
 
 
 def test_the_export_agrees_with_keras(made):
-    assert made.report["largest_difference"] < 1e-5 and made.report["chunked_difference"] < 1e-5
-    assert made.report[f"{made.model.cell}_nodes"] == len(made.model.sizes)
+    assert made.verified.largest_difference < 1e-5 and made.verified.chunked_difference < 1e-5
 
 
 def test_each_layer_is_one_node_and_nothing_loops(made):
     found = nodes(made.path)
     kinds = {kind: found[kind] for kind in ("LSTM", "GRU", "RNN", "Loop", "If", "Scan") if found[kind]}
     assert kinds == {made.model.cell.upper(): len(made.model.sizes)}
-    assert not {"Add", "GatherND", "Range"} & found.keys() or made.model.softmax == "mixture"
+
+
+def test_no_bias_is_added_and_no_rows_are_counted(made):
+    found = nodes(made.path)
+    assert found["Range"] == 0
+    assert found["GatherND"] == {"adaptive": 4}.get(made.kind, 0)  # hidden states and targets of each cluster
+    if made.model.softmax in ("full", "sampled"):
+        assert (found["Add"], found["MatMul"], found["GatherElements"]) == (0, 1, 1)
 
 
 def test_the_state_has_the_size_of_the_widest_layer(made):
@@ -95,60 +99,76 @@ def test_the_state_has_the_size_of_the_widest_layer(made):
         np.testing.assert_array_equal(end.c, state.c)
 
 
-def test_scores_are_those_of_the_evaluation(made, tiny_folder):
+@pytest.mark.parametrize("cells", [scorer.MAX_LOGITS, 30])
+def test_scores_agree_with_the_evaluation(made, tiny_folder, monkeypatch, cells):
+    monkeypatch.setattr(scorer, "MAX_LOGITS", cells)
     text = tiny_folder / "held-out.txt"
     expected = keraslm.evaluate(made.run, text)
     lines = text.read_text(encoding="utf-8").splitlines()
     found = keraslm.summarize(keraslm.load(made.path).score_lines(lines, "document"))
-    assert found.nats == pytest.approx(expected.nats, abs=1e-4)
-    assert found.oov_nats == pytest.approx(expected.oov_nats, abs=1e-4)
+    assert found.nats == pytest.approx(expected.nats, rel=1e-5)
+    assert found.oov_nats == pytest.approx(expected.oov_nats, rel=1e-5)
     assert (found.tokens, found.words, found.oovs) == (expected.tokens, expected.words, expected.oovs)
 
 
-def test_the_distribution_is_computed_after_the_steps_that_have_a_target(made):
-    ids = np.array([[0, 3, 1, 2], [5, 4, 9, 7]])
-    targets = np.array([[3, 1, 20, 4], [0, 0, 0, 0]])
-    whole, state = made.session.run(ids, made.session.zero_state(2))
-    np.testing.assert_allclose(np.exp(whole).sum(axis=-1), 1.0, rtol=1e-5)
-    expected = np.take_along_axis(whole, targets[..., None], -1)[..., 0]
+def test_the_distribution_sums_to_one_and_holds_the_score_of_each_target(made):
+    size = made.session.info.vocab_size
+    ids = np.random.default_rng(0).integers(0, size, (3, 9))
+    zero = made.session.zero_state(3)
+    log_probs, after = made.session.run(ids, zero)
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
+    for targets in (
+        np.roll(ids, -1, axis=1),
+        *(np.full_like(ids, word) for word in range(size)),
+    ):  # empty clusters, too
+        found, state = made.session.target_logprobs(ids, targets, zero)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, np.take_along_axis(log_probs, targets[..., None], 2)[..., 0], atol=1e-5)
+        np.testing.assert_array_equal(state.h, after.h)
+
+
+def test_distributions_are_computed_after_the_steps_that_have_a_target(made):
+    ids, targets = np.array([[0, 3, 1, 2], [5, 4, 9, 7]]), np.array([[3, 1, 20, 4], [0, 0, 0, 0]])
+    every, state = made.session.run(ids, made.session.zero_state(2))
+    expected = np.take_along_axis(every, targets[..., None], -1)[..., 0]
     session = onnxruntime.InferenceSession(made.path.read_bytes(), providers=["CPUExecutionProvider"])
     for known in range(5):
         feed = dict(zip(contract.INPUTS, (ids, 0 * state.h, 0 * state.c, targets[:, :known]), strict=True))
         log_probs, h, _, of_targets = session.run(list(contract.OUTPUTS), feed)
-        assert (of_targets.shape, log_probs.shape) == ((2, known), (2, 4 - known, whole.shape[-1]))
+        assert (of_targets.shape, log_probs.shape) == ((2, known), (2, 4 - known, every.shape[-1]))
         np.testing.assert_allclose(of_targets, expected[:, :known], atol=1e-5)
-        np.testing.assert_allclose(log_probs, whole[:, known:], atol=1e-5)
+        np.testing.assert_allclose(log_probs, every[:, known:], atol=1e-5)
         np.testing.assert_allclose(h, state.h, atol=1e-6)
 
 
-def test_trees_of_prefixes_the_kenlm_module_and_the_sampler_work_with_it(made):
+def test_prefix_trees_the_kenlm_module_and_the_sampler_work_with_it(made):
     lines = ["the cat sat", "the cat ran here", "", "a dog"]
-    scorer = keraslm.load(made.path, "cpu")
-    expected = [line.logprob for line in scorer.score_lines(lines, "sentence")]
-    (found,) = keraslm.score_sets(scorer, [lines])
+    loaded = keraslm.load(made.path, "cpu")
+    expected = [line.logprob for line in loaded.score_lines(lines, "sentence")]
+    (found,) = keraslm.score_sets(loaded, [lines])
     assert [line.logprob for line in found] == pytest.approx(expected, abs=1e-4)
     model = kenlm.Model(str(made.path))
     assert [model.score(line) for line in lines] == pytest.approx([x / math.log(10) for x in expected], abs=1e-4)
-    tokens = list(generate(made.session, "the", 5, Sampling(seed=1), stop_at_eos=False))
-    assert len(tokens) == 5
+    assert len(list(generate(made.session, "the", 5, Sampling(seed=1), stop_at_eos=False))) == 5
 
 
-def test_a_tied_table_is_in_the_file_once_and_not_transposed_at_each_call(made, tmp_path):
+def test_a_tied_table_is_in_the_file_once_and_not_transposed_in_each_call(made, tmp_path):
     words = made.session.info.vocab_size
     for path in (made.path, made.int8) if made.int8.exists() else (made.path,):
-        matrices = [value for value in constants_of(onnx.load(path).graph).values() if value.ndim == 2]
-        assert sum(min(value.shape) > 1 and words in value.shape for value in matrices) == 2 - made.model.tie_weights
+        tensors = [to_array(tensor) for tensor in onnx.load(path).graph.initializer]
+        tables = [t for t in tensors if t.ndim == 2 and min(t.shape) > 1 and words in t.shape]
+        assert len(tables) == (1 if made.model.tie_weights or made.kind == "adaptive" else 2)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
         onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(tmp_path / "optimized.onnx").graph
-        constant = constants_of(graph).keys()
+        constant = {tensor.name for tensor in graph.initializer}
         assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in constant]
 
 
 def test_experts_are_computed_one_after_the_other(made, tmp_path):
-    """Each is added to the sum before the next one's distribution is there: memory does not grow with their number."""
+    """Each is added to the sum before the next distribution exists: memory does not grow with their number."""
     if made.model.softmax != "mixture":
         return
     options = onnxruntime.SessionOptions()
@@ -164,24 +184,37 @@ def test_experts_are_computed_one_after_the_other(made, tmp_path):
     assert order == ("S" + "SE" * made.model.num_experts) * 2  # priors and experts, of steps without a target and with
 
 
-def test_a_file_with_8_bit_weights_says_the_same(made, tiny_folder):
+def test_8_bit_weights_have_the_same_perplexity(made, tiny_folder):
     if made.model.cell != "lstm":
-        with pytest.raises(UsageError, match=rf"^onnxruntime has no layers of --cell {made.model.cell} with 8-bit"):
+        with pytest.raises(UsageError, match=rf"^onnxruntime has no {made.model.cell} layers with 8-bit weights"):
             keraslm.export(made.run, made.int8, int8=True)
         return
     lines = (tiny_folder / "valid.txt").read_text(encoding="utf-8").splitlines()
-    report = compare_files(made.path, made.int8, lines, "document", tolerance=0.01)
-    assert report["difference"] != 0
+    assert compare_files(made.path, made.int8, "valid", lines, "document", tolerance=0.01).difference != 0
     found = nodes(made.int8)
     assert found["DynamicQuantizeLSTM"] == 2
-    # Every left side of a product lies in (-1, 1): hidden states of the last layer, and of the experts.
-    assert not {"LSTM", "MatMul", "DynamicQuantizeMatMul"} & found.keys()
-    assert found["MatMulIntegerToFloat"] == {"tied": 1, "mixture": 2 * (2 + 3)}[made.kind]
+    assert not {"LSTM", "MatMul"} & found.keys()
+    # Left sides in (-1, 1): hidden states of the last layer and of the experts. In the tails there is no bound.
+    bounded = {"adaptive": 2 * 3, "mixture": 2 * (2 + 3)}.get(made.kind, 1)
+    assert (found["MatMulIntegerToFloat"], found["DynamicQuantizeMatMul"]) == (bounded, 4 * (made.kind == "adaptive"))
     info = keraslm.ModelSession(made.int8, "cpu").info
     assert (info.precision, info.softmax) == ("int8", made.model.softmax)
 
 
 def test_a_second_export_gives_the_same_bytes(made, tmp_path):
-    if made.kind == "rnn":  # which has most of it
+    if made.kind in ("adaptive", "rnn"):  # between them they use every part
         keraslm.export(made.run, tmp_path / "again.onnx")
         assert (tmp_path / "again.onnx").read_bytes() == made.path.read_bytes()
+
+
+def test_targets_are_checked(made):
+    with pytest.raises(InputError, match="outside the vocabulary"):
+        made.session.target_logprobs([[0]], [[made.session.info.vocab_size]], made.session.zero_state(1))
+    with pytest.raises(InputError, match="they must be equal"):
+        made.session.target_logprobs([[0]], [[0, 1]], made.session.zero_state(1))
+
+
+def test_the_shapes_of_the_weights_follow_from_the_configuration(made):
+    vocab_size = made.run.tokenizer.vocab_size
+    weights = read_weights(made.run.weights_path, made.model, vocab_size)
+    assert {name: value.shape for name, value in weights.items()} == weight_shapes(made.model, vocab_size)

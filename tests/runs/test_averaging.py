@@ -17,7 +17,7 @@ from keraslm.runs.averaging import members_of
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights, write_weights
 from keraslm.system.atomic import make_folder
-from keraslm.text.fingerprint import fingerprint
+from keraslm.text.store import fingerprint
 from tests.reference.mean import mean_of_weights
 from tests.support.made_run import make_run, random_weights
 

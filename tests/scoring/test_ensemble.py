@@ -227,7 +227,16 @@ def test_bulk_scoring_equals_one_process_and_records_its_members(paths, three, t
     assert outputs(out)["a.txt.tsv"] == alone(paths[0], texts[0], options)
 
 
-def test_a_member_that_changed_during_the_job_is_named(paths, texts, tmp_path, monkeypatch):
+def test_bulk_scoring_in_processes_opens_every_member(paths, texts, tmp_path):
+    score_files(paths, texts[:3], tmp_path / "out", ScoreOptions(), workers=2)
+    three = keraslm.load(paths, threads=1)
+    for path in texts[:3]:
+        rows = io.StringIO()
+        write_scores(three, itertools.chain(TextFile(path), [None]), ScoreOptions(), rows, name=str(path))
+        assert outputs(tmp_path / "out")[f"{path.name}.tsv"] == rows.getvalue().encode()
+
+
+def test_a_member_that_changed_meanwhile_is_named(paths, texts, tmp_path, monkeypatch):
     member = fake_model.write(tmp_path / "member.onnx", BY_ID)
 
     def changed(job, todo, _):
@@ -235,5 +244,5 @@ def test_a_member_that_changed_during_the_job_is_named(paths, texts, tmp_path, m
         return (score_shard(job, shard) for shard in todo)
 
     monkeypatch.setattr(driver, "score_in_processes", changed)
-    with pytest.raises(ModelFileError, match=r"member\.onnx: not the file that the job began with"):
+    with pytest.raises(ModelFileError, match=r"member\.onnx: the file has changed since the job began"):
         score_files([paths[0], member], texts[:1], tmp_path / "out", ScoreOptions())

@@ -1,8 +1,8 @@
-"""Bulk scoring that can be stopped in the middle: a writer that obeys files in a folder, and a driver to be killed.
+"""Bulk scoring that can be stopped in the middle: a writer controlled by files in a folder, and a driver to be killed.
 
 In the folder named by the environment, for a text `a.txt`:
 
-    hold-a.txt      the writer waits in the middle of the text while this file is there
+    hold-a.txt      the writer waits in the middle of the text while this file exists
     die-a.txt       the writer kills its process in the middle, once: it removes the file first
     poison-a.txt    the same, each time
     commit-a.txt    holds k: driver and worker are killed before the k-th renaming of a file after the text, once
@@ -37,15 +37,24 @@ PATIENCE = 60  # seconds until a test that waits for something gives up
 
 
 def alone(models: Path | Sequence[Path], text: Path, options: ScoreOptions | None = None) -> bytes:
-    """What one process writes of one text."""
+    """The scores of one text, written by one process."""
     out = io.StringIO()
     lines = chain(TextFile(text, "replace"), [None])
     write_scores(keraslm.load(models, threads=1), lines, options or ScoreOptions(), out, name=str(text))
     return out.getvalue().encode()
 
 
+def expected(model: Path, texts: Sequence[Path]) -> dict[str, bytes]:
+    """The files of scores that bulk scoring must write."""
+    return {f"{path.name.removesuffix('.gz')}.tsv": alone(model, path) for path in texts}
+
+
 def outputs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def temporaries(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*.*") if path.is_file()]
 
 
 def begun(watched: Path) -> list[str]:
@@ -72,7 +81,7 @@ def obedient(scorer, lines, options, out, *, name):
 
 
 def kill_at_renaming(count: int) -> None:
-    """Let both processes die before the `count`-th file is renamed, or after the last of two."""
+    """Kill both processes before the `count`-th file is renamed, or after the second."""
     done, replace, sync = [], Path.replace, atomic.sync_folder
 
     def die() -> None:
@@ -112,25 +121,25 @@ def wait_until(happened) -> None:
 
 
 def is_running(number: int) -> bool:
-    """Whether a process is there, and not only waiting for its parent to look at it."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def driver(model, files, output, folder: Path, **arguments) -> subprocess.Popen[str]:
-    """Start `score_files` in a process of its own."""
-    from tests.support.program import environment  # with pytest, which workers can do without
+def driver(models, files, output, folder: Path, **arguments) -> subprocess.Popen[str]:
+    """Start `score_files` in a separate process."""
+    from tests.support.program import environment  # with pytest, which workers do not need
 
-    values = {"models": str(model), "files": [*map(str, files)], "output": str(output), **arguments}
+    values = {"models": str(models), "files": [*map(str, files)], "output": str(output), **arguments}
     command = [sys.executable, "-c", "from tests.support.bulk import main; main()", json.dumps(values)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment() | {FOLDER: str(folder)})
 
 
 def main() -> None:
     values = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the job of a shell in the background ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     try:
         score_files(options=ScoreOptions(), write=obedient, log=lambda _: None, **values).check()
     except KeraslmError as error:

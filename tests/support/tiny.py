@@ -92,8 +92,8 @@ def tiny_run(tiny_folder) -> Run:
 
 
 @pytest.fixture(scope="session")
-def tiny_report(tiny_run, tiny_folder) -> dict[str, Any]:
-    """What the export of the tiny run reports; it writes `tiny_model`."""
+def tiny_report(tiny_run, tiny_folder) -> Any:
+    """The report of the export that writes `tiny_model`."""
     if "report" not in _made:
         _made["report"] = keraslm.export(tiny_run, tiny_folder / "model.onnx")
     return _made["report"]

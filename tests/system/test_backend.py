@@ -14,7 +14,7 @@ FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
 
 
 def modules_after(program, **environment):
-    """Which of the frameworks a fresh interpreter has loaded after a program."""
+    """The frameworks that a new interpreter has loaded after a program."""
     report = f"\nimport json, sys\nprint(json.dumps([name for name in {FRAMEWORKS} if name in sys.modules]))"
     done = subprocess.run(
         [sys.executable, "-c", program + report],
@@ -32,7 +32,7 @@ def without(monkeypatch, *packages):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in packages else find(name))
 
 
-def test_the_backend_that_runs_may_be_selected_again(backend, monkeypatch):
+def test_the_current_backend_can_be_selected_again(backend, monkeypatch):
     assert select_backend() == select_backend(backend) == backend
     monkeypatch.delenv("KERAS_BACKEND")
     assert select_backend(backend) == backend
@@ -40,7 +40,7 @@ def test_the_backend_that_runs_may_be_selected_again(backend, monkeypatch):
 
 @pytest.mark.parametrize("name", ["theano", "JAX", "numpy"])
 def test_an_unknown_backend_is_refused_with_the_known_ones(name, monkeypatch):
-    message = rf"Unknown backend '{name}'\. Known are: jax, tensorflow, torch\."
+    message = rf"Unknown backend '{name}'\. Known backends: jax, tensorflow, torch\."
     with pytest.raises(ConfigError, match=message):
         select_backend(name)
     monkeypatch.setenv("KERAS_BACKEND", name)
@@ -48,28 +48,23 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(name, monkeypatch):
         select_backend()
 
 
-def test_another_backend_than_the_one_that_runs_is_refused(backend):
+def test_a_second_backend_is_refused(backend):
     other = next(name for name in BACKENDS if name != backend)
-    with pytest.raises(ConfigError, match=rf"already runs on {backend} in this process, but {other} was asked for"):
+    with pytest.raises(ConfigError, match=rf"already runs on {backend} in this process, but {other} was requested"):
         select_backend(other)
     assert os.environ["KERAS_BACKEND"] == backend
 
 
-def test_a_missing_backend_is_answered_with_the_pip_line(backend, monkeypatch):
-    without(monkeypatch, backend)
-    with pytest.raises(
-        MissingPackageError, match=rf'needs the package {backend}, .*pip install "keraslm\[{backend}\]"'
-    ):
+@pytest.mark.parametrize("package", ["the backend", "keras"])
+def test_a_missing_package_is_answered_with_the_pip_line(backend, monkeypatch, package):
+    missing = backend if package == "the backend" else package
+    without(monkeypatch, missing)
+    match = rf'needs the package {missing}, .*pip install "keraslm\[{backend}\]"'
+    with pytest.raises(MissingPackageError, match=match):
         select_backend(backend)
 
 
-def test_missing_keras_is_answered_with_the_pip_line(backend, monkeypatch):
-    without(monkeypatch, "keras")
-    with pytest.raises(MissingPackageError, match=rf'needs the package keras, .*pip install "keraslm\[{backend}\]"'):
-        select_backend(backend)
-
-
-def test_no_backend_at_all_is_answered_with_the_pip_line(monkeypatch):
+def test_no_backend_is_answered_with_the_pip_line(monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND")
     without(monkeypatch, *BACKENDS)
     with pytest.raises(MissingPackageError, match=r'No Keras backend is installed\. Run: pip install "keraslm\[jax\]"'):
@@ -112,7 +107,7 @@ def test_training_and_evaluation_load_no_other_framework(backend, text_files, tm
     assert backend in loaded and set(loaded) - {"jax", backend} == {"keras"}
 
 
-def test_without_a_choice_the_first_installed_backend_is_taken():
+def test_without_a_choice_the_first_installed_backend_is_used():
     program = (
         "import os; os.environ.pop('KERAS_BACKEND')\n"
         "from keraslm.system.backend import select_backend\n"

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, once and twice, sent to processes of their own."""
+"""SIGTERM and SIGINT, once and twice, sent to separate processes."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ import threading
 
 import pytest
 
-from keraslm.errors import Interrupted
 from keraslm.system.signals import StopSignals, ended_by_sigterm
 from tests.support.program import environment, start
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
-ASKED = "keraslm: interrupted: finishing this window and saving; press Ctrl-C again to leave at once\n"
-TOLD = "keraslm: terminated: finishing this window and saving\n"
+INTERRUPTING = "keraslm: interrupted: finishing this window and saving; press Ctrl-C again to leave at once\n"
+TERMINATING = "keraslm: terminated: finishing this window and saving\n"
 
 BEGIN = """
 import ctypes, os, signal, sys
 from keraslm.system.signals import StopSignals
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which the job of a shell in the background ignores
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 """
-# Runs until its standard input ends, then tells what it has received.
+# Runs until its standard input ends, then prints what it received.
 WAITING = """
 with StopSignals() as signals:
     print("within", flush=True)
     sys.stdin.read()
 print(signals.received and signals.received.name)
 """
-# Python's own handlers cannot run: the main thread never comes back from C.
+# Python's own handlers cannot run: the main thread never returns from C.
 STUCK = """
 with StopSignals():
     print("within", flush=True)
     while True:
         ctypes.CDLL(None).pause()
 """
-# Standard error is a full pipe that nobody reads.
+# Standard error is a full pipe without a reader.
 UNREAD = """
 ears, mouth = os.pipe()
 os.set_blocking(mouth, False)
@@ -69,14 +68,14 @@ def child():
 
 
 def sent(process: subprocess.Popen[str], number: signal.Signals) -> str:
-    """The line that answers a signal."""
+    """Send a signal; returns the line that answers it."""
     process.send_signal(number)
     return process.stderr.readline()
 
 
 @pytest.fixture
 def handlers():
-    """Those of a process in the foreground."""
+    """The handlers of a process in the foreground."""
     before = {number: signal.getsignal(number) for number in (INT, TERM)}
     signal.signal(INT, signal.default_int_handler)
     signal.signal(TERM, signal.SIG_DFL)
@@ -85,12 +84,12 @@ def handlers():
         signal.signal(number, handler)
 
 
-def test_nothing_is_received_when_nothing_comes(child):
+def test_nothing_is_received_without_a_signal(child):
     assert child(WAITING).communicate() == ("None\n", "")
 
 
-@pytest.mark.parametrize(("number", "line"), [(INT, ASKED), (TERM, TOLD)])
-def test_the_first_signal_is_noted_and_told(child, number, line):
+@pytest.mark.parametrize(("number", "line"), [(INT, INTERRUPTING), (TERM, TERMINATING)])
+def test_the_first_signal_is_noted_and_logged(child, number, line):
     process = child(WAITING)
     assert sent(process, number) == line
     assert process.communicate() == (f"{number.name}\n", "")
@@ -100,36 +99,36 @@ def test_the_first_signal_is_noted_and_told(child, number, line):
 @pytest.mark.parametrize("program", [WAITING, STUCK], ids=["in Python", "in C"])
 def test_the_second_sigint_leaves_at_once(child, program):
     process = child(program)
-    assert sent(process, INT) == ASKED
+    assert sent(process, INT) == INTERRUPTING
     assert sent(process, INT) == "keraslm: left at once; the last checkpoint is intact\n"
     assert process.wait() == 130
     assert process.stdout.read() == ""
 
 
-def test_the_second_sigint_leaves_also_when_nobody_reads_what_is_told(child):
+def test_the_second_sigint_leaves_even_if_nobody_reads_standard_error(child):
     process = child(UNREAD + STUCK)
     while process.poll() is None:
         process.send_signal(INT)
     assert process.returncode == 130
 
 
-def test_a_sigint_after_a_sigterm_is_a_first_one(child):
+def test_a_sigint_after_a_sigterm_is_the_first_sigint(child):
     process = child(WAITING)
-    assert (sent(process, TERM), sent(process, INT)) == (TOLD, ASKED)
+    assert (sent(process, TERM), sent(process, INT)) == (TERMINATING, INTERRUPTING)
     assert process.communicate() == ("SIGTERM\n", "")
     assert process.returncode == 0
 
 
-def test_the_first_of_two_signals_wins_and_more_sigterms_change_nothing(child):
+def test_the_first_of_two_signals_is_received_and_further_sigterms_change_nothing(child):
     process = child(WAITING)
-    assert (sent(process, INT), sent(process, TERM)) == (ASKED, TOLD)
+    assert (sent(process, INT), sent(process, TERM)) == (INTERRUPTING, TERMINATING)
     process.send_signal(TERM)
     process.send_signal(TERM)
     assert process.communicate() == ("SIGINT\n", "")
     assert process.returncode == 0
 
 
-def test_a_signal_to_a_forked_child_is_none_to_its_parent():
+def test_a_signal_to_a_forked_child_does_not_reach_its_parent():
     outcome = start(
         command=[
             sys.executable,
@@ -151,7 +150,7 @@ print(signals.received)
     assert (outcome.out, outcome.err) == (f"{TERM.value}\n{INT.value}\nNone\n", "")
 
 
-def test_everything_is_as_before_when_the_block_ends(handlers):
+def test_the_end_of_the_block_restores_everything(handlers):
     class Error(Exception):
         pass
 
@@ -161,7 +160,7 @@ def test_everything_is_as_before_when_the_block_ends(handlers):
     threads, mask = threading.active_count(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(Error), StopSignals():
         assert signal.getsignal(INT) is not signal.default_int_handler
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | {INT}  # the other thread takes it
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask | {INT}  # the second thread takes it
         assert threading.active_count() == threads + 1
         raise Error
     assert (signal.getsignal(INT), signal.getsignal(TERM)) == (signal.default_int_handler, signal.SIG_DFL)
@@ -174,7 +173,7 @@ def test_everything_is_as_before_when_the_block_ends(handlers):
         signal.raise_signal(INT)
 
 
-def test_blocks_stand_within_one_another_and_the_inner_one_hears(handlers):
+def test_blocks_can_be_nested_and_the_inner_one_receives(handlers):
     outer_lines, inner_lines = [], []
     with StopSignals(outer_lines.append) as outer:
         with StopSignals(inner_lines.append) as inner:
@@ -186,13 +185,13 @@ def test_blocks_stand_within_one_another_and_the_inner_one_hears(handlers):
     assert len(outer_lines) == len(inner_lines) == 1
 
 
-def test_a_signal_that_is_pending_at_the_end_is_received(handlers):
+def test_a_signal_pending_at_the_end_is_received(handlers):
     with StopSignals(lambda line: None) as signals:
         signal.raise_signal(INT)  # to this thread alone, where it is blocked
     assert signals.received is INT
 
 
-def test_a_line_that_cannot_be_told_stops_nothing(child):
+def test_a_line_that_cannot_be_logged_stops_nothing(child):
     refusing = "def refuse(line):\n    print('refused', flush=True)\n    raise BrokenPipeError\n"
     process = child(refusing + STUCK.replace("StopSignals()", "StopSignals(refuse)"))
     process.send_signal(INT)
@@ -211,7 +210,7 @@ def test_an_ignored_signal_stays_ignored(handlers):
     assert signal.getsignal(INT) is signal.SIG_IGN
 
 
-def test_nothing_is_installed_in_another_thread(handlers):
+def test_nothing_is_installed_outside_the_main_thread(handlers):
     def within():
         with StopSignals() as signals, ended_by_sigterm():
             seen.extend([signals.received, signal.getsignal(INT), signal.getsignal(TERM)])
@@ -223,7 +222,7 @@ def test_nothing_is_installed_in_another_thread(handlers):
     assert seen == [None, signal.default_int_handler, signal.SIG_DFL]
 
 
-def test_ended_by_sigterm_cleans_up_and_gives_the_handler_back(handlers):
+def test_ended_by_sigterm_cleans_up_and_restores_the_handler(handlers):
     cleaned = []
     with pytest.raises(SystemExit) as caught, ended_by_sigterm():
         try:
@@ -232,8 +231,3 @@ def test_ended_by_sigterm_cleans_up_and_gives_the_handler_back(handlers):
             cleaned.append(True)
     assert (caught.value.code, cleaned) == (143, [True])
     assert signal.getsignal(TERM) is signal.SIG_DFL
-
-
-def test_an_interruption_has_the_exit_code_of_its_signal():
-    assert [Interrupted("Stopped.", number).exit_code for number in (INT, TERM)] == [130, 143]
-    assert str(Interrupted("Stopped.", TERM)) == "Stopped."

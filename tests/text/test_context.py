@@ -14,14 +14,14 @@ from keraslm.text.stream import EveryToken, Windows
 from keraslm.training.train import train_run
 from tests.support.gradients import gradients, tensor
 
-# 0 is the end symbol: two documents by blank lines, of two lines and of one; then one that nothing closes.
+# 0 is the end symbol: paragraphs of two lines and of one line, then an unfinished one.
 IDS = np.array([5, 6, 0, 7, 0, 0, 8, 9, 5, 0, 0, 6, 0], np.int32)
 kinds = pytest.mark.parametrize("context", ["sentence", "paragraph"])
 streams = st.lists(st.integers(0, 3), min_size=40, max_size=120).map(lambda ids: np.array(ids, np.uint16))
 
 
 def ends_by_hand(ids, context):
-    """Positions after each closed document."""
+    """Positions after each closed sentence or paragraph."""
     ends, before = [], 0
     for place, token in enumerate(ids):
         if token == 0 and (context == "sentence" or before == 0):
@@ -30,11 +30,11 @@ def ends_by_hand(ids, context):
     return ends
 
 
-def documents_of(ids, context):
+def parts_of(ids, context):
     return [tuple(part.tolist()) for part in np.split(ids, ends_by_hand(ids, context))]
 
 
-def test_where_documents_end():
+def test_where_sentences_and_paragraphs_end():
     before = np.concatenate([[0], IDS[:-1]])
     assert np.flatnonzero(ends_context(IDS, before, 0, "sentence")).tolist() == [2, 4, 5, 9, 10, 12]
     assert np.flatnonzero(ends_context(IDS, before, 0, "paragraph")).tolist() == [5, 10]
@@ -43,7 +43,7 @@ def test_where_documents_end():
 
 @kinds
 @given(ids=streams, num_steps=st.integers(1, 9))
-def test_every_token_resets_before_the_first_input_of_a_document(context, ids, num_steps):
+def test_every_token_resets_before_the_first_input_of_a_part(context, ids, num_steps):
     windows = EveryToken(ids, 0, num_steps, context=context)
     resets = np.concatenate([window[2] for window in windows], axis=1)[0]
     inputs = np.concatenate([window[0] for window in windows], axis=1)[0]
@@ -57,22 +57,22 @@ def test_every_token_resets_before_the_first_input_of_a_document(context, ids, n
 @given(ids=streams, batch_size=st.integers(1, 4), num_steps=st.integers(1, 9))
 def test_windows_reset_where_the_stream_does(context, ids, batch_size, num_steps):
     windows = Windows(ids, batch_size, num_steps, context=context, eos_id=0)
-    assert len(windows) == len(Windows(ids, batch_size, num_steps))  # packed: no padding
+    assert len(windows) == len(Windows(ids, batch_size, num_steps))  # no padding
     resets = np.concatenate([window[2] for window in windows], axis=1)
     ends, length = set(ends_by_hand(ids, context)), len(ids) // batch_size
     for row in range(batch_size):
-        for step in range(1, resets.shape[1]):  # a row starts from zeros anyway
+        for step in range(1, resets.shape[1]):  # a row always starts from zeros
             assert resets[row, step] == (row * length + step + 1 in ends)
 
 
 @kinds
 @given(ids=streams, seed=st.integers(0, 99), epoch=st.integers(0, 5))
-def test_shuffling_only_reorders_documents(context, ids, seed, epoch):
+def test_shuffling_only_changes_the_order(context, ids, seed, epoch):
     stream = ShuffledStream(ids, 0, context, seed)
     stream.set_epoch(epoch)
     shuffled = stream.take(np.arange(len(ids)))
-    *before, last_before = documents_of(ids, context)
-    *after, last_after = documents_of(shuffled, context)
+    *before, last_before = parts_of(ids, context)
+    *after, last_after = parts_of(shuffled, context)
     assert sorted(after) == sorted(before) and last_after == last_before
     again = ShuffledStream(ids, 0, context, seed)
     again.set_epoch(epoch)
@@ -80,11 +80,11 @@ def test_shuffling_only_reorders_documents(context, ids, seed, epoch):
     np.testing.assert_array_equal(again.take(places), shuffled[places])
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_every_epoch_and_seed_has_its_own_order():
     ids = np.stack([np.arange(1, 101), np.zeros(100)], axis=1).ravel().astype(np.int32)
     orders = set()
     for seed in (1, 2):
-        stream = ShuffledStream(ids, 0, "line", seed)
+        stream = ShuffledStream(ids, 0, "sentence", seed)
         for epoch in (0, 1):
             stream.set_epoch(epoch)
             orders.add(tuple(stream.take(np.arange(200)).tolist()))
@@ -94,51 +94,36 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 # Through the network
 
 
-def network(batch_size, embedding=None):
-    model = build_model(ModelConfig(num_layers=2, units=5, init_scale=0.8), 12, batch_size, seed=2, resets=True)
-    return nats_model(model)
+def network(resets=True):
+    return nats_model(build_model(ModelConfig(num_layers=2, units=5, init_scale=0.8), 12, 1, seed=2, resets=resets))
 
 
-def nats_of(model, window):
+def costs_of(model, ids, num_steps, context):
     reset_states(model)
-    return ops.convert_to_numpy(model([tensor(part) for part in window]))
+    windows = EveryToken(ids, 0, num_steps, context=context)
+    return np.concatenate([ops.convert_to_numpy(model([tensor(part) for part in w])) for w in windows], axis=1)[0]
 
 
 @kinds
-def test_a_document_costs_what_it_costs_alone(context):
-    """Forward: in one window, with the documents before it exchanged, and by itself."""
-    model = network(1)
-    (window,) = EveryToken(IDS, 0, 100, context=context)
-    together = nats_of(model, window)[0]
-    for part, start in zip(np.split(IDS, ends_by_hand(IDS, context)), [0, *ends_by_hand(IDS, context)], strict=True):
-        if len(part):
-            (alone,) = EveryToken(part, 0, 100, context=context)
-            np.testing.assert_allclose(nats_of(model, alone)[0], together[start : start + len(part)], rtol=1e-5)
-
-
 @pytest.mark.parametrize("num_steps", [3, 13])
-def test_nothing_crosses_a_boundary_forward(num_steps):
-    """Other tokens in the first document change no later cost; without documents they do."""
-    changed = IDS.copy()
-    changed[:2] = [9, 10]
-    for context, crosses in (("paragraph", False), ("document", True)):
-        costs = []
-        for ids in (IDS, changed):
-            model = nats_model(build_model(ModelConfig(units=5, init_scale=0.8), 12, 1, resets=context != "document"))
-            reset_states(model)
-            windows = EveryToken(ids, 0, num_steps, context=context)
-            costs.append(np.concatenate([ops.convert_to_numpy(model([tensor(p) for p in w])) for w in windows], 1)[0])
-        assert (costs[0][6:] != costs[1][6:]).any() == crosses
-        assert (costs[0][:6] != costs[1][:6]).any()
+def test_a_part_costs_the_same_together_and_alone(context, num_steps):
+    model, carrying = network(), network(resets=False)
+    ends = ends_by_hand(IDS, context)
+    together = costs_of(model, IDS, num_steps, context)
+    for part, start in zip(np.split(IDS, ends), [0, *ends], strict=True):
+        if len(part):
+            alone = costs_of(model, part, num_steps, context)
+            np.testing.assert_allclose(alone, together[start : start + len(part)], rtol=1e-5)
+    assert (costs_of(carrying, IDS, num_steps, "document")[ends[0] :] != together[ends[0] :]).all()
 
 
 def test_nothing_crosses_a_boundary_backward():
-    """The cost of the second document has no gradient by anything in the first, in the middle of a window."""
+    """The cost of the second part has a gradient of zero with respect to the first, in the middle of a window."""
     layer = keraslm.layers.lstm.StatefulLSTM(4, product_dtype="float32")
     x = np.random.default_rng(0).normal(size=(2, 8, 3)).astype(np.float32)
     layer.build(x.shape)
     resets = np.zeros((2, 8), bool)
-    resets[0, 5] = resets[1, 2] = True  # another step in each row
+    resets[0, 5] = resets[1, 2] = True  # a different step in each row
 
     def cost(inputs, rows):
         layer.reset_state()
@@ -151,7 +136,7 @@ def test_nothing_crosses_a_boundary_backward():
     assert (without[0, :5] != 0).all() and (without[1, :2] != 0).all()
 
 
-# Through a training
+# Through a training run
 
 
 def trained(config, folder, **changes):
@@ -160,17 +145,17 @@ def trained(config, folder, **changes):
 
 
 @kinds
-def test_a_run_trains_and_evaluates_with_documents(config, tmp_path, monkeypatch, context):
+def test_a_run_trains_and_evaluates_with_each_context(config, tmp_path, monkeypatch, context):
     monkeypatch.chdir(tmp_path)
     run, _ = trained(config, tmp_path / "run", context=context)
     assert run.epochs()[-1]["loss"] < run.epochs()[0]["loss"]
     text = TextFiles(config.data.valid)
     found = keraslm.evaluation.evaluate.evaluate_run(run, text)
     carried = keraslm.evaluation.evaluate.evaluate_run(run, text, context="document")
-    assert found.context == context and (found.nats != carried.nats) == (context == "sentence")  # no blank line in it
+    assert found.context == context and (found.nats != carried.nats) == (context == "sentence")  # it has no blank line
 
 
-def test_shuffled_documents_are_the_same_again_and_other_than_in_order(config, tmp_path, monkeypatch):
+def test_shuffled_training_is_reproducible_and_differs_from_the_text_order(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     losses = [
         [row["loss"] for row in trained(config, tmp_path / str(n), context="sentence", shuffle=s)[0].epochs()]
@@ -179,7 +164,7 @@ def test_shuffled_documents_are_the_same_again_and_other_than_in_order(config, t
     assert losses[0] == losses[1] and losses[0][0] != losses[2][0]
 
 
-def test_windows_stand_in_the_order_of_their_epoch():
+def test_windows_follow_the_order_of_their_epoch():
     ids = np.stack([np.arange(1, 41), np.zeros(40)], axis=1).ravel().astype(np.int32)
     windows = Windows(ids, 2, 5, context="sentence", eos_id=0, shuffle_seed=3)
     first = windows[0][0].tolist()

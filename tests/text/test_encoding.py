@@ -1,22 +1,24 @@
-"""Large texts: the same ids through processes and the cache as in memory, and nothing half-written."""
+"""Large texts: the same ids through processes and the cache as in memory; no incomplete files."""
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
 import os
 import signal
+import struct
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keraslm.config import DataConfig
-from keraslm.errors import KeraslmError, TextError
-from keraslm.text import files, store, workers
+from keraslm.errors import TextError
+from keraslm.text import encoding, files, store
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFile, TextFiles
 from tests.support.memory import PEAK
@@ -44,6 +46,11 @@ def text(tmp_path):
     return TextFiles([str(tmp_path / "text.txt")])
 
 
+def entries(tmp_path):
+    """Folders of encoded texts in the cache."""
+    return set((tmp_path / "cache" / "ids").iterdir())
+
+
 def large(tmp_path, **options):
     """An encoder to which every text is large."""
     return Encoder(tmp_path / "cache", large=0, **{"workers": 2, **options})
@@ -51,7 +58,7 @@ def large(tmp_path, **options):
 
 @pytest.mark.parametrize("fields", KINDS, ids=str)
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_large_text_has_the_tokenizer_and_the_ids_of_a_small_one(tmp_path, text, fields, count):
+def test_a_large_text_gives_the_tokenizer_and_ids_of_a_small_one(tmp_path, text, fields, count):
     config, encoder = DataConfig(**fields), large(tmp_path, workers=count)
     small = Encoder(tmp_path / "none")
     tokenizer = encoder.tokenizer(text, config)
@@ -62,6 +69,10 @@ def test_a_large_text_has_the_tokenizer_and_the_ids_of_a_small_one(tmp_path, tex
     np.testing.assert_array_equal(expected.ids, np.concatenate(tokenizer.encode_lines(LINES)))
     assert found.counts == expected.counts
     assert not (tmp_path / "none").exists()
+    (path,) = entries(tmp_path)
+    header = json.loads((path / "text.json").read_text())
+    assert header["format_version"] == store.FORMAT_VERSION and header["counts"]["lines"] == len(LINES)
+    assert sorted(path.name for path in path.iterdir()) == ["ids.bin", "text.json"]
 
 
 def test_the_text_is_counted_in_every_unit(tmp_path, text):
@@ -73,7 +84,7 @@ def test_the_text_is_counted_in_every_unit(tmp_path, text):
     assert counts.tokens == counts.words + counts.lines and counts.oovs >= 40
 
 
-def test_the_second_time_nothing_is_read_but_the_digest(tmp_path, text, monkeypatch):
+def test_the_second_time_only_the_digest_is_read(tmp_path, text, monkeypatch):
     first = large(tmp_path)
     tokenizer = first.tokenizer(text, DataConfig())
     ids = np.array(first.encode(text, tokenizer).ids)
@@ -83,18 +94,18 @@ def test_the_second_time_nothing_is_read_but_the_digest(tmp_path, text, monkeypa
     np.testing.assert_array_equal(again.encode(text, tokenizer).ids, ids)
 
 
-def test_another_text_tokenizer_or_rule_is_another_entry(tmp_path, text):
+def test_text_tokenizer_and_errors_identify_an_entry(tmp_path, text):
     encoder, tokenizer = large(tmp_path), train_words(LINES)
-    paths = {encoder.encode(text, tokenizer).path}
-    paths.add(encoder.encode(text, train_words(LINES[:9])).path)
-    paths.add(encoder.encode(TextFiles([text.files[0].path], "replace"), tokenizer).path)
+    encoder.encode(text, tokenizer)
+    encoder.encode(text, train_words(LINES[:9]))
+    encoder.encode(TextFiles([text.files[0].path], "replace"), tokenizer)
     with open(text.files[0].path, "a") as file:
         file.write("more\n")
-    paths.add(encoder.encode(text, tokenizer).path)
-    assert len(paths) == 4
+    encoder.encode(text, tokenizer)
+    assert len(entries(tmp_path)) == 4
 
 
-def test_a_vocabulary_beyond_16_bits_takes_32(tmp_path):
+def test_a_vocabulary_beyond_16_bits_is_stored_in_32(tmp_path):
     (tmp_path / "wide.txt").write_text(" ".join(f"w{n}" for n in range(70_000)) + "\n")
     text = TextFiles([str(tmp_path / "wide.txt")])
     encoder = large(tmp_path)
@@ -117,7 +128,7 @@ PACKED = ["plain", "gz", "bz2", "xz", "zst"]
 
 
 def test_shards_in_order_are_their_concatenation(tmp_path, text):
-    """Each in another compression, told by its first bytes and not by its name."""
+    """Each has a different compression, detected by its first bytes and not by its name."""
     data = [line.encode() + b"\n" for line in LINES]
     for number, kind in enumerate(PACKED):
         part = b"".join(data[number * 80 : (number + 1) * 80 if number < 4 else None])
@@ -137,7 +148,7 @@ def test_a_file_always_ends_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", PACKED[1:])
-def test_a_truncated_file_gives_its_good_lines_and_then_an_error(tmp_path, kind):
+def test_a_truncated_file_yields_its_good_lines_and_then_an_error(tmp_path, kind):
     lines = [f"{number} {number * 2654435761 % 2**32}" for number in range(30_000)]
     whole = pack(kind, "\n".join(lines).encode())
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
@@ -153,7 +164,7 @@ def test_a_truncated_file_gives_its_good_lines_and_then_an_error(tmp_path, kind)
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
 def test_a_bomb_takes_little_memory(tmp_path, kind):
-    """128 MiB of one line, in a process of its own whose memory is looked at."""
+    """128 MiB in one line, in a separate process whose memory is measured."""
     if kind == "zst":
         pytest.importorskip("zstandard", reason="the extra zstd is not installed")
     (tmp_path / "bomb").write_bytes(pack(kind, bytes(1 << 27)))
@@ -175,7 +186,7 @@ def test_a_bomb_takes_little_memory(tmp_path, kind):
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("last", [True, False])
-def test_line_ends_marks_and_a_last_line_without_end_change_nothing(tmp_path, ending, mark, last):
+def test_line_ends_byte_order_mark_and_missing_last_line_end_change_nothing(tmp_path, ending, mark, last):
     data = ending.join(LINES) + (ending if last else "")
     (tmp_path / "text").write_bytes(mark + data.encode())
     text = TextFiles([str(tmp_path / "text")])
@@ -188,7 +199,7 @@ def test_line_ends_marks_and_a_last_line_without_end_change_nothing(tmp_path, en
 
 
 @pytest.mark.parametrize("fields", KINDS, ids=str)
-def test_an_endless_line_is_encoded_in_pieces_as_a_scorer_does_it(tmp_path, monkeypatch, fields):
+def test_a_very_long_line_is_encoded_in_the_pieces_of_the_scorer(tmp_path, monkeypatch, fields):
     monkeypatch.setattr(files, "BLOCK", 1 << 17)
     words = np.random.default_rng(0).integers(0, 900, 60_000)
     lines = [" ".join(f"w{word}" for word in words), "short", "日本" * 70_000, "end"]
@@ -199,10 +210,10 @@ def test_an_endless_line_is_encoded_in_pieces_as_a_scorer_does_it(tmp_path, monk
     np.testing.assert_array_equal(encoder.encode(text, tokenizer).ids, np.concatenate(tokenizer.encode_lines(lines)))
 
 
-def test_a_line_beyond_all_measure_is_refused(tmp_path, monkeypatch):
+def test_a_line_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LONGEST", 1 << 20)
     (tmp_path / "long").write_text("ok\n" + "x" * (1 << 20) + "y\n")
-    with pytest.raises(TextError, match=r"long:2: a line of more than 1 MiB"):
+    with pytest.raises(TextError, match=r"long:2: the line is longer than 1 MiB"):
         list(TextFile(tmp_path / "long"))
 
 
@@ -210,7 +221,7 @@ def test_a_line_beyond_all_measure_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_an_invalid_byte_is_named_with_its_line_and_place(tmp_path, count):
+def test_an_invalid_byte_is_reported_with_line_and_place(tmp_path, count):
     good = "".join(f"{line}\n" for line in LINES).encode()
     (tmp_path / "bad").write_bytes(good + b"ab\xffc\n" + good)
     text, encoder = TextFiles([str(tmp_path / "bad")]), large(tmp_path, workers=count)
@@ -225,11 +236,6 @@ def test_an_invalid_byte_is_named_with_its_line_and_place(tmp_path, count):
     assert encoder.encode(replacing, train_words(LINES)).replaced == 1
 
 
-def test_a_pattern_that_fits_nothing_is_refused(tmp_path):
-    with pytest.raises(TextError, match=r"\*\.txt: no file fits this pattern"):
-        TextFiles([str(tmp_path / "*.txt")])
-
-
 def test_standard_input_is_spooled_and_vanishes(tmp_path, monkeypatch):
     data = gzip.compress("".join(f"{line}\n" for line in LINES).encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -241,9 +247,10 @@ def test_standard_input_is_spooled_and_vanishes(tmp_path, monkeypatch):
     assert not spooled.exists()
 
 
-def test_a_damaged_entry_is_named(tmp_path, text):
+def test_a_damaged_entry_is_reported_with_its_folder(tmp_path, text):
     encoder, tokenizer = large(tmp_path), train_words(LINES)
-    path = encoder.encode(text, tokenizer).path
+    encoder.encode(text, tokenizer)
+    (path,) = entries(tmp_path)
     (path / "ids.bin").write_bytes((path / "ids.bin").read_bytes()[:-1])
     with pytest.raises(TextError, match=rf"{path}: a damaged entry of the cache .*Remove this folder"):
         encoder.encode(text, tokenizer)
@@ -252,21 +259,23 @@ def test_a_damaged_entry_is_named(tmp_path, text):
         encoder.encode(text, tokenizer)
 
 
-def test_an_encode_that_fails_leaves_nothing(tmp_path, text, monkeypatch):
+def test_a_failed_encoding_leaves_no_files(tmp_path, text, monkeypatch):
     encoder, tokenizer = large(tmp_path), train_words(LINES)
 
     def fail(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("keraslm.system.atomic.os.fsync", fail)
-    with pytest.raises(TextError, match=r"cannot be kept there \(No space left on device\). Choose another .*--cache"):
+    with pytest.raises(
+        TextError, match=r"cannot be kept there \(No space left on device\). Choose a different `cache`"
+    ):
         encoder.encode(text, tokenizer)
     with pytest.raises(TextError, match="tokenizer cannot be kept there"):
         encoder.tokenizer(text, DataConfig())
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_a_killed_encode_leaves_nothing_that_looks_whole_and_the_next_cleans_up(tmp_path, text):
+def test_a_killed_encoding_leaves_no_complete_entry_and_the_next_one_cleans_up(tmp_path, text):
     script = (
         "import sys, time; from keraslm.text import store; from keraslm.text.encoding import Encoder\n"
         "from keraslm.text.files import TextFiles; from keraslm.text.vocabulary import train_tokenizer\n"
@@ -290,25 +299,48 @@ def test_a_killed_encode_leaves_nothing_that_looks_whole_and_the_next_cleans_up(
     assert not left.exists()
 
 
-def test_the_death_of_a_worker_is_an_error_and_not_a_wait(tmp_path, text, monkeypatch):
-    made = []
-    start = workers._Process.__init__
+class KillOnce(encoding._EncodeBlock):
+    """Kills its process in the middle of a text, once."""
 
-    def remember(self, *arguments):
-        start(self, *arguments)
-        made.append(self)
-        if len(made) == 2:
-            os.kill(made[0]._process.pid, signal.SIGKILL)
-            time.sleep(0.1)
-
-    monkeypatch.setattr(workers._Process, "__init__", remember)
-    with pytest.raises(KeraslmError, match="A process that encodes text ended with code -9"):
-        large(tmp_path).encode(text, train_words(LINES))
-    assert all(process._process.poll() is not None for process in made)
+    def __call__(self, block):
+        mark = Path(os.environ["KERASLM_TEST_KILL"])
+        if block.line > 100 and mark.exists():
+            mark.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(block)
 
 
-def test_entries_are_described_by_json(tmp_path, text):
-    path = large(tmp_path).encode(text, train_words(LINES)).path
-    header = json.loads((path / "text.json").read_text())
-    assert header["format_version"] == store.FORMAT_VERSION and header["counts"]["lines"] == len(LINES)
-    assert sorted(p.name for p in path.iterdir()) == ["ids.bin", "text.json"]
+def test_the_death_of_a_worker_changes_nothing(tmp_path, text, monkeypatch):
+    monkeypatch.setenv("KERASLM_TEST_KILL", str(tmp_path / "kill"))
+    monkeypatch.setattr(encoding, "_EncodeBlock", KillOnce)
+    (tmp_path / "kill").touch()
+    tokenizer = train_words(LINES)
+    np.testing.assert_array_equal(large(tmp_path).encode(text, tokenizer).ids, tokenizer.encode_text(LINES))
+    assert not (tmp_path / "kill").exists()
+
+
+# Fingerprints
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", ">i8"])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_a_fingerprint_depends_on_the_tokens_alone(monkeypatch, dtype, chunk):
+    monkeypatch.setattr(store, "_CHUNK", chunk)
+    ids = [5, 0, 65535, 7, 7, 258, 1]
+    digest = hashlib.sha256(struct.pack("<7i", *ids)).hexdigest()
+    assert store.fingerprint(np.array(ids, dtype)) == {"tokens": 7, "sha256": digest}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"tokens": 73760, "sha256": "0123456789abcdef"}, "73,760 tokens with SHA-256 0123456789ab"),
+        (None, "none"),
+        ([], "none"),
+        ({}, "None tokens with SHA-256 None"),
+        ({"tokens": 2**70, "sha256": 5}, f"{2**70} tokens with SHA-256 5"),
+        ({"tokens": "many", "sha256": "x"}, "'many' tokens with SHA-256 x"),
+    ],
+)
+def test_a_fingerprint_is_described_in_words(found, words):
+    assert store.described(found) == words

@@ -61,23 +61,23 @@ def test_a_table_of_characters_may_have_a_blank(file, blank):
     [
         ("the 0\ncat\n", r"tokens\.txt:2: 'cat' is not 'symbol id'"),
         ("the 0\ncat x\n", r"tokens\.txt:2: 'cat x' is not 'symbol id'"),
-        ("the 0\nthe 1\n", r"tokens\.txt:2: the symbol 'the' stands in the table twice"),
+        ("the 0\nthe 1\n", r"tokens\.txt:2: the symbol 'the' occurs twice"),
         ("the 0\ncat 2\n", "2 ids are not 0 to 1, each once"),
         ("", "is not 'symbol id'"),
-        ("the 0\n</s> 1\n", "no unknown symbol among <unk>.*--unk-token"),
-        ("the 0\n<unk> 1\n", "no end symbol among <eos>.*--eos-token"),
-        (b"\xff\xfe\x00", "byte 0 is not UTF-8; a tokenizer is a tokenizer.json"),
+        ("the 0\n</s> 1\n", "no unknown symbol among <unk>.*`unk_token`"),
+        ("the 0\n<unk> 1\n", "no end symbol among <eos>.*`eos_token`"),
+        (b"\xff\xfe\x00", "byte 0 is not UTF-8\\. A tokenizer is a tokenizer.json"),
         ("{", "not a tokenizer.json of the tokenizers library"),
         ("{}", "not a tokenizer.json of the tokenizers library"),
     ],
 )
-def test_a_damaged_file_is_refused_with_its_place(file, content, message):
+def test_a_damaged_file_is_refused_with_the_place(file, content, message):
     with pytest.raises(TokenizerError, match=message):
         imported(file("tokens.txt", content))
 
 
-def test_a_misspelt_kind_is_refused_with_the_kinds(tmp_path):
-    with pytest.raises(TokenizerError, match=r"wrod: no such tokenizer\. --tokenizer expects word, char, byte, bpe"):
+def test_a_misspelt_kind_is_refused_with_the_known_kinds(tmp_path):
+    with pytest.raises(TokenizerError, match=r"wrod: no such tokenizer\. `tokenizer` expects word, char, byte, bpe"):
         imported("wrod")
     with pytest.raises(TokenizerError, match="cannot be read"):
         imported(tmp_path)
@@ -95,7 +95,7 @@ def foreign(**added):
     return backend.to_str()
 
 
-def test_a_tokenizer_json_keeps_its_ids_and_loses_its_padding(file):
+def test_a_tokenizer_json_keeps_its_ids_without_padding_and_truncation(file):
     tokenizer = imported(file("tokenizer.json", foreign()))
     assert tokenizer.encode_lines(["the cat the cat dog"])[0].tolist() == [2, 3, 2, 3, 0, 1]
     again = Tokenizer.from_json(tokenizer.to_json())
@@ -162,18 +162,18 @@ def test_a_damaged_sentencepiece_model_is_refused(file):
         imported(file("sp.model", b""))
 
 
-# Our own
+# Tokenizers of keraslm
 
 
 @pytest.mark.parametrize("kind", ["word", "char", "byte", "bpe", "unigram"])
-def test_a_tokenizer_that_was_trained_here_comes_back_as_it_was(file, kind):
+def test_a_tokenizer_of_keraslm_is_imported_unchanged(file, kind):
     trained = train_tokenizer(LINES, DataConfig(tokenizer=kind, vocab_size=300))
     tokenizer = imported(file("own.json", trained.to_json()))
     assert tokenizer.to_json() == trained.to_json() and tokenizer.eos_id == trained.eos_id
 
 
-def test_scores_that_the_library_reads_back_as_others_are_settled(file):
-    """Of 17 digits, one score in eight comes back as its neighbour: a run's digest would change when it is opened."""
+def test_scores_that_the_library_changes_when_reading_are_made_stable(file):
+    """Of scores with 17 digits, one in eight is read back as its neighbour, which would change a run's digest."""
     score = -15.275492379532281
     whole = json.loads(train_tokenizer(LINES, DataConfig(tokenizer="unigram", vocab_size=60)).to_json())
     whole["model"]["vocab"][5][1] = score

@@ -1,4 +1,4 @@
-"""What every kind of tokenizer must do: say every text, by lines and by blocks alike, and survive its JSON."""
+"""Properties of every kind of tokenizer: lines and blocks give the same ids, and JSON changes nothing."""
 
 import re
 
@@ -27,14 +27,14 @@ KINDS = {
     "unigram": {"tokenizer": "unigram", "vocab_size": 60},
 }
 TOKENIZERS = {name: train_tokenizer(TEXT, DataConfig(**fields)) for name, fields in KINDS.items()}
-# All of Unicode but the halves of surrogate pairs, which no UTF-8 text holds; often what is in the vocabulary.
+# All of Unicode except surrogates, which no UTF-8 text contains; often characters of the vocabulary.
 characters = st.characters(exclude_categories=["Cs"]) | st.sampled_from(sorted(set("".join(TEXT)) | set("\r\n\x85ΣŞ")))
 any_text = st.text(characters, max_size=40)
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def backend_ids(tokenizer, text):
-    """The stream of a text by the library itself, a line at a time."""
+    """The stream of a text by the library itself, line by line."""
     lines = text.removesuffix("\n").split("\n") if text else []
     ids = [np.array(tokenizer._backend.encode(line).ids, np.int32) for line in lines]
     return np.concatenate(ids) if ids else np.zeros(0, np.int32)
@@ -63,7 +63,7 @@ def test_lines_and_their_stream_are_the_same(kind, text):
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 @example(text="".join(map(chr, [0, 9, 10, 13, 0x85, 0xA0, 0xAD, 0x2028, 0xFEFF, 0xFFFD, 0xFFFF, 0x10FFFF])))
 @example(text="<eos>Ċ<unk> \n\n  ")
-def test_every_string_goes_round(kind, text):
+def test_every_string_is_encoded_and_decoded_without_loss(kind, text):
     tokenizer = TOKENIZERS[kind]
     ids = tokenizer.encode_prompt(text)
     assert tokenizer.decode(ids) == text
@@ -71,21 +71,21 @@ def test_every_string_goes_round(kind, text):
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
-def test_every_character_of_unicode_goes_round(kind):
+def test_every_unicode_character_is_encoded_and_decoded_without_loss(kind):
     tokenizer = TOKENIZERS[kind]
     for plane in range(0, 0x110000, 0x4000):
         text = "".join(chr(c) for c in range(plane, plane + 0x4000) if not 0xD800 <= c < 0xE000)
         assert tokenizer.decode(tokenizer.encode_prompt(text)) == text
 
 
-def test_known_characters_go_round():
+def test_known_characters_are_encoded_and_decoded_without_loss():
     tokenizer = TOKENIZERS["char"]
     for line in TEXT:
         assert tokenizer.decode(tokenizer.encode_prompt(line)) == line
 
 
 @kinds
-def test_json_tells_everything(kind):
+def test_json_holds_everything(kind):
     tokenizer = TOKENIZERS[kind]
     again = Tokenizer.from_json(tokenizer.to_json())
     assert (again.eos_id, again.unk_id, again.vocab_size) == (tokenizer.eos_id, tokenizer.unk_id, tokenizer.vocab_size)
@@ -114,13 +114,13 @@ def test_bytes_are_their_own_ids():
     assert tokenizer.encode_prompt("aé").tolist() == list("aé".encode())
 
 
-def test_no_name_breaks_a_table():
+def test_token_names_contain_no_tab_or_line_end():
     for tokenizer in TOKENIZERS.values():
         assert not set("".join(tokenizer.tokens(range(tokenizer.vocab_size)))) & set("\t\n\r")
     assert TOKENIZERS["char"].tokens(TOKENIZERS["char"].encode_prompt("\t")) == ["\\t"]
 
 
-def test_half_a_surrogate_pair_is_read_as_a_replacement_character():
+def test_a_single_surrogate_is_read_as_a_replacement_character():
     tokenizer = TOKENIZERS["byte"]
     assert tokenizer.decode(tokenizer.encode_prompt("a\ud800b")) == "a\ufffdb"
     assert len(tokenizer.encode_lines(["a\ud800"])[0]) == 5
@@ -142,12 +142,12 @@ def check_offsets(tokenizer, line):
 @example(line="ΑΣ İ ẞ the 日\x00😀")
 @example(line="e\u0301\u0323 \u2028")
 @example(line="")
-def test_offsets_stand_in_the_line_in_order_one_a_token(kind, line):
+def test_offsets_are_in_order_and_within_the_line_one_per_token(kind, line):
     check_offsets(TOKENIZERS[kind], line)
 
 
 @given(line=any_text)
-def test_offsets_of_words_characters_and_bytes_are_what_python_finds(line):
+def test_offsets_of_words_characters_and_bytes_are_those_of_python(line):
     words = [
         list(found.span())
         for found in re.finditer(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+", line)
@@ -162,30 +162,30 @@ def test_offsets_of_words_characters_and_bytes_are_what_python_finds(line):
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 @given(line=any_text)
-def test_offsets_of_subwords_leave_nothing_out_and_end_where_their_prefix_ends(kind, line):
+def test_offsets_of_subwords_cover_the_line_and_end_with_their_prefix(kind, line):
     tokenizer = TOKENIZERS[kind]
     spans = check_offsets(tokenizer, line)
     covered = {at for begin, end in spans.tolist() for at in range(begin, end)}
     assert covered == set(range(len(line)))
-    if kind == "bpe":  # whose tokens are bytes of the line, in order
+    if kind == "bpe":  # its tokens are the bytes of the line, in order
         sizes = [len(tokenizer._backend.id_to_token(i)) for i in tokenizer.encode_prompt(line)]
         starts = np.cumsum([0, *(len(character.encode()) for character in line)])
         ends = np.searchsorted(starts, np.cumsum(sizes), side="left")
         assert spans[:-1, 1].tolist() == ends.tolist()
 
 
-def test_offsets_see_through_a_normaliser():
+def test_offsets_refer_to_the_line_before_normalisation():
     tokenizer = TOKENIZERS["char-lowercase"]  # to which İ is two characters
     assert tokenizer.offsets("aİb").tolist() == [[0, 1], [1, 2], [1, 2], [2, 3], [3, 3]]
 
 
-def test_offsets_of_halves_of_surrogate_pairs_count_the_halves():
+def test_offsets_count_both_characters_of_a_surrogate_pair():
     tokenizer = TOKENIZERS["char"]
     assert tokenizer.offsets("a\ud83d\ude00b\ud800😀").tolist() == [[0, 1], [1, 3], [3, 4], [4, 5], [5, 6], [6, 6]]
 
 
 @kinds
-def test_offsets_of_a_long_line_go_on_from_piece_to_piece(kind, monkeypatch):
+def test_offsets_of_a_long_line_continue_from_piece_to_piece(kind, monkeypatch):
     line = "the cat sat, 日本 on the  mat " * 9 + "x" * 50 + " dog"
     whole = TOKENIZERS[kind].offsets(line)
     monkeypatch.setattr(pieces.pieces, "__defaults__", (64,))
@@ -196,13 +196,13 @@ def test_offsets_of_a_long_line_go_on_from_piece_to_piece(kind, monkeypatch):
         assert spans.tolist() == whole.tolist()
 
 
-def test_bpe_merges_what_is_frequent():
+def test_bpe_merges_frequent_pairs():
     tokens = TOKENIZERS["bpe"].tokens(TOKENIZERS["bpe"].encode_prompt("the cat"))
     assert len(tokens) < 6 and "".join(tokens) == "theĠcat"
 
 
-def test_a_unigram_vocabulary_without_room_for_the_characters_is_an_error_of_ours():
-    with pytest.raises(TokenizerError, match=r"cannot train a unigram tokenizer of 4 tokens .*another --vocab-size"):
+def test_a_unigram_vocabulary_that_is_too_small_for_the_characters_is_refused():
+    with pytest.raises(TokenizerError, match=r"cannot train a unigram tokenizer of 4 tokens .*different `vocab_size`"):
         train_tokenizer(["abc def ghi"] * 5, DataConfig(tokenizer="unigram", vocab_size=4))
 
 
@@ -214,7 +214,7 @@ def test_a_unigram_vocabulary_without_room_for_the_characters_is_an_error_of_our
         ({"tokenizer": "some.json", "lowercase": True}, "`lowercase` is for training a tokenizer, but some.json"),
         ({"tokenizer": "some.json", "min_count": 2}, "`min_count` is for training"),
         ({"tokenizer": "char", "eos_token": "</s>"}, "name symbols of a tokenizer from a file"),
-        ({"shuffle": True}, "`context`"),
+        ({"shuffle": True}, "add `context="),
     ],
 )
 def test_contradictions_are_refused(fields, message):
@@ -225,11 +225,11 @@ def test_contradictions_are_refused(fields, message):
 # Long lines
 
 
-def test_a_line_is_cut_where_white_space_begins():
+def test_a_line_is_cut_before_white_space():
     assert list(pieces.pieces("one two  three", limit=10)) == ["one two", "  three"]
     assert list(pieces.pieces("abcdefghijkl", limit=5)) == ["abcde", "fghij", "kl"]
     assert "".join(pieces.pieces("日本語" * 9, limit=10)) == "日本語" * 9
-    assert cut(b"aaaa bbbbbbb", 10) == 10  # the first half is not looked at
+    assert cut(b"aaaa bbbbbbb", 10) == 10  # the first half is not searched
 
 
 @kinds
@@ -243,7 +243,7 @@ def test_a_long_line_has_the_ids_of_its_pieces(kind, monkeypatch):
     monkeypatch.setattr("keraslm.text.tokenizer.PIECE", 64)
     by_line, by_block = tokenizer.encode_lines([line])[0], tokenizer.encode_block(line + "\n")
     np.testing.assert_array_equal(by_line, by_block)
-    if kind != "unigram":  # which puts a blank before each piece of a word that is cut
+    if kind != "unigram":  # it puts a blank before each piece of a word that is cut
         assert abs(len(by_line) - 1 - len(whole)) <= 4
     assert tokenizer.encode_lines(["the cat"])[0].tolist() == tokenizer.encode_text(["the cat"]).tolist()
 

@@ -30,7 +30,7 @@ def test_the_alphabet_of_the_documentation():
 
 
 @given(tokens=st.integers(0, 300), batch_size=small, num_steps=small)
-def test_rows_go_on_and_targets_are_shifted_by_one(tokens, batch_size, num_steps):
+def test_rows_continue_and_targets_are_shifted_by_one(tokens, batch_size, num_steps):
     if tokens < batch_size * (num_steps + 1):
         with pytest.raises(TextError):
             Windows(np.arange(tokens), batch_size, num_steps)
@@ -46,7 +46,7 @@ def test_rows_go_on_and_targets_are_shifted_by_one(tokens, batch_size, num_steps
 
 
 @given(tokens=st.integers(0, 300), batch_size=small, num_steps=small)
-def test_predicted_and_left_over_are_all_tokens(tokens, batch_size, num_steps):
+def test_predicted_and_left_over_add_up_to_all_tokens(tokens, batch_size, num_steps):
     if tokens < batch_size * (num_steps + 1):
         return
     windows = Windows(np.arange(tokens), batch_size, num_steps)
@@ -58,14 +58,14 @@ def test_predicted_and_left_over_are_all_tokens(tokens, batch_size, num_steps):
     ("tokens", "batch_size", "num_steps", "count"),
     [(929_589, 20, 20, 2323), (929_589, 20, 35, 1327), (73_760, 20, 20, 184), (73_760, 20, 35, 105)],
 )
-def test_ptb_has_as_many_windows_as_in_the_tutorial(tokens, batch_size, num_steps, count):
+def test_ptb_has_the_windows_of_the_tutorial(tokens, batch_size, num_steps, count):
     windows = Windows(np.zeros(tokens, np.int32), batch_size, num_steps)
     assert len(windows) == (tokens // batch_size - 1) // num_steps == count
     assert windows.predicted == count * batch_size * num_steps
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_a_window_that_is_not_there_is_an_index_error(index):
+def test_a_window_beyond_the_last_is_an_index_error(index):
     with pytest.raises(IndexError, match=f"window {index} of 2"):
         Windows(ALPHABET, 4, 2)[index]
 
@@ -73,37 +73,37 @@ def test_a_window_that_is_not_there_is_an_index_error(index):
 # Too short
 
 
-def test_too_short_a_text_is_refused_with_the_numbers():
+def test_a_text_that_is_too_short_is_refused_with_the_numbers():
     message = (
         r"poem\.txt: 26 tokens are too few for one window of batch_size 9 x num_steps 2 "
-        r"\(at least 27 are needed\); use --batch-size 8 or less, or a longer text\."
+        r"\(at least 27 are needed\)\. Use `batch_size=8` or less, or a longer text\."
     )
     with pytest.raises(TextError, match=message):
         Windows(ALPHABET, 9, 2, "poem.txt")
 
 
 @given(tokens=st.integers(2, 60), batch_size=st.integers(1, 40), num_steps=st.integers(1, 40))
-def test_the_batch_size_of_the_advice_fits(tokens, batch_size, num_steps):
+def test_the_advised_batch_size_fits(tokens, batch_size, num_steps):
     ids = np.arange(tokens)
     if tokens >= batch_size * (num_steps + 1):
         return
     with pytest.raises(TextError) as caught:
         Windows(ids, batch_size, num_steps)
-    flags = dict(re.findall(r"--([a-z-]+) (\d+)", str(caught.value)))
-    rows, steps = int(flags["batch-size"]), int(flags.get("num-steps", num_steps))
+    advice = dict(re.findall(r"`(\w+)=(\d+)`", str(caught.value)))
+    rows, steps = int(advice["batch_size"]), int(advice.get("num_steps", num_steps))
     assert len(Windows(ids, rows, steps)) >= 1
     if steps == num_steps:
         with pytest.raises(TextError):
             Windows(ids, rows + 1, steps)
 
 
-def test_one_token_has_nothing_to_predict_whatever_the_sizes():
+def test_one_token_is_too_short_for_any_size():
     with pytest.raises(TextError, match="1 token") as caught:
         Windows(ALPHABET[:1], 1, 1)
-    assert "--batch-size" not in str(caught.value) and "longer text" in str(caught.value)
+    assert "batch_size" not in str(caught.value) and "longer text" in str(caught.value)
 
 
-def test_empty_text_has_0_tokens():
+def test_an_empty_text_has_0_tokens():
     with pytest.raises(TextError, match=r"poem\.txt: 0 tokens"):
         Windows(ALPHABET[:0], 1, 1, "poem.txt")
 

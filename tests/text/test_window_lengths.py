@@ -10,7 +10,7 @@ from keraslm.text.window_lengths import draw_lengths, window_count
 
 
 @given(num_steps=st.integers(1, 80), extra=st.integers(0, 2000), seed=st.integers(0, 9), epoch=st.integers(0, 9))
-def test_lengths_fill_the_row_with_as_many_windows_in_every_epoch(num_steps, extra, seed, epoch):
+def test_lengths_fill_the_row_with_the_same_number_of_windows_in_every_epoch(num_steps, extra, seed, epoch):
     tokens = num_steps + extra
     lengths = draw_lengths(tokens, num_steps, seed, epoch)
     assert lengths.sum() == tokens and len(lengths) == window_count(tokens, num_steps)
@@ -18,13 +18,13 @@ def test_lengths_fill_the_row_with_as_many_windows_in_every_epoch(num_steps, ext
     np.testing.assert_array_equal(lengths, draw_lengths(tokens, num_steps, seed, epoch))
 
 
-def test_lengths_differ_from_epoch_to_epoch_and_with_the_seed():
+def test_lengths_differ_between_epochs_and_seeds():
     drawn = {tuple(draw_lengths(2000, 20, seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}
     assert len(drawn) == 4
 
 
 def test_lengths_are_those_of_merity():
-    """Against ten thousand of their draws: the same mean, deviation and share of half windows."""
+    """The mean, deviation and share of half windows are those of ten thousand draws of their program."""
     random = np.random.default_rng(0)
     theirs = [
         max(5, int(random.normal(70 if random.random() < 0.95 else 35.0, 5))) for _ in range(10_000)
@@ -51,7 +51,7 @@ def windows_of():
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 7])
-def test_every_token_of_a_row_but_its_first_is_a_target_once(epoch):
+def test_every_token_of_a_row_except_the_first_is_a_target_once(epoch):
     windows = windows_of()
     windows.set_epoch(epoch)
     inputs, targets = (np.concatenate(parts, axis=1) for parts in zip(*windows, strict=True))
@@ -61,7 +61,7 @@ def test_every_token_of_a_row_but_its_first_is_a_target_once(epoch):
     assert [w[0].shape[1] for w in windows] == list(windows.lengths) and windows.varies
 
 
-def test_an_epoch_can_be_cut_again_and_windows_of_one_length_stay():
+def test_the_lengths_of_an_epoch_are_reproducible_and_fixed_lengths_stay():
     windows = windows_of()
     first = windows.lengths
     windows.set_epoch(1)
@@ -73,7 +73,7 @@ def test_an_epoch_can_be_cut_again_and_windows_of_one_length_stay():
     assert list(even.lengths) == [10] * 33 and not even.varies
 
 
-def test_documents_start_from_zeros_wherever_the_windows_are_cut():
+def test_sentences_start_from_zeros_wherever_the_windows_are_cut():
     ids = np.where(np.arange(1000) % 7 == 0, 0, np.arange(1000))
     windows = Windows(ids, 3, 10, context="sentence", eos_id=0, length_seed=4)
     for epoch in (0, 1):
@@ -84,6 +84,6 @@ def test_documents_start_from_zeros_wherever_the_windows_are_cut():
 
 
 @given(num_steps=st.integers(1, 30), batch_size=st.integers(1, 4), extra=st.integers(0, 400))
-def test_whatever_has_a_window_of_one_length_has_one_of_varying(num_steps, batch_size, extra):
+def test_a_text_with_a_fixed_window_has_a_varying_window(num_steps, batch_size, extra):
     windows = Windows(np.arange(batch_size * (num_steps + 1) + extra), batch_size, num_steps, length_seed=0)
     assert sum(w[1].size for w in windows) == windows.predicted == batch_size * math.fsum(windows.lengths)
