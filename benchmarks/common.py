@@ -31,13 +31,15 @@ def random_words(rng: np.random.Generator, count: int, shortest: int, longest: i
 def random_run(path: Path, config, lines: Iterable[str]):
     """A run with weights drawn from [-0.1, 0.1) and a word tokenizer trained on the lines."""
     from keraslm.config.shapes import weight_shapes
+    from keraslm.runs.create import create_run
     from keraslm.runs.run import Run
     from keraslm.runs.weights import write_weights
     from keraslm.text.vocabulary import train_tokenizer
 
     tokenizer = train_tokenizer(lines, config.data)
     with contextlib.chdir(path.parent):  # the link runs/latest is made in the current folder
-        run = Run(path, config, tokenizer).create("torch", overwrite=False)
+        run = Run(path, config, tokenizer)
+        create_run(run, "torch", overwrite=False)
     rng, shapes = np.random.default_rng(0), weight_shapes(config.model, tokenizer.vocab_size)
     write_weights(run.weights_path, {name: rng.uniform(-0.1, 0.1, s).astype(np.float32) for name, s in shapes.items()})
     return run

@@ -17,9 +17,9 @@ from keraslm.config.presets import preset
 from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
+from keraslm.runs.create import check_free
 from keraslm.runs.resume import check_same
-from keraslm.runs.run import LATEST, Run, check_free
-from keraslm.runs.texts import run_text
+from keraslm.runs.run import LATEST, Run, run_text
 from keraslm.system.backend import require, select_backend
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles

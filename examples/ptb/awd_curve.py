@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keraslm.runs.curve import perplexity_axes
-from keraslm.runs.metrics import read_rows
+from keraslm.runs.metrics import perplexity_axes, read_rows
 
 PUBLISHED = Path(__file__).resolve().with_name("awd-published.jsonl")
 

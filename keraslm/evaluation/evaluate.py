@@ -20,8 +20,7 @@ from keraslm.evaluation.reader import Reader, evaluate_encoded
 from keraslm.evaluation.result import Evaluation, Variant
 from keraslm.evaluation.temperature import temperature_nats, tune_temperature
 from keraslm.perplexity import perplexity
-from keraslm.runs.run import Run
-from keraslm.runs.texts import run_text
+from keraslm.runs.run import Run, run_text
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` of a run: one JSON object a line, appended whole or not at all."""
+"""`metrics.jsonl` of a run, one JSON object per line, and the learning curve drawn from it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from keraslm.errors import RunError, shown
-from keraslm.system.atomic import writing
+from keraslm.system.atomic import atomic_path, writing
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, in order; none where there is no file.
-
-    A last line without its newline is left out: the process was killed while it wrote it.
+    """The rows of a file, in order, if it exists; an unfinished last line of a killed process is ignored.
 
     Raises:
-        RunError: a line is not a JSON object, or has a perplexity that is not a finite number.
+        RunError: a line is not a JSON object, or a perplexity is not a finite number.
     """
     if not path.is_file():
         return []
@@ -29,20 +27,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             raise TypeError("a line is not an object")
         for row in rows:
             for name in ("perplexity", "val_perplexity"):
-                _check_figure(name, row.get(name, 1.0))
+                value = row.get(name, 1.0)
+                if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                    raise TypeError(f"{name} is {shown(value)}, not a finite number")
         return rows
     except (OSError, ValueError, OverflowError, RecursionError, TypeError) as error:
-        raise RunError(f"{path}: not one JSON object a line ({error}).") from error
+        raise RunError(f"{path}: not one JSON object per line ({error}).") from error
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a line; where the disk does not take all of it, the file becomes what it was.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
+    """Append a line; a `WriteError` leaves the file as it was."""
     data = memoryview(f"{json.dumps(row)}\n".encode())
-    with writing(path, "The rows before are kept."), path.open("ab", buffering=0) as file:
+    with writing(path, "The previous rows are kept."), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
             while data:
@@ -53,6 +49,35 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
             raise
 
 
-def _check_figure(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{name} is {shown(value)}, not a finite number")
+def perplexity_axes() -> tuple[Any, Any]:
+    """A figure, to be saved as a PNG, and its axes: perplexity by epoch, on a logarithmic scale with plain numbers."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    return figure, axes
+
+
+def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
+    """Draw training and validation perplexity by epoch, from rows of `metrics.jsonl`, as a PNG."""
+    figure, axes = perplexity_axes()
+    numbers = [row["epoch"] for row in epochs]
+    for name, label, color in (("perplexity", "train", "#1f77b4"), ("val_perplexity", "valid", "#d95f02")):
+        values = [float(row[name]) for row in epochs if name in row]
+        if len(values) == len(numbers):
+            axes.plot(numbers, values, marker="o", markersize=3.5, label=label, color=color)
+            axes.annotate(
+                f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center"
+            )
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # "best" can be slow, and then warns
+    axes.margins(x=0.12)
+    with writing(path), atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

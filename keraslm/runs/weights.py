@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file, names, shapes and digest checked, nothing executed. No Keras here."""
+"""Weights on disk: one safetensors file, with names, shapes and digest checked."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write weights, with their SHA-256 in the file's metadata; a reader sees the old file or the whole new one.
+    """Write weights atomically, with their SHA-256 in the metadata of the file.
 
     Raises:
-        WriteError: the file cannot be written; an older one is untouched.
+        WriteError: the file cannot be written; the previous one is untouched.
     """
     from safetensors.numpy import save
 
-    with writing(path, "Older weights, if there are any, are untouched."), atomic_path(path) as temporary:
-        # Not save_file, which writes a temporary file of its own, left behind by SIGKILL, and hides the system's error.
+    with writing(path, "Previous weights, if any, are untouched."), atomic_path(path) as temporary:
+        # Not save_file: its own temporary file survives SIGKILL, and it hides the error of the system.
         tensors = {name: np.ascontiguousarray(value) for name, value in weights.items()}
         temporary.write_bytes(save(tensors, {"sha256": _digest(tensors)}))
 
 
 def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
-    """Read weights and check each against what the configuration asks for.
+    """Read weights and check them against the configuration.
 
     Raises:
-        RunError: file missing or damaged; a tensor missing, left over, of another shape or type, or not finite.
+        RunError: the file is damaged; or a tensor is missing, unexpected, not finite, or has a wrong shape or type.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     if not path.is_file():
-        raise RunError(f"{path}: no weights. The training ended before its first epoch did, or the folder is damaged.")
+        raise RunError(f"{path}: no weights. The training was stopped in its first epoch, or the folder is damaged.")
     try:
         data = path.read_bytes()
         weights = load(data)
         written = _written_digest(data)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}: damaged, not a whole safetensors file ({error}).") from error
+        raise RunError(f"{path}: damaged, not a complete safetensors file ({error}).") from error
     expected = weight_shapes(config, vocab_size)
     if weights.keys() != expected.keys():
         odd = sorted(weights.keys() ^ expected.keys())
-        raise RunError(f"{path}: does not fit config.json; missing or unexpected tensors: {', '.join(odd)}.")
+        raise RunError(f"{path}: does not match config.json; missing or unexpected tensors: {', '.join(odd)}.")
     for name, shape in expected.items():
         _check_tensor(f"{path}: tensor {name}", weights[name], shape)
     if written not in (None, _digest(weights)):
-        raise RunError(f"{path}: damaged, its weights do not have the SHA-256 that was written with them.")
+        raise RunError(f"{path}: damaged, its weights do not have the SHA-256 in its metadata.")
     return weights
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 over the names and values of all tensors, in the order of their names."""
+    """SHA-256 of the names and values of all tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -71,17 +71,17 @@ def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
 
 
 def _written_digest(data: bytes) -> Any:
-    """The digest that a whole safetensors file carries; None where another program wrote it."""
+    """The digest in the metadata of a safetensors file; None if a different program wrote it."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return header.get("__metadata__", {}).get("sha256")
 
 
 def _check_tensor(where: str, value: NDArray[np.float32], shape: tuple[int, ...]) -> None:
     if value.shape != shape or value.dtype != np.float32:
-        raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json asks for float32 {shape}.")
+        raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")
     bad = int(value.size - np.isfinite(value).sum())
     if bad:
         raise RunError(
-            f"{where} holds {bad} values that are NaN or infinite. The training diverged; train again with a lower "
-            "--learning-rate or --clip-norm."
+            f"{where} contains {bad} values that are NaN or infinite. The training diverged; train again with a lower "
+            "`learning_rate` or `clip_norm`."
         )

@@ -1,4 +1,4 @@
-"""What happens around `fit()`: state resets, weights, metrics, curve, TensorBoard."""
+"""Callbacks of a training run: schedule, state resets, weights, metrics, early stopping, TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,32 +14,67 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.network.model import reset_states, stateful_layers
 from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
-from keraslm.runs.run import Run
+from keraslm.runs.run import Log, Run
 from keraslm.runs.weights import write_weights
 from keraslm.system.atomic import writing
 from keraslm.text.store import TextCounts
+from keraslm.text.stream import Windows
 from keraslm.training.divergence import check_finite
-from keraslm.training.progress import TOKENS_PER_SECOND, Throughput
-from keraslm.training.variables import synchronise
+from keraslm.training.progress import TOKENS_PER_SECOND, Logs, Throughput
+from keraslm.training.schedule import averaging_since, learning_rate_of, stops_early, window_factors
+from keraslm.training.variables import read_variables, synchronise
 
-Logs = dict[str, Any] | None
+
+class PrepareEpoch(keras.callbacks.Callback):
+    """Shuffle the text, cut the windows and set the learning rate before each epoch.
+
+    All of it follows from the configuration, the number of the epoch and the previous rows of `metrics.jsonl`, so a
+    resumed epoch is prepared in the same way. Adds `learning_rate` and `gradient_norm` to the logs of an epoch, both
+    the mean over its windows.
+    """
+
+    def __init__(self, run: Run, windows: Windows, log: Log = print):
+        super().__init__()
+        self.run, self.windows, self.log = run, windows, log
+        self._rate = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        config, optimizer = self.run.config.train, self.model.optimizer
+        self.windows.set_epoch(epoch)
+        rows = self.run.epochs()[:epoch]
+        self._rate = learning_rate_of(config, epoch, rows)
+        optimizer.learning_rate = self._rate
+        optimizer.epoch_start.assign(epoch * len(self.windows))
+        if config.rate_varies_within_epoch:
+            factors = window_factors(config, epoch, self.windows.lengths)
+            optimizer.window_factors.assign(factors)
+            self._rate *= float(factors.mean())
+        since = averaging_since(config.nonmonotone_interval, rows)
+        if since is not None:
+            optimizer.averages_from.assign(since * len(self.windows))
+        if since == epoch:
+            self.log(f"average   from epoch {epoch + 1} on, averaged weights are validated and saved")
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = self._rate
+            logs["gradient_norm"] = float(self.model.optimizer.mean_norm)
 
 
 class ResetStates(keras.callbacks.Callback):
-    """Start each epoch and each evaluation from a zero state; give training its state back after a validation.
+    """Start each epoch and each evaluation from a zero state, and restore the training state after a validation.
 
-    The one place where state is reset during `fit()` and `evaluate()`. Keras itself never resets recurrent state in
-    `fit()`, and validation runs on the same variables as training: states and the sums of metrics. Where the optimizer
-    averages the weights, validation has the averages.
+    This is the only place where states are reset during `fit()` and `evaluate()`: Keras never resets them, and a
+    validation uses the same states and metrics as the training. Averaged weights are validated, if there are any.
 
     Args:
-        resumed: the first epoch goes on in its middle, from the state that the model has.
+        resumed: the first epoch is resumed in its middle, from the current state of the model.
     """
 
     def __init__(self, resumed: bool = False) -> None:
         super().__init__()
         self._resumed = resumed
-        self._kept: list[tuple[keras.Variable, NDArray[Any]]] = []
+        self._saved: list[tuple[keras.Variable, NDArray[Any]]] = []
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if not self._resumed:
@@ -48,116 +83,82 @@ class ResetStates(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Logs = None) -> None:
         states = [variable for layer in stateful_layers(self.model) for variable in layer.state_variables]
-        averages = averaged_weights(self.model)
+        averages = _averaged_weights(self.model)
         weights = self.model.trainable_variables if averages else []
         used = [*states, *self.model.metrics_variables, *weights]
-        self._kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in used]
+        self._saved = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in used]
         reset_states(self.model)
         for variable in weights:
             variable.assign(averages[variable.path])
 
     def on_test_end(self, logs: Logs = None) -> None:
-        self.give_back()
+        self.restore()
 
-    def give_back(self) -> None:
-        """Put back what the training had when the evaluation began."""
-        for variable, value in self._kept:
+    def restore(self) -> None:
+        """Restore the values from before the evaluation."""
+        for variable, value in self._saved:
             variable.assign(value)
 
 
-def averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
-    """The averages of the weights by path, where the optimizer of a model has begun to average them; else empty."""
+def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
+    """Averaged weights by path; empty if the optimizer has not averaged any."""
     return model.optimizer.averaged() if isinstance(model.optimizer, ClippedOptimizer) else {}
 
 
 class SaveWeights(keras.callbacks.Callback):
-    """Write `weights.safetensors` of a run at each epoch's end, and `best.safetensors` where it validates best so far.
+    """Save the weights, or averaged weights, at the end of each epoch, unless they are not finite.
 
-    With `keep_weights` also `weights-<epoch>.safetensors` of the last epochs. Where weights are averaged, the averages
-    are written. Weights that are not finite are not written.
-
-    Args:
-        run: the run folder.
-        windows: that an epoch trains on.
+    Writes `weights.safetensors`, `best.safetensors` if the validation is the best so far, and with `keep_weights` also
+    `weights-<epoch>.safetensors` of the last epochs.
     """
 
     def __init__(self, run: Run, windows: int):
         super().__init__()
-        self.run = run
-        self.windows = windows
+        self.run, self.windows = run, windows
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        names = weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)
-        values = averaged_weights(self.model)
-        values = values or {v.path: keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables}
-        weights = {name: values[name] for name in names}
+        values = _averaged_weights(self.model) or read_variables({v.path: v for v in self.model.trainable_variables})
+        weights = {name: values[name] for name in weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)}
         check_finite(weights, self.model.optimizer, self.windows)
         write_weights(self.run.weights_path, weights)
-        if self._is_best((logs or {}).get("val_perplexity")):
+        best = min((row.get("val_perplexity") or math.inf for row in self.run.epochs()), default=math.inf)
+        if float((logs or {}).get("val_perplexity", math.inf)) < best:
             write_weights(self.run.best_weights_path, weights)
         if kept := self.run.config.train.keep_weights:
             write_weights(self.run.kept_weights_path(epoch + 1), weights)
-            self.run.keep_weights_from(epoch + 2 - kept)
-
-    def _is_best(self, perplexity: float | None) -> bool:
-        """Whether a validation perplexity is below that of every epoch before."""
-        before = [row.get("val_perplexity") or math.inf for row in self.run.epochs()]
-        return perplexity is not None and float(perplexity) < min(before, default=math.inf)
+            self.run.remove_weights_before(epoch + 2 - kept)
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Append a JSON row to `metrics.jsonl` for each epoch and, on request, every few windows.
-
-    An epoch's row: `epoch` (from 1), `loss` (nats a window as the loss averages them, with what regularisation adds),
-    `perplexity`, `val_loss`, `val_perplexity`, `learning_rate` (mean over its windows), `gradient_norm` (the same,
-    before clipping), `tokens`, `seconds` (training and validation), `tokens_per_second` (training alone, without the
-    first window); with a validation text also what `TextCost` makes of its perplexity: `val_perplexity_per_word`,
-    `val_bits_per_character`, `val_bits_per_byte`. A window row: `epoch`, `window` (from 1), `loss` (mean over the
-    windows since the row before), `gradient_norm` (of this window), `tokens_per_second` (of the epoch so far).
+    """Append a row to `metrics.jsonl` for each epoch and every `log_every` windows; see `docs/run-folder.md`.
 
     Args:
-        run: the run folder.
-        tokens: tokens that an epoch predicts.
-        throughput: the callback that counts tokens a second, earlier in the list.
-        valid_counts: size of the validation text; None without one.
-        resumed: `progress()` of the training that goes on; None where an epoch begins.
+        tokens: number of tokens that an epoch predicts.
+        valid_counts: size of the validation text, if any.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        tokens: int,
-        throughput: Throughput,
-        valid_counts: TextCounts | None = None,
-        resumed: dict[str, Any] | None = None,
-    ):
+    def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
         super().__init__()
-        self.run = run
-        self._resumed = resumed
-        self.tokens = tokens
-        self.valid_counts = valid_counts
-        self.throughput = throughput
-        self.every = run.config.train.log_every
+        self.run, self.tokens, self.throughput, self.valid_counts = run, tokens, throughput, valid_counts
+        self.resumed: dict[str, Any] | None = None  # `progress()` of an interrupted epoch that is resumed
 
     def on_train_begin(self, logs: Logs = None) -> None:
         with writing(self.run.metrics_path):
             self.run.metrics_path.touch()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self._epoch, self._start = epoch, time.perf_counter()
-        self._seen, self._sum = 0, 0.0
-        if self._resumed:
-            self._start -= self._resumed["seconds"]
-            self._seen, self._sum = self._resumed["seen"], self._resumed["sum"]
-            self._resumed = None
+        before, self.resumed = self.resumed or {"seconds": 0.0, "seen": 0, "sum": 0.0}, None
+        self._epoch, self._start = epoch, time.perf_counter() - before["seconds"]
+        self._seen, self._sum = before["seen"], before["sum"]
 
     def progress(self) -> dict[str, Any]:
-        """What the rest of an epoch's rows depends on, for a checkpoint."""
+        """The state of an unfinished epoch, for a checkpoint."""
         return {"seconds": time.perf_counter() - self._start, "seen": self._seen, "sum": self._sum}
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        if self.every and (batch + 1) % self.every == 0:
-            total = float((logs or {})["loss"]) * (batch + 1)  # Keras' logs hold the epoch's running mean
+        every = self.run.config.train.log_every
+        if every and (batch + 1) % every == 0:
+            total = float((logs or {})["loss"]) * (batch + 1)  # logs contain the mean of the epoch so far
             mean = (total - self._sum) / (batch + 1 - self._seen)
             self._seen, self._sum = batch + 1, total
             row: dict[str, Any] = {"epoch": self._epoch + 1, "window": batch + 1, "loss": mean}
@@ -177,44 +178,47 @@ class MetricsLog(keras.callbacks.Callback):
         self._write(row)
 
     def _quotients(self, perplexity: float | None) -> dict[str, float]:
+        """The cost of the validation text per word, character and byte."""
         counts = self.valid_counts
         if perplexity is None or counts is None or not 0.0 < perplexity < math.inf:
             return {}
-        cost = TextCost(
-            **vars(counts), predicted=counts.tokens, nats=counts.tokens * math.log(perplexity), oov_nats=0.0
-        )
+        nats = counts.tokens * math.log(perplexity)
+        cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats, oov_nats=0.0)
         return {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
 
     def _write(self, row: dict[str, Any]) -> None:
-        strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        self.run.append(strict)
+        # JSON has no NaN or infinity.
+        self.run.append({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
 
 
-class LearningCurve(keras.callbacks.Callback):
-    """Draw perplexity by epoch into `learning_curve.png` at each epoch's end; needs matplotlib.
+class StopEarly(keras.callbacks.Callback):
+    """Stop after `early_stopping` epochs without a better validation; after `MetricsLog` in the list."""
 
-    Args:
-        run: the run folder.
-    """
-
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, log: Log = print):
         super().__init__()
-        self.run = run
+        self.run, self.log = run, log
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        from keraslm.runs.curve import learning_curve
+        line = early_stop(self.run)
+        if line and epoch + 1 < self.run.config.train.epochs:
+            self.log(line)
+            self.model.stop_training = True
 
-        learning_curve(self.run.epochs(), self.run.path / "learning_curve.png")
+
+def early_stop(run: Run) -> str:
+    """A line about a run that was stopped early; else empty."""
+    rows, patience = run.epochs(), run.config.train.early_stopping
+    if not stops_early(patience, rows):
+        return ""
+    best = min(rows, key=lambda row: row["val_perplexity"])
+    return (
+        f"stopped   early after epoch {rows[-1]['epoch']}: no validation better than that of epoch {best['epoch']} "
+        f"(`early_stopping={patience}`)"
+    )
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Write each epoch's figures as TensorBoard scalars, through tensorboardX, on any backend.
-
-    Keras' own callback of that name imports TensorFlow whatever the backend is.
-
-    Args:
-        run: events go to the folder `tensorboard` inside it.
-    """
+    """Write the logs of each epoch as TensorBoard scalars; Keras' own callback imports TensorFlow on any backend."""
 
     def __init__(self, run: Run):
         super().__init__()
@@ -227,6 +231,6 @@ class TensorBoard(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self._writer.add_scalar(name, float(value), epoch + 1)
         self._writer.flush()
-        # Not at each fit()'s end: reopened in the same second, its file would be emptied.
+        # Not at the end of each fit(): a file reopened within the same second would be emptied.
         if epoch + 1 == self._epochs or self.model.stop_training:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""Checkpoints around `fit()`: when one is saved, what goes into it, and how a training takes it up again."""
+"""Save checkpoints during `fit()`, and restore one when a training is resumed."""
 
 from __future__ import annotations
 
@@ -16,32 +16,24 @@ from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.run import Run
 from keraslm.system.atomic import make_folder, writing
 from keraslm.system.signals import StopSignals
+from keraslm.text.stream import Windows
 from keraslm.training.callbacks import MetricsLog, ResetStates
 from keraslm.training.dataset import WindowDataset
 from keraslm.training.divergence import check_finite
+from keraslm.training.progress import Logs
 from keraslm.training.variables import assign_variables, read_variables, synchronise, training_variables
-
-Logs = dict[str, Any] | None
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Save a checkpoint every so often, at each epoch's end, and before the process gives way to a signal.
+    """Save a checkpoint at regular intervals, at the end of each epoch, and before stopping at a signal.
 
-    A signal is answered after the window that is being computed: the checkpoint is saved, and `Interrupted` leaves
-    `fit()`. In a validation that is the validation's window; the training goes on with a new validation.
+    After a signal, the current window is finished, a checkpoint is saved, and `Interrupted` ends `fit()`. If this
+    happens in a validation, the resumed training repeats the validation.
 
     Args:
-        run: the run folder.
-        windows: of an epoch.
-        state: what every checkpoint of this training says of it: configuration, texts, versions.
-        states: keeps the training's state while a validation runs.
-        log: writes the run's metrics.
-        signals: what the process was asked to do.
-
-    Raises:
-        Interrupted: by SIGTERM or SIGINT, with everything saved.
-        NonFiniteLossError: the training has diverged; the earlier checkpoints are untouched.
-        WriteError: the disk does not take a checkpoint; the earlier ones are whole.
+        windows: number of windows per epoch.
+        state: configuration, texts and versions, for every checkpoint.
+        states: restores the training state during a validation.
     """
 
     def __init__(
@@ -50,14 +42,14 @@ class SaveCheckpoints(keras.callbacks.Callback):
         windows: int,
         state: dict[str, Any],
         states: ResetStates,
-        log: MetricsLog,
+        metrics_log: MetricsLog,
         signals: StopSignals,
     ):
         super().__init__()
         self.run, self.windows, self.state = run, windows, state
-        self.states, self.log, self.signals = states, log, signals
+        self.states, self.metrics_log, self.signals = states, metrics_log, signals
         self.store = CheckpointStore(run.checkpoints_path)
-        self._due = due(run.config.train)
+        self._is_due = is_due(run.config.train)
         self._epoch, self._saved = 0, (time.monotonic(), 0)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -65,137 +57,71 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         with writing(self.store.folder):
-            make_folder(self.store.folder)  # the mark of a training that keeps checkpoints, before it has one
+            make_folder(self.store.folder)  # shows that this training saves checkpoints, before the first one
         self._saved = time.monotonic(), 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         since, windows = self._saved
         self._saved = since, windows + 1
-        if self.signals.received or self._due(time.monotonic() - since, windows + 1):
+        if self.signals.received or self._is_due(time.monotonic() - since, windows + 1):
             synchronise(self.model)
             self._save(self._epoch, batch + 1)
-            self._give_way(f"after window {batch + 1} of epoch {self._epoch + 1}")
+            self._stop_if_signaled(f"after window {batch + 1} of epoch {self._epoch + 1}")
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.signals.received:
             synchronise(self.model)
-            self.states.give_back()
+            self.states.restore()
             self._save(self._epoch, self.windows)
-            self._give_way(f"in the validation of epoch {self._epoch + 1}")
+            self._stop_if_signaled(f"in the validation of epoch {self._epoch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._save(epoch + 1, 0)
         if epoch + 1 < self.run.config.train.epochs and not self.model.stop_training:
-            self._give_way(f"after epoch {epoch + 1}")
+            self._stop_if_signaled(f"after epoch {epoch + 1}")
 
     def _save(self, epoch: int, window: int) -> None:
         values = read_variables(training_variables(self.model))
         check_finite(values, self.model.optimizer, self.windows)
-        state = {**self.state, "log": self.log.progress()}
+        state = {**self.state, "log": self.metrics_log.progress()}
         metrics = self.run.metrics_path.read_text(encoding="utf-8")
-        with writing(self.store.folder, "The checkpoint before is untouched, and the training goes on from it."):
+        with writing(self.store.folder, "The previous checkpoint is untouched; the training can be resumed from it."):
             self.store.save(Checkpoint(epoch, window, values, state, metrics))
         self._saved = time.monotonic(), 0
 
-    def _give_way(self, when: str) -> None:
-        signal = self.signals.received
-        if signal:
-            again = f"keraslm train --run {shlex.quote(str(self.run.path))}"
-            raise Interrupted(f"{signal.name} {when}; everything is saved. Go on with: {again}", signal)
+    def _stop_if_signaled(self, when: str) -> None:
+        if signal := self.signals.received:
+            command = f"keraslm train --run {shlex.quote(str(self.run.path))}"
+            raise Interrupted(f"{signal.name} {when}; everything is saved. Resume with: {command}", signal)
 
 
-def due(config: TrainConfig) -> Callable[[float, int], bool]:
-    """Whether a checkpoint is due, from the seconds and the windows since the last one.
-
-    Example:
-        >>> due(TrainConfig(checkpoint_windows=500))(0.0, 500)
-        True
-    """
+def is_due(config: TrainConfig) -> Callable[[float, int], bool]:
+    """Whether a checkpoint is due, as a function of the seconds and windows since the last one."""
     most_windows = config.checkpoint_windows or math.inf
     most_minutes = math.inf if config.checkpoint_windows else config.checkpoint_minutes or math.inf
     return lambda seconds, windows: windows >= most_windows or seconds >= 60 * most_minutes
 
 
-class TakeUp(keras.callbacks.Callback):
-    """Give every variable its value of a checkpoint, when the first epoch begins. Stands first in the list.
+class RestoreCheckpoint(keras.callbacks.Callback):
+    """Assign the variables of a checkpoint when the first epoch begins. First in the list.
 
-    Args:
-        checkpoint: where the training goes on.
-        dataset: of the training, for a model that is not built before it has seen a window.
-        where: what messages call the checkpoint.
-
-    Raises:
-        RunError: the checkpoint does not fit the model.
+    The model may have to see one of the `windows` before all variables exist. `where` names the checkpoint in messages.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dataset: WindowDataset, where: str):
+    def __init__(self, checkpoint: Checkpoint, windows: Windows, where: str):
         super().__init__()
         self._checkpoint: Checkpoint | None = checkpoint
-        self._dataset, self._where = dataset, where
+        self._windows, self._where = windows, where
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if self._checkpoint is None:
             return
         checkpoint, self._checkpoint = self._checkpoint, None
-        self._build()
-        assign_variables(training_variables(self.model), checkpoint.variables, self._where)
-        if not checkpoint.window:  # the metrics are those of the epoch before
-            self.model.reset_metrics()
-
-    def _build(self) -> None:
-        """Make the variables that come with the first window: on TensorFlow the sums of the metrics."""
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
+        # On TensorFlow the first window creates the variables of the metrics.
         if not any(variable.path.startswith("perplexity/") for variable in self.model.metrics_variables):
-            self.model.test_on_batch(*self._dataset.example())
-
-
-def fit_on(
-    model: keras.Model,
-    train: WindowDataset,
-    valid: WindowDataset | None,
-    epochs: int,
-    callbacks: Any,
-    epoch: int = 0,
-    window: int = 0,
-) -> None:
-    """`fit()` from any window of any epoch.
-
-    The rest of a broken epoch is a `fit()` of its own, over the windows that are left; whole epochs follow in another.
-
-    Args:
-        model: compiled.
-        train: the training windows.
-        valid: the validation windows, if there are any.
-        epochs: in all.
-        callbacks: a list of `keraslm.training.progress.UnreadLogs`.
-        epoch: epochs that are behind.
-        window: windows of the next one that are behind; all of them where only its validation is left.
-    """
-    model.stop_training = False
-    if window == len(train):
-        _close_epoch(model, valid, callbacks, epoch)
-        epoch += 1
-    elif window:
-        callbacks.first = window
-        rest = WindowDataset(train.windows, window).source()
-        model.fit(
-            rest, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=callbacks
-        )
-        callbacks.first = 0
-        epoch += 1
-    if epoch < epochs and not model.stop_training:
-        source = train.source()
-        model.fit(source, validation_data=valid, initial_epoch=epoch, epochs=epochs, shuffle=False, callbacks=callbacks)
-
-
-def _close_epoch(model: keras.Model, valid: WindowDataset | None, callbacks: Any, epoch: int) -> None:
-    """What `fit()` does between an epoch's last window and the next epoch."""
-    callbacks.on_train_begin()
-    callbacks.on_epoch_begin(epoch)
-    logs = {name: float(value) for name, value in model.get_metrics_result().items()}
-    if valid is not None:
-        found = model.evaluate(valid, callbacks=callbacks, return_dict=True)
-        logs |= {f"val_{name}": value for name, value in found.items()}
-    callbacks.on_epoch_end(epoch, logs)
-    callbacks.on_train_end(logs)
+            self.model.test_on_batch(*WindowDataset(self._windows).example())
+        assign_variables(training_variables(self.model), checkpoint.variables, self._where)
+        if not checkpoint.window:  # the metrics are those of the previous epoch
+            self.model.reset_metrics()

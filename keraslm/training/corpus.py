@@ -1,105 +1,83 @@
-"""The texts of a training as tokenizer, windows and sizes, said in lines while they are read. No Keras."""
+"""Read the texts of a training run: tokenizer, windows and sizes, with a line of progress for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from numpy.typing import NDArray
-
-from keraslm.config import TOKENIZERS, Config, DataConfig
+from keraslm.config import TOKENIZERS, Config
 from keraslm.config.clusters import choose_cutoffs, describe_clusters
 from keraslm.errors import ConfigError
-from keraslm.text.corpus import Text, open_texts
+from keraslm.runs.run import Log
+from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
-from keraslm.text.store import EncodedText, TextCounts, fingerprint, token_counts
+from keraslm.text.store import EncodedText, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.schedule import check_validated
 
-Log = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class TrainingCorpus:
-    """What a training reads.
+    """The encoded texts of a training run, and their windows."""
 
-    Attributes:
-        tokenizer: the vocabulary.
-        ids: tokens of the training text, `(tokens,)`.
-        valid_ids: tokens of the validation text; None without one.
-        train: windows of the training text.
-        valid: windows of the validation text; None without one.
-        valid_counts: its size.
-    """
-
-    tokenizer: Tokenizer
-    ids: NDArray[Any]
+    tokenizer: Tokenizer = field(repr=False)
+    text: EncodedText = field(repr=False)
     train: Windows
-    valid_ids: NDArray[Any] | None = None
+    valid_text: EncodedText | None = field(default=None, repr=False)
     valid: Windows | None = None
-    valid_counts: TextCounts | None = None
 
     @cached_property
     def fingerprints(self) -> dict[str, Any]:
-        """What tells its texts from others, by name; each text is read through once."""
-        texts = {"train": self.ids, "valid": self.valid_ids}
-        return {name: fingerprint(ids) for name, ids in texts.items() if ids is not None}
+        """The fingerprint of each text, by name."""
+        texts = {"train": self.text, "valid": self.valid_text}
+        return {name: fingerprint(text.ids) for name, text in texts.items() if text is not None}
 
 
 def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | None = None) -> TrainingCorpus:
-    """Open, tokenize and cut the texts that a configuration names.
+    """Open the texts of a configuration, encode them and cut them into windows.
 
     Args:
-        config: names them.
-        log: takes a line about each.
-        show: progress bars for large texts.
-        tokenizer: of a run that goes on; None makes the one that the configuration asks for.
+        show: show progress bars for large texts.
+        tokenizer: of a run that is resumed; None: train or import the one of the configuration.
 
     Raises:
         TextError: a text is missing, not UTF-8, or too short for one window.
-        TokenizerError: the tokenizer's file cannot be used.
-        ConfigError: what is asked for needs a validation text, and there is none.
+        TokenizerError: the file of the tokenizer cannot be used.
+        ConfigError: a field needs a validation text, and there is none.
     """
     data = config.data
     encoder = Encoder(data.cache, show)
     train, valid = open_texts(data)
     check_validated(config.train, valid is not None)
-    origin = "of the run" if tokenizer else _origin(data, train)
+    origin = f"{data.tokenizer}, trained on {train.name}" if data.tokenizer in TOKENIZERS else f"from {data.tokenizer}"
+    if tokenizer:
+        origin = "from the run"
     tokenizer = tokenizer or encoder.tokenizer(train, data)
     log(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
-    encoded = encoder.encode(train, tokenizer)
-    windows = _windows("train", encoded, tokenizer, config, log)
+    text = encoder.encode(train, tokenizer)
+    windows = _windows("train", text, tokenizer, config, log)
     if valid is None:
-        return TrainingCorpus(tokenizer, encoded.ids, windows)
-    held_out = encoder.encode(valid, tokenizer)
-    valid_windows = _windows("valid", held_out, tokenizer, config, log)
-    return TrainingCorpus(tokenizer, encoded.ids, windows, held_out.ids, valid_windows, held_out.counts)
+        return TrainingCorpus(tokenizer, text, windows)
+    valid_text = encoder.encode(valid, tokenizer)
+    return TrainingCorpus(tokenizer, text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log))
 
 
 def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:
-    """The configuration with the clusters of an adaptive softmax chosen, where they are not given."""
+    """The configuration with `cutoffs` for an adaptive softmax, chosen if they are not given."""
     if config.model.softmax != "adaptive":
         return config
-    counts = token_counts(corpus.ids, corpus.tokenizer.vocab_size)
-    ends = config.model.cutoffs or choose_cutoffs(counts, config.model.sizes[-1])
-    if ends[-1] >= len(counts):
-        raise ConfigError(f"`cutoffs` {config.model.cutoffs} must stay below the vocabulary's {len(counts):,} tokens.")
-    log(f"softmax   adaptive: {describe_clusters(counts, ends)}")
-    return config.replace(cutoffs=tuple(ends))
-
-
-def _origin(data: DataConfig, train: Text) -> str:
-    if data.tokenizer in TOKENIZERS:
-        return f"{data.tokenizer}, trained on {train.name}"
-    return f"of {data.tokenizer}"
+    counts = token_counts(corpus.text.ids, corpus.tokenizer.vocab_size)
+    cutoffs = config.model.cutoffs or choose_cutoffs(counts, config.model.sizes[-1])
+    if cutoffs[-1] >= len(counts):
+        raise ConfigError(f"`cutoffs` is {cutoffs}, but must stay below the {len(counts):,} tokens of the vocabulary.")
+    log(f"softmax   adaptive: {describe_clusters(counts, cutoffs)}")
+    return config.replace(cutoffs=cutoffs)
 
 
 def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config, log: Log) -> Windows:
     data, train, counts = config.data, config.train, text.counts
-    shuffled = title == "train" and data.shuffle
     windows = Windows(
         text.ids,
         train.batch_size,
@@ -107,19 +85,18 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         text.name,
         context=data.context,
         eos_id=tokenizer.eos_id,
-        shuffle_seed=train.seed if shuffled else None,
+        shuffle_seed=train.seed if title == "train" and data.shuffle else None,
         length_seed=train.seed if title == "train" and train.variable_windows else None,
     )
     replaced = f"; {text.replaced:,} lines were not UTF-8" if text.replaced else ""
     unknown = f", {counts.oovs:,} of them <unk>" if tokenizer.unk_id >= 0 else ""
     log(
-        f"{title:<9} {counts.tokens:,} tokens{unknown}, of {counts.lines:,} lines, {counts.words:,} words, "
+        f"{title:<9} {counts.tokens:,} tokens{unknown}, in {counts.lines:,} lines, {counts.words:,} words, "
         f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
     )
-    around = "about " if windows.varies else ""
+    length = f"about {train.num_steps}" if windows.varies else train.num_steps
     log(
-        f"          {len(windows):,} windows of {train.batch_size} x {around}{train.num_steps} predict "
-        f"{windows.predicted:,}, "
+        f"          {len(windows):,} windows of {train.batch_size} x {length} predict {windows.predicted:,} tokens; "
         f"{windows.left_over:,} are left over"
     )
     return windows

@@ -1,4 +1,4 @@
-"""The windows of a stream as what `fit()` and `evaluate()` take."""
+"""The windows of a text as the dataset of `fit()` and `evaluate()`, and `fit()` from any window."""
 
 from __future__ import annotations
 
@@ -13,14 +13,10 @@ from keraslm.text.stream import Window, Windows
 
 
 class WindowDataset(keras.utils.PyDataset):
-    """The windows of a stream in order, one window a batch.
+    """The windows of a text in order, one window per batch.
 
-    The order is the text: pass `shuffle=False` to `fit()`, whose default is to shuffle. A dataset that is asked for
-    windows out of order raises instead of training on a scrambled text.
-
-    Args:
-        windows: the stream, cut into windows.
-        first: window to begin with; those before it are left out.
+    Pass `shuffle=False` to `fit()`: the dataset refuses requests out of order. `first` is the number of the first
+    window to use.
 
     Example:
         >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
@@ -35,17 +31,15 @@ class WindowDataset(keras.utils.PyDataset):
         return len(self.windows) - self._first
 
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
-        """A window for a model of `nats_model`: `((ids, targets), targets)`, int32 of shape `(B, T)` each.
-
-        Where the stream has resets, `((ids, targets, resets), targets)`.
+        """`((ids, targets), targets)`, int32 of shape `(B, T)` each; with resets `((ids, targets, resets), targets)`.
 
         Raises:
-            UsageError: when the window asked for is neither the next one nor the first.
+            UsageError: the window is neither the next nor the first one.
         """
-        number, next_one = self._first + index, self._first + self._next
+        number, expected = self._first + index, self._first + self._next
         if index not in (0, self._next):
             raise UsageError(
-                f"Window {number} of the stream was asked for where window {next_one} comes next. "
+                f"Window {number} was requested, but window {expected} comes next. "
                 "The windows of a text must stay in order: call fit(..., shuffle=False)."
             )
         self._next = index + 1
@@ -53,9 +47,9 @@ class WindowDataset(keras.utils.PyDataset):
         return window, window[1]
 
     def source(self) -> Any:
-        """What `fit()` takes: this dataset; on TensorFlow with windows of varying length one that says so.
+        """The input of `fit()`: this dataset, or on TensorFlow with windows of varying length a `tf.data.Dataset`.
 
-        Keras concludes the shapes from the first two windows, which may be of one length by chance.
+        Keras infers the shapes from the first two windows, which may happen to have the same length.
         """
         if keras.backend.backend() != "tensorflow" or not self.windows.varies:
             return self
@@ -68,6 +62,56 @@ class WindowDataset(keras.utils.PyDataset):
         return made.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(tf.data.AUTOTUNE)
 
     def example(self) -> tuple[Window, NDArray[np.int32]]:
-        """The first window, whichever comes next."""
+        """The first window; it does not count as requested."""
         window = self.windows[0]
         return window, window[1]
+
+
+def fit_from(
+    model: keras.Model,
+    train: Windows,
+    valid: Windows | None,
+    epochs: int,
+    callbacks: Any,
+    epoch: int = 0,
+    window: int = 0,
+) -> None:
+    """Call `fit()` from any window of any epoch: once for the rest of an interrupted epoch, once for all others.
+
+    Args:
+        train: the training windows.
+        valid: the validation windows, if any.
+        epochs: total number of epochs.
+        callbacks: a `keraslm.training.progress.UnreadLogs`.
+        epoch: number of finished epochs.
+        window: number of finished windows of the next epoch; all of them if only its validation is missing.
+    """
+    validation = WindowDataset(valid) if valid else None
+    model.stop_training = False
+
+    def fit(first: int, until: int) -> None:
+        callbacks.first = first
+        source = WindowDataset(train, first).source()
+        options = {"initial_epoch": epoch, "epochs": until, "shuffle": False, "callbacks": callbacks}
+        model.fit(source, validation_data=validation, **options)
+
+    if window:
+        if window == len(train):
+            _finish_epoch(model, validation, callbacks, epoch)
+        else:
+            fit(window, epoch + 1)
+        epoch += 1
+    if epoch < epochs and not model.stop_training:
+        fit(0, epochs)
+
+
+def _finish_epoch(model: keras.Model, validation: WindowDataset | None, callbacks: Any, epoch: int) -> None:
+    """Validate and end an epoch as `fit()` does after the last window."""
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(epoch)
+    logs = {name: float(value) for name, value in model.get_metrics_result().items()}
+    if validation is not None:
+        found = model.evaluate(validation, callbacks=callbacks, return_dict=True)
+        logs |= {f"val_{name}": value for name, value in found.items()}
+    callbacks.on_epoch_end(epoch, logs)
+    callbacks.on_train_end(logs)

@@ -1,4 +1,4 @@
-"""What depends on the machine: where bfloat16 pays, and how memory is handed back."""
+"""Settings that depend on the machine: whether bfloat16 is fast, and how freed memory is reused."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ import keras
 
 from keraslm.errors import ConfigError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h of glibc
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse bfloat16 where it would only be slower.
-
-    Args:
-        dtype: of the operands of matrix products, "float32" or "bfloat16".
-
-    Raises:
-        ConfigError: with the reason, and what to use instead.
-    """
-    reason = "" if dtype == "float32" else _WHY_NOT_BFLOAT16[keras.backend.backend()]()
-    if reason:
+    """Raise `ConfigError` if bfloat16 would only be slower on this backend and machine."""
+    if dtype == "bfloat16" and (reason := _why_not_bfloat16()):
         raise ConfigError(
-            f"--dtype bfloat16 would only be slower on this machine: {reason} "
-            "Use --dtype float32, or a machine where torch has bfloat16."
+            f'`dtype="bfloat16"` would only be slower on this machine: {reason} '
+            'Use `dtype="float32"`, or a machine where torch supports bfloat16.'
         )
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep freed memory for its next arrays, where the C library is glibc.
+def _why_not_bfloat16() -> str:
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
 
-    By default glibc gives large arrays back to the system when they are freed. A training step frees and takes the same
-    arrays again and again, and pays each time for new pages, which the system clears first. TensorFlow's data pipeline
-    sets these limits itself, to other values.
+        return "XLA has no fast bfloat16 product on a CPU." if jax.default_backend() == "cpu" else ""
+    if backend == "tensorflow":
+        import tensorflow
+
+        has_gpu = tensorflow.config.list_physical_devices("GPU")
+        return "" if has_gpu else "TensorFlow has no fast bfloat16 loop on a CPU."
+    import torch
+
+    if torch.cuda.is_available():
+        return "" if torch.cuda.is_bf16_supported() else "its GPU has no bfloat16 products."
+    capabilities = torch.cpu.get_capabilities()
+    supported = any(value is True and "bf16" in name for name, value in capabilities.items())
+    return "" if supported else "its processor has no bfloat16 instructions."
+
+
+def keep_freed_memory() -> None:
+    """Let the process reuse freed memory for its next arrays, if the C library is glibc.
+
+    By default glibc returns large freed arrays to the system. A training step frees and allocates the same arrays again
+    and again, and pays each time for new pages, which the system clears first. TensorFlow sets its own limits.
     """
     if keras.backend.backend() == "tensorflow" or not sys.platform.startswith("linux"):
         return
@@ -42,33 +53,3 @@ def keep_freed_memory() -> None:
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _torch_without_bfloat16() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "" if torch.cuda.is_bf16_supported() else "its GPU has no bfloat16 products."
-    able = torch.cpu.get_capabilities()
-    if any(value is True and "bf16" in name for name, value in able.items()):
-        return ""
-    return "its processor has no bfloat16 instructions."
-
-
-def _jax_without_bfloat16() -> str:
-    import jax
-
-    return "XLA has no fast bfloat16 product on a CPU." if jax.default_backend() == "cpu" else ""
-
-
-def _tensorflow_without_bfloat16() -> str:
-    import tensorflow
-
-    return "" if tensorflow.config.list_physical_devices("GPU") else "TensorFlow has no fast bfloat16 loop on a CPU."
-
-
-_WHY_NOT_BFLOAT16 = {
-    "torch": _torch_without_bfloat16,
-    "jax": _jax_without_bfloat16,
-    "tensorflow": _tensorflow_without_bfloat16,
-}

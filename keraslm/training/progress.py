@@ -1,4 +1,4 @@
-"""What a training shows while it runs, without making the device wait for it."""
+"""Progress of a training run, shown without making the device wait."""
 
 from __future__ import annotations
 
@@ -13,21 +13,13 @@ TOKENS_PER_SECOND = "tokens_per_second"
 
 
 class UnreadLogs(keras.callbacks.CallbackList):
-    """A callback list that hands out each window's logs unread, as numbers of the backend.
+    """A callback list that passes on the logs of each window unread, as numbers of the backend.
 
-    Keras turns loss and metrics into Python floats after every window, for whoever might look. On JAX and on a GPU that
-    makes the host wait for the step, and the device for the host. Here a callback that looks pays for it: `float(v)`.
-
-    It also numbers the windows of an epoch that goes on in its middle as those of the whole epoch.
-
-    Attributes:
-        first: number of the window that `fit()` takes for its first.
-
-    Example:
-        >>> model.fit(dataset, callbacks=UnreadLogs([...], model=model, epochs=3, steps=len(dataset), verbose=0))
+    Keras converts loss and metrics to Python floats after every window. On JAX and on a GPU this makes the host wait
+    for the step, and the device for the host. Here only a callback that reads a value waits: `float(value)`.
     """
 
-    first = 0
+    first = 0  # added to each window number, for `fit()` over the rest of an epoch
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         super().on_train_batch_begin(self.first + batch, logs)
@@ -42,13 +34,10 @@ class UnreadLogs(keras.callbacks.CallbackList):
 
 
 class Throughput(keras.callbacks.Callback):
-    """Add `tokens_per_second` to the logs of an epoch: predicted tokens over the time of training alone.
+    """Add `tokens_per_second` to the logs of an epoch: predicted tokens over the time of training.
 
-    The clock starts after an epoch's first window, which compiles the step when it is the first of all, and stops
-    before the validation.
-
-    Args:
-        tokens: tokens that a window predicts, in the mean.
+    The clock starts after the first window of the epoch, because it may compile, and stops before the validation.
+    `tokens` is the mean number of tokens that a window predicts.
     """
 
     def __init__(self, tokens: float):
@@ -59,7 +48,7 @@ class Throughput(keras.callbacks.Callback):
 
     @property
     def rate(self) -> float:
-        """Tokens a second of the epoch so far; of the windows that were handed to the device, done or not."""
+        """Tokens per second of the epoch so far, counting windows that the device may not have finished."""
         counted = self._windows - self._first - 1
         seconds = self._seconds or time.perf_counter() - self._start
         return counted * self.tokens / seconds if counted > 0 and seconds > 0 else 0.0
@@ -93,12 +82,7 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with tokens a second, read twice a second instead of at every window.
-
-    Args:
-        throughput: the callback that counts, earlier in the list.
-        interval: seconds between two looks at the loss; each waits for the device once.
-    """
+    """Keras' progress bar with tokens per second, updated every `interval` seconds; an update waits for the device."""
 
     def __init__(self, throughput: Throughput, interval: float = 0.5):
         super().__init__()

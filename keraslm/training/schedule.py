@@ -1,7 +1,7 @@
-"""What the rows of `metrics.jsonl` and the configuration decide: learning rates, averaging, the end. No Keras.
+"""Learning rates, averaging and early stopping, as functions of the configuration and the metrics so far.
 
-All functions are pure, so that a training that goes on decides as one that was never stopped. Epochs and windows count
-from 0; `rows` are those that close the epochs before, in order, each with its `val_perplexity`.
+A resumed training computes the same values as an uninterrupted one. Epochs and windows are counted from 0; `rows` are
+the rows of `metrics.jsonl` of the previous epochs, in order.
 """
 
 from __future__ import annotations
@@ -22,14 +22,9 @@ Rows = Sequence[Mapping[str, Any]]
 def learning_rate_of(config: TrainConfig, epoch: int, rows: Rows = ()) -> float:
     """Learning rate of an epoch, before the factors of its windows.
 
-        decay      lr * lr_decay ** max(epoch + 1 - lr_decay_from, 0)                        (PTB tutorial)
-        plateau    lr * lr_decay ** (how often lr_patience epochs in a row have not beaten the best validation)
-        constant   lr, and so for cosine, which falls by its windows' factors
-
-    Args:
-        config: of the training.
-        epoch: counted from 0.
-        rows: of the epochs before.
+        decay              lr * lr_decay ** max(epoch + 1 - lr_decay_from, 0)                        (PTB tutorial)
+        plateau            lr * lr_decay ** (number of times that lr_patience epochs did not improve the validation)
+        constant, cosine   lr
 
     Example:
         >>> [learning_rate_of(TrainConfig(), epoch) for epoch in range(6)]
@@ -44,7 +39,7 @@ def learning_rate_of(config: TrainConfig, epoch: int, rows: Rows = ()) -> float:
 
 
 def _plateaus(perplexities: list[float], patience: int) -> int:
-    """How often so many validations in a row were no better than the best before them."""
+    """How often `patience` validations in a row were no better than the best one before them."""
     found, waited, best = 0, 0, math.inf
     for perplexity in perplexities:
         waited = 0 if perplexity < best else waited + 1
@@ -55,16 +50,13 @@ def _plateaus(perplexities: list[float], patience: int) -> int:
 
 
 def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> NDArray[np.float64]:
-    """Factor on the epoch's learning rate at each of its windows, `(windows,)`: the product of
+    """Factor on the learning rate for each window of an epoch, `(windows,)`: the product of
 
-        cosine     lr_final + (1 - lr_final) * (1 + cos(pi * p)) / 2, p the share of all windows that are behind
-        warm-up    min(1, number of the window, from 1 / (warmup_epochs * windows))
+        cosine     lr_final + (1 - lr_final) * (1 + cos(pi * p)) / 2, with p the share of all windows that are finished
+        warm-up    min(1, number of the window from 1 / (warmup_epochs * windows))
         length     length / num_steps, with variable windows; not for SGD on a loss that is summed over steps
 
-    Args:
-        config: of the training.
-        epoch: counted from 0.
-        lengths: T of each of its windows, `(windows,)`.
+    `lengths` are the T of each window, `(windows,)`.
 
     References: Loshchilov and Hutter 2017 for the cosine; Merity, Keskar and Socher 2018, section 4.1, for the length.
 
@@ -73,29 +65,25 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
         array([1.        , 0.85355339])
     """
     windows = len(lengths)
-    behind = epoch * windows + np.arange(windows, dtype=np.float64)
+    finished = epoch * windows + np.arange(windows, dtype=np.float64)
     factors: NDArray[np.float64] = np.ones(windows)
     if config.lr_schedule == "cosine":
-        share = behind / (config.epochs * windows)
+        share = finished / (config.epochs * windows)
         factors *= config.lr_final + (1.0 - config.lr_final) * (1.0 + np.cos(np.pi * share)) / 2.0
     if config.warmup_epochs:
-        factors *= np.minimum(1.0, (behind + 1.0) / (config.warmup_epochs * windows))
+        factors *= np.minimum(1.0, (finished + 1.0) / (config.warmup_epochs * windows))
     if config.rate_follows_lengths:
         factors *= lengths / config.num_steps
     return factors
 
 
 def averaging_since(interval: int | None, rows: Rows) -> int | None:
-    """The epoch from which on weights are averaged; None as long as they are not.
+    """The first epoch whose weights are averaged; None if averaging has not started.
 
-    The one after the first whose validation is worse than the best of all before it but the last `interval`, as in the
-    program of Merity et al. (`main.py` of salesforce/awd-lstm-lm).
+    Averaging starts after the first validation that is worse than the best value from more than `interval` epochs ago,
+    as in the program of Merity et al. (`main.py` of salesforce/awd-lstm-lm).
 
-    Args:
-        interval: n of algorithm 1; None means never.
-        rows: of all epochs that are over.
-
-    Reference: Merity, Keskar and Socher 2018, algorithm 1.
+    Reference: Merity, Keskar and Socher 2018, algorithm 1, whose n is `interval`.
 
     Example:
         >>> averaging_since(1, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])
@@ -110,11 +98,11 @@ def averaging_since(interval: int | None, rows: Rows) -> int | None:
     return None
 
 
-def ends_early(patience: int | None, rows: Rows) -> bool:
-    """Whether so many epochs in a row have not beaten the best validation before them; None means never.
+def stops_early(patience: int | None, rows: Rows) -> bool:
+    """Whether the last `patience` validations are no better than the best one before them; None: never.
 
     Example:
-        >>> ends_early(2, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])
+        >>> stops_early(2, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])
         True
     """
     found = _validations(rows)
@@ -122,18 +110,14 @@ def ends_early(patience: int | None, rows: Rows) -> bool:
 
 
 def check_validated(config: TrainConfig, has_validation: bool) -> None:
-    """Refuse what looks at validations where there is no text for them.
-
-    Raises:
-        ConfigError: names the flag.
-    """
-    asked = {
-        "--lr-schedule plateau": config.lr_schedule == "plateau",
-        "--early-stopping": config.early_stopping is not None,
-        "--nonmonotone-interval": config.nonmonotone_interval is not None,
+    """Raise `ConfigError` if a field needs a validation text and there is none."""
+    needed = {
+        '`lr_schedule="plateau"`': config.lr_schedule == "plateau",
+        "`early_stopping`": config.early_stopping is not None,
+        "`nonmonotone_interval`": config.nonmonotone_interval is not None,
     }
-    for flag in (flag for flag, given in asked.items() if given and not has_validation):
-        raise ConfigError(f"{flag} looks at the validation after each epoch, but there is no validation text: --valid.")
+    for name in (name for name, given in needed.items() if given and not has_validation):
+        raise ConfigError(f"{name} needs a validation after each epoch, but there is no validation text: give `valid`.")
 
 
 def _validations(rows: Rows) -> list[float]:

@@ -1,12 +1,11 @@
-"""From a configuration to a trained run: streams, compile, fit; from its last checkpoint, where there is one."""
+"""Train a run: read the texts, create or resume the run folder, compile, fit."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,24 @@ from keraslm.config import Config, StrPath
 from keraslm.network.compile import compiled_model
 from keraslm.network.parts import describe_cell
 from keraslm.runs.checkpoint import Checkpoint
-from keraslm.runs.resume import (
-    Earlier,
-    changed_surroundings,
-    check_position,
-    check_texts,
-    continued,
-    find_earlier,
-    put_back,
-    surroundings,
-)
-from keraslm.runs.run import RUNS, Run
-from keraslm.system.atomic import make_folder, writing
-from keraslm.system.locks import run_lock
+from keraslm.runs.create import create_run, locked_folder, update_config
+from keraslm.runs.metrics import learning_curve
+from keraslm.runs.resume import PreviousRun, environment, find_previous_run
+from keraslm.runs.run import RUNS, Log, Run
 from keraslm.system.signals import StopSignals
-from keraslm.training import callbacks
-from keraslm.training.checkpoints import SaveCheckpoints, TakeUp, fit_on
-from keraslm.training.corpus import Log, TrainingCorpus, read_corpus, with_clusters
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.callbacks import (
+    MetricsLog,
+    PrepareEpoch,
+    ResetStates,
+    SaveWeights,
+    StopEarly,
+    TensorBoard,
+    early_stop,
+)
+from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
+from keraslm.training.corpus import TrainingCorpus, read_corpus, with_clusters
+from keraslm.training.dataset import fit_from
 from keraslm.training.divergence import StopOnNonFiniteLoss
-from keraslm.training.epoch import EndEarly, PrepareEpoch, early_end
 from keraslm.training.machine import check_dtype, keep_freed_memory
 from keraslm.training.progress import Progress, Throughput, UnreadLogs
 
@@ -51,107 +48,81 @@ def train_run(
     verbose: int | str = "auto",
     log: Log = print,
 ) -> Run:
-    """Train a language model and leave it in a run folder; go on where a run was stopped.
+    """Train a language model into a run folder, or resume a run that was stopped.
 
-    A training that goes on ends in the same bits as one that was never stopped, on the same backend and versions, on a
-    CPU of the same model and as many cores.
+    A resumed training ends with the same bits as an uninterrupted one, given the same backend, versions, CPU model and
+    number of cores.
 
-    Args:
-        config: what to train on what, and how.
-        path: the run folder; None makes `runs/<date>-<time>`.
-        resume: where the folder holds a run: `"auto"` goes on with it, `"never"` refuses; `"must"` refuses where
-            there is none.
-        overwrite: replace a run that is already there.
-        tensorboard: write TensorBoard events too.
-        verbose: Keras' progress: 0 nothing, 1 a bar, 2 a line an epoch, "auto" a bar on a terminal and lines elsewhere.
-        log: takes each line of progress text.
-
-    Returns:
-        the run, with the weights after the last epoch.
+    Arguments are those of `keraslm.train`. The run has the weights after the last epoch.
 
     Raises:
-        TextError: a text is missing, not UTF-8, too short for one window, or not the one that the run was begun on.
-        RunError: the run folder is taken, locked by another training, or damaged.
+        ConfigError: the dtype would be slower on this machine, or the run was created with a different configuration.
+        TextError: a text is missing, not UTF-8, too short for one window, or not the one the run was created with.
+        RunError: the folder already holds a run, is locked by another process, or is damaged.
         NonFiniteLossError: the training diverged.
-        ConfigError: the dtype would only be slower on this backend and machine, or the run was begun with another
-            configuration.
         WriteError: the run folder cannot be written.
-        Interrupted: by SIGTERM or SIGINT; a checkpoint was saved.
+        Interrupted: SIGTERM or SIGINT; a checkpoint was saved.
     """
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
-    with ExitStack() as held:
-        is_there = (folder / "config.json").exists()
-        if is_there:
-            held.enter_context(_locked(folder, log))
-        earlier = find_earlier(folder, resume, overwrite, log)
-        goes_on = earlier if earlier and earlier.checkpoint else None
-        config = continued(goes_on, config) if goes_on else config
-        tokenizer = goes_on.run.tokenizer if goes_on else None
-        corpus = read_corpus(config, log, bool(_verbosity(verbose)), tokenizer)
+    exists = (folder / "config.json").exists()
+    with ExitStack() as stack:
+        if exists:
+            stack.enter_context(locked_folder(folder, log))
+        previous = find_previous_run(folder, resume, overwrite, log)
+        if previous:
+            config = previous.resumed_config(config)
+        corpus = read_corpus(config, log, bool(verbose), previous.run.tokenizer if previous else None)
         config = with_clusters(config, corpus, log)
-        if not is_there:  # a folder is made when the texts are known to be good
-            held.enter_context(_locked(folder, log))
-        if goes_on:
-            run = _take_up(goes_on, config, corpus, log)
+        if not exists:  # a new folder is created only once the texts are known to be good
+            stack.enter_context(locked_folder(folder, log))
+        if previous:
+            run, checkpoint = _resume(previous, config, corpus, log), previous.checkpoint
         else:
-            backend, replaced = keras.backend.backend(), overwrite or earlier is not None
-            run = Run(folder, config, corpus.tokenizer, texts=corpus.fingerprints).create(backend, replaced)
-            log(f"run       {run.path} on {backend}")
-        _fit(run, corpus, earlier.checkpoint if earlier else None, tensorboard, _verbosity(verbose), log)
+            run, checkpoint = Run(folder, config, corpus.tokenizer, texts=corpus.fingerprints), None
+            create_run(run, keras.backend.backend(), overwrite=overwrite or exists)
+            log(f"run       {run.path} on {keras.backend.backend()}")
+        if checkpoint and (reason := _finished(run, checkpoint)):
+            log(reason)
+            return run
+        model = compiled_model(config, corpus.tokenizer.vocab_size, len(corpus.train))
+        _describe(model, config, log)
+        with StopSignals() as signals:
+            callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log)
+            steps = {"epochs": config.train.epochs, "steps": len(corpus.train)}
+            listed = UnreadLogs(callbacks, add_history=True, model=model, verbose=verbose, **steps)
+            position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
+            fit_from(model, corpus.train, corpus.valid, config.train.epochs, listed, *position)
     return run
 
 
-@contextmanager
-def _locked(folder: Path, log: Log) -> Iterator[None]:
-    """Keep other trainers out of a folder, which is made where it is missing."""
-    with ExitStack() as held:
-        with writing(folder):
-            make_folder(folder)
-            held.enter_context(run_lock(folder, log))
-        yield
-
-
-def _take_up(earlier: Earlier, config: Config, corpus: TrainingCorpus, log: Log) -> Run:
-    """The run that goes on, with its files as they were at its checkpoint."""
-    assert earlier.checkpoint
-    check_texts(earlier, corpus.fingerprints)
-    check_position(earlier, len(corpus.train))
+def _resume(previous: PreviousRun, config: Config, corpus: TrainingCorpus, log: Log) -> Run:
+    """Restore the files of a run to its checkpoint, if the texts are the same."""
     backend = keras.backend.backend()
-    run = earlier.run.changed(config, backend)
-    put_back(run, earlier.checkpoint, earlier.damaged)
-    changed = changed_surroundings(earlier.checkpoint, surroundings(backend))
-    log(f"run       {run.path} on {backend}, going on after {earlier.checkpoint.position}")
-    if changed:
-        log(f"          not bit for bit what it would have been: {changed}")
+    previous.check_texts(corpus.fingerprints)
+    run = update_config(previous.run, config, backend)
+    previous.restore_files()
+    log(f"run       {run.path} on {backend}, resuming after {previous.checkpoint.position}")
+    if changed := previous.changed_environment(environment(backend)):
+        log(f"          the result may differ in the last bits: {changed}")
     return run
 
 
-def _fit(
-    run: Run, corpus: TrainingCorpus, checkpoint: Checkpoint | None, tensorboard: bool, verbose: int, log: Log
-) -> None:
-    epochs = run.config.train.epochs
-    if checkpoint and checkpoint.epoch >= epochs:
-        log(f"          it has its {checkpoint.epoch} epochs; --epochs can be raised")
-        return
-    line = early_end(run) if checkpoint and not checkpoint.window else ""
-    if line:
-        log(line)
-        return
-    model = compiled_model(run.config, corpus.tokenizer.vocab_size, len(corpus.train))
+def _finished(run: Run, checkpoint: Checkpoint) -> str:
+    """A line that tells why nothing is left to train; else empty."""
+    if checkpoint.epoch >= run.config.train.epochs:
+        return f"          all {checkpoint.epoch} epochs are finished; raise `epochs` to train further"
+    return "" if checkpoint.window else early_stop(run)
+
+
+def _describe(model: keras.Model, config: Config, log: Log) -> None:
     log(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
-    log(f"{run.config.model.cell:<10}{describe_cell(run.config.model, run.config.train.dtype)}")
-    if run.config.model.not_exportable:
-        log(f"export    {run.config.model.not_exportable}")
-    train, valid = WindowDataset(corpus.train), WindowDataset(corpus.valid) if corpus.valid else None
-    with StopSignals() as signals:
-        chosen = run_callbacks(run, corpus, signals, checkpoint, tensorboard, verbose, log)
-        listed = UnreadLogs(
-            chosen, add_history=True, model=model, verbose=verbose, epochs=epochs, steps=len(corpus.train)
-        )
-        position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
-        fit_on(model, train, valid, epochs, listed, *position)
+    log(f"{config.model.cell:<10}{describe_cell(config.model, config.train.dtype)}")
+    if config.model.not_exportable:
+        log(f"export    {config.model.not_exportable}")
 
 
 def run_callbacks(
@@ -163,52 +134,34 @@ def run_callbacks(
     verbose: int = 0,
     log: Log = print,
 ) -> list[keras.callbacks.Callback]:
-    """The callbacks of a training, in the order in which they must act.
-
-    Args:
-        run: the run folder.
-        corpus: what it trains on.
-        signals: what the process is asked to do.
-        checkpoint: where the training goes on; None where it begins.
-        tensorboard: write TensorBoard events too.
-        verbose: 0 shows no progress.
-        log: takes lines about averaging and an early end.
-    """
+    """The callbacks of a training run, in the order in which they must act."""
     windows = corpus.train
     throughput = Throughput(windows.predicted / len(windows))
-    inside = checkpoint if checkpoint and checkpoint.window else None
-    states = callbacks.ResetStates(resumed=inside is not None)
-    progress = inside.state.get("log") if inside else None
-    metrics_log = callbacks.MetricsLog(run, windows.predicted, throughput, corpus.valid_counts, progress)
-    chosen: list[keras.callbacks.Callback] = [
+    states = ResetStates(resumed=bool(checkpoint and checkpoint.window))
+    valid_counts = corpus.valid_text.counts if corpus.valid_text else None
+    metrics_log = MetricsLog(run, windows.predicted, throughput, valid_counts)
+    chosen: list[keras.callbacks.Callback] = []
+    if checkpoint:
+        chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name)))
+        metrics_log.resumed = checkpoint.state["log"] if checkpoint.window else None
+    chosen += [
         throughput,
         PrepareEpoch(run, windows, log),
         states,
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
-        callbacks.SaveWeights(run, len(windows)),
+        SaveWeights(run, len(windows)),
         metrics_log,
-        EndEarly(run, log),
+        StopEarly(run, log),
     ]
-    if checkpoint:
-        chosen.insert(0, TakeUp(checkpoint, WindowDataset(windows), str(run.checkpoints_path / checkpoint.name)))
     if verbose:
         chosen.append(Progress(throughput))
     if importlib.util.find_spec("matplotlib"):
-        chosen.append(callbacks.LearningCurve(run))
+        curve = run.path / "learning_curve.png"
+        chosen.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: learning_curve(run.epochs(), curve)))
     if tensorboard:
-        chosen.append(callbacks.TensorBoard(run))
-    # Last, so that whatever an epoch leaves is there when its checkpoint says that it is over.
-    chosen.append(SaveCheckpoints(run, len(windows), _description(run, corpus), states, metrics_log, signals))
+        chosen.append(TensorBoard(run))
+    state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
+    state["surroundings"] = environment(keras.backend.backend())
+    # Last, so that all files of an epoch exist when its checkpoint states that it is finished.
+    chosen.append(SaveCheckpoints(run, len(windows), state, states, metrics_log, signals))
     return chosen
-
-
-def _description(run: Run, corpus: TrainingCorpus) -> dict[str, Any]:
-    """What every checkpoint of a training says of it."""
-    around = surroundings(keras.backend.backend())
-    return {"config": run.config.to_dict(), "texts": corpus.fingerprints, "surroundings": around}
-
-
-def _verbosity(verbose: int | str) -> int:
-    if verbose == "auto":
-        return 1 if sys.stdout.isatty() else 2
-    return int(verbose)

@@ -30,7 +30,7 @@ def test_the_mean_is_evaluated_as_its_members_were(program, trained_run, tmp_pat
     first, second, mean, following = outcome.out.splitlines()
     assert first == f"member    {trained_run.path}/weights.safetensors (epoch 3): val_perplexity {figure:.2f}"
     assert second == f"member    {copied}/weights.safetensors (epoch 3): val_perplexity {figure:.2f}"
-    assert mean == f"mean      {output}: val_perplexity {figure:.2f}, of 2 files of weights"
+    assert mean == f"average   {output}: val_perplexity {figure:.2f}, of 2 weight files"
     assert following == f"next      keraslm export model.onnx --run {output}" and outcome.err == ""
     run = Run.open(output)
     assert run.averaged()["val_perplexity"] == pytest.approx(figure, rel=1e-5)
@@ -40,7 +40,7 @@ def test_the_mean_is_evaluated_as_its_members_were(program, trained_run, tmp_pat
 def test_show_and_evaluate_read_a_mean(program, two, tmp_path, text_files):
     keraslm.average(two, tmp_path / "mean", log=lambda _: None)
     shown = strict_json(program("show", tmp_path / "mean", "--json").out)
-    assert shown["the mean of"] == [f"{run.path}/weights.safetensors (epoch 3)" for run in two]
+    assert shown["average of"] == [f"{run.path}/weights.safetensors (epoch 3)" for run in two]
     assert (shown["epochs trained"], shown["perplexity"], shown["checkpoint"]) == (0, None, None)
     found = keraslm.evaluate(tmp_path / "mean", text_files[1], tutorial=True)
     assert shown["validation perplexity"] == pytest.approx(found.perplexity, rel=1e-6)
@@ -60,14 +60,16 @@ def test_the_last_epochs_of_a_run(program, run_copy, tmp_path):
 def test_faults_are_sentences(program, two, tmp_path):
     one, other = (run.path for run in two)
     output = ("--output", tmp_path / "mean")
-    assert_refused(program("average", one, *output), "A mean takes two runs or more", "add --last 5")
-    assert_refused(program("average", one, "--last", "2", *output), "keeps the weights of no epoch", "--keep-weights 2")
+    assert_refused(program("average", one, *output), "An average needs two or more runs", "add --last 5")
+    assert_refused(
+        program("average", one, "--last", "2", *output), "has kept the weights of no epoch", "--keep-weights 2"
+    )
     assert_refused(program("average", one, tmp_path / "gone", *output), "gone: no such run folder")
     assert_refused(program("average", one, other), "--output")
     assert_refused(program("average", one, other, "--output", other), "is one of the runs that are averaged")
     assert not (tmp_path / "mean").exists()
     assert program("average", one, other, *output).code == 0
-    assert_refused(program("average", one, other, *output), "already holds a run. Choose another --output")
+    assert_refused(program("average", one, other, *output), "already holds a run. Choose a different --output")
     assert program("average", one, other, *output, "--overwrite").code == 0
     train = program("train", "--run", tmp_path / "mean", "--epochs", "9")
-    assert_refused(train, "mean holds a run without a checkpoint, so it cannot go on")
+    assert_refused(train, "mean holds a run without a checkpoint, which cannot be resumed")

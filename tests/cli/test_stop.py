@@ -29,12 +29,12 @@ def stop(trainer, run, *signals):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_one_signal_saves_and_says_how_to_go_on(trainer, number, code):
+def test_one_signal_saves_and_prints_how_to_resume(trainer, number, code):
     run = f"one-{code}"
     found, said = stop(trainer, run, number)
     assert found == code, said
     assert "finishing this window and saving" in said
-    assert f"everything is saved. Go on with: keraslm train --run {run}" in said and "Traceback" not in said
+    assert f"everything is saved. Resume with: keraslm train --run {run}" in said and "Traceback" not in said
     checkpoint, damaged = CheckpointStore(trainer.folder / run / "checkpoints").newest()
     assert checkpoint and not damaged
     assert list((trainer.folder / run).rglob(".*")) == []

@@ -37,7 +37,7 @@ def assert_made_nothing(folder, *names):
 
 def test_a_run_that_cannot_be_exported_says_so_before_it_starts_and_is_refused(program, train_file):
     outcome = program("train", "--train", train_file, "--run", "run", "--mogrifier-rounds=1", *SMALL)
-    reason = "a Mogrifier has no ONNX node, so the run can be evaluated and loaded in Python, but not exported"
+    reason = "ONNX has no Mogrifier node; the run can be evaluated and loaded in Python, but not exported"
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.strip().split("\n")
     assert lines[-3] == f"export    {reason}"
@@ -76,7 +76,7 @@ def test_a_folder_of_gzip_files_becomes_a_run(program, folder):
     ("validations", "told"),
     [
         ([90.0, 80.0], ""),
-        ([90.0, 70.123, 80.0], "; best 70.12 after epoch 2, which --weights best takes"),
+        ([90.0, 70.123, 80.0], "; best 70.12 after epoch 2 (use it with --weights best)"),
         ([None, None], ""),
     ],
 )
@@ -102,7 +102,8 @@ def test_the_same_command_again_and_any_part_of_it_find_the_run_at_its_end(progr
     for again in (line, ["train", "--run", "mine"], ["train", "--run", "mine", *SMALL]):
         outcome = program(*again)
         assert (outcome.code, outcome.err) == (0, "")
-        assert "going on after the end of epoch 2" in outcome.out and "it has its 2 epochs" in outcome.out
+        assert "resuming after epoch 2" in outcome.out
+        assert "all 2 epochs are finished; raise --epochs to train further" in outcome.out
 
 
 def test_an_empty_text_is_refused(program, folder, text):
@@ -148,8 +149,10 @@ def test_a_run_in_the_way_is_refused_and_kept(program, folder, tiny_run, train_f
     line = ["train", "--train", train_file, "--run", tiny_run.path]
     outcome = program(*line, "--resume=never", *SMALL)
     assert_refused(outcome, f"{tiny_run.path} already holds a run", "--overwrite")
-    assert_refused(program(*line, *SMALL), "begun with another configuration", "units is 8, not 4", "--overwrite")
-    assert_refused(program(*line), f"{tiny_run.path} was begun on another train text", "--overwrite")
+    assert_refused(
+        program(*line, *SMALL), "created with a different configuration", "--units is 8, not 4", "--overwrite"
+    )
+    assert_refused(program(*line), f"{tiny_run.path} was created with a different training text", "--overwrite")
     assert {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()} == before
 
 

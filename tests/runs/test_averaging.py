@@ -1,4 +1,4 @@
-"""The mean of weights, against NumPy; no Keras here, and so no evaluation: see `cli/test_cli_average.py`."""
+"""Averaged weights, compared with NumPy; their evaluation is tested in `cli/test_average.py`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from keraslm.text.store import fingerprint
 from tests.reference.mean import mean_of_weights
 from tests.support.made_run import make_run, random_weights
 
+MARK = ", of a different text or windows"
 FIELDS = {"units": 4, "embedding_dim": 3, "train": ("gone.txt",)}
 
 
@@ -87,7 +88,7 @@ def test_sums_are_float64(runs, tmp_path):
     assert {float(value) for weights in found.values() for value in weights.ravel()} == {float(np.float32(1 / 3))}
 
 
-def test_the_new_run_is_a_run_and_says_what_it_is(runs, tmp_path):
+def test_the_new_run_names_its_members(runs, tmp_path):
     made, _ = average([str(run.path) for run in runs[:2]], str(tmp_path / "new" / "mean"))
     run = Run.open(tmp_path / "new" / "mean")
     assert (run.config, run.tokenizer.digest) == (runs[0].config, runs[0].tokenizer.digest)
@@ -113,7 +114,7 @@ def test_the_new_run_is_a_run_and_says_what_it_is(runs, tmp_path):
     assert not (tmp_path / "new" / "runs").exists() and runs[0].averaged() == {}
 
 
-def test_the_last_epochs_of_one_run(kept, tmp_path):
+def test_the_last_epochs_of_one_run_are_averaged(kept, tmp_path):
     assert [*kept.kept_weights()] == [2, 3, 9, 1000]
     run, lines = average(kept, tmp_path / "mean", last=3)
     assert_mean(run, (3, 9, 1000))
@@ -121,21 +122,21 @@ def test_the_last_epochs_of_one_run(kept, tmp_path):
     assert [member["epoch"] for member in run.averaged()["averaged"]] == [3, 9, 1000]
 
 
-def test_weights_of_an_epoch_without_a_row_are_averaged_too(kept, tmp_path):
+def test_an_epoch_without_a_row_is_averaged_too(kept, tmp_path):
     kept.metrics_path.unlink()
     run, lines = average(kept, tmp_path / "mean", last=2)
     assert_mean(run, (9, 1000))
     assert lines[0] == f"member    {kept.kept_weights_path(9)} (epoch 9)"
 
 
-def test_best_weights(runs, tmp_path):
+def test_best_weights_are_averaged(runs, tmp_path):
     for number, run in enumerate(runs):
         write_weights(run.best_weights_path, weights_of(run, 10 + number))
     best = [keraslm.load_run(run.path, "best") for run in runs]
     assert_mean(average(best, tmp_path / "mean")[0], (10, 11, 12))
 
 
-def test_a_mean_is_a_member_like_any_other(runs, tmp_path):
+def test_an_averaged_run_can_be_averaged_again(runs, tmp_path):
     first, _ = average(runs[:2], tmp_path / "first")
     second, lines = average([first, runs[2]], tmp_path / "second")
     wanted = mean_of_weights([read(first), weights_of(runs[2], 2)])
@@ -144,19 +145,19 @@ def test_a_mean_is_a_member_like_any_other(runs, tmp_path):
     assert lines[0] == f"member    {first.path}/weights.safetensors"
 
 
-def test_figures_of_other_windows_are_marked(runs, tmp_path):
+def test_perplexities_of_different_windows_are_marked(runs, tmp_path):
     other = Run(runs[1].path, runs[1].config.replace(num_steps=7), runs[1].tokenizer)
-    assert average([runs[0], other], tmp_path / "mean")[1][1].endswith(": val_perplexity 11.00, counted otherwise")
+    assert average([runs[0], other], tmp_path / "mean")[1][1].endswith(f": val_perplexity 11.00{MARK}")
 
 
-def test_figures_of_other_texts_are_marked_by_what_is_in_them(runs, tmp_path):
+def test_perplexities_of_different_texts_are_marked(runs, tmp_path):
     def on(run, path, tokens):
         texts = {"valid": {"tokens": tokens, "sha256": "a"}}
         return dataclasses.replace(run, config=run.config.replace(valid=(path,)), texts=texts)
 
     three = on(runs[0], "one.txt", 5), on(runs[1], "two.txt", 5), on(runs[2], "one.txt", 6)
     run, (_, moved, changed, _) = average(three, tmp_path / "mean")
-    assert moved.endswith(": val_perplexity 11.00") and changed.endswith(": val_perplexity 12.00, counted otherwise")
+    assert moved.endswith(": val_perplexity 11.00") and changed.endswith(f": val_perplexity 12.00{MARK}")
     assert run.texts == Run.open(run.path).texts == three[0].texts
 
 
@@ -168,7 +169,7 @@ def test_figures_of_other_texts_are_marked_by_what_is_in_them(runs, tmp_path):
         ("changed.txt", "changed.txt is no longer the validation text of "),
     ],
 )
-def test_a_text_that_is_not_there_leaves_the_mean_unevaluated(tmp_path, monkeypatch, valid, words):
+def test_without_its_text_the_average_is_not_evaluated(tmp_path, monkeypatch, valid, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "changed.txt").write_text("the dog\n")
     runs = []
@@ -177,24 +178,24 @@ def test_a_text_that_is_not_there_leaves_the_mean_unevaluated(tmp_path, monkeypa
         run = make_run(tmp_path / name, **FIELDS, valid=(valid,))
         runs.append(dataclasses.replace(run, texts={"valid": fingerprint(np.array([1, 2, 3]))}))
     run, lines = average(runs, tmp_path / "mean")
-    assert lines[-1].startswith("          the mean is not evaluated: ") and words in lines[-1]
+    assert lines[-1].startswith("          the average is not evaluated: ") and words in lines[-1]
     assert "val_perplexity" not in run.averaged() and read(run)
 
 
-def test_no_training_goes_on_with_a_mean(runs, tmp_path):
+def test_an_averaged_run_cannot_be_resumed(runs, tmp_path):
     run, _ = average(runs, tmp_path / "mean")
-    with pytest.raises(RunError, match="mean holds a run without a checkpoint, so it cannot go on"):
-        from keraslm.runs.resume import find_earlier
+    with pytest.raises(RunError, match="mean holds a run without a checkpoint, which cannot be resumed"):
+        from keraslm.runs.resume import find_previous_run
 
-        find_earlier(run.path, "auto", False, print)
+        find_previous_run(run.path, "auto", False, print)
 
 
-def test_an_older_run_stays_unless_it_may_be_replaced(runs, kept, tmp_path):
+def test_a_previous_run_is_kept_unless_overwrite_is_given(runs, kept, tmp_path):
     output = shutil.copytree(kept.path, tmp_path / "mean")
     (output / "notes.txt").write_text("mine")
     (output / "checkpoints").mkdir()
     before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
-    with pytest.raises(RunError, match=r"mean already holds a run\. Choose another --output, or pass --overwrite"):
+    with pytest.raises(RunError, match=r"mean already holds a run\. Choose a different `output`, or"):
         average(runs, output)
     assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
     run, _ = average(runs, output, overwrite=True)
@@ -203,7 +204,7 @@ def test_an_older_run_stays_unless_it_may_be_replaced(runs, kept, tmp_path):
     assert {path.name for path in output.iterdir()} == files
 
 
-def test_what_fails_leaves_nothing_half_written(runs, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_folder_as_it_was(runs, tmp_path, monkeypatch):
     from keraslm.runs import averaging
 
     def full(path, weights):
@@ -220,7 +221,7 @@ def test_what_fails_leaves_nothing_half_written(runs, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
-def test_what_a_killed_process_has_left_is_removed(runs, tmp_path):
+def test_files_of_a_killed_process_are_removed(runs, tmp_path):
     make_folder(tmp_path / "mean" / ".average")
     (tmp_path / "mean" / ".average" / "metrics.jsonl").write_text("{}\n")
     run, _ = average(runs, tmp_path / "mean")
@@ -233,10 +234,10 @@ def test_what_a_killed_process_has_left_is_removed(runs, tmp_path):
         ({"units": 5}, r"lstm_0/kernel is \(3, 20\), not \(3, 16\)"),
         ({"num_layers": 1}, "lstm_1/kernel is missing, not"),
         ({"num_layers": 3}, r"lstm_2/kernel is \(4, 16\), not missing"),
-        ({"softmax": "sampled"}, "its softmax is sampled, not full"),
+        ({"softmax": "sampled"}, "softmax is sampled, not full"),
     ],
 )
-def test_other_shapes_are_refused(runs, tmp_path, fields, message):
+def test_different_shapes_are_refused(runs, tmp_path, fields, message):
     (tmp_path / "other").mkdir()
     other = make_run(tmp_path / "other", **(FIELDS | fields))
     with pytest.raises(RunError, match=message) as caught:
@@ -245,11 +246,11 @@ def test_other_shapes_are_refused(runs, tmp_path, fields, message):
     assert not (tmp_path / "mean").exists()
 
 
-def test_another_tokenizer_is_refused(runs, tmp_path):
+def test_a_different_tokenizer_is_refused(runs, tmp_path):
     from tests.support.words import train_words
 
     other = Run(runs[1].path, runs[1].config, train_words(["quite other words"]))
-    with pytest.raises(RunError, match=r"their tokenizers differ \(\d+ and \d+ tokens\)\. Train both with one"):
+    with pytest.raises(RunError, match=r"their tokenizers differ \(\d+ and \d+ tokens\)\. Train both with the same"):
         average([runs[0], other], tmp_path / "mean")
 
 
@@ -257,7 +258,7 @@ def test_damaged_weights_are_named(runs, tmp_path):
     weights = weights_of(runs[1], 1)
     weights["logits/bias"][0] = math.nan
     write_weights(runs[1].weights_path, weights)
-    with pytest.raises(RunError, match=f"{runs[1].weights_path}: tensor logits/bias holds 1 values that are NaN"):
+    with pytest.raises(RunError, match=f"{runs[1].weights_path}: tensor logits/bias contains 1 values that are NaN"):
         average(runs, tmp_path / "mean")
     runs[1].weights_path.unlink()
     with pytest.raises(RunError, match=f"{runs[1].weights_path}: no weights"):
@@ -265,23 +266,23 @@ def test_damaged_weights_are_named(runs, tmp_path):
     assert not (tmp_path / "mean").exists()
 
 
-def test_wrong_use(runs, kept, tmp_path):
+def test_wrong_arguments_are_refused(runs, kept, tmp_path):
     for few in ([], runs[:1]):
-        with pytest.raises(UsageError, match="A mean takes two runs or more; of one run, the last epochs: add --last"):
+        with pytest.raises(UsageError, match=r"An average needs two or more runs\. .*add `last=5`"):
             members_of(few)
     with pytest.raises(UsageError, match="was given more than once"):
         members_of([runs[0], runs[1], Run.open(tmp_path / "0" / ".." / "0" / "run")])
-    with pytest.raises(UsageError, match="--last N averages the last epochs of one run"):
+    with pytest.raises(UsageError, match="`last` averages the last epochs of one run"):
         members_of(runs, 2)
     write_weights(kept.best_weights_path, weights_of(kept, 0))
-    with pytest.raises(UsageError, match="leave out --weights best"):
+    with pytest.raises(UsageError, match=r"leave `weights=.best.` out"):
         members_of([Run.open(kept.path, "best")], 2)
     for last in (1, -1):
-        with pytest.raises(UsageError, match=f"--last is {last}, but a mean takes at least 2"):
+        with pytest.raises(UsageError, match=f"`last` is {last}, but an average needs at least 2"):
             members_of([kept], last)
-    with pytest.raises(RunError, match=r"of epochs 2, 3, 9, 1000 only, but --last asks for 5\. Train with --keep-w"):
+    with pytest.raises(RunError, match=r"only of epochs 2, 3, 9, 1000, but `last` is 5\. Train with `keep_weights=5`"):
         members_of([kept], 5)
-    with pytest.raises(RunError, match="keeps the weights of no epoch"):
+    with pytest.raises(RunError, match="has kept the weights of no epoch"):
         members_of([runs[1]], 2)
-    with pytest.raises(UsageError, match=r"is one of the runs that are averaged\. Choose another --output"):
+    with pytest.raises(UsageError, match=r"is one of the runs that are averaged\. Choose a different `output`"):
         average(runs, runs[1].path, overwrite=True)

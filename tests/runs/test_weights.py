@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from keraslm.config import ModelConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError
 from keraslm.network.model import build_model
 from keraslm.runs.weights import read_weights, write_weights
+from tests.support.made_run import random_weights
 
 CONFIG = ModelConfig(num_layers=2, units=4, embedding_dim=3)
 V = 7
 
 
 def made_up():
-    generator = np.random.default_rng(0)
-    shapes = weight_shapes(CONFIG, V)
-    return {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return random_weights(CONFIG, V)
 
 
 @pytest.fixture
@@ -53,14 +52,14 @@ def test_names_and_shapes_are_those_of_the_network(changes):
     assert weight_shapes(config, V) == {v.path: tuple(v.shape) for v in model.trainable_variables}
 
 
-def test_weights_go_round(path):
+def test_weights_survive_a_round_trip(path):
     found = read(path)
     assert found.keys() == made_up().keys()
     for name, value in made_up().items():
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_an_array_in_any_memory_order_is_written_by_its_values(path):
+def test_arrays_of_any_memory_order_are_written_correctly(path):
     turned = {name: np.asfortranarray(value) for name, value in made_up().items()}
     turned["logits/bias"] = np.repeat(made_up()["logits/bias"], 2)[::2]
     write_weights(path, turned)
@@ -86,20 +85,20 @@ def test_a_flipped_bit_is_found_or_changes_no_weight(data):
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_changed_weights_are_told_from_those_that_were_written(path):
+def test_changed_weights_are_refused(path):
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
     path.write_bytes(changed)
-    with pytest.raises(RunError, match=r"damaged, its weights do not have the SHA-256 that was written with them"):
+    with pytest.raises(RunError, match=r"damaged, its weights do not have the SHA-256 in its metadata"):
         read(path)
 
 
-def test_weights_of_another_program_need_no_digest(path):
+def test_weights_of_a_different_program_need_no_digest(path):
     save_file(made_up(), path)
     np.testing.assert_array_equal(read(path)["logits/bias"], made_up()["logits/bias"])
 
 
-def test_a_write_that_fails_leaves_the_old_weights_and_no_other_file(path):
+def test_a_failed_write_leaves_only_the_old_weights(path):
     before = path.read_bytes()
     with pytest.raises(Exception, match=r"(?i)dtype|object"):
         write_weights(path, {"logits/bias": np.array([object()])})
@@ -107,21 +106,14 @@ def test_a_write_that_fails_leaves_the_old_weights_and_no_other_file(path):
 
 
 def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(RunError, match=r"absent\.safetensors: no weights\. The training ended before its first epoch"):
+    with pytest.raises(RunError, match=r"absent\.safetensors: no weights\. The training was stopped in its"):
         read(tmp_path / "absent.safetensors")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])
 def test_truncated_weights_are_refused(path, keep):
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a whole safetensors file"):
-        read(path)
-
-
-@pytest.mark.parametrize("data", [b"PK\x03\x04" * 50, b"\x80\x04\x95" * 50, b'{"a": 1}' * 9, b"\xff" * 200])
-def test_another_kind_of_file_is_refused(path, data):
-    path.write_bytes(data)
-    with pytest.raises(RunError, match=r"weights\.safetensors: damaged"):
+    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a complete safetensors file"):
         read(path)
 
 
@@ -135,13 +127,13 @@ def test_a_value_that_is_not_finite_is_named_by_its_tensor(path, value):
     weights = made_up()
     weights["lstm_1/kernel"][2, 3] = value
     save_file(weights, path)
-    with pytest.raises(RunError, match=r"tensor lstm_1/kernel holds 1 values that are NaN or infinite"):
+    with pytest.raises(RunError, match=r"tensor lstm_1/kernel contains 1 values that are NaN or infinite"):
         read(path)
 
 
 def test_a_wrong_shape_is_named_by_its_tensor(path):
     save_file(made_up() | {"lstm_0/bias": np.zeros(5, np.float32)}, path)
-    with pytest.raises(RunError, match=r"tensor lstm_0/bias is float32 \(5,\), but config\.json asks for .* \(16,\)"):
+    with pytest.raises(RunError, match=r"tensor lstm_0/bias is float32 \(5,\), but config\.json requires .* \(16,\)"):
         read(path)
 
 
@@ -152,7 +144,7 @@ def test_a_wrong_type_is_named_by_its_tensor(path, dtype):
         read(path)
 
 
-def test_a_type_that_numpy_lacks_is_refused(path):
+def test_a_type_missing_in_numpy_is_refused(path):
     header = b'{"logits/bias":{"dtype":"BF16","shape":[7],"data_offsets":[0,14]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(14))
     with pytest.raises(RunError, match=r"weights\.safetensors"):
@@ -163,27 +155,10 @@ def test_missing_and_unexpected_tensors_are_named(path):
     weights = made_up()
     weights["lstm_2/bias"] = weights.pop("lstm_0/bias")
     save_file(weights, path)
-    with pytest.raises(RunError, match=r"does not fit config\.json; .*: lstm_0/bias, lstm_2/bias\."):
+    with pytest.raises(RunError, match=r"does not match config\.json; .*: lstm_0/bias, lstm_2/bias\."):
         read(path)
 
 
-def test_weights_of_another_vocabulary_are_refused(path):
+def test_weights_of_a_different_vocabulary_are_refused(path):
     with pytest.raises(RunError, match=r"tensor embedding/embeddings is float32 \(7, 3\), but .* \(8, 3\)"):
         read_weights(path, CONFIG, V + 1)
-
-
-@given(start=st.integers(0, 2000), change=st.binary(min_size=1, max_size=8))
-def test_changed_bytes_give_weights_of_the_right_shapes_or_a_run_error(tmp_path_factory, start, change):
-    path = tmp_path_factory.getbasetemp() / "changed.safetensors"
-    write_weights(path, made_up())
-    data = bytearray(path.read_bytes())
-    start %= len(data)
-    data[start : start + len(change)] = change
-    path.write_bytes(bytes(data))
-    try:
-        found = read(path)
-    except RunError as error:
-        assert str(path) in str(error)
-        return
-    assert {name: value.shape for name, value in found.items()} == weight_shapes(CONFIG, V)
-    assert load_file(path).keys() == found.keys()

@@ -9,6 +9,7 @@ import numpy as np
 
 from keraslm.config import Config
 from keraslm.config.shapes import weight_shapes
+from keraslm.runs.create import create_run
 from keraslm.runs.run import Run
 from keraslm.runs.weights import write_weights
 from tests.support.words import train_words
@@ -25,6 +26,7 @@ def make_run(folder: Path, **fields) -> Run:
     config = Config().replace(**fields)
     tokenizer = train_words(["the cat sat on the mat", "a dog ran"])
     with contextlib.chdir(folder):  # runs/latest is made there
-        run = Run(folder / "run", config, tokenizer).create("jax", overwrite=False)
+        run = Run(folder / "run", config, tokenizer)
+        create_run(run, "jax", overwrite=False)
     write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))
     return run

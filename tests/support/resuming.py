@@ -1,4 +1,4 @@
-"""Trainings that a signal stops at a moment of their own, and what must be the same in the end."""
+"""Trainings that are stopped by a signal at a chosen moment, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 
 import keras
 import pytest
@@ -17,7 +18,7 @@ from keraslm.training.train import train_run
 
 
 class SignalAt(keras.callbacks.Callback):
-    """Sends this process a signal at a moment of the training: before the training's own callbacks see it."""
+    """Send a signal to this process after a window, a validation window or an epoch, before other callbacks act."""
 
     def __init__(self, number, epoch, window=None, validating=None):
         super().__init__()
@@ -38,56 +39,63 @@ class SignalAt(keras.callbacks.Callback):
 
     def send(self, *now):
         if now == self.at:
-            # From outside: what a process sends itself is delivered when the system likes.
+            # By a different process: a signal that a process sends to itself may be delivered late.
             subprocess.run(["kill", f"-{self.number.value}", str(os.getpid())], check=True)
 
 
 @pytest.fixture
 def own_folder(tmp_path, monkeypatch):
+    """Run the test in its own folder: a training creates `runs/latest` in the working directory."""
     monkeypatch.chdir(tmp_path)
 
 
+@contextmanager
+def signal_at(*moment, number=signal.SIGTERM):
+    """Send a signal at a moment of a training within the block."""
+    create = training.run_callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "run_callbacks", lambda *given: [SignalAt(number, *moment), *create(*given)])
+        yield
+
+
 @pytest.fixture
-def stopped(config, monkeypatch):
-    """Train until a signal at a moment; gives what the exception says."""
+def stopped(config):
+    """Train until a signal at a moment; returns the message of the exception."""
 
-    def train(path, *moment, number=signal.SIGTERM, changes=None, **options):
-        made = training.run_callbacks
-
-        def with_signal(*arguments, **rest):
-            return [SignalAt(number, *moment), *made(*arguments, **rest)]
-
-        with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-            patch.setattr(training, "run_callbacks", with_signal)
-            quietly(config.replace(**(changes or {})), path, **options)
+    def train(path, *moment, number=signal.SIGTERM, changes=None):
+        with signal_at(*moment, number=number), pytest.raises(Interrupted) as caught:
+            quietly(config.replace(**(changes or {})), path)
         assert caught.value.exit_code == 128 + number
         return str(caught.value)
 
     return train
 
 
-def quietly(config, path, **options):
-    said = []
-    run = train_run(config, path, verbose=0, log=said.append, **options)
-    return run, said
+def quietly(config, path=None, **options):
+    """Train without output; returns the run and the lines of progress."""
+    lines = []
+    run = train_run(config, path, verbose=0, log=lines.append, **options)
+    return run, lines
 
 
 def last(run):
+    """The newest checkpoint of a run."""
     return CheckpointStore(run.checkpoints_path).newest()[0]
 
 
 def assert_same(run, other):
-    """All variables, weights and metrics, to the last bit; the clock is let off."""
+    """All variables, weights and metrics are equal to the last bit, except for times."""
     found, expected = last(run), last(other)
     assert (found.epoch, found.window) == (expected.epoch, expected.window)
     assert found.variables.keys() == expected.variables.keys()
     for name, value in expected.variables.items():
         assert found.variables[name].tobytes() == value.tobytes(), name
-    for path in (run.weights_path, run.best_weights_path):
-        assert path.read_bytes() == (other.path / path.name).read_bytes()
+    files = [{path.name: path.read_bytes() for path in each.path.glob("*.safetensors")} for each in (run, other)]
+    assert files[0] == files[1]
     assert timeless(run) == timeless(other)
 
 
 def timeless(run):
+    """The rows of `metrics.jsonl` without times."""
     rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows]

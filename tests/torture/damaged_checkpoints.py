@@ -1,10 +1,9 @@
-"""Checkpoints whose files were cut or had a bit flipped, by the thousand: is each found?
+"""Flip a bit in thousands of checkpoints, or cut a file, and check that each damage is found.
 
     python tests/torture/damaged_checkpoints.py --count 2000 --seed 0
 
-A store holds two checkpoints. In the newer one a byte of a file drawn at random has one bit flipped, or the file is cut
-at a random place, once a trial. Found means that the reader takes the older one, and names the damaged one and the
-file. Exit code 1 when any was not.
+A store holds two checkpoints. Each trial damages a random file of the newer one. The damage is found if the reader
+takes the older checkpoint and names the newer one and the file. The exit code is 1 if any damage was not found.
 """
 
 from __future__ import annotations
@@ -21,16 +20,6 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
-
-
-def damaged(data: bytes, cut: bool, rng: np.random.Generator) -> bytes:
-    """The data without its end, or with one bit flipped."""
-    place = int(rng.integers(len(data)))
-    if cut:
-        return data[:place]
-    changed = bytearray(data)
-    changed[place] ^= 1 << int(rng.integers(8))
-    return bytes(changed)
 
 
 def main() -> int:
@@ -51,7 +40,9 @@ def main() -> int:
         for _ in range(options.count):
             path, cut = files[rng.integers(len(files))], bool(rng.integers(2))
             original = path.read_bytes()
-            path.write_bytes(damaged(original, cut, rng))
+            changed, place = bytearray(original), int(rng.integers(len(original)))
+            changed[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(original[:place] if cut else changed)
             found, reasons = store.newest()
             what = f"{path.name} {'cut' if cut else 'with a flipped bit'}"
             tried[what] += 1

@@ -1,12 +1,12 @@
-"""Every disk operation of a training fails once, in every way: does the run go on, bit for bit?
+"""Let each disk operation of a training fail once, in every way, and check that the run can be resumed bit for bit.
 
     python tests/torture/faulty_training.py --kinds full half kill-after
 
-A small training on torch runs on a disk whose k-th operation below its folder fails (tests/support/failing_disk.c), for
-every k: files of the run, its checkpoints, metrics and link. Then it runs again on a disk that is well. A point is
-survived when the first ended with exit code 1 and one sentence, or was killed; left no temporary file where it could be
-removed; and the second went on to the same weights and the same checkpoint as a training that met no fault, bit for
-bit. A line a fault, and exit code 1 when any point was not survived. Some ten minutes for all faults.
+A small training on torch runs on a disk whose k-th operation in the run folder fails, for every k
+(tests/support/failing_disk.c). Then the same command runs on a good disk. A fault is survived if the first process
+ended with exit code 1 and one line, or was killed; left no temporary file that it could remove; and the second process
+ended with the same weights and checkpoint as a training without a fault. Prints one line per kind of fault, and exits
+with 1 if any fault was not survived. All kinds take about ten minutes.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ TEXT = "the cat sat on the mat\na dog ran\n" * 12
 
 
 class EndedError(Exception):
-    """The program ended with another code than 0; the message is that code, and what it wrote to standard error."""
+    """The exit code of the program was not 0; the message is the code and standard error."""
 
 
 def prepare(folder: Path) -> None:
-    """The texts, and Keras in memory before the first fork."""
+    """Write the texts, and import Keras before the first fork."""
     from keraslm.system.backend import select_backend
 
     select_backend("torch")
@@ -52,19 +52,19 @@ def prepare(folder: Path) -> None:
 
 
 def train(folder: Path) -> None:
-    """The training, as the command line runs it."""
+    """Train as the command line does."""
     from keraslm.cli import run
 
-    said = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    errors = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
         flags = [f"--{name}={value}" for name, value in FLAGS.items()]
         code = run(["train", "--run=run", "--train=train.txt", "--valid=valid.txt", *flags])
     if code:
-        raise EndedError(f"{code} {said.getvalue().strip()}")
+        raise EndedError(f"{code} {errors.getvalue().strip()}")
 
 
 def result(folder: Path) -> dict[str, bytes]:
-    """What must be the same: weights, and the variables of the last checkpoint."""
+    """The weights, and the variables of the last checkpoint."""
     from keraslm.runs.checkpoint import CheckpointStore
 
     run = folder / "run"
@@ -75,10 +75,10 @@ def result(folder: Path) -> dict[str, bytes]:
 
 
 def complaint(trial: Trial, expected: dict[str, bytes]) -> str:
-    """What is wrong after a trial, or ""."""
+    """The problem after a trial, or ""."""
     if trial.kind in FAULTS:
-        told = trial.ended == "EndedError" and trial.message.startswith("1 keraslm: ")
-        if trial.ended != DONE and (not told or "\n" in trial.message or "unexpected" in trial.message):
+        reported = trial.ended == "EndedError" and trial.message.startswith("1 keraslm: ")
+        if trial.ended != DONE and (not reported or "\n" in trial.message or "unexpected" in trial.message):
             return f"{trial.ended}: {trial.message}"
         if trial.kind != "read-only" and trial.strays():
             return f"left behind: {', '.join(trial.strays())}"
@@ -88,7 +88,7 @@ def complaint(trial: Trial, expected: dict[str, bytes]) -> str:
         train(trial.folder)
         found = result(trial.folder)
     except Exception as error:
-        return f"the run does not go on: {type(error).__name__}: {error}"
+        return f"the run cannot be resumed: {type(error).__name__}: {error}"
     different = [name for name in expected if found.get(name) != expected[name]]
     return f"differs: {', '.join(different)}" if different else ""
 
@@ -97,7 +97,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
     options = parser.parse_args()
-    # By its name, which the process of the trials knows too.
+    # By a name that the process of the trials can import.
     from tests.torture import faulty_training as this
 
     failed = 0

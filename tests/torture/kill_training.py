@@ -1,18 +1,18 @@
-"""A training that is killed again and again, and the same training left alone: which variables differ?
+"""Kill a training again and again, and compare it with an undisturbed one.
 
     python tests/torture/kill_training.py --backend jax --kills 100 --seed 0
 
-The program `keraslm train` runs as a process of its own and is killed; the same command goes on with the run, and is
-killed again. Where it is killed is drawn anew each time:
+`keraslm train` runs as a process of its own and is killed; the same command resumes the run and is killed again, at a
+random moment:
 
-    clock     SIGKILL at a moment of the start, or a little later
-    training  SIGKILL at a moment of the training
-    disk      SIGKILL before, in the middle of, or after one of the writes, flushes and renames in the run folder
-    sigterm   SIGTERM while it trains: it must save and end with 143
+    clock     SIGKILL during or soon after the start
+    training  SIGKILL during the training
+    disk      SIGKILL before, during or after a write, flush or rename in the run folder
+    sigterm   SIGTERM during the training, which must save and exit with 143
 
-After each kill the newest checkpoint must be whole. A run that reaches its end is compared with one that was never
-killed: every variable of model, optimizer and metrics, both weight files, and the metrics but for the clock. The model
-is small, has every kind of dropout, a validation text, and a checkpoint every third window.
+After each kill, the newest checkpoint must be intact. A finished run is compared with one that was never killed: every
+variable of model, optimizer and metrics, both weight files, and the metrics except for times. The model is small and
+has every kind of dropout, a validation text, and a checkpoint every third window.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from keraslm.runs.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
 from tests.reference.text import write_text  # noqa: E402
 from tests.support.failing_disk import KILLS, UnavailableError, environment, fired, library  # noqa: E402
 
-# A shell's background job ignores SIGINT, and what it starts does, too.
+# Background jobs of a shell ignore SIGINT, and so do their children.
 START = [
     sys.executable,
     "-c",
@@ -61,19 +61,19 @@ FLAGS = {
     "checkpoint-windows": "3",
     "progress": "line",
 }
-SECONDS = 300  # in which a training of some hundred windows must have ended
+SECONDS = 300  # limit for a training of some hundred windows
 
 
 @dataclass
 class Tally:
-    """What was seen.
+    """The results.
 
     Attributes:
-        kills: by kind.
-        found: in what the process was when it died: before its first window, training, or writing.
-        finished: runs that reached their end.
-        compared: variables and files that were compared.
-        differing: what was compared and not equal, and every other fault, in words.
+        kills: number of kills, by kind.
+        found: state of the process when it was killed: before its first window, training, or writing.
+        finished: number of finished runs.
+        compared: number of compared variables and files.
+        differing: each difference, and every other problem.
         answers: seconds from SIGTERM to the end of the process.
     """
 
@@ -86,7 +86,7 @@ class Tally:
 
 
 class Child:
-    """One process that trains, and how far its output says that it is."""
+    """A process that trains, with its output."""
 
     def __init__(self, command: list[str], folder: Path, environ: dict[str, str]):
         self.started = time.monotonic()
@@ -113,7 +113,7 @@ class Child:
         self.training.set()
 
     def wait(self, seconds: float = SECONDS) -> int | None:
-        """The exit code; None when it still runs."""
+        """The exit code; None if the process is still running."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -138,32 +138,32 @@ class Trainer:
     def start(self, run: str, extra: dict[str, str] | None = None) -> Child:
         return Child([*self.command, f"--run={run}"], self.folder, {**self.environ, **(extra or {})})
 
-    def whole(self) -> Whole:
-        """The training that nobody disturbs."""
+    def undisturbed(self) -> Undisturbed:
+        """Train without a kill."""
         extra, counter = {}, self.folder / "counter"
         if _has_disk():
-            (self.folder / "whole").mkdir()
-            extra = environment(self.folder / "whole", 0, "kill-before", counter)
-        child = self.start("whole", {name: extra[name] for name in extra if name != "PYTHONPATH"})
+            (self.folder / "undisturbed").mkdir()
+            extra = environment(self.folder / "undisturbed", 0, "kill-before", counter)
+        child = self.start("undisturbed", {name: extra[name] for name in extra if name != "PYTHONPATH"})
         child.training.wait(SECONDS)
         seconds = time.monotonic() - child.started
         if child.wait() != 0:
             raise SystemExit("".join(child.lines))
         operations = int.from_bytes(counter.read_bytes()[:8], sys.byteorder) if extra else 0
         windows = next(int(line.split()[0]) for line in child.lines if " windows of " in line)
-        return Whole(*end_of(self.folder / "whole"), windows, seconds, operations)
+        return Undisturbed(*end_of(self.folder / "undisturbed"), windows, seconds, operations)
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A training that nobody disturbed.
+class Undisturbed:
+    """A training without a kill.
 
     Attributes:
-        checkpoint: its end.
-        files: of the run.
-        windows: of an epoch.
-        seconds: until it trains.
-        operations: of the disk, in all; 0 where they cannot be counted.
+        checkpoint: its last checkpoint.
+        files: files of the run.
+        windows: windows per epoch.
+        seconds: duration of the start.
+        operations: number of disk operations; 0 if they cannot be counted.
     """
 
     checkpoint: Checkpoint
@@ -182,7 +182,7 @@ def _has_disk() -> bool:
 
 
 def end_of(run: Path) -> tuple[Checkpoint, dict[str, bytes]]:
-    """The last checkpoint of a run, and its files; of the metrics what no clock tells."""
+    """The last checkpoint of a run, and its files; metrics without times."""
     checkpoint, damaged = CheckpointStore(run / "checkpoints").newest()
     assert checkpoint and not damaged, damaged
     files = {name: (run / name).read_bytes() for name in ("weights.safetensors", "best.safetensors", "tokenizer.json")}
@@ -192,9 +192,9 @@ def end_of(run: Path) -> tuple[Checkpoint, dict[str, bytes]]:
     return checkpoint, {**files, "metrics.jsonl": json.dumps(rows).encode()}
 
 
-def compare(run: Path, whole: Whole, tally: Tally) -> None:
-    """Count what a finished run has in common with the one that was left alone."""
-    (found, found_files), (expected, files) = end_of(run), (whole.checkpoint, whole.files)
+def compare(run: Path, undisturbed: Undisturbed, tally: Tally) -> None:
+    """Compare a finished run with the undisturbed one."""
+    (found, found_files), (expected, files) = end_of(run), (undisturbed.checkpoint, undisturbed.files)
     pairs = [(name, found.variables.get(name), value) for name, value in expected.variables.items()]
     different = [name for name, one, other in pairs if one is None or one.tobytes() != other.tobytes()]
     different += [name for name, value in files.items() if found_files[name] != value]
@@ -204,24 +204,24 @@ def compare(run: Path, whole: Whole, tally: Tally) -> None:
     tally.finished += 1
 
 
-def disturb(trainer: Trainer, run: str, kind: str, rng: random.Random, whole: Whole, tally: Tally) -> bool:
-    """Go on with a run and kill it; whether it was killed before it reached its end."""
+def disturb(trainer: Trainer, run: str, kind: str, rng: random.Random, undisturbed: Undisturbed, tally: Tally) -> bool:
+    """Resume a run and kill it; returns whether it was killed before it was finished."""
     counter, folder = trainer.folder / "counter", trainer.folder / run
-    stood = windows_of(folder, whole.windows)
+    stood, total = windows_of(folder, undisturbed.windows), EPOCHS * undisturbed.windows
     extra: dict[str, str] = {}
     if kind == "disk":
-        left = whole.operations * (EPOCHS * whole.windows - stood) // (EPOCHS * whole.windows)
+        left = undisturbed.operations * (total - stood) // total
         extra = environment(folder, rng.randint(1, max(1, left)), rng.choice(KILLS), counter)
         extra = {name: value for name, value in extra.items() if name != "PYTHONPATH"}
     child = trainer.start(run, extra)
     if kind == "disk":
         code = child.wait()
     elif kind == "clock":
-        code = child.wait(rng.uniform(0, whole.seconds))
+        code = child.wait(rng.uniform(0, undisturbed.seconds))
     else:
         child.training.wait(SECONDS)
-        goal = rng.uniform(stood, EPOCHS * whole.windows)
-        while child.process.poll() is None and windows_of(folder, whole.windows) < goal:
+        goal = rng.uniform(stood, total)
+        while child.process.poll() is None and windows_of(folder, undisturbed.windows) < goal:
             time.sleep(0.001)
         code = child.wait(rng.uniform(0, 0.05))
     if code is None:
@@ -230,7 +230,7 @@ def disturb(trainer: Trainer, run: str, kind: str, rng: random.Random, whole: Wh
         code = child.wait()
         if kind == "sigterm" and code == 143:
             tally.answers.append(time.monotonic() - asked)
-    ended = windows_of(folder, whole.windows) == EPOCHS * whole.windows
+    ended = windows_of(folder, undisturbed.windows) == total
     if code == 0 or (code == -signal.SIGTERM and ended):  # while Python shuts down
         return False
     if code != (143 if kind == "sigterm" else -signal.SIGKILL) or (kind == "disk" and not fired(counter)):
@@ -241,14 +241,14 @@ def disturb(trainer: Trainer, run: str, kind: str, rng: random.Random, whole: Wh
 
 
 def windows_of(run: Path, windows: int) -> int:
-    """Windows that are behind at the newest checkpoint."""
+    """Number of finished windows at the newest checkpoint."""
     names = CheckpointStore(run / "checkpoints").names()
     epoch, window = map(int, names[-1].split("-")) if names else (0, 0)
     return epoch * windows + window
 
 
 def _look(run: Path, child: Child, tally: Tally) -> None:
-    """What the kill left: the newest checkpoint must be whole."""
+    """Count the state of a killed process; the newest checkpoint must be intact."""
     writing = any(path.name != ".lock" for path in run.rglob(".*"))
     trains = any(line.startswith("Epoch ") for line in child.lines)
     tally.found["writing" if writing else "training" if trains else "before the first window"] += 1
@@ -259,30 +259,30 @@ def _look(run: Path, child: Child, tally: Tally) -> None:
 def torture(
     backend: str, kills: int, seed: int, folder: Path, log: Callable[[str], None] = lambda line: print(line, flush=True)
 ) -> Tally:
-    """Kill trainings until there were so many kills, and bring the last one to its end."""
+    """Kill trainings until the number of kills is reached, and finish the last one."""
     rng, tally, trainer = random.Random(seed), Tally(), Trainer(folder, backend)
-    whole = trainer.whole()
-    log(f"left alone: {EPOCHS} epochs of {whole.windows} windows; {whole.operations} disk operations")
+    undisturbed = trainer.undisturbed()
+    log(f"undisturbed: {EPOCHS} epochs of {undisturbed.windows} windows; {undisturbed.operations} disk operations")
     kinds = ["clock", "training", "training", "disk", "disk", "sigterm"]
-    if not whole.operations:
-        log("no C compiler, or no LD_PRELOAD: nothing is killed at disk operations")
+    if not undisturbed.operations:
+        log("no C compiler, or no LD_PRELOAD: no kills at disk operations")
         kinds = [kind for kind in kinds if kind != "disk"]
     told = 0
     for number in range(10 * kills):
         run, done = f"killed-{number}", False
         while not done:
-            at_its_end = windows_of(folder / run, whole.windows) == EPOCHS * whole.windows
+            at_its_end = windows_of(folder / run, undisturbed.windows) == EPOCHS * undisturbed.windows
             if sum(tally.kills.values()) < kills and not at_its_end:
-                done = not disturb(trainer, run, rng.choice(kinds), rng, whole, tally)
+                done = not disturb(trainer, run, rng.choice(kinds), rng, undisturbed, tally)
             else:
                 child = trainer.start(run)
                 done = True
                 if child.wait() != 0:
                     raise SystemExit("".join(child.lines))
-        compare(folder / run, whole, tally)
+        compare(folder / run, undisturbed, tally)
         shutil.rmtree(folder / run)
         killed = sum(tally.kills.values())
-        log(f"{killed} kills, {tally.finished} runs at their end, {len(tally.differing)} differences")
+        log(f"{killed} kills, {tally.finished} finished runs, {len(tally.differing)} differences")
         for what in tally.differing[told:]:
             log(f"  {what}")
         told = len(tally.differing)
@@ -292,7 +292,7 @@ def torture(
 
 
 def report(backend: str, tally: Tally) -> str:
-    """The tally in lines."""
+    """The results as text."""
     kills = ", ".join(f"{count} {name}" for name, count in sorted(tally.kills.items()))
     found = ", ".join(f"{count} {name}" for name, count in sorted(tally.found.items()))
     packages = ", ".join(f"{name} {version(name)}" for name in ("keras", backend, "numpy", "safetensors"))
@@ -300,7 +300,7 @@ def report(backend: str, tally: Tally) -> str:
     return "\n".join(
         [
             f"{backend}: {sum(tally.kills.values())} kills ({kills}); the process was found: {found}",
-            f"  {tally.finished} runs came to their end; {tally.compared} variables and files compared, "
+            f"  {tally.finished} finished runs; {tally.compared} variables and files compared, "
             f"{len(tally.differing)} different",
             f"  seconds from SIGTERM to the end: median {answers[len(answers) // 2]:.2f}, at most {answers[-1]:.2f}",
             f"  Python {sys.version.split()[0]}, {packages}",

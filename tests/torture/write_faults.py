@@ -1,17 +1,16 @@
-"""Every disk operation of a command fails once, in every way: what is left?
+"""Let each disk operation of a command fail once, in every way, and check the files afterwards.
 
     python tests/torture/write_faults.py export train --kinds full half kill-after
 
-Each trial is a process of its own, with its children, on a disk whose k-th operation below the trial's folder fails, of
-an export TMPDIR included (tests/support/failing_disk.c); k goes from 1 until the command has no such operation. A point
-is survived when the command ends with exit code 1 and one sentence (or was killed, or did not need what failed),
-nothing half-written is left under a name that is read, and no temporary file is left where it could be removed. A line
-a fault:
+Each trial is a process of its own, on a disk whose k-th operation in the trial's folder fails, TMPDIR of an export
+included (tests/support/failing_disk.c); k goes from 1 until the command has no such operation. A fault is survived if
+the command exits with 1 and one line (or was killed, or did not need the operation), no incomplete file has its final
+name, and no temporary file is left that could be removed. Prints one line per kind of fault:
 
     export  full        9 points, 9 survived
 
-Exit code 1 when any was not. A trial takes five to ten seconds, most of it imports, so all faults of a command take an
-hour or more; --step 5 tries every fifth point. Standard error shows the points as they are tried.
+The exit code is 1 if any fault was not survived. A trial takes five to ten seconds, mostly for imports, and all faults
+of a command an hour or more; --step 5 tries every fifth operation. Standard error shows the progress.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ SECONDS = 300
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended, and what it wrote to standard error."""
+    """Exit code and standard error of a process."""
 
     code: int
     err: str
@@ -51,13 +50,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Subject:
-    """A command to try.
+    """A command to test.
 
     Attributes:
-        arguments: of the program; it runs in the trial's folder.
+        arguments: command line; the command runs in the folder of the trial.
         prepare: fills that folder.
-        complaint: what is wrong with what is left in it, or "".
-        temporary: whether TMPDIR lies in that folder, too.
+        complaint: a problem with the files in it, or "".
+        temporary: whether TMPDIR is in that folder, too.
     """
 
     arguments: list[str]
@@ -67,7 +66,7 @@ class Subject:
 
 
 def run_folder(path: Path) -> str:
-    """What is wrong with a folder that may hold a run: none, or one that opens, with whole weights if it has any."""
+    """A problem with a folder that holds either no run or an intact one, or ""."""
     if not (path / "config.json").exists():
         return ""
     try:
@@ -81,7 +80,7 @@ def run_folder(path: Path) -> str:
 
 
 def export_subject(folder: Path) -> Subject:
-    """Export over an older file: it is untouched, or replaced by the file that an export on a good disk writes."""
+    """Export over an older file: it is untouched, or replaced by the same file as on a good disk."""
     from tests.support.made_run import make_run
 
     run = make_run(folder, num_layers=1, units=4, embedding_dim=4)
@@ -96,14 +95,14 @@ def export_subject(folder: Path) -> Subject:
     def complaint(place: Path, ended: Ended) -> str:
         found = (place / "model.onnx").read_bytes()
         if found not in (OLD, new):
-            return f"model.onnx of {len(found):,} bytes is neither the old nor the new one"
+            return f"model.onnx of {len(found):,} bytes is neither the old nor the new file"
         return "exit code 0 without a new model.onnx" if found == OLD and ended.code == 0 else ""
 
     return Subject(arguments, lambda place: (place / "model.onnx").write_bytes(OLD), complaint, temporary=True)
 
 
 def train_subject(folder: Path) -> Subject:
-    """Train over an older run: the folder holds the old run, the new one or none."""
+    """Train over a previous run: the folder holds the previous run, the new one or none."""
     from tests.support.made_run import make_run
 
     text = folder / "text.txt"
@@ -118,7 +117,7 @@ SUBJECTS = {"export": export_subject, "train": train_subject}
 
 
 def ended_in(place: Path, arguments: list[str], environ: dict[str, str]) -> Ended:
-    """Run the program in a folder, in a process group of which nothing outlives it."""
+    """Run the program in a folder, and kill its whole process group at the end."""
     search = os.pathsep.join(entry for entry in sys.path if entry)
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -143,15 +142,13 @@ def ended_in(place: Path, arguments: list[str], environ: dict[str, str]) -> Ende
 
 
 def complaint(subject: Subject, kind: str, place: Path, ended: Ended) -> str:
-    """What is wrong after a trial, or ""."""
+    """The problem after a trial, or ""."""
     sentence = ended.err.strip().rpartition("\n")[2]
-    if kind in FAULTS and ended.code not in (0, 1):
-        return f"exit code {ended.code}: {sentence}"
-    if kind in KILLS and ended.code not in (0, 1, -signal.SIGKILL):
+    if ended.code not in (0, 1, *([-signal.SIGKILL] if kind in KILLS else [])):
         return f"exit code {ended.code}: {sentence}"
     if ended.code == 1 and (not sentence.startswith("keraslm: ") or "unexpected" in sentence):
-        return f"no sentence: {sentence}"
-    # TensorFlow and torch leave files of their own in TMPDIR.
+        return f"not one line of keraslm: {sentence}"
+    # TensorFlow and torch leave their own files in TMPDIR.
     ours = (*place.glob(".*"), *place.glob("run/.*"), *place.glob("runs/.*"), *place.glob("tmp/keraslm-*"))
     strays = [str(p.relative_to(place)) for p in ours]
     if strays and kind in FAULTS and kind != "read-only":
@@ -160,7 +157,7 @@ def complaint(subject: Subject, kind: str, place: Path, ended: Ended) -> str:
 
 
 def attempts(subject: Subject, kind: str, folder: Path, step: int) -> Iterator[tuple[int, str]]:
-    """Each point, and what was wrong after it."""
+    """Each operation that failed, and the problem after it."""
     for point in itertools.count(1, step):
         place, counter = folder / str(point), folder / "counter"
         (place / "tmp").mkdir(parents=True)

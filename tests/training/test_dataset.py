@@ -22,7 +22,7 @@ def small_model():
     return model
 
 
-def test_windows_come_in_order_as_often_as_asked():
+def test_windows_come_in_order_in_each_epoch():
     dataset = WindowDataset(windows())
     assert len(dataset) == len(windows()) == 33
     for _ in range(2):
@@ -32,7 +32,7 @@ def test_windows_come_in_order_as_often_as_asked():
             np.testing.assert_array_equal(found[1], targets)
 
 
-def test_the_first_window_may_be_asked_for_at_any_time():
+def test_the_first_window_may_be_requested_at_any_time():
     dataset = WindowDataset(windows())
     for index in (0, 1, 0, 1, 2, 0):
         np.testing.assert_array_equal(dataset[index][0], windows()[index])
@@ -42,7 +42,7 @@ def test_the_first_window_may_be_asked_for_at_any_time():
 def test_a_window_out_of_order_is_refused(index):
     dataset = WindowDataset(windows())
     dataset[0], dataset[1]
-    with pytest.raises(UsageError, match=rf"Window {index} of the stream .* window 2 comes next.*shuffle=False"):
+    with pytest.raises(UsageError, match=rf"Window {index} was requested, but window 2 comes next.*shuffle=False"):
         dataset[index]
 
 
@@ -53,7 +53,7 @@ def test_fit_without_shuffling_trains_on_every_window_in_each_epoch():
     assert seen == list(range(33)) * 2
 
 
-def test_keras_default_shuffling_is_refused_by_name():
-    """TensorFlow wraps what a dataset raises in an error of its own; the sentence is still in it."""
+def test_the_default_shuffling_of_keras_is_refused():
+    """TensorFlow wraps the error of a dataset in an error of its own, which contains the message."""
     with pytest.raises(Exception, match=r"(?s)must stay in order: call fit\(\.\.\., shuffle=False\)"):
         small_model().fit(WindowDataset(windows()), verbose=0)

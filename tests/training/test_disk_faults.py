@@ -1,9 +1,10 @@
-"""What is left when the k-th disk operation fails, for every k: below Python, with every kind of fault."""
+"""The state of files after the k-th disk operation fails, for every k and every kind of fault."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from keraslm.config import Config
 from keraslm.errors import RunError, WriteError
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
+from keraslm.runs.create import create_run
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights, write_weights
 from keraslm.system.atomic import atomic_folder, atomic_path, make_folder, sync_file, sync_folder, writing
@@ -27,19 +29,19 @@ def nothing(folder: Path) -> None:
 
 
 def assert_no_strays(trial: Trial) -> None:
-    """Temporary files are gone, where the fault lets the process remove them."""
+    """Temporary files are gone if the process could remove them."""
     if trial.kind in FAULTS and trial.kind != "read-only":
         assert trial.strays() == [], trial
 
 
-def assert_told(trial: Trial, error: str = "OSError") -> None:
-    """A fault comes out as an error, with what the system said; SIGKILL ends the process."""
+def assert_reported(trial: Trial, error: str = "OSError") -> None:
+    """A fault raises an error with the message of the system; SIGKILL ends the process."""
     assert trial.ended == (KILLED if trial.kind in KILLS else error), trial
-    said = {"full": "No space left", "half": "No space left", "io": "Input/output error", "read-only": "Read-only"}
-    assert trial.kind in KILLS or said[trial.kind.removesuffix("-once")] in trial.message, trial
+    messages = {"full": "No space left", "half": "No space left", "io": "Input/output error", "read-only": "Read-only"}
+    assert trial.kind in KILLS or messages[trial.kind.removesuffix("-once")] in trial.message, trial
 
 
-# The disk itself
+# The failing disk itself
 
 
 def by_hand(folder: Path) -> None:
@@ -74,7 +76,7 @@ def test_the_failing_disk_counts_what_changes_the_folder(tmp_path):
             assert left == names[trial.point], trial
 
 
-def test_the_failing_disk_takes_half_of_a_write(tmp_path):
+def test_the_failing_disk_writes_half(tmp_path):
     for trial in trials(keep, by_hand, tmp_path, ("half", "kill-half")):
         if trial.point == 2:
             assert len(trial.files()["a"]) == len(NEW) // 2, trial
@@ -92,21 +94,37 @@ def replace_file(folder: Path) -> None:
         path.write_bytes(NEW)
 
 
+def test_a_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "plain").write_text("")
+    replace_file(tmp_path)
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "file")}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_the_old_file_is_kept_if_the_block_raises(tmp_path, error):
+    old_file(tmp_path)
+    with pytest.raises(error), atomic_path(tmp_path / "file") as path:
+        path.write_text("half")
+        raise error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": OLD}
+
+
 @pytest.mark.parametrize("before", [nothing, old_file])
-def test_a_file_is_the_old_or_the_new_one(tmp_path, before):
+def test_a_file_is_either_the_old_or_the_new_one(tmp_path, before):
     found = trials(before, replace_file, tmp_path)
     assert len(found) == 7 * len(KINDS)  # open twice, write, chmod, fsync, rename, fsync of the folder
     for trial in found:
-        assert_told(trial)
+        assert_reported(trial)
         assert_no_strays(trial)
         content = (trial.folder / "file").read_bytes() if (trial.folder / "file").exists() else None
         assert content in (NEW, OLD if before == old_file else None), trial
-        in_place = content == NEW  # after the rename, which is the last but one operation
+        in_place = content == NEW  # after the rename, the last operation but one
         last = max(other.point for other in found if other.kind == trial.kind)
         assert in_place == (trial.point >= last - (trial.kind == "kill-after")), trial
 
 
-def test_an_error_of_the_clean_up_does_not_hide_the_first_one(tmp_path, monkeypatch):
+def test_an_error_during_cleanup_does_not_hide_the_first_one(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
@@ -124,9 +142,9 @@ def fill_folder(folder: Path) -> None:
         (path / "two").write_bytes(OLD)
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     for trial in trials(nothing, fill_folder, tmp_path):
-        assert_told(trial)
+        assert_reported(trial)
         assert_no_strays(trial)
         target = trial.folder / "deep" / "folder"
         if target.exists():
@@ -138,15 +156,15 @@ def make_folders(folder: Path) -> None:
     make_folder(folder / "a")
 
 
-def test_a_folder_is_flushed_in_the_folder_above(tmp_path):
+def test_a_new_folder_is_flushed_in_its_parent(tmp_path):
     found = trials(nothing, make_folders, tmp_path, ("io-once",))
     assert len(found) == 4  # two folders made, two flushed; the second call finds both
 
 
-# Sentences
+# Errors
 
 
-def test_the_error_names_the_file_the_reason_what_is_kept_and_what_to_do():
+def test_the_error_names_the_file_the_reason_and_the_remedy():
     with pytest.raises(WriteError) as caught, writing(Path("model.onnx"), "The older file is untouched."):
         raise OSError(28, "No space left on device", ".model.onnx.abcd")
     assert str(caught.value) == (
@@ -157,7 +175,7 @@ def test_the_error_names_the_file_the_reason_what_is_kept_and_what_to_do():
 
 
 @pytest.mark.parametrize("error", [RunError("no"), BrokenPipeError(), KeyboardInterrupt()])
-def test_other_errors_stay_what_they_are(error):
+def test_other_errors_are_not_changed(error):
     with pytest.raises(type(error)) as caught, writing(Path("file")):
         raise error
     assert caught.value is error
@@ -171,7 +189,8 @@ OTHER = train_words(["a b c d e"])
 
 def old_run(folder: Path) -> None:
     with contextlib.chdir(folder):
-        run = Run(folder / "run", Config(), OTHER).create("jax", overwrite=False)
+        run = Run(folder / "run", Config(), OTHER)
+        create_run(run, "jax", overwrite=False)
     run.weights_path.write_bytes(OLD)
     run.metrics_path.write_text('{"epoch": 1, "perplexity": 3.0}\n')
     for name in ("checkpoints/1-0", "tensorboard"):
@@ -185,7 +204,7 @@ def made_run(folder: Path) -> None:
 
 def create(folder: Path) -> None:
     with contextlib.chdir(folder):
-        Run(folder / "run", Config().replace(units=7), TOKENIZER).create("jax", overwrite=True)
+        create_run(Run(folder / "run", Config().replace(units=7), TOKENIZER), "jax", overwrite=True)
 
 
 def assert_a_new_run(run: Run) -> None:
@@ -195,36 +214,31 @@ def assert_a_new_run(run: Run) -> None:
         assert not (run.path / name).exists()
 
 
-@pytest.mark.parametrize("before", [nothing, old_run])
-def test_a_folder_holds_the_old_run_the_new_one_or_none(tmp_path, before):
-    found = trials(before, create, tmp_path)
-    kinds = {"old": 0, "new": 0, "none": 0}
+@pytest.mark.parametrize(("before", "kinds"), [(nothing, ("full-once", *KILLS)), (old_run, KINDS)])
+def test_a_folder_holds_the_previous_run_the_new_one_or_none(tmp_path, before, kinds):
+    found = trials(before, create, tmp_path, kinds)
+    seen = {"old": 0, "new": 0, "none": 0}
     for trial in found:
-        assert_told(trial, "WriteError")
+        assert_reported(trial, "WriteError")
         assert_no_strays(trial)
         path = trial.folder / "run"
         if before is old_run and trial.point <= 8:  # two files: made, opened, written, flushed
             assert Run.open(path).config == Config(), trial
         if not (path / "config.json").exists():
-            kinds["none"] += 1
-            continue
-        run = Run.open(path)
-        kinds["old" if run.config == Config() else "new"] += 1
-        if run.config == Config():
+            seen["none"] += 1
+        elif Run.open(path).config == Config():
+            seen["old"] += 1
             files = {name: data for name, data in trial.files().items() if "/." not in name}
-            whole = Trial("", 0, DONE, "", tmp_path / "full" / "1").files()  # its first operation failed: as it was
-            assert files.items() >= {name: whole[name] for name in whole if name.startswith("run/")}.items(), trial
+            intact = Trial("", 0, DONE, "", tmp_path / "io-once" / "1").files()  # its first operation failed
+            assert files.items() >= {name: intact[name] for name in intact if name.startswith("run/")}.items(), trial
         else:
-            assert_a_new_run(run)
-    assert kinds["new"] and bool(kinds["old"]) == (before == old_run)
-
-
-def test_what_is_left_can_be_created_again(tmp_path):
-    for trial in trials(old_run, create, tmp_path, ("full", "kill-half")):
-        create(trial.folder)
-        assert_a_new_run(Run.open(trial.folder / "run"))
-        inside = [path.name for path in (trial.folder / "run").iterdir()]
-        assert sorted(inside) == ["config.json", "tokenizer.json"], trial
+            seen["new"] += 1
+            assert_a_new_run(Run.open(path))
+        if trial.kind in ("full", "kill-half"):  # a run can be created after a fault
+            create(trial.folder)
+            assert_a_new_run(Run.open(path))
+            assert sorted(inside.name for inside in path.iterdir()) == ["config.json", "tokenizer.json"], trial
+    assert seen["new"] and bool(seen["old"]) == (before == old_run)
 
 
 # Weights and metrics
@@ -235,11 +249,11 @@ def replace_weights(folder: Path) -> None:
     write_weights(run.weights_path, random_weights(run.config.model, run.tokenizer.vocab_size, seed=1))
 
 
-def test_weights_are_the_old_or_the_new_ones(tmp_path):
+def test_weights_are_either_the_old_or_the_new_ones(tmp_path):
     found = trials(made_run, replace_weights, tmp_path)
     assert len(found) == 7 * len(KINDS)
     for trial in found:
-        assert_told(trial, "WriteError")
+        assert_reported(trial, "WriteError")
         assert_no_strays(trial)
         run = Run.open(trial.folder / "run")
         sizes = run.config.model, run.tokenizer.vocab_size
@@ -255,9 +269,9 @@ def append(folder: Path) -> None:
     Run.open(folder / "run").append(ROW)
 
 
-def test_a_row_is_appended_whole_or_left_out(tmp_path):
+def test_a_row_is_appended_completely_or_not_at_all(tmp_path):
     for trial in trials(old_run, append, tmp_path):
-        assert_told(trial, "WriteError")
+        assert_reported(trial, "WriteError")
         run = Run.open(trial.folder / "run")
         assert run.epochs() in ([{"epoch": 1, "perplexity": 3.0}], [{"epoch": 1, "perplexity": 3.0}, ROW])
         if trial.kind in ("full", "full-once", "io-once", "half"):
@@ -268,7 +282,7 @@ def test_a_row_is_appended_whole_or_left_out(tmp_path):
 
 
 def checkpoint(epoch: int) -> Checkpoint:
-    return Checkpoint(epoch, 0, {"model/lstm_0/kernel": np.full((9, 9), epoch, np.float32)}, {"said": epoch}, "{}\n")
+    return Checkpoint(epoch, 0, {"model/lstm_0/kernel": np.full((9, 9), epoch, np.float32)}, {"number": epoch}, "{}\n")
 
 
 def two_checkpoints(folder: Path) -> None:
@@ -280,21 +294,21 @@ def third_checkpoint(folder: Path) -> None:
     CheckpointStore(folder / "checkpoints").save(checkpoint(3))
 
 
-def test_the_newest_checkpoint_is_whole_whatever_fails_while_another_is_saved(tmp_path):
+def test_the_newest_checkpoint_is_intact_after_any_fault(tmp_path):
     found = trials(two_checkpoints, third_checkpoint, tmp_path)
     assert len(found) > 15 * len(KINDS)
     seen = set()
     for trial in found:
         store = CheckpointStore(trial.folder / "checkpoints")
         newest, damaged = store.newest()
-        if trial.ended == DONE:  # a disk became read-only when only old files were left to remove
+        if trial.ended == DONE:  # the disk became read-only when only old files were left to remove
             assert trial.kind == "read-only" and newest and newest.epoch == 3, trial
         else:
-            assert_told(trial)
+            assert_reported(trial)
         assert_no_strays(trial)
         assert newest and newest.epoch in (2, 3) and not damaged, trial
         seen.add(newest.epoch)
-        store.save(checkpoint(4))  # and the next training tidies up
+        store.save(checkpoint(4))  # removes temporary folders
         assert store.newest()[0].epoch == 4 and len(store.names()) == 2, trial
         assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == [], trial
     assert seen == {2, 3}

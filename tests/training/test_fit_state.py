@@ -1,3 +1,5 @@
+"""Recurrent states during `fit()` and `evaluate()`, compared with NumPy."""
+
 import keras
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def assert_states(found, expected):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def pass_over(model, windows):
+def expected_of(model, windows):
     """Mean loss of the windows and the states after them, from zero states, by NumPy."""
     weights = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
     inputs, targets = (np.concatenate(part, axis=1) for part in zip(*windows, strict=True))
@@ -27,7 +29,7 @@ def pass_over(model, windows):
 
 
 def test_each_epoch_starts_from_a_zero_state(standing_model, corpus):
-    loss, states = pass_over(standing_model, corpus[1])
+    loss, states = expected_of(standing_model, corpus[1])
     history = standing_model.fit(
         WindowDataset(corpus[1]), epochs=2, shuffle=False, verbose=0, callbacks=[callbacks.ResetStates()]
     )
@@ -35,14 +37,14 @@ def test_each_epoch_starts_from_a_zero_state(standing_model, corpus):
     assert_states(states_of(standing_model), states)
 
 
-def test_without_the_callback_state_runs_on_into_the_next_epoch(standing_model, corpus):
-    """What the callback is for; should Keras begin to reset, the test above would prove nothing."""
+def test_without_the_callback_the_state_is_carried_into_the_next_epoch(standing_model, corpus):
+    """If Keras ever starts to reset states, the test above proves nothing."""
     losses = standing_model.fit(WindowDataset(corpus[1]), epochs=2, shuffle=False, verbose=0).history["loss"]
     assert abs(losses[0] - losses[1]) > 1e-4 * losses[0]
 
 
-def test_validation_starts_from_zero_and_gives_training_its_state_back(standing_model, corpus):
-    (loss, states), (val_loss, val_states) = (pass_over(standing_model, windows) for windows in corpus[1:])
+def test_validation_starts_from_zero_and_restores_the_training_state(standing_model, corpus):
+    (loss, states), (val_loss, val_states) = (expected_of(standing_model, windows) for windows in corpus[1:])
     during, after = [], []
     spies = [
         keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: after.append(states_of(standing_model))),
@@ -77,8 +79,8 @@ class TestEndSpy(keras.callbacks.Callback):
         self.kept.append(states_of(self.model))
 
 
-def test_evaluate_alone_starts_from_zero_and_leaves_the_state_as_it_was(standing_model, corpus):
-    loss, _ = pass_over(standing_model, corpus[2])
+def test_evaluate_starts_from_zero_and_restores_the_state(standing_model, corpus):
+    loss, _ = expected_of(standing_model, corpus[2])
     standing_model.predict_on_batch(list(corpus[1][0]))
     before = states_of(standing_model)
     assert max(np.abs(state).max() for state in before) > 1e-3

@@ -1,3 +1,5 @@
+"""Unread logs, tokens per second and the progress bar."""
+
 import keras
 import pytest
 
@@ -11,57 +13,60 @@ TOKENS = 20
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until a test moves it: `clock[0] += seconds`."""
+    """A clock that a test moves by hand: `clock[0] += seconds`."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
 
 
 class Spy(keras.callbacks.Callback):
-    """Keeps what it is handed after each window."""
+    """Keeps the logs of each window."""
 
     def __init__(self):
         super().__init__()
-        self.handed = []
+        self.logs = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.handed.append({name: (type(value), float(value)) for name, value in logs.items()})
+        self.logs.append({name: (type(value), float(value)) for name, value in logs.items()})
 
 
-def fit(model, corpus, spies, unread):
-    options = {"epochs": 2, "verbose": 0}
-    chosen = UnreadLogs(spies, add_history=True, model=model, steps=len(corpus[1]), **options) if unread else spies
-    history = model.fit(
-        WindowDataset(corpus[1]), validation_data=WindowDataset(corpus[2]), shuffle=False, callbacks=chosen, **options
+def test_logs_are_unread_and_the_same_numbers(backend, standing_model, corpus, capsys):
+    spies, histories = (Spy(), Spy()), []
+    throughput = Throughput(TOKENS)
+    bar = Progress(throughput, interval=0.0)
+    options = {"epochs": 2, "verbose": 1}
+    unread = UnreadLogs(
+        [throughput, bar, spies[1]], add_history=True, model=standing_model, steps=len(corpus[1]), **options
     )
-    return history.history
-
-
-# Logs
-
-
-def test_logs_come_unread_and_are_the_same_numbers(backend, standing_model, corpus):
-    read, unread = Spy(), Spy()
-    histories = []
-    for spy in (read, unread):
+    for callbacks in ([spies[0]], unread):
         reset_states(standing_model)
-        histories.append(fit(standing_model, corpus, [spy], unread=spy is unread))
-    assert histories[0].keys() == histories[1].keys() == {"loss", "val_loss"}
+        capsys.readouterr()
+        history = standing_model.fit(
+            WindowDataset(corpus[1]),
+            validation_data=WindowDataset(corpus[2]),
+            shuffle=False,
+            callbacks=callbacks,
+            **options,
+        )
+        histories.append(history.history)
+    assert histories[0].keys() == {"loss", "val_loss"} == histories[1].keys() - {TOKENS_PER_SECOND}
     for name, values in histories[0].items():
         assert histories[1][name] == pytest.approx(values, rel=1e-6)
-    assert len(read.handed) == len(unread.handed) == 2 * len(corpus[1])
-    for one, other in zip(read.handed, unread.handed, strict=True):
+    assert len(spies[0].logs) == len(spies[1].logs) == 2 * len(corpus[1])
+    for one, other in zip(*(spy.logs for spy in spies), strict=True):
         assert one["loss"][1] == pytest.approx(other["loss"][1], rel=1e-6)
-    assert all(issubclass(logs["loss"][0], float) for logs in read.handed)
+    assert all(issubclass(logs["loss"][0], float) for logs in spies[0].logs)
     if backend != "torch":
-        assert not any(issubclass(logs["loss"][0], float) for logs in unread.handed)
+        assert not any(issubclass(logs["loss"][0], float) for logs in spies[1].logs)
+    out = capsys.readouterr().out
+    assert f"{len(corpus[1])}/{len(corpus[1])}" in out and "loss: " in out and f"{TOKENS_PER_SECOND}: " in out
 
 
-# Tokens a second
+# Tokens per second
 
 
 def run_epoch(throughput, clock, windows, seconds, validation=None):
-    """One epoch of windows, each `seconds` long, the first ten times as long; the logs of its end."""
+    """The logs of an epoch whose windows take `seconds` each, but the first one ten times as long."""
     logs = {"loss": 1.0}
     throughput.on_epoch_begin(0)
     for number in range(windows):
@@ -74,25 +79,17 @@ def run_epoch(throughput, clock, windows, seconds, validation=None):
     return logs
 
 
-def test_tokens_a_second_leave_out_the_first_window(clock):
-    assert run_epoch(Throughput(TOKENS), clock, windows=5, seconds=2.0)[TOKENS_PER_SECOND] == TOKENS / 2.0
-
-
-def test_tokens_a_second_leave_out_the_validation(clock):
-    assert run_epoch(Throughput(TOKENS), clock, 5, 2.0, validation=50.0)[TOKENS_PER_SECOND] == TOKENS / 2.0
-
-
-def test_each_epoch_is_counted_anew(clock):
+def test_tokens_per_second_exclude_the_first_window_and_the_validation(clock):
     throughput = Throughput(TOKENS)
     assert run_epoch(throughput, clock, 5, 2.0, validation=50.0)[TOKENS_PER_SECOND] == TOKENS / 2.0
-    assert run_epoch(throughput, clock, 3, 4.0)[TOKENS_PER_SECOND] == TOKENS / 4.0
+    assert run_epoch(throughput, clock, 3, 4.0)[TOKENS_PER_SECOND] == TOKENS / 4.0  # the next epoch starts again
 
 
-def test_an_epoch_of_one_window_has_no_figure(clock):
+def test_an_epoch_of_one_window_has_no_rate(clock):
     assert TOKENS_PER_SECOND not in run_epoch(Throughput(TOKENS), clock, windows=1, seconds=2.0)
 
 
-def test_the_rate_runs_along(clock):
+def test_the_rate_is_known_during_an_epoch(clock):
     throughput = Throughput(TOKENS)
     throughput.on_epoch_begin(0)
     throughput.on_train_batch_end(0, {"loss": 1.0})
@@ -103,29 +100,20 @@ def test_the_rate_runs_along(clock):
         assert throughput.rate == TOKENS / 0.5
 
 
-# The bar
-
-
-def test_the_bar_shows_tokens_a_second(standing_model, corpus, capsys):
-    throughput = Throughput(TOKENS)
-    spies = [throughput, Progress(throughput, interval=0.0)]
-    callbacks = UnreadLogs(spies, add_history=True, model=standing_model, epochs=1, steps=len(corpus[1]), verbose=1)
-    standing_model.fit(WindowDataset(corpus[1]), epochs=1, shuffle=False, verbose=1, callbacks=callbacks)
-    out = capsys.readouterr().out
-    assert f"{len(corpus[1])}/{len(corpus[1])}" in out and "loss: " in out and f"{TOKENS_PER_SECOND}: " in out
+# The progress bar
 
 
 class Unread:
-    """A loss that counts how often it is looked at."""
+    """A loss that counts how often it is read."""
 
-    looks = 0
+    reads = 0
 
     def __float__(self):
-        self.looks += 1
+        self.reads += 1
         return 1.0
 
 
-def test_the_bar_looks_at_the_loss_twice_a_second_however_fast_the_windows_come(clock):
+def test_the_bar_reads_the_loss_twice_per_second(clock):
     bar, loss = Progress(Throughput(TOKENS), interval=0.5), Unread()
     bar.set_params({"verbose": 1, "epochs": 1, "steps": 100})
     bar.on_train_begin()
@@ -133,4 +121,4 @@ def test_the_bar_looks_at_the_loss_twice_a_second_however_fast_the_windows_come(
     for number in range(100):
         clock[0] += 0.25
         bar.on_train_batch_end(number, {"loss": loss})
-    assert loss.looks == 50
+    assert loss.reads == 50

@@ -1,4 +1,4 @@
-"""Learning rates, averaging and the end of a training, against the papers' formulas and programs."""
+"""Learning rates, averaging and early stopping, compared with formulas and programs of the papers."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keraslm.config import TrainConfig
 from keraslm.errors import ConfigError
-from keraslm.training.schedule import averaging_since, check_validated, ends_early, learning_rate_of, window_factors
+from keraslm.training.schedule import averaging_since, check_validated, learning_rate_of, stops_early, window_factors
 
 perplexities = st.lists(st.integers(1, 9), max_size=12)
 
@@ -26,24 +26,20 @@ def factors(epoch, lengths, **fields):
 
 
 @pytest.mark.parametrize(("rate", "decay", "start"), [(1.0, 0.5, 4), (1.0, 0.8, 6), (2.0, 1 / 1.15, 14), (0.3, 1.0, 0)])
-def test_decay_follows_the_tutorials_loop(rate, decay, start):
+def test_decay_equals_the_tutorial(rate, decay, start):
     config = TrainConfig(learning_rate=rate, lr_decay=decay, lr_decay_from=start)
     for epoch in range(60):
         decayed = rate * decay ** max(epoch + 1 - start, 0.0)  # ptb_word_lm.py: i + 1 - max_epoch
         assert learning_rate_of(config, epoch) == pytest.approx(decayed, rel=1e-12)
 
 
-def test_decay_sets_in_after_the_epochs_at_full_rate():
-    assert [learning_rate_of(TrainConfig(), epoch) for epoch in range(6)] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.25]
-
-
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_constant_and_cosine_have_one_rate(schedule):
+def test_constant_and_cosine_have_one_rate_per_epoch(schedule):
     config = TrainConfig(lr_schedule=schedule, learning_rate=0.3)
     assert {learning_rate_of(config, epoch) for epoch in range(13)} == {0.3}
 
 
-def test_plateau_decays_after_epochs_that_were_no_better_than_the_best():
+def test_plateau_decays_after_epochs_without_improvement():
     config = TrainConfig(lr_schedule="plateau", lr_decay=0.5, lr_patience=2)
     rows = rows_of([90, 80, 80, 79, 85, 84, 83, 82, 78, 81])
     rates = [learning_rate_of(config, epoch, rows) for epoch in range(11)]
@@ -52,7 +48,7 @@ def test_plateau_decays_after_epochs_that_were_no_better_than_the_best():
 
 @given(values=perplexities, patience=st.integers(1, 3))
 def test_plateau_equals_torch(values, patience):
-    """Which waits until the bad epochs are more than its patience."""
+    """torch waits for one bad epoch more."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
     stock = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience - 1, threshold=0.0)
@@ -62,7 +58,7 @@ def test_plateau_equals_torch(values, patience):
     assert learning_rate_of(config, len(values), rows_of(values)) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
-def test_rows_of_later_epochs_change_nothing():
+def test_rows_of_later_epochs_are_ignored():
     config = TrainConfig(lr_schedule="plateau", lr_decay=0.5)
     assert learning_rate_of(config, 1, rows_of([90, 95, 95])) == 1.0
 
@@ -70,7 +66,7 @@ def test_rows_of_later_epochs_change_nothing():
 # The factors of windows
 
 
-def test_cosine_falls_from_the_full_rate_to_the_last_share_over_all_epochs():
+def test_cosine_falls_to_the_final_share_over_all_epochs():
     found = np.concatenate([factors(e, [20] * 5, lr_schedule="cosine", lr_final=0.1, epochs=4) for e in range(4)])
     expected = [0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -91,7 +87,7 @@ def test_cosine_equals_torch():
 
 
 @pytest.mark.parametrize("epochs", [0.5, 1.0, 1.25])
-def test_warmup_rises_in_a_straight_line(epochs):
+def test_warmup_is_linear(epochs):
     found = np.concatenate([factors(e, [20] * 8, warmup_epochs=epochs) for e in range(2)])
     warm = int(8 * epochs)
     np.testing.assert_allclose(found[:warm], np.arange(1, warm + 1) / warm, rtol=1e-6)
@@ -106,7 +102,7 @@ def test_warmup_rises_in_a_straight_line(epochs):
         ({}, False),  # a sum grows with the window by itself
     ],
 )
-def test_a_longer_window_takes_a_larger_step_unless_its_loss_is_a_sum(fields, follows):
+def test_longer_windows_take_larger_steps_unless_the_loss_is_a_sum(fields, follows):
     found = factors(0, [10, 20, 25], variable_windows=True, **fields)
     np.testing.assert_allclose(found, [0.5, 1.0, 1.25] if follows else [1.0] * 3)
     assert TrainConfig(variable_windows=True, **fields).rate_varies_within_epoch == follows
@@ -116,20 +112,16 @@ def test_factors_multiply():
     fields = {"optimizer": "adamw", "learning_rate": 0.001, "variable_windows": True}
     found = factors(0, [10, 30], epochs=2, lr_schedule="cosine", warmup_epochs=1.0, **fields)
     np.testing.assert_allclose(found, [0.5 * 0.5, 1.5 * 0.5 * (1 + math.cos(math.pi / 4))], rtol=1e-6)
-    assert (
-        TrainConfig(warmup_epochs=0.1).rate_varies_within_epoch
-        and TrainConfig(lr_schedule="cosine").rate_varies_within_epoch
-    )
-    assert (
-        not TrainConfig().rate_varies_within_epoch and not TrainConfig(lr_schedule="plateau").rate_varies_within_epoch
-    )
+    varying = [{"warmup_epochs": 0.1}, {"lr_schedule": "cosine"}]
+    for fields in (*varying, {}, {"lr_schedule": "plateau"}):
+        assert TrainConfig(**fields).rate_varies_within_epoch == (fields in varying)
 
 
 # Averaging
 
 
 def merity(values, nonmono):
-    """The loop of salesforce/awd-lstm-lm, main.py, from the validations alone."""
+    """The loop of salesforce/awd-lstm-lm, main.py, reduced to the validations."""
     best_val_loss = []
     for epoch, val_loss in enumerate(values):
         if len(best_val_loss) > nonmono and val_loss > min(best_val_loss[:-nonmono]):
@@ -139,21 +131,21 @@ def merity(values, nonmono):
 
 
 @given(values=perplexities, interval=st.integers(1, 5))
-def test_averaging_begins_where_meritys_program_switches(values, interval):
+def test_averaging_starts_in_the_epoch_of_meritys_program(values, interval):
     assert averaging_since(interval, rows_of(values)) == merity(values, interval)
 
 
 @given(values=perplexities, more=perplexities)
-def test_once_begun_it_stays(values, more):
+def test_averaging_does_not_stop_again(values, more):
     since = averaging_since(2, rows_of(values))
     assert since is None or averaging_since(2, rows_of(values + more)) == since
 
 
-def test_without_an_interval_nothing_is_averaged():
-    assert averaging_since(0, rows_of(range(1, 9))) is None
+def test_nothing_is_averaged_without_an_interval():
+    assert averaging_since(None, rows_of(range(1, 9))) is None
 
 
-# The end
+# Early stopping
 
 
 @pytest.mark.parametrize(
@@ -163,25 +155,25 @@ def test_without_an_interval_nothing_is_averaged():
         ([90, 80, 85], 2, False),
         ([90, 80, 80], 1, True),  # no better
         ([90, 80, 85, 79], 2, False),
-        ([90, 91, 92, 93], 0, False),
+        ([90, 91, 92, 93], None, False),
         ([], 1, False),
     ],
 )
-def test_a_training_ends_after_epochs_that_were_no_better_than_the_best(values, patience, ends):
-    assert ends_early(patience, rows_of(values)) is ends
+def test_training_stops_after_epochs_without_improvement(values, patience, ends):
+    assert stops_early(patience, rows_of(values)) is ends
 
 
 @pytest.mark.parametrize(
-    ("fields", "flag"),
+    ("fields", "name"),
     [
-        ({"lr_schedule": "plateau"}, "--lr-schedule plateau"),
-        ({"early_stopping": 2}, "--early-stopping"),
-        ({"nonmonotone_interval": 5}, "--nonmonotone-interval"),
+        ({"lr_schedule": "plateau"}, '`lr_schedule="plateau"`'),
+        ({"early_stopping": 2}, "`early_stopping`"),
+        ({"nonmonotone_interval": 5}, "`nonmonotone_interval`"),
     ],
 )
-def test_what_looks_at_validations_needs_a_validation_text(fields, flag):
+def test_some_fields_need_a_validation_text(fields, name):
     config = TrainConfig(**fields)
     check_validated(config, True)
     check_validated(TrainConfig(), False)
-    with pytest.raises(ConfigError, match=f"^{flag} looks at the validation after each epoch, but there is no"):
+    with pytest.raises(ConfigError, match=f"^{name} needs a validation after each epoch, but there is no"):
         check_validated(config, False)
