@@ -74,7 +74,13 @@ def test_a_trainings_loss_has_it_and_its_validation_and_perplexity_do_not(config
 
 def test_it_is_in_the_gradient(config, corpus):
     """A small step against the gradient takes off the loss the rate times the square of the gradient's norm."""
-    still = {"embedding_dropout": 0, "recurrent_dropout": 0, "output_dropout": 0, "learning_rate": 1e-6, "clip_norm": None}
+    still = {
+        "embedding_dropout": 0,
+        "recurrent_dropout": 0,
+        "output_dropout": 0,
+        "learning_rate": 1e-6,
+        "clip_norm": None,
+    }
     still |= {"activation_regularization": 1e4, "temporal_regularization": 1e4}
     model = compiled_model(config.replace(**still), corpus[0].vocab_size)
     inputs, targets = corpus[1][0]
