@@ -17,88 +17,70 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Config": "keraslm.config",
-    "DataConfig": "keraslm.config",
-    "Ensemble": "keraslm.scoring.ensemble",
-    "KeraslmError": "keraslm.errors",
-    "LineScore": "keraslm.scoring.measures",
-    "ModelConfig": "keraslm.config",
-    "ModelInfo": "keraslm.scoring.contract",
-    "ModelSession": "keraslm.scoring.session",
-    "PRESETS": "keraslm.config.presets",
-    "Run": "keraslm.runs.run",
-    "Sampling": "keraslm.scoring.sampler",
-    "ScoreOptions": "keraslm.report.options",
-    "Scorer": "keraslm.scoring.scorer",
-    "State": "keraslm.scoring.state",
-    "StatefulLSTM": "keraslm.layers.lstm",
-    "TextCost": "keraslm.perplexity",
-    "TrainConfig": "keraslm.config",
-    "average": "keraslm.api",
-    "build_model": "keraslm.network.model",
-    "evaluate": "keraslm.api",
-    "export": "keraslm_export.convert",
-    "generate": "keraslm.scoring.sampler",
-    "kenlm": "keraslm.scoring",
-    "load": "keraslm.scoring.scorer",
-    "load_model": "keraslm.api",
-    "load_run": "keraslm.api",
-    "pairs": "keraslm.rescoring.pairs",
-    "preset": "keraslm.config.presets",
-    "rescore": "keraslm.rescoring.rescore",
-    "score_files": "keraslm.bulk.driver",
-    "score_sets": "keraslm.rescoring.prefixes",
-    "summarize": "keraslm.report.writer",
-    "train": "keraslm.api",
-    "write_scores": "keraslm.report.writer",
+_NAMES = {
+    "keraslm.api": ("average", "evaluate", "load_model", "load_run", "train"),
+    "keraslm.bulk.driver": ("score_files",),
+    "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig"),
+    "keraslm.config.presets": ("PRESETS", "preset"),
+    "keraslm.errors": ("KeraslmError",),
+    "keraslm.layers.lstm": ("StatefulLSTM",),
+    "keraslm.network.model": ("build_model",),
+    "keraslm.perplexity": ("TextCost",),
+    "keraslm.report.options": ("ScoreOptions",),
+    "keraslm.report.writer": ("summarize", "write_scores"),
+    "keraslm.rescoring.pairs": ("pairs",),
+    "keraslm.rescoring.prefixes": ("score_sets",),
+    "keraslm.rescoring.rescore": ("rescore",),
+    "keraslm.runs.run": ("Run",),
+    "keraslm.scoring": ("kenlm",),
+    "keraslm.scoring.contract": ("ModelInfo",),
+    "keraslm.scoring.ensemble": ("Ensemble",),
+    "keraslm.scoring.measures": ("LineScore",),
+    "keraslm.scoring.sampler": ("Sampling", "generate"),
+    "keraslm.scoring.scorer": ("Scorer", "load"),
+    "keraslm.scoring.session": ("ModelSession",),
+    "keraslm.scoring.state": ("State",),
+    "keraslm_export.convert": ("export",),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
+__all__ += ["PRESETS", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM", "TextCost", "TrainConfig"]
+__all__ += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
+__all__ += ["load_run", "pairs", "preset", "rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
 
 if TYPE_CHECKING:
-    from keraslm.api import average as average
-    from keraslm.api import evaluate as evaluate
-    from keraslm.api import load_model as load_model
-    from keraslm.api import load_run as load_run
-    from keraslm.api import train as train
-    from keraslm.bulk.driver import score_files as score_files
-    from keraslm.config import Config as Config
-    from keraslm.config import DataConfig as DataConfig
-    from keraslm.config import ModelConfig as ModelConfig
-    from keraslm.config import TrainConfig as TrainConfig
-    from keraslm.config.presets import PRESETS as PRESETS
-    from keraslm.config.presets import preset as preset
-    from keraslm.errors import KeraslmError as KeraslmError
-    from keraslm.layers.lstm import StatefulLSTM as StatefulLSTM
-    from keraslm.network.model import build_model as build_model
-    from keraslm.perplexity import TextCost as TextCost
-    from keraslm.report.options import ScoreOptions as ScoreOptions
-    from keraslm.report.writer import summarize as summarize
-    from keraslm.report.writer import write_scores as write_scores
-    from keraslm.rescoring.pairs import pairs as pairs
-    from keraslm.rescoring.prefixes import score_sets as score_sets
-    from keraslm.rescoring.rescore import rescore as rescore
-    from keraslm.runs.run import Run as Run
-    from keraslm.scoring import kenlm as kenlm
-    from keraslm.scoring.contract import ModelInfo as ModelInfo
-    from keraslm.scoring.ensemble import Ensemble as Ensemble
-    from keraslm.scoring.measures import LineScore as LineScore
-    from keraslm.scoring.sampler import Sampling as Sampling
-    from keraslm.scoring.sampler import generate as generate
-    from keraslm.scoring.scorer import Scorer as Scorer
-    from keraslm.scoring.scorer import load as load
-    from keraslm.scoring.session import ModelSession as ModelSession
-    from keraslm.scoring.state import State as State
-    from keraslm_export.convert import export as export
+    from keraslm.api import average, evaluate, load_model, load_run, train
+    from keraslm.bulk.driver import score_files
+    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
+    from keraslm.config.presets import PRESETS, preset
+    from keraslm.errors import KeraslmError
+    from keraslm.layers.lstm import StatefulLSTM
+    from keraslm.network.model import build_model
+    from keraslm.perplexity import TextCost
+    from keraslm.report.options import ScoreOptions
+    from keraslm.report.writer import summarize, write_scores
+    from keraslm.rescoring.pairs import pairs
+    from keraslm.rescoring.prefixes import score_sets
+    from keraslm.rescoring.rescore import rescore
+    from keraslm.runs.run import Run
+    from keraslm.scoring import kenlm
+    from keraslm.scoring.contract import ModelInfo
+    from keraslm.scoring.ensemble import Ensemble
+    from keraslm.scoring.measures import LineScore
+    from keraslm.scoring.sampler import Sampling, generate
+    from keraslm.scoring.scorer import Scorer, load
+    from keraslm.scoring.session import ModelSession
+    from keraslm.scoring.state import State
+    from keraslm_export.convert import export
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'keraslm' has no attribute {name!r}")
     if name == "kenlm":
         return importlib.import_module("keraslm.scoring.kenlm")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

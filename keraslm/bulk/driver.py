@@ -191,6 +191,6 @@ def _reported(outcomes: Outcomes, shards: Sequence[Shard], log: Log) -> list[Out
             if outcome.failure:
                 log(outcome.failure)
             elif outcome.replaced:
-                log(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
+                log(f"{outcome.shard.name}: {outcome.replaced} lines contained invalid UTF-8, read as U+FFFD")
             found.append(outcome)
     return found

@@ -1,10 +1,8 @@
 """`keraslm export`"""
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
+from keraslm.commands.flags import Switch, Weights
 from keraslm.runs.run import LATEST
 
 
@@ -13,8 +11,8 @@ def export(
     /,
     *,
     run: Path = LATEST,
-    weights: Literal["last", "best"] = "last",
-    int8: Annotated[bool, Parameter(negative="")] = False,
+    weights: Weights = "last",
+    int8: Switch = False,
     text: Path | None = None,
     tolerance: float = 0.005,
 ) -> None:
@@ -32,7 +30,7 @@ def export(
     run
         Run folder.
     weights
-        Weights after the last epoch, or of the epoch with the best validation perplexity.
+        Weights of the run: after the last epoch, or after the epoch with the best validation.
     int8
         Write 8-bit weights. With them, the score of a line depends slightly on the lines scored with it.
     text

@@ -2,11 +2,9 @@
 
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-
-from keraslm.commands.flags import Others, TextName
+from keraslm.commands.flags import Errors, Others, Provider, Switch, TextName
 
 
 def pairs(
@@ -14,10 +12,10 @@ def pairs(
     /,
     *files: TextName,
     by: Literal["all", "field", "term", "uid"] = "all",
-    rows: Annotated[bool, Parameter(negative="")] = False,
+    rows: Switch = False,
     others: Others = (),
-    provider: Literal["cpu", "cuda", "auto"] = "auto",
-    errors: Literal["strict", "replace"] = "strict",
+    provider: Provider = "auto",
+    errors: Errors = "strict",
 ) -> None:
     """Count the minimal pairs whose good sentence is more probable than the bad one.
 
@@ -29,7 +27,7 @@ def pairs(
     Parameters
     ----------
     model
-        Model file, as keraslm export writes it.
+        Model file written by keraslm export.
     files
         Pairs in BLiMP's format (JSONL: sentence_good, sentence_bad, field, linguistics_term, UID, pairID), or two
         columns separated by a tab, the good sentence first; plain or compressed. Default or -: standard input.
@@ -38,11 +36,11 @@ def pairs(
     rows
         Print one row per pair instead: log-probabilities in nats, their difference, and right, wrong or tie.
     others
-        Further model file with the same tokenizer; can be repeated. The probabilities of all models are averaged.
+        Another model file with the same tokenizer, to average probabilities with; may be repeated.
     provider
-        Device that onnxruntime computes on; auto takes CUDA if available.
+        Where onnxruntime computes. auto: CUDA if available, else the CPU.
     errors
-        Invalid UTF-8: strict fails with file:line:byte; replace reads U+FFFD.
+        Invalid UTF-8. strict: stop with file:line:byte; replace: read U+FFFD.
     """
     from keraslm.rescoring import pairs as room
     from keraslm.rescoring.prefixes import opened

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import OptionalInteger, Others, TextName
+from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Switch, TextName
 from keraslm.errors import UsageError
 
 Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
@@ -21,7 +21,7 @@ def rescore(
     format: Literal["tsv", "kaldi", "jsonl"] = "tsv",
     score_columns: OptionalInteger = None,
     scores: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None,
-    best: Annotated[bool, Parameter(negative="")] = False,
+    best: Switch = False,
     weight: float = 1.0,
     word_penalty: float = 0.0,
     scales: Numbers | None = None,
@@ -30,13 +30,13 @@ def rescore(
     base: Literal["e", "2", "10"] = "e",
     name: str = "lm_logprob",
     references: str | None = None,
-    tune: Annotated[bool, Parameter(negative="")] = False,
+    tune: Switch = False,
     weights: Numbers = "0:2:0.1",
     word_penalties: Numbers = "-2:2:0.5",
     others: Others = (),
     output: Path | None = None,
-    provider: Literal["cpu", "cuda", "auto"] = "auto",
-    errors: Literal["strict", "replace"] = "strict",
+    provider: Provider = "auto",
+    errors: Errors = "strict",
 ) -> None:
     """Score n-best lists, choose the best hypotheses, or tune the weights; common beginnings are computed once.
 
@@ -53,7 +53,7 @@ def rescore(
     Parameters
     ----------
     model
-        Model file, as keraslm export writes it.
+        Model file written by keraslm export.
     nbest
         n-best lists, plain or compressed. Default or -: standard input.
     format
@@ -90,13 +90,13 @@ def rescore(
     word_penalties
         Word penalties to try.
     others
-        Further model file with the same tokenizer; can be repeated. The probabilities of all models are averaged.
+        Another model file with the same tokenizer, to average probabilities with; may be repeated.
     output
-        File to write instead of standard output, gzip if its name ends with .gz; it appears when it is complete.
+        File to write instead of standard output, gzip if its name ends with .gz. It appears when it is complete.
     provider
-        Device that onnxruntime computes on; auto takes CUDA if available.
+        Where onnxruntime computes. auto: CUDA if available, else the CPU.
     errors
-        Invalid UTF-8: strict fails with file:line:byte; replace reads U+FFFD and counts the lines.
+        Invalid UTF-8. strict: stop with file:line:byte; replace: read U+FFFD and count the lines.
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
@@ -136,7 +136,7 @@ def rescore(
         for row in rows:
             print(row, file=out, flush=nbest == "-")
     if file.replaced:
-        print(f"keraslm: {file.name}: {file.replaced} lines held invalid UTF-8, read as U+FFFD", file=sys.stderr)
+        print(f"keraslm: {file.name}: {file.replaced} lines contained invalid UTF-8, read as U+FFFD", file=sys.stderr)
 
 
 def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""The clusters of an adaptive softmax: where the head ends and each tail begins. NumPy only.
+"""The clusters of an adaptive softmax: where the head ends and each tail begins.
 
-Ids stand in order of falling frequency. The head holds the most frequent words and one entry a cluster; a word of
-cluster i costs one more, narrower product: hidden states are projected from `H` to `tail_size(H, i)` numbers first.
+Ids are in order of decreasing frequency. The head holds the most frequent words and one entry per cluster. A word of
+cluster i takes a second, narrower product: hidden states are first projected from `H` to `tail_size(H, i)` numbers.
 
 Reference: Grave, Joulin, Cissé, Grangier and Jégou 2017, "Efficient softmax approximation for GPUs", arXiv:1609.04309.
 """
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FACTOR = 4  # by which each cluster is narrower than the one before: Grave et al., section 4.3
-SMALLEST_TAIL = 16  # numbers that a word still gets; without a floor the third cluster of 200 units would have 3
-HEAD_SHARE = 0.8  # of the tokens: they keep the full width, so that the narrow products cost little perplexity
-LARGEST_COUNT = 3  # clusters beside the head: Grave et al., section 4.3, find no gain beyond about five in all
+FACTOR = 4  # ratio of the widths of two consecutive clusters: Grave et al., section 4.3
+SMALLEST_TAIL = 16  # smallest width; otherwise the third cluster of 200 units would have 3
+HEAD_SHARE = 0.8  # share of the tokens that keep the full width, so that narrow products cost little perplexity
+LARGEST_COUNT = 3  # clusters including the head; Grave et al., section 4.3, find no gain beyond about five
 
 
 def tail_size(units: int, cluster: int) -> int:
-    """Numbers that hidden states of `units` are projected to for a cluster, counted from 0.
+    """Width of a cluster, counted from 0, for hidden states of `units` numbers.
 
     Example:
         >>> [tail_size(200, cluster) for cluster in range(3)]
@@ -32,7 +32,7 @@ def tail_size(units: int, cluster: int) -> int:
 
 
 def adaptive_shapes(units: int, cutoffs: Sequence[int], vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of an adaptive softmax, the head's first.
+    """Name and shape of each weight of an adaptive softmax, starting with the head.
 
     Example:
         >>> adaptive_shapes(200, (2000,), 10000)["tail_0_kernel"]
@@ -50,18 +50,16 @@ def adaptive_shapes(units: int, cutoffs: Sequence[int], vocab_size: int) -> dict
 
 
 def choose_cutoffs(counts: NDArray[Any], units: int) -> tuple[int, ...]:
-    """The ends of the head and of all clusters but the last that make a token cheapest, within two limits.
+    """The ends of the head and of all clusters but the last that minimize the expected cost of a token.
 
-    The cost of a token is the number of multiplications that it is expected to take (Grave et al., section 4.2, without
-    their constant for small matrices): the head's `H * (head + clusters)`, and for each cluster its share of the
-    tokens times `d * (H + words of the cluster)`. The backward pass takes twice that wherever the ends lie.
-
-    By that count alone the head would be a few dozen words, for a narrow product is cheap; but it also predicts worse.
-    So the head holds `HEAD_SHARE` of the tokens, and each end is at least `FACTOR` times the one before. Ends are
-    sought among 40 round numbers in geometric steps.
+    The cost is the number of multiplications (Grave et al., section 4.2, without their constant for small matrices):
+    `H * (head + clusters)` for the head, and for each cluster its share of the tokens times `d * (H + words of the
+    cluster)`. By this count alone the head would be a few dozen words, but narrow products also predict worse. So the
+    head holds at least `HEAD_SHARE` of the tokens, and each end is at least `FACTOR` times the previous one. The
+    candidates are 40 round numbers in geometric steps.
 
     Args:
-        counts: of each id in the training text, `(V,)`, V at least 2.
+        counts: occurrences of each id in the training text, `(V,)`, V at least 2.
         units: H.
 
     Example:
@@ -79,7 +77,7 @@ def choose_cutoffs(counts: NDArray[Any], units: int) -> tuple[int, ...]:
 
 
 def _grid(vocab_size: int) -> list[int]:
-    """Candidates for an end: about 40 numbers below V, two digits and zeros, evenly spread on a logarithmic axis."""
+    """About 40 candidates below V, of two digits and zeros, evenly spaced on a logarithmic axis."""
     points = np.geomspace(max(1, vocab_size / 4096), vocab_size / 1.1, 40)
     scales = 10 ** np.maximum(0, np.floor(np.log10(points)).astype(int) - 1)
     ends = (np.round(points / scales) * scales).astype(int)
@@ -94,7 +92,7 @@ def _cost(share: NDArray[np.float64], ends: tuple[int, ...], units: int) -> floa
 
 
 def describe_clusters(counts: NDArray[np.integer], cutoffs: tuple[int, ...]) -> str:
-    """The clusters in words, with the share of the tokens that falls into each."""
+    """A sentence with the size of each cluster and its share of the tokens."""
     total, ends = max(1, int(counts.sum())), (0, *cutoffs, len(counts))
     parts = [f"{end - start:,} ({counts[start:end].sum() / total:.1%} of the tokens)" for start, end in pairwise(ends)]
     return f"head of {parts[0]}, then {', '.join(parts[1:])}"

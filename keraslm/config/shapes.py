@@ -14,8 +14,8 @@ def cell_shapes(config: ModelConfig, inputs: int, units: int) -> Shapes:
     """Name and shape of each weight of one recurrent layer, in the layer's order.
 
     Args:
-        config: which cell.
-        inputs: D, size of what enters the layer at a step.
+        config: of the network.
+        inputs: D, size of the input at each step.
         units: H.
 
     Example:
@@ -29,13 +29,13 @@ def cell_shapes(config: ModelConfig, inputs: int, units: int) -> Shapes:
 
 
 def mogrifier_shapes(inputs: int, units: int, rounds: int, rank: int | None) -> Shapes:
-    """Name and shape of the matrices with which input and h gate each other, round by round.
+    """Name and shape of the matrices of a Mogrifier, round by round.
 
     Args:
         inputs: D.
         units: H.
-        rounds: gates; the odd ones gate the input, the even ones h.
-        rank: of each matrix, made of two factors; None means one full matrix.
+        rounds: number of gates; odd rounds gate the input, even rounds h.
+        rank: of the two factors of each matrix; None means one full matrix.
 
     Example:
         >>> mogrifier_shapes(5, 2, rounds=2, rank=None)
@@ -54,7 +54,7 @@ def mogrifier_shapes(inputs: int, units: int, rounds: int, rank: int | None) -> 
 
 
 def weight_shapes(config: ModelConfig, vocab_size: int) -> Shapes:
-    """Name and shape of every trained weight, lowest layer first.
+    """Name and shape of each trained weight, lowest layer first.
 
     Example:
         >>> weight_shapes(ModelConfig(num_layers=1, units=2), vocab_size=5)["lstm_0/kernel"]
@@ -70,7 +70,7 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> Shapes:
 
 
 def softmax_shapes(config: ModelConfig, vocab_size: int) -> Shapes:
-    """Name and shape of every weight that the layer `logits` owns; a tied one has no kernel of its own.
+    """Name and shape of each weight of the layer `logits`; a tied layer has no kernel of its own.
 
     Example:
         >>> softmax_shapes(ModelConfig(units=200, tie_weights=True), vocab_size=5)

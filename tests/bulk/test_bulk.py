@@ -243,7 +243,7 @@ def test_replaced_lines_are_counted_for_each_text(bulk_model, texts, tmp_path):
     texts[1].write_bytes(b"the \xff\ncat\n\xfe\n")
     lines = []
     result = score_files(bulk_model, texts[:3], tmp_path / "out", ScoreOptions(), errors="replace", log=lines.append)
-    assert lines[:-1] == [f"{texts[1]}: 2 lines held invalid UTF-8, read as U+FFFD"]
+    assert lines[:-1] == [f"{texts[1]}: 2 lines contained invalid UTF-8, read as U+FFFD"]
     assert sum(outcome.replaced for outcome in result.outcomes) == 2
     assert outputs(tmp_path / "out")["b.txt.tsv"] == alone(bulk_model, texts[1])
 

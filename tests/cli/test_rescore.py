@@ -105,7 +105,7 @@ def test_replaced_bytes_are_counted(program, fake, text):
     path = text(b"u1\t1\tthe \xff\n")
     assert_refused(program("rescore", fake, path), "text.txt:1:10: byte 0xff")
     outcome = program("rescore", fake, path, "--errors", "replace")
-    assert outcome.err == f"keraslm: {path}: 1 lines held invalid UTF-8, read as U+FFFD\n"
+    assert outcome.err == f"keraslm: {path}: 1 lines contained invalid UTF-8, read as U+FFFD\n"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_invalid_bytes_can_be_replaced_and_are_counted(program, fake, text):
         ["3", "2", "1"],
         ["4", "3", "2"],
     ]
-    assert outcome.err == f"keraslm: {path}: 2 lines held invalid UTF-8, read as U+FFFD\n"
+    assert outcome.err == f"keraslm: {path}: 2 lines contained invalid UTF-8, read as U+FFFD\n"
 
 
 def test_a_truncated_gzip_file_is_refused_after_its_good_lines(program, fake, text):
