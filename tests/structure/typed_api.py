@@ -1,0 +1,28 @@
+"""Uses of the public API for the type checker: `make check` accepts each line and would report an ignore without need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keraslm
+
+
+def uses(path: Path) -> None:
+    config = keraslm.preset("small", units=300, layer_units=(300, 200), clip_norm=None)
+    run = keraslm.train(config, run=path / "run", train=[path / "a.txt", "b.txt"], context="sentence", epochs=3)
+    keraslm.train(config.replace(lr_schedule="cosine"), backend="jax", verbose=0)
+    print(keraslm.evaluate(run, path, temperature="tune", with_runs=[path]).perplexity, run.config.model.sizes)
+    print(keraslm.export(run, "model.onnx", int8=True).bytes)
+    scorer = keraslm.load(["one.onnx", "two.onnx"], threads=1)
+    print(scorer.score("a line") + scorer.logprobs(["a line"])[0].sum())
+    keraslm.pairs(scorer, [("good", "bad")])
+    keraslm.kenlm.Model("model.onnx").score("a line")
+
+
+def misuses(path: Path) -> None:
+    keraslm.preset("small", epochs="3")  # type: ignore[arg-type]
+    keraslm.preset("small", heads=3)  # type: ignore[call-arg]
+    keraslm.train(context="line")  # type: ignore[arg-type]
+    keraslm.train(layer_units="300,200")  # type: ignore[arg-type]
+    keraslm.evaluate(path, path, temperature="find")  # type: ignore[arg-type]
+    keraslm.load(3)  # type: ignore[arg-type]
