@@ -3,7 +3,7 @@
     jsonl   {"sentence_good": ..., "sentence_bad": ..., "field": ..., "linguistics_term": ..., "UID": ..., "pairID": 0}
     tsv     good sentence <tab> bad sentence
 
-The first line of a file decides which format it has. The probability of a sentence includes its end, as in BLiMP
+The first line of a file determines its format. The probability of a sentence includes its end, as in BLiMP
 (Warstadt et al. 2020, "BLiMP: the benchmark of linguistic minimal pairs for English", section 4).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,7 @@ UNKNOWN = "-"  # field, term or UID of a pair that has none
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sentences that differ in one point.
-
-    Attributes:
-        good, bad: the sentences.
-        field, term, uid: field of linguistics, phenomenon, and set that the pair belongs to.
-        number: pairID, or the line of the file.
-    """
+    """Two sentences that differ in one point; the labels are those of BLiMP, `number` is the pairID or the line."""
 
     good: str
     bad: str
@@ -49,7 +44,6 @@ class PairScore:
     """A pair and the scores of its sentences.
 
     Attributes:
-        pair: the sentences.
         good, bad: log-probability of each sentence and its end, nats.
         difference: `good - bad`, above 0 if the model prefers the good sentence; 0 for equal tokens.
         oovs: number of tokens `<unk>` in both sentences.
@@ -114,10 +108,10 @@ def pairs(
     """Score minimal pairs: is the good sentence more probable than the bad one?
 
     Args:
-        model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
+        model: a model file, several with the same tokenizer (their probabilities are averaged), or a `Scorer`.
         sentences: a file, or pairs of a good and a bad sentence.
-        provider: device that onnxruntime computes on: `"cpu"`, `"cuda"` or `"auto"`.
-        errors: `"strict"` fails at invalid UTF-8, `"replace"` reads U+FFFD.
+        provider: `"cpu"`, `"cuda"` or `"auto"`.
+        errors: `"strict"` fails at invalid UTF-8; `"replace"` reads it as U+FFFD.
 
     Raises:
         TextError: a line that is not a pair, with file and line.
@@ -134,11 +128,7 @@ def pairs(
 
 
 def read_pairs(file: TextFile) -> Iterator[Pair]:
-    """The pairs of a file, in order.
-
-    Raises:
-        TextError: a line that is not a pair, with file and line.
-    """
+    """The pairs of a file, in order; a `TextError` names the line that is not a pair."""
     as_json = False
     for number, line in enumerate(file, 1):
         where, cells = f"{file.name}:{number}", line.split("\t")
@@ -159,31 +149,16 @@ def _of_json(line: str, where: str, number: int) -> Pair:
     for name in SENTENCES:
         if not isinstance(record.get(name), str):
             raise TextError(f'{where}: no "{name}" with a string.')
-    labels = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
-    cells = (_label(record.get(name, default)) for name, default in labels.items())
+    defaults = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
+    labels = [record.get(name, default) for name, default in defaults.items()]
+    cells = (" ".join((label if isinstance(label, str) else shown(label)).split()) for label in labels)
     return Pair(record[SENTENCES[0]], record[SENTENCES[1]], *cells)
 
 
-def _label(value: object) -> str:
-    """A value as one cell of a table."""
-    return " ".join((value if isinstance(value, str) else shown(value)).split())
-
-
 def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
-    """Score pairs as they come; common beginnings of sentences are computed once.
-
-    Example:
-        >>> (found,) = score_pairs(scorer, [("the cats sit", "the cats sits")])
-        >>> found.result
-        'right'
-    """
-    waiting: list[Pair] = []
-
-    def sentences() -> Iterator[tuple[str, str]]:
-        for pair in pairs:
-            waiting.append(pair if isinstance(pair, Pair) else Pair(*pair))
-            yield waiting[-1].good, waiting[-1].bad
-
-    for good, bad in score_sets(scorer, sentences()):
+    """Score pairs as they are read; common beginnings of sentences are computed once."""
+    kept, read = tee(pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs)
+    scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
+    for (good, bad), pair in zip(scored, kept, strict=True):
         difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob
-        yield PairScore(waiting.pop(0), good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))
+        yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))

@@ -8,22 +8,22 @@ state is carried to the next block:
                                                          [d d                       alone, its state is kept
     block 2     d .  e e e e .                    rows    d .]                      alone, from that state
                                                          [e e e e .]
-
-This module works on plain lists and does not use a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from keraslm.errors import KeraslmError
 from keraslm.text.encoders import Ids
 
 LINES_AHEAD = 4096  # largest number of lines in a block
-_CHARACTERS = 1 << 20  # largest number of characters in a block, without its last line
+_CHARACTERS = 1 << 20  # largest number of characters in a block, without its last item
 
 Line = str | None  # None marks the end of a file
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,32 +41,28 @@ class Row:
     open: bool
 
     def __len__(self) -> int:
-        """Number of tokens."""
         return sum(map(len, self.lines))
 
 
-def blocks(lines: Iterable[Line], limit: int = LINES_AHEAD) -> Iterator[list[Line]]:
-    """Lines in blocks: small ones at first, so that the first rows of a slow stream appear at once.
+def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], Sequence[str]]) -> Iterator[list[T]]:
+    """Items in blocks of about `limit` texts; small ones at first, so that a slow stream is answered at once.
 
-    If reading the lines fails, the lines before the failure are yielded first.
-
-    Args:
-        lines: without line ends; None marks the end of a file.
-        limit: largest number of lines in a block.
+    If reading the items fails, the items before the failure are yielded first.
 
     Example:
-        >>> [len(block) for block in blocks(["a"] * 9, limit=4)]
+        >>> [len(block) for block in blocks(["a"] * 9, 4, 2, lambda line: [line])]
         [1, 2, 4, 2]
     """
-    block: list[Line] = []
-    size, characters = 1, 0
+    block: list[T] = []
+    size, texts, characters = 1, 0, 0
     try:
-        for line in lines:
-            block.append(line)
-            characters += len(line or "")
-            if len(block) == size or characters > _CHARACTERS:
+        for item in items:
+            block.append(item)
+            own = texts_of(item)
+            texts, characters = texts + len(own), characters + sum(map(len, own))
+            if len(block) == size or texts >= limit or characters > _CHARACTERS:
                 yield block
-                block, size, characters = [], min(2 * size, limit), 0
+                block, size, texts, characters = [], min(size * growth, limit), 0, 0
     except KeraslmError:
         if block:
             yield block

@@ -1,6 +1,4 @@
-"""States that stay on a GPU: the state of one call is bound as an input of the next, so only token ids go to the device
-and only log-probabilities come back.
-"""
+"""States that stay on a GPU: token ids go to the device, and only log-probabilities come back."""
 
 from __future__ import annotations
 
@@ -15,11 +13,7 @@ from keraslm.scoring.state import Floats, Layout, ModelState
 
 
 class DeviceState(ModelState):
-    """The state of one model in the memory of a device; `h` and `c` are copied to the host when they are first used.
-
-    Args:
-        values: onnxruntime's `OrtValue`s of h and c, float32 of shape `(L, N, H)`.
-    """
+    """A state in the memory of a device: `OrtValue`s of h and c, which are copied to the host when first used."""
 
     def __init__(self, *values: Any):
         self.values = values
@@ -44,17 +38,12 @@ class DeviceState(ModelState):
 def run_bound(
     session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: ModelState
 ) -> tuple[Floats, DeviceState]:
-    """Run a session with its state on a device.
+    """Run an `onnxruntime.InferenceSession` and keep the next state on a device, `"cuda"` or `"cpu"`.
 
     Args:
-        session: an `onnxruntime.InferenceSession`.
-        device: `"cuda"` or `"cpu"`.
         wanted: name of the one output that is copied back.
-        ids: `(N, T)`; targets: `(N, K)`.
+        ids, targets: `(N, T)` and `(N, K)`.
         state: of N rows, on the device or not.
-
-    Returns:
-        The output, and the state after the last step, on the device.
     """
     binding = session.io_binding()
     binding.bind_cpu_input(contract.INPUT_IDS, np.ascontiguousarray(ids))

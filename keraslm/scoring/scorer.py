@@ -156,7 +156,7 @@ class Scorer:
 
     def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int) -> Iterator[LineScore]:
         carried: Context | None = None
-        for block in blocks(lines, lines_ahead):
+        for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
             texts = [line for line in block if line is not None]
             ids = self.tokenizer.encode_lines(texts) if texts else []
             found = iter(ids)

@@ -1,4 +1,4 @@
-"""Open models: token ids and a state go in, log-probabilities and the next state come out."""
+"""Open models: token ids and a state come in, log-probabilities and the next state go out."""
 
 from __future__ import annotations
 
@@ -48,11 +48,7 @@ class Session(Protocol):
         """The state at the start of a text, for `rows` texts side by side."""
 
     def run(self, ids: Any, state: Any) -> tuple[Floats, State]:
-        """Feed tokens and return the distribution after each; the arguments are those of `target_logprobs`.
-
-        Returns:
-            Log-probabilities (natural logarithm), float32 `(N, T, V)`, and the state after the last step.
-        """
+        """As `target_logprobs`, but return the complete distribution after each token, float32 `(N, T, V)`."""
 
     def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats, State]:
         """Feed tokens and return the log-probability of one token after each.
@@ -76,19 +72,16 @@ class ModelSession(Session):
     It can be pickled, and used after a fork: the other process opens the file again, and fails if it has changed.
 
     Args:
-        path: of the file.
         provider: `"cpu"`, `"cuda"`, or `"auto"`: CUDA if onnxruntime has it, otherwise the CPU.
         threads: number of threads that compute one operation; None means one per core.
 
     Attributes:
-        path: as given.
         digest: SHA-256 of the file, hexadecimal.
         info: the file's metadata.
-        tokenizer: the tokenizer in the file.
         provider: the provider in use, `"cpu"` or `"cuda"`.
 
     Raises:
-        ModelFileError: the file cannot be read, is not a keraslm model, is damaged, or is inconsistent.
+        ModelFileError: the file cannot be read, is not a keraslm model, or is damaged.
         UsageError: CUDA was requested but is not available.
 
     Example:
@@ -110,8 +103,8 @@ class ModelSession(Session):
         self.adaptive = self.info.softmax == "adaptive"
         self.logits_per_token = self.info.vocab_size
         if self.adaptive:  # the head for every token, and the clusters for a few
-            ends = self.info.configuration(str(self.path)).model.cutoffs or ()
-            self.logits_per_token = min(self.info.vocab_size, 4 * ends[0])
+            (first, *_) = self.info.configuration(str(self.path)).model.cutoffs or ()
+            self.logits_per_token = min(self.info.vocab_size, 4 * first)
         self.state_size = self.info.num_layers * self.info.hidden_size
 
     def __repr__(self) -> str:
@@ -148,8 +141,9 @@ class ModelSession(Session):
         return self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
 
     def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: Any) -> tuple[Floats, State]:
-        if self._onnx is None:
-            self._reopen()
+        if self._onnx is None:  # after a fork
+            again = _reopened(self.digest, *self._opened_with)
+            self._onnx, self.provider = again._onnx, again.provider
         ids, targets = ids.astype(np.int64), targets.astype(np.int64)
         try:
             if self.provider == "cuda":
@@ -159,13 +153,6 @@ class ModelSession(Session):
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise KeraslmError(f"{self.path}: onnxruntime failed to run the model ({first_line(error)}).") from error
         return found, ModelState(h, c)
-
-    def _reopen(self) -> None:
-        """Open the file again after a fork."""
-        path, provider, threads = self._opened_with
-        data, digest = read_model(path)
-        _check_same(path, digest, self.digest)
-        self._onnx, self.provider = open_session(path, data, provider, threads)
 
     def _check_ids(self, ids: NDArray[Any]) -> None:
         # onnxruntime aborts the process on an empty batch, and reads id -1 as the last id of the vocabulary.
@@ -222,9 +209,9 @@ _OPEN: WeakSet[ModelSession] = WeakSet()
 
 
 def _forget_sessions() -> None:
-    """Give up the onnxruntime sessions of the parent process after a fork: their threads do not exist in this one.
+    """Detach the onnxruntime sessions of the parent process after a fork: their threads do not exist in this process.
 
-    To free such a session would wait for its threads forever, so it is kept until the process ends.
+    Freeing such a session would wait for its threads forever, so it is kept until the process ends.
     """
     for session in list(_OPEN):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._onnx))
@@ -237,13 +224,9 @@ if hasattr(os, "register_at_fork"):
 
 def _reopened(digest: str, path: Path, provider: str, threads: int | None) -> ModelSession:
     session = ModelSession(path, provider, threads)
-    _check_same(path, session.digest, digest)
-    return session
-
-
-def _check_same(path: Path, found: str, expected: str) -> None:
-    if found != expected:
+    if session.digest != digest:
         raise ModelFileError(
-            f"{path}: the file has changed since it was opened (SHA-256 {expected[:12]}… then, {found[:12]}… now). "
-            "Load it again."
+            f"{path}: the file has changed since it was opened (SHA-256 {digest[:12]}… then, {session.digest[:12]}… "
+            "now). Load it again."
         )
+    return session

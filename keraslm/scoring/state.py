@@ -17,9 +17,7 @@ Layout = tuple[str, tuple[int, ...]]  # type and shape of an array
 
 
 class State(ABC):
-    """What a model remembers of the texts so far, for one or more rows.
-
-    States are equal if all their numbers are; equal states have equal hashes, so a state can be a dictionary key.
+    """What a model remembers of one or more texts so far. Can be compared, hashed and pickled.
 
     Example:
         >>> state = session.zero_state(3)
@@ -33,11 +31,7 @@ class State(ABC):
 
     @abstractmethod
     def select(self, rows: Any) -> State:
-        """The state of some rows, in the given order.
-
-        Args:
-            rows: indices, which may repeat, or a slice.
-        """
+        """The state of some rows, in the given order: indices, which may repeat, or a slice."""
 
     @staticmethod
     @abstractmethod
@@ -56,11 +50,7 @@ class State(ABC):
 
 
 class ModelState(State):
-    """The state of one model.
-
-    Args:
-        h, c: float32 arrays of shape `(L, N, H)`.
-    """
+    """The state of one model: `h` and `c`, float32 `(L, N, H)`."""
 
     def __init__(self, h: Floats, c: Floats):
         self.h, self.c = h, c
