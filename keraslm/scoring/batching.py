@@ -28,12 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """Consecutive lines of one text: all of them, or those in one block.
+    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block.
 
-    Attributes:
-        lines: ids of each line, its end symbol last.
-        continues: whether the text began in a previous block.
-        open: whether the text may continue in the next block.
+    `continues` if the text began in a previous block; `open` if it may continue in the next block.
     """
 
     lines: list[Ids]
@@ -72,22 +69,13 @@ def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], 
 
 
 def cut(block: Sequence[Ids | None], context: str, continues: bool) -> tuple[list[Row], bool]:
-    """The rows of a block.
+    """The rows of a block, in order, and whether the block ends inside a text.
 
     Args:
         block: ids of each line; None marks the end of a file.
         context: `"sentence"`, `"paragraph"` (ends with a line that is only its end symbol) or `"document"` (ends with a
             file).
         continues: whether the block begins inside a text.
-
-    Returns:
-        The rows, in order, and whether the block ends inside a text.
-
-    Example:
-        >>> line, blank = np.array([5, 0]), np.array([0])
-        >>> rows, inside = cut([line, blank, line], "paragraph", continues=False)
-        >>> [len(row) for row in rows], inside
-        ([3, 2], True)
     """
     rows: list[Row] = []
     lines: list[Ids] = []

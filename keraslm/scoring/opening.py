@@ -1,7 +1,7 @@
 """From a path to an onnxruntime session.
 
-onnxruntime sees the bytes of a file only after the seal has been found intact (`keraslm.scoring.seal`). It gets the
-bytes, not the path, without custom operators, and may not read weights from other files.
+onnxruntime receives the bytes of a file, not its path, after the seal has been checked. It has no custom operators and
+may not read weights from other files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAX_BYTES = (1 << 31) - 1  # the largest protocol buffer
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-# onnxruntime takes the external data of a model that it gets as bytes from the working directory, or from this folder.
-# No folder can exist below a file.
+# onnxruntime reads the external data of a model from bytes in the working directory, or in this folder. No folder can
+# exist below a file.
 _NO_FOLDER = str(Path(__file__).resolve() / "external-data")
 
 
@@ -50,13 +50,7 @@ def read_model(path: Path) -> tuple[bytes, str]:
 
 
 def open_session(path: Path, data: bytes, provider: str, threads: int | None) -> tuple[Any, str]:
-    """Open an onnxruntime session.
-
-    Args:
-        path: of the file, for error messages.
-        data: the bytes of the file.
-        provider: `"cpu"`, `"cuda"` or `"auto"`.
-        threads: number of threads that compute one operation; None means one per core.
+    """Open an onnxruntime session on the bytes of a file; the arguments are those of `ModelSession`.
 
     Returns:
         The session, and the provider in use, `"cpu"` or `"cuda"`.
@@ -75,7 +69,7 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
             '`provider="cuda"` was requested, but this onnxruntime has no CUDA. '
             "Install onnxruntime-gpu, or use cpu or auto."
         )
-    wanted = "cuda" if has_cuda and provider in ("cuda", "auto") else "cpu"
+    wanted = "cuda" if has_cuda and provider != "cpu" else "cpu"
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
@@ -98,7 +92,6 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of a message of onnxruntime."""
     return str(error).split("\n", 1)[0][:200]
 
 
@@ -118,13 +111,11 @@ def _read(path: Path) -> bytes:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         hint = f" A run folder is not a model; make one with: keraslm export model.onnx --run {path}"
-        raise ModelFileError(
-            f"{path}: cannot be read ({error.strerror or error}).{hint if path.is_dir() else ''}"
-        ) from error
+        hint = hint if path.is_dir() else ""
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error}).{hint}") from error
 
 
 def _describe_unsealed(data: bytes, path: Path) -> str:
-    """What a file without a seal is, as far as a look at its bytes tells."""
     version = re.search(rb"format_version\x12.([0-9]{1,9})", data, re.DOTALL)
     if version:
         contract.check_version(version[1].decode(), str(path))
@@ -142,9 +133,8 @@ def _describe_unsealed(data: bytes, path: Path) -> str:
 
 
 def _has_external_data(data: bytes) -> bool:
-    """Whether a protocol buffer holds the string "location", the key that names the file of external data.
+    """Whether a protocol buffer holds the string "location", the key of the file name of external data.
 
-    The byte before it is the last byte of its length: 8, or 0 in a longer form of the same number. In the JSON of a
-    tokenizer, which may contain the word, neither byte occurs.
+    The byte before it is the last byte of its length: 8, or 0 in a longer form. JSON contains neither byte.
     """
     return any(data[found.start() - 1] in (0, 8) for found in re.finditer(b"location", data))

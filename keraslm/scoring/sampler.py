@@ -16,7 +16,7 @@ from keraslm.text.encoders import Ids
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. The temperature is applied first, then top-k, then top-p to the remaining tokens.
+    """How the next token is drawn: first the temperature, then top-k, then top-p on the remaining tokens.
 
     Attributes:
         temperature: divides the log-probabilities; below 1 sharper, above 1 flatter, 0 always the most likely token.
@@ -46,14 +46,10 @@ class Sampling:
 
 
 def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArray[np.float64]:
-    """The distribution that the next token is drawn from.
+    """The distribution that the next token is drawn from, float64 `(V,)`.
 
     Args:
         log_probs: natural logarithms, `(V,)`; -inf forbids a token.
-        sampling: temperature, top-k and top-p.
-
-    Returns:
-        Probabilities that sum to 1, float64 `(V,)`.
 
     Example:
         >>> probabilities(np.log([0.5, 0.3, 0.2]), Sampling(top_k=2)).round(3)
@@ -92,8 +88,7 @@ def generate(
     Args:
         session: an open model.
         prompt: beginning of a line; an empty prompt starts a text.
-        max_tokens: largest number of tokens.
-        sampling: temperature, top-k, top-p and seed; None draws from the model's own distribution.
+        sampling: None draws from the model's own distribution.
         stop_at_eos: stop at the end of a line. The end symbol itself is yielded too.
         allow_unk: allow `<unk>` to be drawn.
         as_text: yield text instead of the names of tokens, with LF at the end of a line. A character is yielded when
@@ -130,7 +125,6 @@ def _draw(session: Session, prompt: Ids, sampling: Sampling, stop_at_eos: bool, 
 
 
 def _as_text(session: Session, line: list[int], drawn: Iterator[int]) -> Iterator[str]:
-    """The text of tokens that follow a line."""
     tokenizer = session.tokenizer
     shown = text = tokenizer.decode(line)
     for token in drawn:
