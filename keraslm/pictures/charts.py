@@ -12,7 +12,7 @@ from keraslm.pictures.statistics import FINE, Series, Statistics
 _WIDTH, _HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _FLOOR = 52, 628, 24, 164  # edges of the plot
 _BAR = 2  # bars per bit
-_BARS = 40 * _BAR  # at most; the last takes everything above
+_BARS = 40 * _BAR  # at most; the last includes everything above
 
 
 def histogram(statistics: Statistics) -> str:

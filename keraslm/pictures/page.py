@@ -1,7 +1,7 @@
 """One HTML page that shows a scored text. It needs no network and no other file.
 
-Everything from outside (text, tokenizer, names) is escaped, and a Content-Security-Policy allows only the page's own
-style and script, by their digests. The coloured text is visible without the script too.
+All content is escaped, and a Content-Security-Policy allows only the page's own style and script, by their digests.
+The coloured text is also visible without the script.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from keraslm.scoring.measures import LineScore
 from keraslm.system.atomic import output_file
 from keraslm.text.tokenizer import Tokenizer
 
-LIMIT = 200_000  # tokens that a page shows: some 12 MB, which a browser opens in a second or two
-_MANY = 500  # lines from which the browser lays out only those in sight, which full-page screenshots lose
+LIMIT = 200_000  # tokens that a page shows: about 12 MB, which a browser opens in one or two seconds
+_MANY = 500  # number of lines from which the browser lays out only visible lines
 _LONGEST = 40  # characters of a word in the list
 
 
@@ -31,10 +31,10 @@ class HtmlReport:
     """Gathers scored lines and writes the page.
 
     Args:
-        tokenizer: tokenizer that the lines were scored with.
+        tokenizer: tokenizer of the model.
         title: name of the text.
-        facts: more facts for the head of the page, such as `{"model": "model.onnx", "context": "sentence"}`.
-        limit: number of tokens that are shown, and kept in memory. Later lines count in every number.
+        facts: more facts for the top of the page.
+        limit: number of tokens that are shown and kept in memory. The statistics include all lines.
 
     Example:
         >>> report = HtmlReport(scorer.tokenizer, "a.txt", {"model": "model.onnx"})
@@ -70,17 +70,11 @@ class HtmlReport:
         return f"The page shows {what}; the numbers are those of the whole text."
 
     def write(self, path: Path) -> None:
-        """Write the page.
-
-        Raises:
-            UsageError: the path is a folder, or its folder does not exist.
-            WriteError: the file cannot be written.
-        """
+        """Write the page; raises `UsageError` without a folder to write to, `WriteError` if writing fails."""
         with output_file(path) as temporary:
             temporary.write_text(self.page(), encoding="utf-8", newline="")
 
     def page(self) -> str:
-        """The page as HTML."""
         style, script = _style(), _resource("page.js")
         policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'"
         ids = sorted(self._ids)
@@ -151,7 +145,7 @@ def _section(name: str, title: str, content: str) -> str:
 
 
 def _text(text: str) -> str:
-    """HTML text for places that can hold no element, such as a title."""
+    """HTML text for places that cannot hold elements, such as a title."""
     return markup(shown(text))
 
 

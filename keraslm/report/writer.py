@@ -1,4 +1,4 @@
-"""Scored lines written as `ScoreOptions` says, the signature that travels with the numbers, and the output file."""
+"""Score lines and write the results as `ScoreOptions` describes; signatures and output files."""
 
 from __future__ import annotations
 
@@ -38,14 +38,11 @@ def write_scores(
     """Score lines and write the rows.
 
     Args:
-        scorer: an open model.
-        lines: lines without line ends; None at the end of a file.
-        options: level, format and settings.
-        out: receives each line of output as soon as it is known.
-        flush: flush `out` after each line, for a reader that waits for the answer.
-        watchers: functions that are called with each scored line, in order; if there are any, ranks and entropies are
-            computed.
-        name: name of the text, for formats that print one.
+        lines: without line ends; None marks the end of a file.
+        out: receives each line of output as soon as it is computed.
+        flush: flush `out` after each line, for interactive use.
+        watchers: functions that are called with each scored line, which then has ranks and entropies.
+        name: name of the text, for formats that print it.
 
     Example:
         >>> write_scores(scorer, ["the cat"], ScoreOptions(level="sentence"), sys.stdout)
@@ -77,8 +74,6 @@ def summarize(lines: Iterable[LineScore]) -> TextCost:
 
 def signature(scorer: Scorer, options: ScoreOptions) -> str:
     """Settings as `key:value`, separated by `|`, as in sacrebleu; digests are the first 12 digits of SHA-256.
-
-    The digests of the members of an ensemble are joined with `+`.
 
     Example:
         >>> signature(scorer, ScoreOptions(context="document"))
@@ -115,7 +110,7 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
-    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: no header has a time or a name."""
+    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: gzip stores no time or name."""
     with path.open("wb") as raw:
         binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
         with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:
