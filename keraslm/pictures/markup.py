@@ -12,7 +12,7 @@ from typing import Any
 from keraslm.perplexity import bits
 from keraslm.pictures.spans import Laid
 
-NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last takes everything above
+NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last includes everything above
 OOV, END = "U", "E"  # classes in addition to that of the colour
 
 # Background of each colour, and the classes with white text: equal steps of lightness in Oklab (Ottosson 2020).

@@ -28,9 +28,9 @@ from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
-MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which a cache can hold
+MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which fit into a cache
 _ROWS = 512  # of one call
-_LONE = 128  # rows for which a separate call without distributions pays; a call costs some 10 rows
+_LONE = 128  # rows for which a separate call without distributions pays; a call costs about 10 rows
 _TOKENS = 1 << 18  # largest sequences x longest of them of one tree
 _STATES = 1 << 24  # largest numbers of the states of one depth: 64 MiB for h, and 64 for c
 
@@ -166,7 +166,7 @@ def _branching(
     session: Session, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
     """Log-probability of each edge, `(edges,)`: its token after the input of its node; inputs `(N,)`."""
-    if session.adaptive:  # whole distributions take more than one row per edge
+    if session.adaptive:  # a distribution costs more than one row per edge
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))
     several = np.bincount(nodes) > 1  # [N]

@@ -1,8 +1,7 @@
 """Lines of text -> blocks of lines -> rows -> groups of rows that go through the network side by side.
 
-A text is what shares one state: a line, a paragraph or a document. Within a block of lines, complete texts are sorted
-by length and scored in groups of similar length. A text that continues beyond the block is a row of its own, and its
-state is carried to the next block:
+A text shares one state: a line, a paragraph or a document. Complete texts in a block of lines are scored in groups of
+similar length. A text that continues beyond the block is a separate row, and its state is carried to the next block:
 
     block 1     a a a .  b .  c c .  d d          rows   [a a a .] [b .] [c c .]    side by side
                                                          [d d                       alone, its state is kept

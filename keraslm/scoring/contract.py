@@ -77,10 +77,10 @@ class ModelInfo(Vocabulary):
     Attributes:
         keraslm_version: version that wrote the file.
         num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
-        valid_perplexity: after the run's last epoch, as training counts it; NaN without a validation text.
+        valid_perplexity: after the run's last epoch; NaN without a validation text.
         config: the run's configuration, JSON.
         softmax: `"full"`, `"sampled"` (the same graph), `"adaptive"` or `"mixture"`.
-        precision: of the weights in matrix products, `"float32"` or `"int8"`.
+        precision: of the matrix weights, `"float32"` or `"int8"`.
     """
 
     keraslm_version: str
@@ -123,11 +123,7 @@ class ModelInfo(Vocabulary):
         return cls(**values)
 
     def configuration(self, where: str) -> Config:
-        """The run's configuration.
-
-        Raises:
-            ModelFileError: it is damaged, or describes a different network.
-        """
+        """The run's configuration; raises a `ModelFileError` if it is damaged or describes a different network."""
         try:
             config = Config.from_dict(json.loads(self.config))
         except (ValueError, RecursionError, ConfigError) as error:

@@ -49,10 +49,7 @@ class EnsembleState(State):
 
 
 class Ensemble(Session):
-    """Open model files used as one model.
-
-    Args:
-        members: one or more, with the same tokenizer; sizes, softmaxes and precisions may differ.
+    """Open model files used as one model: at least one, with the same tokenizer.
 
     Raises:
         UsageError: no member.
@@ -110,15 +107,9 @@ class Ensemble(Session):
 
 
 def open_models(models: Models, provider: str = "auto", threads: int | None = None) -> Session:
-    """Open a model file, or several as one `Ensemble`.
+    """Open a model file, or several as one `Ensemble`; a path that occurs twice counts twice.
 
-    Args:
-        models: a path, or a sequence of paths; a path that occurs twice counts twice.
-        provider, threads: as for `ModelSession`.
-
-    Raises:
-        ModelFileError: a file is not a keraslm model, or has a different tokenizer than the first.
-        UsageError: no path, an unknown provider, or CUDA was requested but is not available.
+    Provider, threads and errors are those of `ModelSession` and `Ensemble`.
     """
     paths = [Path(path) for path in ([models] if isinstance(models, str | Path) else models)]
     opened = {path: ModelSession(path, provider, threads) for path in dict.fromkeys(paths)}

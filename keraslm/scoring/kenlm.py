@@ -86,10 +86,7 @@ class FullScoreReturn:
 
 @functools.total_ordering
 class State:
-    """A position in a text, written by `BaseScore` and similar methods. A new one is the null context.
-
-    It can be copied, compared, ordered (by the number of words, then arbitrarily) and hashed, by its current value.
-    """
+    """A position in a text, compared, ordered and hashed by its value; a new one is the null context."""
 
     __slots__ = ("_place",)
 
@@ -132,12 +129,9 @@ class Model:
         UsageError: as for `keraslm.load`.
 
     Example:
-        >>> model = Model("model.onnx")
         >>> state, after = State(), State()
         >>> model.BeginSentenceWrite(state)
         >>> model.BaseScore(state, "the", after) + model.BaseScore(after, "cat", state)
-        -3.31
-        >>> model.score("the cat", eos=False)
         -3.31
     """
 
@@ -169,7 +163,6 @@ class Model:
 
     @property
     def order(self) -> int:
-        """Largest number of words that a score can depend on: unlimited."""
         return ORDER
 
     def score(self, sentence: str | bytes, bos: bool = True, eos: bool = True) -> float:
@@ -245,8 +238,7 @@ class Model:
         return tuple(ids.tolist()), word == UNK or info.unk_id in ids or split_words(word) != [word]
 
 
-class LanguageModel(Model):
-    """KenLM's older name of `Model`."""
+LanguageModel = Model  # KenLM's old name
 
 
 def _text(data: str | bytes) -> str:

@@ -29,10 +29,7 @@ _NO_FOLDER = str(Path(__file__).resolve() / "external-data")
 
 
 def read_model(path: Path) -> tuple[bytes, str]:
-    """Read a model file and check its seal.
-
-    Returns:
-        The bytes of the file and their SHA-256, hexadecimal.
+    """Read a model file and check its seal: the bytes of the file and their SHA-256, hexadecimal.
 
     Raises:
         ModelFileError: the file cannot be read, is not a keraslm model, is damaged, or keeps weights in other files.
@@ -50,10 +47,7 @@ def read_model(path: Path) -> tuple[bytes, str]:
 
 
 def open_session(path: Path, data: bytes, provider: str, threads: int | None) -> tuple[Any, str]:
-    """Open an onnxruntime session on the bytes of a file; the arguments are those of `ModelSession`.
-
-    Returns:
-        The session, and the provider in use, `"cpu"` or `"cuda"`.
+    """An onnxruntime session on the bytes of a file, and the provider in use, `"cpu"` or `"cuda"`.
 
     Raises:
         ModelFileError: onnxruntime cannot open the model.
@@ -75,7 +69,7 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
-    # Spinning threads make calls of one token 1.2 to 1.6 times as fast. A single thread waits for no other.
+    # Spinning threads make calls of one token 1.2 to 1.6 times as fast. A single thread never waits.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
     try:

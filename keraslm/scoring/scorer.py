@@ -75,7 +75,7 @@ class Scorer:
         return type(self), (self.session,)
 
     def score(self, text: str) -> float:
-        """Natural logarithm of the probability of one line and its `<eos>`."""
+        """Natural logarithm of the probability of one line, including its `<eos>`."""
         return next(self.score_lines([text])).logprob
 
     def logprobs(self, texts: Iterable[str], context: str = "sentence") -> list[NDArray[np.float64]]:
@@ -83,7 +83,7 @@ class Scorer:
         return [line.logprobs for line in self.score_lines(texts, context)]
 
     def perplexity(self, texts: Iterable[str], context: str = "sentence") -> float:
-        """`exp(-sum of logprobs / tokens)` over all lines, each `<eos>` counted; NaN without a line."""
+        """`exp(-sum of logprobs / tokens)` over all lines, including each `<eos>`; NaN without lines."""
         scores = self.logprobs(texts, context)
         return perplexity(-math.fsum(map(math.fsum, scores)), sum(map(len, scores)))
 
@@ -216,8 +216,12 @@ def load(models: Models, provider: str = "auto", threads: int | None = None) -> 
     """Open a model file for scoring.
 
     Args:
-        models: path of the file, or of several with the same tokenizer, whose probabilities are averaged.
-        provider, threads: as for `open_models`, which also lists the errors.
+        models: path of a file, or of several with the same tokenizer, whose probabilities are averaged.
+        provider, threads: as for `ModelSession`.
+
+    Raises:
+        ModelFileError: a file is not a keraslm model, or has a different tokenizer.
+        UsageError: no path, an unknown provider, or CUDA was requested but is not available.
 
     Example:
         >>> keraslm.load(["one.onnx", "two.onnx", "three.onnx"]).score("the cat sat")

@@ -30,14 +30,7 @@ def has_seal(data: bytes) -> bool:
 
 
 def check_seal(data: bytes, where: str) -> str:
-    """Check the seal of a file that has one; `where` names the file in the message.
-
-    Returns:
-        SHA-256 of the complete file, hexadecimal.
-
-    Raises:
-        ModelFileError: the file is damaged.
-    """
+    """SHA-256 of a file with a seal, hexadecimal; a `ModelFileError` that names `where` if the file is damaged."""
     view = memoryview(data)
     digest = hashlib.sha256(view[:-SIZE])
     if view[-_HEX:] != digest.hexdigest().encode():

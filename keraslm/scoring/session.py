@@ -15,22 +15,19 @@ from numpy.typing import NDArray
 from keraslm.errors import InputError, KeraslmError, ModelFileError
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
-from keraslm.scoring.device import run_bound
 from keraslm.scoring.opening import first_line, open_session, read_model
-from keraslm.scoring.state import Floats, ModelState, State
+from keraslm.scoring.state import DeviceState, Floats, ModelState, State
 from keraslm.text.tokenizer import Tokenizer
 
 
 class Session(Protocol):
-    """What scorers need of a model: a `ModelSession`, or an `Ensemble` of several.
-
-    Dimensions: `N` rows, `T` steps, `V` vocabulary.
+    """An open model: a `ModelSession` or an `Ensemble`. Dimensions: `N` rows, `T` steps, `V` vocabulary.
 
     Attributes:
         tokenizer: of the model.
         info: metadata of its vocabulary.
-        adaptive: whether the log-probability of a target takes less work than a distribution (adaptive softmax).
-        logits_per_token: estimated numbers in memory per token of a call; a row of logits is by far the largest part.
+        adaptive: whether the log-probability of a target costs less than a distribution (adaptive softmax).
+        logits_per_token: estimated numbers in memory per token of a call; mostly logits.
         state_size: numbers per row in h; c has as many.
     """
 
@@ -42,7 +39,7 @@ class Session(Protocol):
 
     @property
     def members(self) -> tuple[ModelSession, ...]:
-        """The model files whose probabilities are averaged; one for a `ModelSession`."""
+        """The model files whose probabilities are averaged; a `ModelSession` is its only member."""
 
     def zero_state(self, rows: int) -> State:
         """The state at the start of a text, for `rows` texts side by side."""
@@ -69,7 +66,7 @@ class Session(Protocol):
 class ModelSession(Session):
     """An open model file.
 
-    It can be pickled, and used after a fork: the other process opens the file again, and fails if it has changed.
+    It can be pickled and used after a fork: the other process opens the file again, and fails if it has changed.
 
     Args:
         provider: `"cpu"`, `"cuda"`, or `"auto"`: CUDA if onnxruntime has it, otherwise the CPU.
@@ -203,6 +200,27 @@ class ModelSession(Session):
             )
         if hashlib.sha256(info.tokenizer.encode()).hexdigest() != info.tokenizer_sha256:
             raise ModelFileError(f"{self.path}: the tokenizer does not match tokenizer_sha256; the file is damaged.")
+
+
+def run_bound(
+    session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: ModelState
+) -> tuple[Floats, DeviceState]:
+    """Run an `onnxruntime.InferenceSession`, copy the output `wanted` back, and keep the next state on the device."""
+    binding = session.io_binding()
+    binding.bind_cpu_input(contract.INPUT_IDS, np.ascontiguousarray(ids))
+    binding.bind_cpu_input(contract.TARGETS, np.ascontiguousarray(targets))
+    if isinstance(state, DeviceState):
+        for name, value in zip((contract.H0, contract.C0), state.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+    else:
+        binding.bind_cpu_input(contract.H0, np.ascontiguousarray(state.h))
+        binding.bind_cpu_input(contract.C0, np.ascontiguousarray(state.c))
+    binding.bind_output(wanted, "cpu")
+    for name in (contract.NEXT_H0, contract.NEXT_C0):
+        binding.bind_output(name, device)
+    session.run_with_iobinding(binding)
+    found, *after = binding.get_outputs()
+    return np.asarray(found.numpy()), DeviceState(*after)
 
 
 _OPEN: WeakSet[ModelSession] = WeakSet()

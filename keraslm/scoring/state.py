@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,3 +81,26 @@ class ModelState(State):
 
     def key(self) -> tuple[Any, ...]:
         return self.h.shape, (self.h + 0).tobytes(), (self.c + 0).tobytes()  # adding 0 turns -0.0 into 0.0
+
+
+class DeviceState(ModelState):
+    """A state in the memory of a device: `OrtValue`s of h and c, which are copied to the host when first used."""
+
+    def __init__(self, *values: Any):
+        self.values = values
+
+    @cached_property
+    def h(self) -> Floats:  # type: ignore[override]
+        return np.asarray(self.values[0].numpy())
+
+    @cached_property
+    def c(self) -> Floats:  # type: ignore[override]
+        return np.asarray(self.values[1].numpy())
+
+    @property
+    def layout(self) -> tuple[Layout, Layout]:
+        h, c = (tuple(map(int, value.shape())) for value in self.values)
+        return ("float32", h), ("float32", c)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelState, (self.h, self.c)

@@ -28,8 +28,8 @@ class WordScore:
 
     Attributes:
         word: as in the text; `<eos>` for the end of the line.
-        begin, end: its position in the line, characters.
-        tokens: the positions of its first token (or of the white space before it) and of the next word's first token.
+        begin, end: position in the line, characters.
+        tokens: begin and end of its tokens, including white space before it.
         logprob: natural logarithm.
         oov: whether one of its tokens is `<unk>`.
     """
