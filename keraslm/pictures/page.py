@@ -31,9 +31,8 @@ class HtmlReport:
     """Gathers scored lines and writes the page.
 
     Args:
-        tokenizer: tokenizer of the model.
         title: name of the text.
-        facts: more facts for the top of the page.
+        facts: additional rows for the top of the page.
         limit: number of tokens that are shown and kept in memory. The statistics include all lines.
 
     Example:
@@ -77,7 +76,8 @@ class HtmlReport:
     def page(self) -> str:
         style, script = _style(), _resource("page.js")
         policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'"
-        ids = sorted(self._ids)
+        ids, series = sorted(self._ids), self._statistics.series
+        course = f"Mean surprisal of each {series.block}"
         names = dict(zip(ids, map(shown, self._tokenizer.tokens(ids)), strict=True))
         width = self._tokens[0].count(",") + 1 if self._tokens else 0
         about = script_data({"names": names, "unk": self._tokenizer.unk_id, "width": width})
@@ -94,7 +94,7 @@ class HtmlReport:
             text="".join(self._lines),
             words=self._words(),
             histogram=charts.histogram(self._statistics),
-            course=self._course(),
+            course=_section("course", course, charts.course(series)) if len(series.lines()) > 1 else "",
             data=f'{about[:-1]},"tokens":[{",".join(self._tokens)}]}}',
             script=script,
         )
@@ -133,11 +133,6 @@ class HtmlReport:
             link = f'<a href="#w{line}-{piece}">{name}</a>' if line <= self._shown else name
             rows.append(f"<li>{link} <span>{word.bits:.1f} bits, line {line:,}</span></li>")
         return _section("words", "Most surprising words", f"<ol>{''.join(rows)}</ol>") if rows else ""
-
-    def _course(self) -> str:
-        series = self._statistics.series
-        title = f"Mean surprisal of each {series.block}"
-        return _section("course", title, charts.course(series)) if len(series.lines()) > 1 else ""
 
 
 def _section(name: str, title: str, content: str) -> str:

@@ -79,8 +79,7 @@ class SurprisalPlot:
             axes.margins(x=0)
             return
         axes.plot(range(len(values)), values, marker="o", markersize=3.5, linewidth=1.2, color=_BLUE)
-        unknown = [at for at, (_, _, oov) in enumerate(self._pieces) if oov]
-        if unknown:
+        if unknown := [at for at, (_, _, oov) in enumerate(self._pieces) if oov]:
             axes.plot(unknown, [values[at] for at in unknown], "s", color=_ORANGE, label="out of vocabulary")
             axes.figure.legend(frameon=False, loc="outside upper right")  # "best" can be slow, and warns then
         axes.set_xticks(range(len(values)), [text for text, _, _ in self._pieces], rotation=90, fontsize="small")
@@ -104,6 +103,6 @@ def _labels(laid: Laid, room: int) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A label as it is written: matplotlib would read formulas between dollar signs."""
+    """A label; matplotlib would read formulas between dollar signs."""
     text = shown(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
     return (text.translate(_BLANKS) if text.isspace() else text).replace("$", r"\$")

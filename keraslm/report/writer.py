@@ -93,13 +93,10 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextIO]:
-    """A text file to write scores to, gzip if the name ends with `.gz`; standard output if `path` is None.
+    """A text file for scores, gzip if the name ends with `.gz`; standard output if `path` is None.
 
-    The file replaces an existing one when the block ends without an error; otherwise nothing changes.
-
-    Raises:
-        UsageError: the path is a folder, or its folder does not exist.
-        WriteError: the file cannot be written.
+    An existing file is replaced when the block ends without an error; otherwise nothing changes. Raises `UsageError`
+    without a folder to write to, `WriteError` if writing fails.
     """
     if path is None:
         yield sys.stdout

@@ -63,7 +63,7 @@ def read_nbest(
     if format not in FORMATS:
         raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
     if scores and format != "kaldi":
-        raise UsageError('`scores` needs `format="kaldi"`; the other formats hold their scores in the rows.')
+        raise UsageError('`scores` needs `format="kaldi"`; the other formats have their scores in the rows.')
     if score_columns is not None and format != "tsv":
         raise UsageError(f'`score_columns` needs `format="tsv"`, but the format is {format}.')
     if format == "kaldi":
@@ -75,8 +75,8 @@ def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
     seen: set[str] = set()
     for name, group in groupby(rows, key=lambda row: row.utterance):
         utterance = list(group)
-        rule = "The rows of an utterance must follow each other"
-        _check(name not in seen, f"{utterance[0].where}: utterance {name!r} comes a second time. {rule}.")
+        where = utterance[0].where
+        _check(name not in seen, f"{where}: utterance {name!r} comes a second time; its rows must follow each other.")
         seen.add(name)
         yield utterance
 
@@ -87,8 +87,8 @@ def _tsv_rows(file: TextFile, columns: int | None) -> Iterator[Hypothesis]:
     for number, line in enumerate(file, 1):
         where, cells = f"{file.name}:{number}", line.split("\t")
         fault = "no utterance before the first tab" if len(cells) > 1 else "no tab" if line else "a blank line"
-        row = "A row is: utterance, scores, text, with a tab between them."
-        _check(len(cells) > 1 and cells[0] != "", f"{where}: {fault}. {row}")
+        valid = len(cells) > 1 and cells[0] != ""
+        _check(valid, f"{where}: {fault}. A row is: utterance, scores, text, with a tab between them.")
         expected = expected or len(cells)
         wanted = f"{expected} are expected: utterance, {expected - 2} scores, text"
         like = ", as in the first row" if columns is None else ""
@@ -175,7 +175,7 @@ def _check(right: bool, message: str) -> None:
 
 
 def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str = LM) -> Iterator[str]:
-    """The rows of an utterance from `read_nbest` with one more score per row.
+    """The rows of an utterance with one more score per row.
 
     With `"tsv"` the score comes before the text; with `"kaldi"` a row is a key and a cost, the negated score; with
     `"jsonl"` the score is added to `scores` under `name`.
@@ -200,7 +200,7 @@ def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name
     try:
         yield from [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     except (ValueError, RecursionError) as error:
-        raise TextError(f"{first.where}: the row holds a value that JSON cannot hold ({error}).") from error
+        raise TextError(f"{first.where}: the row has a value that JSON cannot represent ({error}).") from error
 
 
 def best_row(hypothesis: Hypothesis, total: float, format: str) -> str:

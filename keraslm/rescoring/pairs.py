@@ -41,12 +41,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairScore:
-    """A pair and the scores of its sentences.
+    """Log-probabilities (nats) of both sentences of a pair, with their ends, and the number of `<unk>` in them.
 
-    Attributes:
-        good, bad: log-probability of each sentence and its end, nats.
-        difference: `good - bad`, above 0 if the model prefers the good sentence; 0 for equal tokens.
-        oovs: number of tokens `<unk>` in both sentences.
+    `difference` is `good - bad`; 0 if both have the same tokens.
     """
 
     pair: Pair
@@ -62,11 +59,11 @@ class PairScore:
 
     def row(self) -> str:
         """The pair as a row of a table with the columns `HEADER`, tab-separated."""
-        pair, numbers = self.pair, f"{self.good:.6f}\t{self.bad:.6f}\t{self.difference:.6f}"
+        pair = self.pair
+        numbers = (f"{number:.6f}" for number in (self.good, self.bad, self.difference))
         sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
-        return "\t".join(
-            [pair.field, pair.term, pair.uid, pair.number, numbers, self.result, str(self.oovs), *sentences]
-        )
+        labels = (pair.field, pair.term, pair.uid, pair.number)
+        return "\t".join([*labels, *numbers, self.result, str(self.oovs), *sentences])
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class PairResults:
         return self.count("right") / len(self.scores) if self.scores else float("nan")
 
     def by(self, name: str) -> dict[str, PairResults]:
-        """The results of each `"field"`, `"term"` or `"uid"`."""
+        """The results per `"field"`, `"term"` or `"uid"`."""
         groups: dict[str, list[PairScore]] = {}
         for score in self.scores:
             groups.setdefault(getattr(score.pair, name), []).append(score)

@@ -40,7 +40,6 @@ Model = Scorer | str | Path | Sequence[str | Path]
 
 
 def opened(model: Model, provider: str = "auto") -> Scorer:
-    """A scorer as it is; otherwise a scorer of the model file or files."""
     return model if isinstance(model, Scorer) else load(model, provider)
 
 
@@ -93,16 +92,11 @@ class Tree:
 
     Attributes:
         tokens: token of each edge, `(E,)`.
-        sources: edge that leads to the node that each edge leaves, `(E,)`; -1 for the start.
+        sources: edge before each edge, `(E,)`; -1 at the start.
         nodes: number of the node that each edge leaves, `(E,)`.
         starts: first edge of each depth, and E at the end, `(D + 1,)`.
         widths: number of fed nodes at each depth, `(D,)`.
         edges_of_rows: edges along each sequence, `(S, D)`; meaningless after its end.
-
-    Example:
-        >>> tree = Tree.of([np.array([2, 3]), np.array([2, 5])])
-        >>> tree.tokens.tolist(), tree.sources.tolist(), tree.starts.tolist()
-        ([2, 3, 5], [-1, 0, 0], [0, 1, 3])
     """
 
     tokens: Indices

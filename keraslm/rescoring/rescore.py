@@ -1,15 +1,13 @@
 """First-pass scores combined with the score of a model, and the best hypothesis of each list.
 
-    total = first-pass total + weight * LM score + word penalty * words
+    total = sum of scale * score + weight * LM score + word penalty * words
 
-The first-pass total is the sum of `scale * score` over the scores of a hypothesis. The LM score is the model's
-log-probability of the text and its end. If it is interpolated with a score of the first pass, that score is taken out
-of the first-pass total, and
+The LM score is the model's log-probability of the text and its end. It can be interpolated with a score of the first
+pass, which is then left out of the sum:
 
-    LM score = (1 - mix) * old + mix * log-probability,    old = scale * score
+    LM score = (1 - mix) * scale * score + mix * log-probability
 
-is linear in the logarithm. `words` is the number of words between white space. More is better; of equal totals, the
-first hypothesis is the best.
+`words` is the number of words between white space. Larger is better; of equal totals, the first hypothesis is the best.
 """
 
 from __future__ import annotations
@@ -96,14 +94,12 @@ class Rescored:
         for known in (first.names, numbers):
             if wanted in known:
                 return known.index(wanted)
-        names = f", named {', '.join(first.names)}" if first.names else ""
-        raise TextError(
-            f"{first.where}: no score {wanted!r} to interpolate with. A hypothesis has {len(numbers)} scores{names}."
-        )
+        own = f"{len(numbers)} scores{', named ' if first.names else ''}{', '.join(first.names)}"
+        raise TextError(f"{first.where}: no score {wanted!r} to interpolate with. A hypothesis has {own}.")
 
     @property
     def totals(self) -> Floats:
-        """Total of each hypothesis, float64 `(n,)`."""
+        """Total of each hypothesis, `(n,)`."""
         return self.parts.totals(self.weighting.weight, self.weighting.word_penalty)
 
     @property

@@ -20,7 +20,7 @@ Point = tuple[float, float]  # weight, word penalty
 
 
 class WordErrors(NamedTuple):
-    """Numbers of wrong, missing and extra words in hypotheses, and of words in their references."""
+    """Numbers of wrong, missing and extra words in hypotheses, and number of words in their references."""
 
     substitutions: int
     deletions: int
@@ -125,8 +125,7 @@ class ListErrors:
 
     def _of_largest(self, values: Sequence[NDArray[Any]]) -> WordErrors:
         chosen = (counts[int(value.argmax())] for counts, value in zip(self._counts, values, strict=True))
-        substitutions, deletions, insertions = map(int, sum(chosen, np.zeros(3, np.int64)))
-        return WordErrors(substitutions, deletions, insertions, self.words)
+        return WordErrors._make([*map(int, sum(chosen, np.zeros(3, np.int64))), self.words])
 
 
 def best_point(found: Mapping[Point, WordErrors]) -> Point:
@@ -141,13 +140,9 @@ def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Itera
     """
     found = {point: errors.at(*point) for point in points}
     best = best_point(found)
-    rows: list[tuple[str, Point | None, WordErrors]] = [
-        ("first-pass", None, errors.first_pass()),
-        ("oracle", None, errors.oracle()),
-        ("best" if tune else "rescored", best, found[best]),
-        *(("grid", point, of_point) for point, of_point in found.items() if tune),
-    ]
+    rows = [("first-pass\t-\t-", errors.first_pass()), ("oracle\t-\t-", errors.oracle())]
+    for setting, point in [("best" if tune else "rescored", best), *(("grid", point) for point in found if tune)]:
+        rows.append((f"{setting}\t{point[0]:g}\t{point[1]:g}", found[point]))
     yield "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
-    for setting, point, counts in rows:
-        weights = "-\t-" if point is None else f"{point[0]:g}\t{point[1]:g}"
-        yield "\t".join([setting, weights, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])
+    for setting, counts in rows:
+        yield "\t".join([setting, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])
