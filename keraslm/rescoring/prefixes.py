@@ -65,7 +65,7 @@ def score_sets(
     """
     for block in blocks(sets, texts_ahead, 16, tuple):
         texts = [text for texts in block for text in texts]
-        ids = scorer.tokenizer.encode_lines(texts) if texts else []
+        ids = scorer.tokenizer.encode_lines(texts)
         scores = zip(texts, ids, score_sequences(scorer.session, ids), strict=True)
         lines = (LineScore(text, own, found, own == scorer.session.info.unk_id) for text, own, found in scores)
         yield from (list(islice(lines, len(texts))) for texts in block)

@@ -51,7 +51,7 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
 
     Raises:
         ModelFileError: onnxruntime cannot open the model.
-        UsageError: an unknown provider, no threads, or CUDA was requested but is not available.
+        UsageError: an unknown provider, fewer than one thread, or CUDA was requested but is not available.
     """
     if provider not in ("auto", *_PROVIDERS):
         raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
@@ -76,7 +76,7 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ModelFileError(f"{path}: not a model that onnxruntime can open ({first_line(error)}).") from error
-    # onnxruntime replaces a provider that fails by the CPU and only logs it.
+    # If a provider fails to start, onnxruntime uses the CPU and only logs the failure.
     used = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
     if used != wanted:
         if provider == "cuda":

@@ -141,8 +141,7 @@ class Scorer:
         carried: Context | None = None
         for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
             texts = [line for line in block if line is not None]
-            ids = self.tokenizer.encode_lines(texts) if texts else []
-            found = iter(ids)
+            found = iter(self.tokenizer.encode_lines(texts))
             rows, inside = cut([None if line is None else next(found) for line in block], context, carried is not None)
             scores: dict[int, Measures] = {}
             for row in rows:
@@ -185,10 +184,11 @@ class Scorer:
             found, state = self._call(inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), wanted)
             parts.append(found)
             start = part.stop
-        joined = (
-            np.concatenate([part[:, row] for part in parts if row < part.shape[1]], 1) for row in range(len(rows))
-        )
-        return [with_reductions(found[:, : len(ids)], math.nan) for found, ids in zip(joined, rows, strict=True)]
+        measures = []
+        for number, ids in enumerate(rows):
+            found = np.concatenate([part[:, number] for part in parts if number < part.shape[1]], axis=1)
+            measures.append(with_reductions(found[:, : len(ids)], math.nan))
+        return measures
 
     def _steps(self, rows: int) -> int:
         return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * self.session.logits_per_token)))

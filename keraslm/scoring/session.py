@@ -45,7 +45,7 @@ class Session(Protocol):
         """The state at the start of a text, for `rows` texts side by side."""
 
     def run(self, ids: Any, state: Any) -> tuple[Floats, State]:
-        """As `target_logprobs`, but return the complete distribution after each token, float32 `(N, T, V)`."""
+        """As `target_logprobs`, but return the distribution after each token, float32 `(N, T, V)`."""
 
     def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats, State]:
         """Feed tokens and return the log-probability of one token after each.
