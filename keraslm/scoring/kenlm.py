@@ -135,8 +135,6 @@ class Model:
         -3.31
     """
 
-    order = ORDER  # largest number of words that a score can depend on
-
     def __init__(
         self,
         path: str | bytes | Sequence[str | bytes],
@@ -162,6 +160,11 @@ class Model:
         self.path, self._scorer = state
         self._begin = self._scorer.begin()
         self._encode = functools.lru_cache(_KEPT_WORDS)(self._encode_word)
+
+    @property
+    def order(self) -> int:
+        """Largest number of words that a score can depend on: no limit."""
+        return ORDER
 
     def score(self, sentence: str | bytes, bos: bool = True, eos: bool = True) -> float:
         """Logarithm to base 10 of the probability of a sentence, after `<s>` if `bos`, with `</s>` if `eos`."""
