@@ -63,7 +63,7 @@ def read_nbest(
     if format not in FORMATS:
         raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
     if scores and format != "kaldi":
-        raise UsageError('`scores` needs `format="kaldi"`; the other formats have their scores in the rows.')
+        raise UsageError('`scores` needs `format="kaldi"`; the other formats hold their scores in the rows.')
     if score_columns is not None and format != "tsv":
         raise UsageError(f'`score_columns` needs `format="tsv"`, but the format is {format}.')
     if format == "kaldi":
