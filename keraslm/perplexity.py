@@ -1,4 +1,4 @@
-"""Perplexity and bits: the one formula, and the one type that adds up the cost of a text."""
+"""Perplexity and bits, and the type that adds up the cost of a text."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ def perplexity(cost: float, tokens: int, base: Base = "e") -> float:
     """`base ** (cost / tokens)`; NaN without tokens, infinity if a float64 cannot hold the result.
 
     Args:
-        cost: negative log-likelihood of the tokens, as a logarithm in `base`.
-        tokens: number of tokens that `cost` is the sum of.
-        base: of the logarithm.
+        cost: negative log-likelihood of all tokens, as a logarithm in `base`.
+        tokens: number of tokens.
 
     Example:
         >>> round(perplexity(9.2103, 2))
@@ -47,9 +46,7 @@ def bits(logprob: float) -> float:
 class TextCost:
     """The cost of a text under a model, and every count that the cost can be divided by.
 
-    Costs of lines add up to the cost of their text. They are only ever added as a whole, each sum together with its
-    counts, so a sum is always divided by the number of the same tokens. `docs/perplexity.md` says which quotients are
-    comparable between which models.
+    Costs of lines add up to the cost of their text. `docs/perplexity.md` describes which quotients are comparable.
 
     Attributes:
         lines, words, tokens, characters, bytes, oovs: see `keraslm.text.store.TextCounts`.
@@ -76,7 +73,6 @@ class TextCost:
     oov_nats: float = 0.0
 
     def __add__(self, other: TextCost) -> TextCost:
-        """The cost of two texts, one after the other."""
         return TextCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(TextCost)))
 
     @property
@@ -111,19 +107,19 @@ class TextCost:
 
     @property
     def _all_nats(self) -> float:
-        """Of the whole text; tokens that were not predicted are assumed to cost as much as the others."""
+        """Of the complete text; tokens that were not predicted are assumed to cost as much as the others."""
         return self.nats * _quotient(self.tokens, self.predicted)
 
     def _values(self) -> dict[str, Any]:
         return vars(self) | {name: getattr(self, name) for name in QUOTIENTS}
 
     def to_dict(self) -> dict[str, Any]:
-        """Counts, sums and quotients as plain values for JSON; None stands for NaN and infinity."""
+        """Counts, sums and quotients as plain values for JSON; None for NaN and infinity."""
         values = self._values()
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
     def rows(self) -> list[str]:
-        """Lines of `name value`, for people."""
+        """Lines of `name value`."""
         shapes = {int: ",", float: ",.4f"}
         rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in self._values().items()]
         return [*rows, "note: no word of this text is in the model's vocabulary"] if self._all_unknown else rows

@@ -12,14 +12,14 @@ from keraslm.pictures.statistics import FINE, Series, Statistics
 _WIDTH, _HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _FLOOR = 52, 628, 24, 164  # edges of the plot
 _BAR = 2  # bars per bit
-_BARS = 40 * _BAR  # at most; the last takes everything above
+_BARS = 40 * _BAR  # at most; the last includes everything above
 
 
 def histogram(statistics: Statistics) -> str:
     """Number of tokens per half bit of surprisal, with mean and median."""
     counts = statistics.distribution.reshape(-1, FINE // _BAR).sum(axis=1)
     counts = np.append(counts[: _BARS - 1], counts[_BARS - 1 :].sum())
-    used = max(int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 0, 2 * _BAR)
+    used = max([2 * _BAR, *(np.flatnonzero(counts) + 1).tolist()])
     highest = max(int(counts.max()), 1)
     parts = [_axes(0, used / _BAR, highest, "surprisal in bits", "tokens")]
     for at, count in enumerate(counts[:used].tolist()):

@@ -12,12 +12,11 @@ from typing import Any
 from keraslm.perplexity import bits
 from keraslm.pictures.spans import Laid
 
-NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last takes everything above
+NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last includes everything above
 OOV, END = "U", "E"  # classes in addition to that of the colour
 
-# Background of each colour, and those with white text: straight lines in lightness in Oklab (Ottosson 2020), away from
-# the page's own colour, so the order is visible without hue and equal steps look equal. Lightness, chroma and hue run
-# from 0.985, 0.012, 100 to 0.38, 0.17, 5, and from 0.27, 0.03, 290 to 0.93, 0.13, 455; chroma is as screens allow.
+# Background of each colour, and the classes with white text: equal steps of lightness in Oklab (Ottosson 2020).
+# Lightness, chroma and hue run from 0.985, 0.012, 100 to 0.38, 0.17, 5, and from 0.27, 0.03, 290 to 0.93, 0.13, 455.
 SCHEMES = {
     "light": (
         "#fcfaf1 #f6edcd #f0deb3 #ebce9d #e6be88 #e0ad76 #db9d65 #d48c57 "
@@ -31,20 +30,15 @@ SCHEMES = {
     ),
 }
 
-# Controls but the tab; marks, embeddings, overrides and isolates of the bidirectional algorithm; line and paragraph
-# separators; halves of surrogate pairs; U+FFFE and U+FFFF. HTML cannot hold some, others would rearrange the page.
+# Controls except the tab; marks, embeddings, overrides and isolates of the bidirectional algorithm; line and paragraph
+# separators; halves of surrogate pairs; noncharacters. HTML cannot hold some, others would rearrange the page.
 _ODD = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
 
 
 def color(surprisal: float) -> str:
-    """The class of the colour for a surprisal in bits.
-
-    Example:
-        >>> color(0.3), color(7.9), color(33.0)
-        ('a', 'h', 'p')
-    """
+    """The class of the colour for a surprisal in bits."""
     return NAMES[int(surprisal)] if surprisal < len(NAMES) else NAMES[-1]  # NaN too
 
 
@@ -58,22 +52,12 @@ def color_rules(scheme: str) -> str:
 
 
 def shown(text: str) -> str:
-    """The text with a picture such as `␀`, or the number, for each character that a page cannot hold.
-
-    Example:
-        >>> shown("a\\0b\\u202ec")
-        'a␀b[U+202E]c'
-    """
+    """The text with a picture such as `␀` or `[U+202E]` for each character that a page cannot hold."""
     return _ODD.sub(lambda found: _picture(found[0]), text)
 
 
 def markup(text: str) -> str:
-    """The text as HTML, with such characters in elements of their own.
-
-    Example:
-        >>> markup("a<b>\\0")
-        'a&lt;b&gt;<u>␀</u>'
-    """
+    """The text as HTML, with such pictures in `<u>`."""
     return _ODD.sub(lambda found: f"<u>{_picture(found[0])}</u>", html.escape(text))
 
 
@@ -84,14 +68,7 @@ def script_data(value: Any) -> str:
 
 
 def line_markup(laid: Laid, number: int, linked: set[int], pieces: int) -> str:
-    """The HTML of a line: an element per piece.
-
-    Args:
-        laid: the line.
-        number: number of the line, from 1.
-        linked: pieces that get an `id`, `w<line>-<piece>`.
-        pieces: number of pieces that are shown; the last of all is the line's end.
-    """
+    """The HTML of a line, with one element for each of the first `pieces`; those in `linked` have an `id`."""
     text, at, parts = laid.score.text, 0, []
     rows = zip(laid.pieces[:pieces].tolist(), laid.piece_bits.tolist(), laid.oov.tolist(), strict=False)
     for piece, ((begin, until, first, last), surprisal, oov) in enumerate(rows):
@@ -106,9 +83,7 @@ def line_markup(laid: Laid, number: int, linked: set[int], pieces: int) -> str:
 
 
 def token_data(laid: Laid, tokens: int) -> Iterator[str]:
-    """The numbers of each of the first tokens as JSON, null if not finite: id, log-probability in nats, and, if known,
-    rank and entropy in bits.
-    """
+    """Each of the first tokens as JSON numbers: id, log-probability (nats), and, if known, rank and entropy (bits)."""
     line = laid.score
     columns = [[str(i) for i in line.ids[:tokens].tolist()], [_number(p, 4) for p in line.logprobs[:tokens].tolist()]]
     if line.ranks is not None and line.entropies is not None:

@@ -1,7 +1,7 @@
 """One HTML page that shows a scored text. It needs no network and no other file.
 
-Everything from outside (text, tokenizer, names) is escaped, and a Content-Security-Policy allows only the page's own
-style and script, by their digests. The coloured text is visible without the script too.
+All content is escaped, and a Content-Security-Policy allows only the page's own style and script, by their digests.
+The coloured text is also visible without the script.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from keraslm.scoring.measures import LineScore
 from keraslm.system.atomic import output_file
 from keraslm.text.tokenizer import Tokenizer
 
-LIMIT = 200_000  # tokens that a page shows: some 12 MB, which a browser opens in a second or two
-_MANY = 500  # lines from which the browser lays out only those in sight, which full-page screenshots lose
+LIMIT = 200_000  # tokens that a page shows: about 12 MB, which a browser opens in one or two seconds
+_MANY = 500  # number of lines from which the browser lays out only visible lines
 _LONGEST = 40  # characters of a word in the list
 
 
@@ -31,10 +31,9 @@ class HtmlReport:
     """Gathers scored lines and writes the page.
 
     Args:
-        tokenizer: tokenizer that the lines were scored with.
         title: name of the text.
-        facts: more facts for the head of the page, such as `{"model": "model.onnx", "context": "sentence"}`.
-        limit: number of tokens that are shown, and kept in memory. Later lines count in every number.
+        facts: additional rows for the top of the page.
+        limit: number of tokens that are shown and kept in memory. The statistics include all lines.
 
     Example:
         >>> report = HtmlReport(scorer.tokenizer, "a.txt", {"model": "model.onnx"})
@@ -70,20 +69,15 @@ class HtmlReport:
         return f"The page shows {what}; the numbers are those of the whole text."
 
     def write(self, path: Path) -> None:
-        """Write the page.
-
-        Raises:
-            UsageError: the path is a folder, or its folder does not exist.
-            WriteError: the file cannot be written.
-        """
+        """Write the page; raises `UsageError` without a folder to write to, `WriteError` if writing fails."""
         with output_file(path) as temporary:
             temporary.write_text(self.page(), encoding="utf-8", newline="")
 
     def page(self) -> str:
-        """The page as HTML."""
         style, script = _style(), _resource("page.js")
         policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'"
-        ids = sorted(self._ids)
+        ids, series = sorted(self._ids), self._statistics.series
+        course = f"Mean surprisal of each {series.block}"
         names = dict(zip(ids, map(shown, self._tokenizer.tokens(ids)), strict=True))
         width = self._tokens[0].count(",") + 1 if self._tokens else 0
         about = script_data({"names": names, "unk": self._tokenizer.unk_id, "width": width})
@@ -100,7 +94,7 @@ class HtmlReport:
             text="".join(self._lines),
             words=self._words(),
             histogram=charts.histogram(self._statistics),
-            course=self._course(),
+            course=_section("course", course, charts.course(series)) if len(series.lines()) > 1 else "",
             data=f'{about[:-1]},"tokens":[{",".join(self._tokens)}]}}',
             script=script,
         )
@@ -140,18 +134,13 @@ class HtmlReport:
             rows.append(f"<li>{link} <span>{word.bits:.1f} bits, line {line:,}</span></li>")
         return _section("words", "Most surprising words", f"<ol>{''.join(rows)}</ol>") if rows else ""
 
-    def _course(self) -> str:
-        series = self._statistics.series
-        title = f"Mean surprisal of each {series.block}"
-        return _section("course", title, charts.course(series)) if len(series.lines()) > 1 else ""
-
 
 def _section(name: str, title: str, content: str) -> str:
     return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>\n{content}\n</section>'
 
 
 def _text(text: str) -> str:
-    """HTML text for places that can hold no element, such as a title."""
+    """HTML text for places that cannot hold elements, such as a title."""
     return markup(shown(text))
 
 

@@ -1,4 +1,4 @@
-"""Surprisal as one PNG: over the words of a short text, over the lines of a long one."""
+"""Surprisal as one PNG: of each word of a short text, of each line of a long text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from keraslm.system.atomic import output_file
 from keraslm.system.backend import require
 from keraslm.text.tokenizer import Tokenizer
 
-LABELLED = 80  # pieces that are drawn with their text below them
-DRAWN = 4096  # pieces of a text of few lines that are drawn one by one
+LABELLED = 80  # largest number of pieces with labels
+DRAWN = 4096  # largest number of pieces drawn for a text of few lines
 FEW = 8  # lines
 _BLUE, _ORANGE = "#1f77b4", "#d95f02"
 _LONGEST = 24  # characters of a label
@@ -23,15 +23,10 @@ _BLANKS = str.maketrans({" ": "␣", "\t": "⇥"})
 
 
 class SurprisalPlot:
-    """Gathers scored lines and draws them; memory is bounded.
+    """Gathers scored lines and draws them in bounded memory.
 
-    A text of at most 80 words, subwords or characters has each of them below its point, a text of less than eight lines
-    has one point for each of them, and any other the mean of each line (or block of lines) in the band of its middle
-    half.
-
-    Args:
-        tokenizer: tokenizer that the lines were scored with.
-        title: name of the text.
+    A text of at most 80 pieces (words, subwords or characters) has one labelled point per piece, a text of fewer than
+    eight lines one point per piece, and any other text the mean and the middle half of each line or block of lines.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -51,7 +46,6 @@ class SurprisalPlot:
         self._count = 0
 
     def add(self, line: LineScore) -> None:
-        """Add a line."""
         laid = lay(line, self._tokenizer)
         self._statistics.add(laid)
         self._count += len(laid.pieces)
@@ -59,12 +53,7 @@ class SurprisalPlot:
         self._pieces += zip(_labels(laid, room), laid.piece_bits.tolist(), laid.oov.tolist(), strict=False)
 
     def write(self, path: Path) -> None:
-        """Draw the picture.
-
-        Raises:
-            UsageError: the path is a folder, or its folder does not exist.
-            WriteError: the file cannot be written.
-        """
+        """Draw the picture; raises `UsageError` without a folder to write to, `WriteError` if writing fails."""
         from matplotlib.figure import Figure
 
         wide = 10 if self._count > LABELLED else 7 + 0.1 * max(0, self._count - 30)
@@ -90,8 +79,7 @@ class SurprisalPlot:
             axes.margins(x=0)
             return
         axes.plot(range(len(values)), values, marker="o", markersize=3.5, linewidth=1.2, color=_BLUE)
-        unknown = [at for at, (_, _, oov) in enumerate(self._pieces) if oov]
-        if unknown:
+        if unknown := [at for at, (_, _, oov) in enumerate(self._pieces) if oov]:
             axes.plot(unknown, [values[at] for at in unknown], "s", color=_ORANGE, label="out of vocabulary")
             axes.figure.legend(frameon=False, loc="outside upper right")  # "best" can be slow, and warns then
         axes.set_xticks(range(len(values)), [text for text, _, _ in self._pieces], rotation=90, fontsize="small")
@@ -115,6 +103,6 @@ def _labels(laid: Laid, room: int) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A label as it is written: matplotlib would read formulas between dollar signs."""
+    """A label; matplotlib would read formulas between dollar signs."""
     text = shown(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
     return (text.translate(_BLANKS) if text.isspace() else text).replace("$", r"\$")

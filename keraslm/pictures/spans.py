@@ -1,4 +1,4 @@
-"""Tokens laid over the characters of their line, and words over the tokens."""
+"""Tokens aligned with the characters of their line, and words aligned with the tokens."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from keraslm.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Laid:
-    """A line with its tokens in place. Tokens that share characters, such as the bytes of one, are one piece.
+    """A line with its tokens in place. Tokens that share characters, such as the bytes of a character, are one piece.
 
     Attributes:
-        score: scores of the line.
         bits: surprisal of each token; float64 `(tokens,)`.
-        pieces: begin and end in characters, first token and end in tokens; int64 `(pieces, 4)`. The last piece is the
-            line's end.
+        pieces: begin and end in characters, begin and end in tokens; int64 `(pieces, 4)`. The last is the line's end.
         piece_bits: surprisal of each piece, the sum over its tokens; float64 `(pieces,)`.
-        oov: pieces that hold a token `<unk>`; bool `(pieces,)`.
+        oov: pieces with a token `<unk>`; bool `(pieces,)`.
     """
 
     score: LineScore
@@ -33,11 +31,7 @@ class Laid:
     oov: NDArray[np.bool_]
 
     def words(self) -> list[tuple[str, float, int]]:
-        """Each word of the line that has tokens: its text, its surprisal, and its first piece.
-
-        A piece belongs to the word that holds the last character of the piece, so a blank before a word counts with
-        the word if the tokenizer keeps them together.
-        """
+        """Text, surprisal and first piece of each word. A piece belongs to the word with its last character."""
         spans = np.array(word_spans(self.score.text), np.int64).reshape(-1, 2)
         places = np.searchsorted(self.pieces[:-1, 1], spans + 1).tolist()
         return [
@@ -48,10 +42,7 @@ class Laid:
 
 
 def lay(score: LineScore, tokenizer: Tokenizer) -> Laid:
-    """Lay the tokens of a scored line over its text.
-
-    A token without characters in the line belongs to the piece after it.
-    """
+    """Align the tokens of a scored line with its text; a token without characters belongs to the next piece."""
     pieces: list[list[int]] = []
     taken = 0
     offsets = tokenizer.offsets(score.text).tolist()
@@ -65,8 +56,6 @@ def lay(score: LineScore, tokenizer: Tokenizer) -> Laid:
         taken = token
     pieces.append([len(score.text), len(score.text), taken, len(offsets)])
     found = np.array(pieces, np.int64)
-    surprisals = np.array([bits(logprob) for logprob in score.logprobs.tolist()])
-    firsts = found[:, 2]
-    return Laid(
-        score, surprisals, found, np.add.reduceat(surprisals, firsts), np.logical_or.reduceat(score.oov, firsts)
-    )
+    surprisals, firsts = np.array([bits(logprob) for logprob in score.logprobs.tolist()]), found[:, 2]
+    sums, oov = np.add.reduceat(surprisals, firsts), np.logical_or.reduceat(score.oov, firsts)
+    return Laid(score, surprisals, found, sums, oov)

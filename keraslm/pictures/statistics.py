@@ -1,4 +1,4 @@
-"""Cost, distribution, course and most surprising words of a text, gathered line by line in bounded memory."""
+"""Cost, distribution, course and most surprising words of a text, collected in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from keraslm.perplexity import TextCost, bits
 from keraslm.pictures.spans import Laid
 
 FINE = 64  # bins per bit of the distribution
-HIGHEST = 128  # bits; the last bin takes everything above
-TOP = 10  # most surprising words that are kept
+HIGHEST = 128  # bits; the last bin includes everything above
+TOP = 10  # number of most surprising words
 
 Floats = NDArray[np.float64]
 
 
 class Word(NamedTuple):
-    """A word with its surprisal, minus the numbers of its line (from 1) and of its first piece (from 0), and whether it
-    is out of vocabulary. Of two words with equal surprisal, the earlier is the greater.
-    """
+    """A word and its place: line from 1, piece from 0, negative so that of equal surprisals the first is greatest."""
 
     bits: float
     minus_line: int
@@ -43,7 +41,6 @@ class Series:
         self._sums = np.zeros(self.BLOCKS)
 
     def add(self, surprisals: Floats) -> None:
-        """Add a line: the surprisal of each of its tokens."""
         if self._lines == self.BLOCKS * self.size:
             for values in (self._counts, self._sums):
                 values[: self.BLOCKS // 2] = values[::2] + values[1::2]
@@ -56,7 +53,7 @@ class Series:
 
     @property
     def block(self) -> str:
-        """A block in words: `line`, `2 lines`."""
+        """Size of a block: `line` or `2 lines`."""
         return "line" if self.size == 1 else f"{self.size:,} lines"
 
     def lines(self) -> Floats:
@@ -70,20 +67,13 @@ class Series:
         return self._sums[:blocks] / self._counts[:blocks].sum(axis=1)
 
     def quantiles(self, share: float) -> Floats:
-        """Surprisal that a share of each block's tokens does not exceed, bits, to a quarter bit; `(blocks,)`."""
+        """Quantile of the surprisal in each block, to a quarter bit; `(blocks,)`."""
         cumulative = self._counts[: len(self.lines())].cumsum(axis=1)
         return (np.argmax(cumulative >= share * cumulative[:, -1:], axis=1) + 0.5) / 4
 
 
 class Statistics:
-    """Statistics of a text.
-
-    Attributes:
-        cost: counts and nats, with perplexity and bits.
-        words: the most surprising words, the most surprising first.
-        distribution: number of tokens in each bin of 1/64 bit; int64 `(bins,)`.
-        series: surprisal over the lines.
-    """
+    """Statistics of a text; `distribution` is the number of tokens in each bin of 1/64 bit, int64 `(bins,)`."""
 
     def __init__(self) -> None:
         self.cost = TextCost()
@@ -92,7 +82,6 @@ class Statistics:
         self.series = Series()
 
     def add(self, laid: Laid) -> None:
-        """Add a line."""
         self.cost += laid.score.cost
         self.distribution += _binned(laid.bits, FINE, FINE * HIGHEST)
         self.series.add(laid.bits)
@@ -117,6 +106,6 @@ class Statistics:
 
 
 def _binned(surprisals: Floats, parts: int, bins: int) -> NDArray[np.int64]:
-    """Number of surprisals in each bin of 1/parts bit; the last bin takes everything above, and NaN."""
+    """Number of surprisals in each bin of 1/parts bit; the last bin includes everything above, and NaN."""
     places = np.minimum(np.nan_to_num(surprisals * parts, nan=bins, posinf=bins), bins - 1).astype(np.int64)
     return np.bincount(places, minlength=bins)

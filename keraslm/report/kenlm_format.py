@@ -2,9 +2,9 @@
 
     word=vocab_id ngram_length log10prob<tab>...</s>=...<tab>Total: log10prob OOV: count
 
-Numbers are the shortest decimals that give the same float32 (words, and totals, which are added up in float32) or
-float64 (perplexities). `vocab_id` is 0 for an unknown word, as in KenLM; other words have the id of their first token,
-plus one. `ngram_length` is the number of words since the line began, including `<s>` and the word itself.
+Numbers are the shortest decimals that round to the same float32 (words, and totals, which are added up in float32) or
+float64 (perplexities). `vocab_id` is 0 for an unknown word, otherwise the id of the word's first token plus one.
+`ngram_length` is the number of words since the start of the line, including `<s>` and the word itself.
 Reference: kpu/kenlm, `lm/ngram_query.hh`, `util/float_to_string.cc`.
 """
 
@@ -23,7 +23,7 @@ from keraslm.text.tokenizer import EOS, Tokenizer
 
 
 def kenlm_rows(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
-    """Lines of `query`'s output: words and totals, totals alone with `level="sentence"`, and the summary at the end."""
+    """Lines of output: words and totals, totals alone with `level="sentence"`, and the summary at the end."""
     total = oov_total = 0.0
     tokens = oovs = 0
     for line in lines:
@@ -47,9 +47,7 @@ def kenlm_rows(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreO
 
 
 def shortest(value: np.float32 | np.float64) -> str:
-    """A float in the fewest digits that give it again, as Google's double-conversion writes it for KenLM.
-
-    Numbers from 1e-6 up to 1e21 are written out; others have an exponent.
+    """The shortest decimal that rounds to the same float, as Google's double-conversion writes it for KenLM.
 
     Example:
         >>> shortest(np.float32(-0.1)), shortest(np.float32(1e-7)), shortest(np.float64("nan"))

@@ -1,4 +1,4 @@
-"""Everything that decides how scores are written, in one value shared by commands, workers and programs."""
+"""The settings that determine how scores are computed and written."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ _CHOICES = {"level": Level, "format": Format, "base": Base, "unk": Unk, "context
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What is scored and how it is written; plain values, checked when built.
+    """How scores are computed and written; checked when built.
 
     Attributes:
         level: one row per `"token"`, `"word"` (between white space) or `"sentence"` (a line), or one `"summary"`.
-        format: `"tsv"`, `"jsonl"`, or the format of another tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl -debug`).
-        columns: columns of the table, in order; None takes `DEFAULT_COLUMNS`.
-        base: base of every logarithm; None gives log-probabilities in nats, surprisal and entropies in bits. The
+        format: `"tsv"`, `"jsonl"`, or the format of a different tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl`).
+        columns: columns of the table, in order; None means `DEFAULT_COLUMNS`.
+        base: base of every logarithm; None means nats for log-probabilities, bits for surprisal and entropies. The
             formats of other tools are in base 10.
-        unk: `"include"` counts tokens `<unk>` as any other; `"exclude"` leaves them out of sums and counts, and their
-            rows have no number.
+        unk: `"include"` counts `<unk>` as any other token; `"exclude"` leaves it out of sums and counts.
         context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`.
         lines_ahead: number of lines that are read ahead and scored side by side.
         spaces: with `level="word"`, `"before"` counts the space between two words as part of the second, as tokenizers
@@ -55,7 +54,7 @@ class ScoreOptions:
         signature: add the model and the settings to a summary.
 
     Raises:
-        UsageError: an unknown value, or two that contradict each other.
+        UsageError: an unknown value, or values that contradict each other.
 
     Example:
         >>> ScoreOptions(level="token", columns=("token", "surprisal", "rank")).needs_distributions
@@ -98,20 +97,19 @@ class ScoreOptions:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """Columns of the table."""
         return DEFAULT_COLUMNS[self.level] if self.columns is None else self.columns
 
     @property
     def needs_distributions(self) -> bool:
-        """Whether a column needs the whole distribution at each token."""
+        """Whether a column needs the complete distribution at each token."""
         return not OF_DISTRIBUTIONS.isdisjoint(self.columns or ())
 
     @property
     def logprob_scale(self) -> float:
-        """Factor from a log-probability in nats to the one that is written."""
+        """Factor from nats to the unit of log-probabilities."""
         return 1.0 / BASES[self.base or "e"]
 
     @property
     def surprisal_scale(self) -> float:
-        """Factor from a surprisal or an entropy in nats to the one that is written."""
+        """Factor from nats to the unit of surprisals and entropies."""
         return 1.0 / BASES[self.base or "2"]

@@ -2,8 +2,8 @@
 
 `level="summary"` is `-debug 0`, `"sentence"` is `-debug 1`, `"token"` and `"word"` are `-debug 2`. With
 `unk="include"`, an unknown word is the word `<unk>` with its probability (`-unk`); with `"exclude"`, it is an OOV of
-probability 0 that sums and counts leave out. The n of `[ngram]` is the number of words since the line began, including
-`<s>` and the word itself. SRILM skips blank lines; here each line has its block.
+probability 0 that sums and counts leave out. The n of `[ngram]` is the number of words since the start of the line,
+including `<s>` and the word itself. SRILM skips blank lines; here they are scored.
 
 Reference: SRILM, `lm/src/LM.cc`, `lm/src/NgramLM.cc`, `lm/src/TextStats.cc`.
 """
@@ -45,14 +45,7 @@ class _Stats(NamedTuple):
 def srilm_rows(
     lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions, name: str = ""
 ) -> Iterator[str]:
-    """Lines of `ngram -ppl`'s output.
-
-    Args:
-        lines: scored lines.
-        tokenizer: tokenizer of the model.
-        options: level, and whether unknown words count.
-        name: name of the text, for the last block.
-    """
+    """Lines of output; `name` is the name of the text in the last block."""
     total = _Stats()
     for line in lines:
         words = word_scores(line, tokenizer)
@@ -70,12 +63,7 @@ def srilm_rows(
 
 
 def number(value: float) -> str:
-    """A number in seven significant digits, as SRILM's C++ streams write it.
-
-    Example:
-        >>> number(0.00001), number(4664625123.0), number(-math.inf)
-        ('1e-05', '4.664625e+09', '-inf')
-    """
+    """A number with seven significant digits, as SRILM's C++ streams write it: `1e-05`, `4.664625e+09`, `-inf`."""
     return f"{value:.7g}"
 
 

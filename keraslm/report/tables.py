@@ -1,7 +1,7 @@
 """Scores as a table with one row per token, word or line, tab-separated or as JSON lines.
 
-Tables have `sentence_id`, the number of the line from 1 over all files, and `token_id` or `word_id`, the number within
-the line from 1. Numbers have six decimals, perplexities four; a number that does not exist is `nan`, `null` in JSON.
+`sentence_id` is the number of the line over all files, from 1; `token_id` and `word_id` are numbers within the line.
+Numbers have six decimals, perplexities four; a number that does not exist is `nan`, in JSON `null`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,12 @@ _DECIMALS = {
     **dict.fromkeys(("bits_per_character", "bits_per_byte"), 6),
     "perplexity": 4,
 }
-_AT_ONCE = 1 << 14  # tokens of a line whose rows are made at once
+_AT_ONCE = 1 << 14  # tokens of a line that are formatted together
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
-    """The rows of a table; with TSV after a header.
-
-    Args:
-        lines: lines scored with the distributions that the columns need.
-        tokenizer: tokenizer of the model.
-        options: level, format, columns, base, and whether unknown words count.
-
-    Example:
-        >>> list(table(lines, tokenizer, ScoreOptions(columns=("token", "surprisal"))))
-        ['token\\tsurprisal', 'the\\t2.807355', ...]
-    """
+    """The rows of a table, after a header with TSV; `lines` are scored with the distributions that the columns need."""
     parts = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
     rows = _tsv if options.format == "tsv" else _json
     if options.format == "tsv":
@@ -54,7 +44,6 @@ def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOption
 
 
 def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
-    """The columns of a line of any length, some tokens at a time."""
     spans = tokenizer.offsets(line.text) if {"start", "end"} & {*options.shown} else None
     for start in range(0, len(line.ids), _AT_ONCE):
         place = slice(start, start + _AT_ONCE)

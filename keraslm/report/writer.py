@@ -1,4 +1,4 @@
-"""Scored lines written as `ScoreOptions` says, the signature that travels with the numbers, and the output file."""
+"""Score lines and write the results as `ScoreOptions` describes; signatures and output files."""
 
 from __future__ import annotations
 
@@ -38,14 +38,11 @@ def write_scores(
     """Score lines and write the rows.
 
     Args:
-        scorer: an open model.
-        lines: lines without line ends; None at the end of a file.
-        options: level, format and settings.
-        out: receives each line of output as soon as it is known.
-        flush: flush `out` after each line, for a reader that waits for the answer.
-        watchers: functions that are called with each scored line, in order; if there are any, ranks and entropies are
-            computed.
-        name: name of the text, for formats that print one.
+        lines: without line ends; None marks the end of a file.
+        out: receives each line of output as soon as it is computed.
+        flush: flush `out` after each line, for interactive use.
+        watchers: functions that are called with each scored line, which then has ranks and entropies.
+        name: name of the text, for formats that print it.
 
     Example:
         >>> write_scores(scorer, ["the cat"], ScoreOptions(level="sentence"), sys.stdout)
@@ -78,8 +75,6 @@ def summarize(lines: Iterable[LineScore]) -> TextCost:
 def signature(scorer: Scorer, options: ScoreOptions) -> str:
     """Settings as `key:value`, separated by `|`, as in sacrebleu; digests are the first 12 digits of SHA-256.
 
-    The digests of the members of an ensemble are joined with `+`.
-
     Example:
         >>> signature(scorer, ScoreOptions(context="document"))
         'model:1f0c5a2b7d9e|tokenizer:9a3b52c1d0e4|context:document|base:e,2|unk:include|spaces:before|keraslm:0.1.0'
@@ -98,13 +93,10 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextIO]:
-    """A text file to write scores to, gzip if the name ends with `.gz`; standard output if `path` is None.
+    """A text file for scores, gzip if the name ends with `.gz`; standard output if `path` is None.
 
-    The file replaces an existing one when the block ends without an error; otherwise nothing changes.
-
-    Raises:
-        UsageError: the path is a folder, or its folder does not exist.
-        WriteError: the file cannot be written.
+    An existing file is replaced when the block ends without an error; otherwise nothing changes. Raises `UsageError`
+    without a folder to write to, `WriteError` if writing fails.
     """
     if path is None:
         yield sys.stdout
@@ -115,7 +107,7 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
-    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: no header has a time or a name."""
+    """A text file in UTF-8 with LF, gzip if `packed`. Equal scores give equal bytes: gzip stores no time or name."""
     with path.open("wb") as raw:
         binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
         with io.TextIOWrapper(io.BufferedWriter(binary), encoding="utf-8", newline="\n") as out:

@@ -1,12 +1,11 @@
-"""n-best lists: the utterances of a file, one at a time, each hypothesis with the row that it comes from.
+"""n-best lists: the utterances of a file, one at a time, with the rows of their hypotheses.
 
-    tsv     utterance <tab> score <tab> ... <tab> text      any number of scores, the same in each row
-    kaldi   utterance-k words of the hypothesis             scores in files beside it: utterance-k number
+    tsv     utterance <tab> score <tab> ... <tab> text      the same number of scores in each row
+    kaldi   utterance-k words of the hypothesis             scores in separate files: utterance-k number
     jsonl   {"utterance": "u1", "hypotheses": [{"text": "the cat", "scores": {"acoustic": -12.5}}]}
             {"utterance": "u1", "text": "the cat", "scores": {"acoustic": -12.5}}
 
-The rows of an utterance must follow each other. A text may be empty, and hypotheses may be equal. Memory holds one
-utterance, and the names of the previous ones.
+The rows of an utterance must follow each other. A text may be empty, and hypotheses may be equal.
 """
 
 from __future__ import annotations
@@ -30,11 +29,9 @@ class Hypothesis:
     """One hypothesis of an utterance.
 
     Attributes:
-        utterance: name of the utterance.
-        text: words of the hypothesis.
-        scores: first-pass scores, the larger the better.
+        scores: first-pass scores; larger is better.
         names: names of the scores; empty if they have none.
-        row: the row of the file, as its format has it.
+        row: cells, or JSON objects, of the file.
         where: file and line, for messages.
     """
 
@@ -55,18 +52,13 @@ def read_nbest(
     """The utterances of a file, in order.
 
     Args:
-        file: plain or compressed.
         format: `"tsv"`, `"kaldi"` or `"jsonl"`.
-        score_columns: number of scores per row of `"tsv"`; None takes that of the first row.
+        score_columns: number of scores per row of `"tsv"`; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
 
     Raises:
         TextError: a malformed row, with file and line, or an utterance whose rows do not follow each other.
-        UsageError: an unknown format, or an argument of a different format.
-
-    Example:
-        >>> for utterance in read_nbest(TextFile("lists.tsv.gz")):
-        ...     print(utterance[0].utterance, len(utterance))
+        UsageError: an unknown format, or an argument that belongs to a different format.
     """
     if format not in FORMATS:
         raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
@@ -83,8 +75,8 @@ def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
     seen: set[str] = set()
     for name, group in groupby(rows, key=lambda row: row.utterance):
         utterance = list(group)
-        rule = "The rows of an utterance must follow each other"
-        _check(name not in seen, f"{utterance[0].where}: utterance {name!r} comes a second time. {rule}.")
+        where = utterance[0].where
+        _check(name not in seen, f"{where}: utterance {name!r} comes a second time; its rows must follow each other.")
         seen.add(name)
         yield utterance
 
@@ -95,8 +87,8 @@ def _tsv_rows(file: TextFile, columns: int | None) -> Iterator[Hypothesis]:
     for number, line in enumerate(file, 1):
         where, cells = f"{file.name}:{number}", line.split("\t")
         fault = "no utterance before the first tab" if len(cells) > 1 else "no tab" if line else "a blank line"
-        row = "A row is: utterance, scores, text, with a tab between them."
-        _check(len(cells) > 1 and cells[0] != "", f"{where}: {fault}. {row}")
+        valid = len(cells) > 1 and cells[0] != ""
+        _check(valid, f"{where}: {fault}. A row is: utterance, scores, text, with a tab between them.")
         expected = expected or len(cells)
         wanted = f"{expected} are expected: utterance, {expected - 2} scores, text"
         like = ", as in the first row" if columns is None else ""
@@ -114,8 +106,7 @@ def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothes
         where, key, text, costs = f"{file.name}:{number}", "", "", []
         for source, line in zip((file, *scores), lines, strict=True):
             _check(line is not None, f"{source.name}: ends before line {number}. All files must have the same keys.")
-            own, rest = key_and_rest(line)
-            at = f"{source.name}:{number}"
+            (own, rest), at = key_and_rest(line), f"{source.name}:{number}"
             _check(own != "", f"{at}: a blank line. A row is a key and its words or its cost.")
             if source is file:
                 key, text = own, rest
@@ -123,19 +114,13 @@ def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothes
             _check(own == key, f"{at}: key {own!r}, but {where} has {key!r}.")
             costs.append(_number(rest, at))
         utterance, hyphen, place = key.rpartition("-")
-        form = "an utterance, a hyphen and a number, as nbest-to-linear writes it"
         right = bool(hyphen and utterance) and place.isascii() and place.isdigit()
-        _check(right, f"{where}: key {key!r} is not {form}.")
+        _check(right, f"{where}: key {key!r} is not an utterance, a hyphen and a number, as nbest-to-linear writes it.")
         yield Hypothesis(utterance, text, tuple(-cost for cost in costs), names, [key, text], where)
 
 
 def key_and_rest(line: str) -> tuple[str, str]:
-    """The first word of a line of Kaldi's text archives, and what follows the blank or tab after it.
-
-    Example:
-        >>> key_and_rest("utt-1\\tthe cat")
-        ('utt-1', 'the cat')
-    """
+    """Split a line of a Kaldi text archive: `"utt-1\\tthe cat"` -> `("utt-1", "the cat")`."""
     key, _, rest = line.strip(" \t").replace("\t", " ", 1).partition(" ")
     return key, rest.strip(" \t")
 
@@ -147,8 +132,8 @@ def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
         record = json_object(line, where)
         name, nested = record.get("utterance"), record.get("hypotheses", [record])
         _check(isinstance(name, str), f'{where}: no "utterance" with its name as a string.')
-        is_list = isinstance(nested, list) and len(nested) > 0
-        _check(is_list, f'{where}: "hypotheses" is not a list with at least one hypothesis.')
+        if not isinstance(nested, list) or not nested:
+            raise TextError(f'{where}: "hypotheses" is not a list with at least one hypothesis.')
         for place, each in enumerate(nested, 1):
             at = where if each is record else f"{where}: hypothesis {place}"
             _check(isinstance(each, dict) and isinstance(each.get("text"), str), f'{at}: no "text" with a string.')
@@ -156,18 +141,13 @@ def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
             _check(isinstance(scores, dict), f'{at}: "scores" is not an object of names and numbers.')
             names = tuple(scores) if names is None else names
             found, first = (", ".join(each) or "none" for each in (scores, names))
-            same = "all must have the same scores"
-            _check({*scores} == {*names}, f"{at}: scores {found}, but the first hypothesis has {first}; {same}.")
+            _check({*scores} == {*names}, f"{at}: scores {found}, but the first hypothesis has {first}.")
             values = tuple(_number(scores[name], f"{at}: score {name!r}") for name in names)
             yield Hypothesis(record["utterance"], each["text"], values, names, (each, record), at)
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
-    """The JSON object in a line.
-
-    Raises:
-        TextError: the line holds no object, or half of a character.
-    """
+    """The JSON object in a line; a `TextError` if there is none, or if it holds half of a character."""
     try:
         record = json.loads(line)
         if "\\u" in line:
@@ -195,21 +175,17 @@ def _check(right: bool, message: str) -> None:
 
 
 def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str = LM) -> Iterator[str]:
-    """The rows of an utterance with one more score each, otherwise unchanged.
+    """The rows of an utterance with one more score per row.
 
-    Args:
-        utterance: hypotheses from `read_nbest`.
-        scores: one score per hypothesis.
-        format: format of the file. With `"tsv"` the score comes before the text; with `"kaldi"` a row is a key and a
-            cost, the negated score; with `"jsonl"` the score is added to `scores`.
-        name: name of the score.
+    With `"tsv"` the score comes before the text; with `"kaldi"` a row is a key and a cost, the negated score; with
+    `"jsonl"` the score is added to `scores` under `name`.
 
     Raises:
         TextError: the file has a score of this name.
     """
     first = utterance[0]
-    taken = name in first.names and format != "kaldi"
-    _check(not taken, f"{first.where}: a score {name} already exists; choose a different `name`.")
+    free = format == "kaldi" or name not in first.names
+    _check(free, f"{first.where}: a score {name} already exists; choose a different `name`.")
     records: list[Any] = []
     for hypothesis, score in zip(utterance, scores, strict=True):
         if format == "jsonl":
@@ -224,7 +200,7 @@ def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name
     try:
         yield from [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     except (ValueError, RecursionError) as error:
-        raise TextError(f"{first.where}: the row holds a value that JSON cannot hold ({error}).") from error
+        raise TextError(f"{first.where}: the row has a value that JSON cannot represent ({error}).") from error
 
 
 def best_row(hypothesis: Hypothesis, total: float, format: str) -> str:

@@ -3,7 +3,7 @@
     jsonl   {"sentence_good": ..., "sentence_bad": ..., "field": ..., "linguistics_term": ..., "UID": ..., "pairID": 0}
     tsv     good sentence <tab> bad sentence
 
-The first line of a file decides which format it has. The probability of a sentence includes its end, as in BLiMP
+The first line of a file determines its format. The probability of a sentence includes its end, as in BLiMP
 (Warstadt et al. 2020, "BLiMP: the benchmark of linguistic minimal pairs for English", section 4).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,7 @@ UNKNOWN = "-"  # field, term or UID of a pair that has none
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sentences that differ in one point.
-
-    Attributes:
-        good, bad: the sentences.
-        field, term, uid: field of linguistics, phenomenon, and set that the pair belongs to.
-        number: pairID, or the line of the file.
-    """
+    """Two sentences that differ in one point; the labels are those of BLiMP, `number` is the pairID or the line."""
 
     good: str
     bad: str
@@ -46,13 +41,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairScore:
-    """A pair and the scores of its sentences.
+    """Log-probabilities (nats) of both sentences of a pair, with their ends, and the number of `<unk>` in them.
 
-    Attributes:
-        pair: the sentences.
-        good, bad: log-probability of each sentence and its end, nats.
-        difference: `good - bad`, above 0 if the model prefers the good sentence; 0 for equal tokens.
-        oovs: number of tokens `<unk>` in both sentences.
+    `difference` is `good - bad`; 0 if both have the same tokens.
     """
 
     pair: Pair
@@ -68,11 +59,11 @@ class PairScore:
 
     def row(self) -> str:
         """The pair as a row of a table with the columns `HEADER`, tab-separated."""
-        pair, numbers = self.pair, f"{self.good:.6f}\t{self.bad:.6f}\t{self.difference:.6f}"
+        pair = self.pair
+        numbers = (f"{number:.6f}" for number in (self.good, self.bad, self.difference))
         sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
-        return "\t".join(
-            [pair.field, pair.term, pair.uid, pair.number, numbers, self.result, str(self.oovs), *sentences]
-        )
+        labels = (pair.field, pair.term, pair.uid, pair.number)
+        return "\t".join([*labels, *numbers, self.result, str(self.oovs), *sentences])
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class PairResults:
         return self.count("right") / len(self.scores) if self.scores else float("nan")
 
     def by(self, name: str) -> dict[str, PairResults]:
-        """The results of each `"field"`, `"term"` or `"uid"`."""
+        """The results per `"field"`, `"term"` or `"uid"`."""
         groups: dict[str, list[PairScore]] = {}
         for score in self.scores:
             groups.setdefault(getattr(score.pair, name), []).append(score)
@@ -114,10 +105,10 @@ def pairs(
     """Score minimal pairs: is the good sentence more probable than the bad one?
 
     Args:
-        model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
+        model: a model file, several with the same tokenizer (their probabilities are averaged), or a `Scorer`.
         sentences: a file, or pairs of a good and a bad sentence.
-        provider: device that onnxruntime computes on: `"cpu"`, `"cuda"` or `"auto"`.
-        errors: `"strict"` fails at invalid UTF-8, `"replace"` reads U+FFFD.
+        provider: `"cpu"`, `"cuda"` or `"auto"`.
+        errors: `"strict"` fails at invalid UTF-8; `"replace"` reads it as U+FFFD.
 
     Raises:
         TextError: a line that is not a pair, with file and line.
@@ -134,11 +125,7 @@ def pairs(
 
 
 def read_pairs(file: TextFile) -> Iterator[Pair]:
-    """The pairs of a file, in order.
-
-    Raises:
-        TextError: a line that is not a pair, with file and line.
-    """
+    """The pairs of a file, in order; a `TextError` names the line that is not a pair."""
     as_json = False
     for number, line in enumerate(file, 1):
         where, cells = f"{file.name}:{number}", line.split("\t")
@@ -159,31 +146,16 @@ def _of_json(line: str, where: str, number: int) -> Pair:
     for name in SENTENCES:
         if not isinstance(record.get(name), str):
             raise TextError(f'{where}: no "{name}" with a string.')
-    labels = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
-    cells = (_label(record.get(name, default)) for name, default in labels.items())
+    defaults = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
+    labels = [record.get(name, default) for name, default in defaults.items()]
+    cells = (" ".join((label if isinstance(label, str) else shown(label)).split()) for label in labels)
     return Pair(record[SENTENCES[0]], record[SENTENCES[1]], *cells)
 
 
-def _label(value: object) -> str:
-    """A value as one cell of a table."""
-    return " ".join((value if isinstance(value, str) else shown(value)).split())
-
-
 def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
-    """Score pairs as they come; common beginnings of sentences are computed once.
-
-    Example:
-        >>> (found,) = score_pairs(scorer, [("the cats sit", "the cats sits")])
-        >>> found.result
-        'right'
-    """
-    waiting: list[Pair] = []
-
-    def sentences() -> Iterator[tuple[str, str]]:
-        for pair in pairs:
-            waiting.append(pair if isinstance(pair, Pair) else Pair(*pair))
-            yield waiting[-1].good, waiting[-1].bad
-
-    for good, bad in score_sets(scorer, sentences()):
+    """Score pairs as they are read; common beginnings of sentences are computed once."""
+    kept, read = tee(pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs)
+    scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
+    for (good, bad), pair in zip(scored, kept, strict=True):
         difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob
-        yield PairScore(waiting.pop(0), good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))
+        yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))

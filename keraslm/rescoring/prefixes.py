@@ -1,15 +1,14 @@
-"""Sets of texts that begin alike: each beginning goes through the network once.
+"""Sets of texts with common beginnings: each beginning goes through the network once.
 
-The token sequences are sorted, and each distinct prefix of them is a node of a tree (a trie). A node is fed to the
-network once, from its parent's state, and answers for all its children. Here three hypotheses of five tokens take 10
-steps instead of 15, as an end symbol is never fed:
+Each distinct prefix of the sorted token sequences is a node of a tree (a trie). A node is fed to the network once, from
+its parent's state, and predicts all its children. Here three hypotheses of five tokens take 10 steps instead of 15, as
+an end symbol is never fed:
 
     start --- the --- cat --- sat --- down --- .
                  |       `--- ran --- off ---- .
                  `--- bat --- ran --- off ---- .
 
-All nodes at one depth are the rows of a few calls, whichever sets they belong to, so texts of different sets that begin
-alike share their beginnings too.
+All nodes at one depth are the rows of a few calls, so texts of different sets share their beginnings too.
 """
 
 from __future__ import annotations
@@ -22,20 +21,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import KeraslmError
+from keraslm.scoring.batching import LINES_AHEAD, blocks
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
-MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which a cache can hold
+MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which fit into a cache
 _ROWS = 512  # of one call
-_LONE = 128  # rows for which a separate call without distributions pays; a call costs some 10 rows
+_LONE = 128  # rows for which a separate call without distributions pays; a call costs about 10 rows
 _TOKENS = 1 << 18  # largest sequences x longest of them of one tree
 _STATES = 1 << 24  # largest numbers of the states of one depth: 64 MiB for h, and 64 for c
-TEXTS_AHEAD = 1 << 12  # texts that are read ahead
-_CHARACTERS = 1 << 20  # of them, not counting the last set
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -43,49 +40,42 @@ Model = Scorer | str | Path | Sequence[str | Path]
 
 
 def opened(model: Model, provider: str = "auto") -> Scorer:
-    """The scorer itself, or one for a model file, or for the ensemble of several."""
     return model if isinstance(model, Scorer) else load(model, provider)
 
 
 def score_sets(
-    scorer: Scorer, sets: Iterable[Sequence[str]], texts_ahead: int = TEXTS_AHEAD
+    scorer: Scorer, sets: Iterable[Sequence[str]], texts_ahead: int = LINES_AHEAD
 ) -> Iterator[list[LineScore]]:
-    """Score sets of texts that begin alike: the hypotheses of an utterance, the sentences of a minimal pair.
+    """Score sets of texts with common beginnings: the hypotheses of an utterance, the sentences of a minimal pair.
 
     Each text is scored alone, from a zero state, including its end symbol. The numbers are those of
-    `Scorer.score_lines`, except for rounding. The first sets are answered before many are read, and memory depends on
-    `texts_ahead`, not on the number of sets.
+    `Scorer.score_lines`, except for rounding.
 
     Args:
-        scorer: an open model.
-        sets: sets of any size; an empty set gives an empty list.
+        sets: of any size; the result for an empty set is an empty list.
         texts_ahead: number of texts that are read ahead and scored together; the last set may exceed it.
 
     Yields:
-        one list per set with one score per text, in order, without ranks and entropies.
+        One list per set with one score per text, in order, without ranks and entropies.
 
     Example:
         >>> good, bad = next(keraslm.score_sets(scorer, [["the cat sits", "the cat sit"]]))
         >>> good.logprob > bad.logprob
         True
     """
-    for block in _blocks(sets, texts_ahead):
+    for block in blocks(sets, texts_ahead, 16, tuple):
         texts = [text for texts in block for text in texts]
-        ids = scorer.tokenizer.encode_lines(texts) if texts else []
+        ids = scorer.tokenizer.encode_lines(texts)
         scores = zip(texts, ids, score_sequences(scorer.session, ids), strict=True)
         lines = (LineScore(text, own, found, own == scorer.session.info.unk_id) for text, own, found in scores)
         yield from (list(islice(lines, len(texts))) for texts in block)
 
 
 def score_sequences(session: Session, sequences: Sequence[Ids]) -> list[Floats]:
-    """Log-probability of each token of each sequence, the first from the end symbol and a zero state.
-
-    Equal sequences are computed once. Returns natural logarithms, float64 `(tokens,)` per sequence, in their order.
-    """
+    """Log-probability of each token of each sequence, float64 `(tokens,)`; the first after a zero state and `<eos>`."""
     order = sorted(range(len(sequences)), key=lambda number: sequences[number].astype(">u4").tobytes())
-    limit = _STATES // session.state_size
     scores: list[Floats] = [np.empty(0)] * len(sequences)
-    for part in _parts(order, [len(ids) for ids in sequences], limit):
+    for part in _parts(order, [len(ids) for ids in sequences], _STATES // session.state_size):
         tree = Tree.of([sequences[number] for number in part])
         logprobs = _walk(session, tree)
         for number, edges in zip(part, tree.edges_of_rows, strict=True):
@@ -102,16 +92,11 @@ class Tree:
 
     Attributes:
         tokens: token of each edge, `(E,)`.
-        sources: edge that leads to the node that each edge leaves, `(E,)`; -1 for the start.
+        sources: edge before each edge, `(E,)`; -1 at the start.
         nodes: number of the node that each edge leaves, `(E,)`.
         starts: first edge of each depth, and E at the end, `(D + 1,)`.
         widths: number of fed nodes at each depth, `(D,)`.
         edges_of_rows: edges along each sequence, `(S, D)`; meaningless after its end.
-
-    Example:
-        >>> tree = Tree.of([np.array([2, 3]), np.array([2, 5])])
-        >>> tree.tokens.tolist(), tree.sources.tolist(), tree.starts.tolist()
-        ([2, 3, 5], [-1, 0, 0], [0, 1, 3])
     """
 
     tokens: Indices
@@ -174,8 +159,8 @@ def _walk(session: Session, tree: Tree) -> Floats:
 def _branching(
     session: Session, inputs: Indices, nodes: Indices, tokens: Indices, state: State
 ) -> tuple[Floats, State]:
-    """Log-probabilities of edges with these nodes and tokens, `(edges,)`, after these inputs of the nodes, `(N,)`."""
-    if session.adaptive:  # whole distributions take more than one row per edge
+    """Log-probability of each edge, `(edges,)`: its token after the input of its node; inputs `(N,)`."""
+    if session.adaptive:  # a distribution costs more than one row per edge
         found, state = _targets(session, inputs[nodes][:, None], tokens[:, None], state.select(nodes))
         return found[:, 0], state.select(np.flatnonzero(np.diff(nodes, prepend=-1)))
     several = np.bincount(nodes) > 1  # [N]
@@ -183,10 +168,8 @@ def _branching(
         several[:] = True
     forks, inner = np.flatnonzero(several), several[nodes]
     logprobs = np.empty(len(tokens))
-    number = np.cumsum(several) - 1  # of each fork
-    logprobs[inner], after = _distributions(
-        session, inputs[forks], number[nodes[inner]], tokens[inner], state.select(forks)
-    )
+    numbers = (np.cumsum(several) - 1)[nodes[inner]]  # of the forks that the edges leave
+    logprobs[inner], after = _distributions(session, inputs[forks], numbers, tokens[inner], state.select(forks))
     lone = np.flatnonzero(~several)
     if len(lone):  # only one number per node has to leave the graph
         found, others = _targets(session, inputs[lone][:, None], tokens[~inner][:, None], state.select(lone))
@@ -233,23 +216,3 @@ def _parts(order: Sequence[int], lengths: Sequence[int], limit: int) -> Iterator
         part.append(number)
     if part:
         yield part
-
-
-def _blocks(sets: Iterable[Sequence[str]], limit: int) -> Iterator[list[Sequence[str]]]:
-    """Sets in blocks of about `limit` texts, small ones at first; an error of their source comes after those before."""
-    block: list[Sequence[str]] = []
-    size, texts, characters = 1, 0, 0
-    try:
-        for each in sets:
-            block.append(each)
-            texts += len(each)
-            characters += sum(map(len, each))
-            if texts >= limit or len(block) >= size or characters > _CHARACTERS:
-                yield block
-                block, texts, characters, size = [], 0, 0, size * 16
-    except KeraslmError:
-        if block:
-            yield block
-        raise
-    if block:
-        yield block

@@ -1,15 +1,13 @@
 """First-pass scores combined with the score of a model, and the best hypothesis of each list.
 
-    total = first-pass total + weight * LM score + word penalty * words
+    total = sum of scale * score + weight * LM score + word penalty * words
 
-The first-pass total is the sum of `scale * score` over the scores of a hypothesis. The LM score is the model's
-log-probability of the text and its end. If it is interpolated with a score of the first pass, that score is taken out
-of the first-pass total, and
+The LM score is the model's log-probability of the text and its end. It can be interpolated with a score of the first
+pass, which is then left out of the sum:
 
-    LM score = (1 - mix) * old + mix * log-probability,    old = scale * score
+    LM score = (1 - mix) * scale * score + mix * log-probability
 
-is linear in the logarithm. `words` is the number of words between white space. More is better; of equal totals, the
-first hypothesis is the best.
+`words` is the number of words between white space. Larger is better; of equal totals, the first hypothesis is the best.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +43,7 @@ class Weighting:
     mix: float = 0.5
 
     def __post_init__(self) -> None:
-        numbers = (self.weight, self.word_penalty, self.mix, *self.scales)
-        if not all(map(math.isfinite, numbers)):
+        if not all(map(math.isfinite, (self.weight, self.word_penalty, self.mix, *self.scales))):
             raise UsageError("Weights, scales and penalties must be finite numbers.")
         if not 0 <= self.mix <= 1:
             raise UsageError(f"`mix` is {self.mix:g}, but must be between 0 and 1.")
@@ -53,10 +51,7 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of the totals of `n` hypotheses, each `(n,)`.
-
-    `first_pass` and `rest` are the first-pass totals with and without the interpolated score, `lm` the LM scores.
-    """
+    """The parts of the totals of `n` hypotheses, each `(n,)`; `rest` is `first_pass` without the interpolated score."""
 
     first_pass: Floats
     rest: Floats
@@ -64,19 +59,12 @@ class Parts:
     words: Floats
 
     def totals(self, weight: float, word_penalty: float) -> Floats:
-        """Total of each hypothesis, `(n,)`."""
         return self.rest + weight * self.lm + word_penalty * self.words
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """The hypotheses of one utterance with the scores of the model.
-
-    Attributes:
-        hypotheses: in the order of the list.
-        logprobs: the model's log-probability of each text and its end.
-        weighting: how `totals` combines the scores.
-    """
+    """The hypotheses of one utterance, in the order of the list, and the model's log-probability of each."""
 
     hypotheses: Utterance
     logprobs: list[float]
@@ -84,11 +72,7 @@ class Rescored:
 
     @cached_property
     def parts(self) -> Parts:
-        """The parts of the totals.
-
-        Raises:
-            TextError: the number of scales is not that of the scores, or there is no score to interpolate with.
-        """
+        """The parts of the totals; raises a `TextError` if `scales` or `interpolate` do not match the scores."""
         first, weighting = self.hypotheses[0], self.weighting
         count = len(first.scores)
         scales = weighting.scales or (1.0,) * count
@@ -110,13 +94,12 @@ class Rescored:
         for known in (first.names, numbers):
             if wanted in known:
                 return known.index(wanted)
-        names = f", and their names are {', '.join(first.names)}" if first.names else ""
-        what = f"A hypothesis has {len(numbers)} scores{names}"
-        raise TextError(f"{first.where}: no score {wanted!r} to interpolate with. {what}.")
+        own = f"{len(numbers)} scores{', named ' if first.names else ''}{', '.join(first.names)}"
+        raise TextError(f"{first.where}: no score {wanted!r} to interpolate with. A hypothesis has {own}.")
 
     @property
     def totals(self) -> Floats:
-        """Total of each hypothesis, float64 `(n,)`."""
+        """Total of each hypothesis, `(n,)`."""
         return self.parts.totals(self.weighting.weight, self.weighting.word_penalty)
 
     @property
@@ -144,33 +127,29 @@ def rescore(
     """Score n-best lists; the common beginnings of hypotheses are computed once.
 
     Args:
-        model: a model file, several of one tokenizer (their probabilities are averaged), or a `Scorer`.
+        model: a model file, several with the same tokenizer (their probabilities are averaged), or a `Scorer`.
         lists: a file, or non-empty lists of texts or of `Hypothesis`.
-        format: format of the file: `"tsv"`, `"kaldi"` or `"jsonl"`.
-        score_columns: number of scores per row of `"tsv"`; None takes that of the first row.
-        scores: files of costs for `"kaldi"`.
+        format, score_columns, scores: of the file; see `read_nbest`.
         weight: factor of the LM score.
         word_penalty: added per word; below 0 it favours short hypotheses.
         scales: factor of each first-pass score; 1 if empty.
         interpolate: name, or number from 1, of the first-pass score to interpolate the LM score with.
         mix: share of the model in the interpolation, 0 to 1.
         base: base of the model's log-probabilities: `"e"`, `"2"` or `"10"`.
-        provider: device that onnxruntime computes on: `"cpu"`, `"cuda"` or `"auto"`.
-        errors: `"strict"` fails at invalid UTF-8, `"replace"` reads U+FFFD.
+        provider: `"cpu"`, `"cuda"` or `"auto"`.
+        errors: `"strict"` fails at invalid UTF-8; `"replace"` reads it as U+FFFD.
 
     Yields:
-        one `Rescored` per list, in order.
+        One `Rescored` per list, in order.
 
     Raises:
-        UsageError: an argument out of range, or of a different format.
+        UsageError: an argument is out of range, or belongs to a different format.
         TextError: a malformed row, with file and line.
 
     Example:
         >>> (found,) = keraslm.rescore("model.onnx", [["the cat sat", "the cat sad"]])
         >>> found.best.text, found.logprobs
         ('the cat sat', [-21.7, -25.2])
-        >>> for found in keraslm.rescore("model.onnx", "lists.tsv", weight=0.7, word_penalty=0.5):
-        ...     print(found.best.utterance, found.best.text, found.totals.max())
     """
     if base not in BASES:
         raise UsageError(f"`base` is {base!r}, but must be one of {', '.join(BASES)}.")
@@ -187,12 +166,7 @@ def rescore(
 
 
 def _rescored(scorer: Scorer, utterances: Iterator[Utterance], weighting: Weighting, unit: float) -> Iterator[Rescored]:
-    waiting: list[Utterance] = []
-
-    def texts() -> Iterator[list[str]]:
-        for utterance in utterances:
-            waiting.append(utterance)
-            yield [hypothesis.text for hypothesis in utterance]
-
-    for lines in score_sets(scorer, texts()):
-        yield Rescored(waiting.pop(0), [line.logprob / unit for line in lines], weighting)
+    kept, read = tee(utterances)
+    scored = score_sets(scorer, ([hypothesis.text for hypothesis in utterance] for utterance in read))
+    for lines, utterance in zip(scored, kept, strict=True):
+        yield Rescored(utterance, [line.logprob / unit for line in lines], weighting)

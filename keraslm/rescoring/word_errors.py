@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ Point = tuple[float, float]  # weight, word penalty
 
 
 class WordErrors(NamedTuple):
-    """Numbers of wrong, missing and extra words in hypotheses, and of words in their references."""
+    """Numbers of wrong, missing and extra words in hypotheses, and number of words in their references."""
 
     substitutions: int
     deletions: int
@@ -40,7 +41,7 @@ def read_references(file: TextFile) -> dict[str, str]:
     """The reference of each utterance: rows of `utterance <blank or tab> text`; the text may be empty.
 
     Raises:
-        TextError: a blank line, or an utterance with two rows.
+        TextError: a blank line, or a second row of an utterance.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(file, 1):
@@ -66,22 +67,16 @@ def count_errors(reference: str, texts: Sequence[str]) -> Counts:
     texts = [" ".join(split_words(text)) for text in texts]
     distinct = list(dict.fromkeys(texts))
     found = jiwer.process_words([" ".join(split_words(reference))] * len(distinct), distinct)
-    counted = {text: _counts(chunks) for text, chunks in zip(distinct, found.alignments, strict=True)}
-    return np.array([counted[text] for text in texts], np.int64)
-
-
-def _counts(chunks: Any) -> list[int]:
-    lengths = dict.fromkeys(("substitute", "delete", "insert", "equal"), 0)
-    for chunk in chunks:
-        lengths[chunk.type] += max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-    return [lengths["substitute"], lengths["delete"], lengths["insert"]]
+    counts = {text: Counter[str]() for text in distinct}
+    for text, chunks in zip(distinct, found.alignments, strict=True):
+        for each in chunks:
+            length = max(each.ref_end_idx - each.ref_start_idx, each.hyp_end_idx - each.hyp_start_idx)
+            counts[text][each.type] += length
+    return np.array([[counts[text][kind] for kind in ("substitute", "delete", "insert")] for text in texts], np.int64)
 
 
 class ListErrors:
-    """The word errors of n-best lists under any weights; the texts are not kept.
-
-    Args:
-        references: text of each utterance.
+    """The word errors of n-best lists for any weights; the texts are not kept.
 
     Example:
         >>> errors = ListErrors(references)
@@ -129,34 +124,25 @@ class ListErrors:
         return self._of_largest([parts.totals(weight, word_penalty) for parts in self._parts])
 
     def _of_largest(self, values: Sequence[NDArray[Any]]) -> WordErrors:
-        """Errors of the hypotheses with the largest value, the first of equal ones."""
         chosen = (counts[int(value.argmax())] for counts, value in zip(self._counts, values, strict=True))
-        substitutions, deletions, insertions = map(int, sum(chosen, np.zeros(3, np.int64)))
-        return WordErrors(substitutions, deletions, insertions, self.words)
+        return WordErrors._make([*map(int, sum(chosen, np.zeros(3, np.int64))), self.words])
 
 
 def best_point(found: Mapping[Point, WordErrors]) -> Point:
-    """The point with the fewest errors; of equal ones the one with the weight, then the penalty, nearest to 0."""
+    """The point with the fewest errors; of equal ones, that with the weight, then the penalty, nearest to 0."""
     return min(found, key=lambda point: (found[point].errors, abs(point[0]), abs(point[1])))
 
 
 def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Iterator[str]:
-    """The table of word errors, tab-separated: first pass, oracle, and the best of all points.
+    """The table of word errors, tab-separated: first pass, oracle, and the best point.
 
-    Args:
-        errors: word errors of the lists.
-        points: weights and word penalties.
-        tune: call the best point `best`, and add each point; otherwise the one point is called `rescored`.
+    With `tune`, the best point is called `best`, and a row per point follows; otherwise it is called `rescored`.
     """
     found = {point: errors.at(*point) for point in points}
     best = best_point(found)
-    rows: list[tuple[str, Point | None, WordErrors]] = [
-        ("first-pass", None, errors.first_pass()),
-        ("oracle", None, errors.oracle()),
-        ("best" if tune else "rescored", best, found[best]),
-        *(("grid", point, of_point) for point, of_point in found.items() if tune),
-    ]
+    rows = [("first-pass\t-\t-", errors.first_pass()), ("oracle\t-\t-", errors.oracle())]
+    for setting, point in [("best" if tune else "rescored", best), *(("grid", point) for point in found if tune)]:
+        rows.append((f"{setting}\t{point[0]:g}\t{point[1]:g}", found[point]))
     yield "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
-    for setting, point, counts in rows:
-        weights = "-\t-" if point is None else f"{point[0]:g}\t{point[1]:g}"
-        yield "\t".join([setting, weights, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])
+    for setting, counts in rows:
+        yield "\t".join([setting, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])

@@ -1,39 +1,35 @@
 """Lines of text -> blocks of lines -> rows -> groups of rows that go through the network side by side.
 
-A text is what shares one state: a line, a paragraph or a document. Within a block of lines, complete texts are sorted
-by length and scored in groups of similar length. A text that continues beyond the block is a row of its own, and its
-state is carried to the next block:
+A text shares one state: a line, a paragraph or a document. Complete texts in a block of lines are scored in groups of
+similar length. A text that continues beyond the block is a separate row, and its state is carried to the next block:
 
     block 1     a a a .  b .  c c .  d d          rows   [a a a .] [b .] [c c .]    side by side
                                                          [d d                       alone, its state is kept
     block 2     d .  e e e e .                    rows    d .]                      alone, from that state
                                                          [e e e e .]
-
-This module works on plain lists and does not use a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from keraslm.errors import KeraslmError
 from keraslm.text.encoders import Ids
 
 LINES_AHEAD = 4096  # largest number of lines in a block
-_CHARACTERS = 1 << 20  # largest number of characters in a block, without its last line
+_CHARACTERS = 1 << 20  # largest number of characters in a block, without its last item
 
 Line = str | None  # None marks the end of a file
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Consecutive lines of one text: all of them, or those in one block.
+    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block.
 
-    Attributes:
-        lines: ids of each line, its end symbol last.
-        continues: whether the text began in a previous block.
-        open: whether the text may continue in the next block.
+    `continues` if the text began in a previous block; `open` if it may continue in the next block.
     """
 
     lines: list[Ids]
@@ -41,32 +37,28 @@ class Row:
     open: bool
 
     def __len__(self) -> int:
-        """Number of tokens."""
         return sum(map(len, self.lines))
 
 
-def blocks(lines: Iterable[Line], limit: int = LINES_AHEAD) -> Iterator[list[Line]]:
-    """Lines in blocks: small ones at first, so that the first rows of a slow stream appear at once.
+def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], Sequence[str]]) -> Iterator[list[T]]:
+    """Items in blocks of about `limit` texts; small ones at first, so that a slow stream is answered at once.
 
-    If reading the lines fails, the lines before the failure are yielded first.
-
-    Args:
-        lines: without line ends; None marks the end of a file.
-        limit: largest number of lines in a block.
+    If reading the items fails, the items before the failure are yielded first.
 
     Example:
-        >>> [len(block) for block in blocks(["a"] * 9, limit=4)]
+        >>> [len(block) for block in blocks(["a"] * 9, 4, 2, lambda line: [line])]
         [1, 2, 4, 2]
     """
-    block: list[Line] = []
-    size, characters = 1, 0
+    block: list[T] = []
+    size, texts, characters = 1, 0, 0
     try:
-        for line in lines:
-            block.append(line)
-            characters += len(line or "")
-            if len(block) == size or characters > _CHARACTERS:
+        for item in items:
+            block.append(item)
+            own = texts_of(item)
+            texts, characters = texts + len(own), characters + sum(map(len, own))
+            if len(block) == size or texts >= limit or characters > _CHARACTERS:
                 yield block
-                block, size, characters = [], min(2 * size, limit), 0
+                block, size, texts, characters = [], min(size * growth, limit), 0, 0
     except KeraslmError:
         if block:
             yield block
@@ -76,22 +68,13 @@ def blocks(lines: Iterable[Line], limit: int = LINES_AHEAD) -> Iterator[list[Lin
 
 
 def cut(block: Sequence[Ids | None], context: str, continues: bool) -> tuple[list[Row], bool]:
-    """The rows of a block.
+    """The rows of a block, in order, and whether the block ends inside a text.
 
     Args:
         block: ids of each line; None marks the end of a file.
         context: `"sentence"`, `"paragraph"` (ends with a line that is only its end symbol) or `"document"` (ends with a
             file).
         continues: whether the block begins inside a text.
-
-    Returns:
-        The rows, in order, and whether the block ends inside a text.
-
-    Example:
-        >>> line, blank = np.array([5, 0]), np.array([0])
-        >>> rows, inside = cut([line, blank, line], "paragraph", continues=False)
-        >>> [len(row) for row in rows], inside
-        ([3, 2], True)
     """
     rows: list[Row] = []
     lines: list[Ids] = []

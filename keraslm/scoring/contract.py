@@ -10,7 +10,7 @@ Dimensions: `N` rows, `T` steps, `K` known targets, `L` layers, `H` units of the
               target_log_probs   float32  [N, K]          log-probabilities of the targets, natural logarithm
 
 onnxruntime computes every output of a graph, so the shapes of the inputs select the work: with K = T no distribution is
-computed, of an adaptive softmax only the clusters of the targets; with K = 0 every step gives a distribution. A layer
+computed, and of an adaptive softmax only the clusters of the targets; with K = 0 every step has a distribution. A layer
 narrower than H uses the first columns of its plane and returns zeros in the others. A cell without c returns `c0`.
 """
 
@@ -57,7 +57,6 @@ class Vocabulary:
     Attributes:
         tokenizer: the complete `tokenizer.json`.
         tokenizer_sha256: of that text in UTF-8, hexadecimal.
-        vocab_size: V.
         unk_id: id of `<unk>`, which counts as out of vocabulary; -1 if the tokenizer can encode every text.
         bos_id: id that a text starts from; the same as `eos_id`.
         eos_id: id of the symbol that ends each line.
@@ -73,16 +72,15 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class ModelInfo(Vocabulary):
-    """The metadata of a model file: those of `Vocabulary`, and these.
+    """The metadata of a model file.
 
     Attributes:
-        keraslm_version: that wrote the file.
-        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding. `config` holds the cell and the units
-            of each layer.
-        valid_perplexity: after the run's last epoch, as training counts it; NaN without a validation text.
+        keraslm_version: version that wrote the file.
+        num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
+        valid_perplexity: after the run's last epoch; NaN without a validation text.
         config: the run's configuration, JSON.
         softmax: `"full"`, `"sampled"` (the same graph), `"adaptive"` or `"mixture"`.
-        precision: of the weights in matrix products, `"float32"` or `"int8"`.
+        precision: of the matrix weights, `"float32"` or `"int8"`.
     """
 
     keraslm_version: str
@@ -95,16 +93,11 @@ class ModelInfo(Vocabulary):
     precision: str = "float32"
 
     def to_metadata(self) -> dict[str, str]:
-        """Keys and string values for the file."""
         return {"format_version": FORMAT_VERSION} | {k: str(v) for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
-        """Read the metadata of a file.
-
-        Args:
-            metadata: keys and values.
-            where: the file, for error messages.
+        """Read the metadata of a file; `where` names the file in messages.
 
         Raises:
             ModelFileError: a key is missing or malformed, or this version of keraslm does not read the format.
@@ -130,11 +123,7 @@ class ModelInfo(Vocabulary):
         return cls(**values)
 
     def configuration(self, where: str) -> Config:
-        """The run's configuration.
-
-        Raises:
-            ModelFileError: it is damaged, or describes a different network.
-        """
+        """The run's configuration; raises a `ModelFileError` if it is damaged or describes a different network."""
         try:
             config = Config.from_dict(json.loads(self.config))
         except (ValueError, RecursionError, ConfigError) as error:
@@ -160,11 +149,7 @@ class ModelInfo(Vocabulary):
 
 
 def check_version(version: str, where: str) -> None:
-    """Refuse a format that this version of keraslm does not read.
-
-    Raises:
-        ModelFileError: with the remedy.
-    """
+    """Raise a `ModelFileError` for a format that this version of keraslm does not read."""
     if version not in READABLE:
         raise ModelFileError(
             f"{where}: format version {version}, but this keraslm reads {' and '.join(READABLE)}. "

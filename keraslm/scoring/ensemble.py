@@ -2,8 +2,7 @@
 
     log p(w | text) = log (1/M * (p_1(w | text) + ... + p_M(w | text)))
 
-Every member has its own state. The perplexity is at most the geometric mean of the members' (Jensen's inequality); the
-cost is that of all members together.
+Every member has its own state. The perplexity is at most the geometric mean of the members' (Jensen's inequality).
 
 Reference: Zaremba, Sutskever and Vinyals 2014, "Recurrent neural network regularization", table 1: on PTB's test text
 one large LSTM has perplexity 78.4, the mean of ten 69.5, of thirty-eight 68.7.
@@ -30,11 +29,7 @@ Models = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True, eq=False)
 class EnsembleState(State):
-    """The states of the members of an ensemble.
-
-    Attributes:
-        members: one state per member, all with the same number of rows.
-    """
+    """One state per member of an ensemble, all with the same number of rows."""
 
     members: tuple[State, ...]
 
@@ -54,15 +49,7 @@ class EnsembleState(State):
 
 
 class Ensemble(Session):
-    """Open model files that answer as one.
-
-    Args:
-        members: one or more, with the same tokenizer; sizes, softmaxes and precisions may differ.
-
-    Attributes:
-        members: as given.
-        info: the vocabulary that the members share.
-        tokenizer: of all members.
+    """Open model files used as one model: at least one, with the same tokenizer.
 
     Raises:
         UsageError: no member.
@@ -80,9 +67,9 @@ class Ensemble(Session):
         for other in members[1:]:
             if other.info.tokenizer_sha256 != first.info.tokenizer_sha256:
                 raise ModelFileError(
-                    f"{other.path}: a different tokenizer than that of {first.path}: {_tokenizer(other)} instead of "
-                    f"{_tokenizer(first)}. Train the members of an ensemble with the same tokenizer, e.g. "
-                    '`tokenizer="RUN/tokenizer.json"`.'
+                    f"{other.path}: a different tokenizer than that of {first.path}: {_describe_tokenizer(other)} "
+                    f"instead of {_describe_tokenizer(first)}. Train the members of an ensemble with the same "
+                    'tokenizer, e.g. `tokenizer="RUN/tokenizer.json"`.'
                 )
         self._members = tuple(members)
         self.tokenizer = first.tokenizer
@@ -111,7 +98,6 @@ class Ensemble(Session):
         return _mean([member.target_logprobs(ids, targets, own) for member, own in self._pairs(state)])
 
     def _pairs(self, state: Any) -> list[tuple[ModelSession, State]]:
-        """Each member and its state."""
         if not isinstance(state, EnsembleState) or len(state.members) != len(self.members):
             raise InputError(
                 f"The state is {state!r}, but one of {len(self.members)} models is expected; take it from the "
@@ -121,17 +107,9 @@ class Ensemble(Session):
 
 
 def open_models(models: Models, provider: str = "auto", threads: int | None = None) -> Session:
-    """Open a model file, or several as one `Ensemble`.
+    """Open a model file, or several as one `Ensemble`; a path that occurs twice counts twice.
 
-    Args:
-        models: a path, or a sequence of paths; a path that occurs twice counts twice.
-        provider: `"cpu"`, `"cuda"` or `"auto"`.
-        threads: number of threads that compute one operation; None means one per core. Members compute one after the
-            other.
-
-    Raises:
-        ModelFileError: a file is not a keraslm model, or has a different tokenizer than the first.
-        UsageError: no path, an unknown provider, or CUDA was requested but is not available.
+    Provider, threads and errors are those of `ModelSession` and `Ensemble`.
     """
     paths = [Path(path) for path in ([models] if isinstance(models, str | Path) else models)]
     opened = {path: ModelSession(path, provider, threads) for path in dict.fromkeys(paths)}
@@ -161,5 +139,5 @@ def _mean(answers: list[tuple[Floats, State]]) -> tuple[Floats, State]:
     return logmeanexp([found for found, _ in answers]), EnsembleState(tuple(state for _, state in answers))
 
 
-def _tokenizer(session: ModelSession) -> str:
+def _describe_tokenizer(session: ModelSession) -> str:
     return f"{session.info.vocab_size:,} tokens, SHA-256 {session.info.tokenizer_sha256[:12]}…"

@@ -8,18 +8,16 @@
 
 All logarithms have base 10. Differences from n-grams:
 
-- **Words** are separated by Unicode white space (KenLM: ASCII). A word may be several tokens: those that it has inside
-  a line, including the blank before it if the tokenizer has one. Its score is their sum, so the steps of `BaseScore`
-  add up to `score`, which equals that of `keraslm score`. Only an imported tokenizer whose tokens span blanks differs.
-- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary, and a line begins after it. `<s>` is the
-  context that `BeginSentenceWrite` writes; as a word it is mostly an `<unk>`.
-- **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word with white space in it.
-- **Context**: an LSTM reads everything since the begin, so `ngram_length` counts all words since then, the word and
-  `<s>` included. Two states are equal only if the same words were read.
+- **Words** are separated by Unicode white space (KenLM: ASCII). The score of a word is the sum over its tokens, so the
+  steps of `BaseScore` add up to `score`, which equals that of `keraslm score`.
+- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; as a word, `<s>` is usually an `<unk>`.
+- **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word that contains white space.
+- **Context**: an LSTM reads everything since the start, so `ngram_length` counts all words since then, including the
+  word and `<s>`. Two states are equal only if the same words were read.
 - **Null context** (`bos=False`, `NullContextWrite`, a new `State`): a network has no distribution without a context, so
   the scores are those after `BeginSentenceWrite`; only `<s>` is not counted in `ngram_length`.
 
-`score` and `full_scores` run the network once per sentence, `BaseScore` once per word, which is much slower.
+`BaseScore` runs the network once per word, which is much slower than `score` and `full_scores`.
 Reference: https://github.com/kpu/kenlm (`python/kenlm.pyx`).
 """
 
@@ -34,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from keraslm.errors import InputError
-from keraslm.perplexity import perplexity
+from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.scorer import Context, Scorer, load
 from keraslm.text.pieces import split_words
 from keraslm.text.tokenizer import UNK
@@ -42,9 +40,9 @@ from keraslm.text.tokenizer import UNK
 ORDER = 2**31 - 1  # the largest C int
 
 _BEGIN, _END = "<s>", "</s>"
-_BEFORE = "a"  # any word, so that the next one stands inside a line
+_BEFORE = "a"  # any word, so that the next word is inside a line
 _KEPT_WORDS = 1 << 16  # words whose tokens are cached
-_LN10 = math.log(10)
+_LN10 = BASES["10"]
 
 
 class LoadMethod:
@@ -76,13 +74,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FullScoreReturn:
-    """The result of `BaseFullScore`.
-
-    Attributes:
-        log_prob: of the word, base 10.
-        ngram_length: words since the begin, this one and `<s>` included.
-        oov: whether the word is out of vocabulary.
-    """
+    """The result of `BaseFullScore`: log10 probability, number of words since the start, out of vocabulary or not."""
 
     log_prob: float
     ngram_length: int
@@ -94,15 +86,12 @@ class FullScoreReturn:
 
 @functools.total_ordering
 class State:
-    """A position in a text, written by `BaseScore` and similar methods. A new one is the null context.
-
-    It can be copied, compared, ordered (by the number of words, then arbitrarily) and hashed, by its current value.
-    """
+    """A position in a text, compared, ordered and hashed by its value; a new one is the null context."""
 
     __slots__ = ("_place",)
 
     def __init__(self) -> None:
-        self._place: tuple[Context, int] | None = None  # position, and words since the begin, <s> included
+        self._place: tuple[Context, int] | None = None  # position, and words since the start, including <s>
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, State) else NotImplemented
@@ -127,14 +116,12 @@ class Model:
     """A model file with KenLM's methods; the docstring of this module describes their numbers.
 
     Args:
-        path: of a model file, str or bytes; or a list of paths of files with the same tokenizer, whose probabilities
-            are averaged.
+        path: of a model file, or a list of paths of files with the same tokenizer, whose probabilities are averaged.
         config: accepted, and without effect.
         provider, threads: as for `keraslm.load`; not in KenLM.
 
     Attributes:
         path: of the (first) file, absolute; bytes.
-        order: `ORDER`; the context is not limited.
 
     Raises:
         OSError: the file cannot be read, or is not a keraslm model.
@@ -142,12 +129,9 @@ class Model:
         UsageError: as for `keraslm.load`.
 
     Example:
-        >>> model = Model("model.onnx")
         >>> state, after = State(), State()
         >>> model.BeginSentenceWrite(state)
         >>> model.BaseScore(state, "the", after) + model.BaseScore(after, "cat", state)
-        -3.31
-        >>> model.score("the cat", eos=False)
         -3.31
     """
 
@@ -183,13 +167,7 @@ class Model:
         return ORDER
 
     def score(self, sentence: str | bytes, bos: bool = True, eos: bool = True) -> float:
-        """Logarithm to base 10 of the probability of a sentence.
-
-        Args:
-            sentence: words, without `<s>` and `</s>`.
-            bos: begin after `<s>`; the docstring of this module describes False.
-            eos: append `</s>`.
-        """
+        """Logarithm to base 10 of the probability of a sentence, after `<s>` if `bos`, with `</s>` if `eos`."""
         return math.fsum(found[0] for found in self._scores(sentence, bos, eos))
 
     def full_scores(
@@ -203,7 +181,7 @@ class Model:
         return perplexity(-self.score(sentence) * _LN10, len(split_words(_text(sentence))) + 1)
 
     def BeginSentenceWrite(self, state: State) -> None:  # noqa: N802
-        """Write the begin of a sentence into a state."""
+        """Write the start of a sentence into a state."""
         state._place = self._begin, 1
 
     def NullContextWrite(self, state: State) -> None:  # noqa: N802
@@ -211,15 +189,9 @@ class Model:
         state._place = None
 
     def BaseScore(self, in_state: State, word: str, out_state: State) -> float:  # noqa: N802
-        """Score a word after a state, and write the state after the word.
+        """Logarithm to base 10 of the probability of a word after `in_state`; `</s>` ends the sentence.
 
-        Args:
-            in_state: the state before the word; not changed, unless it is also `out_state`.
-            word: one word; `</s>` ends the sentence.
-            out_state: the state to write.
-
-        Returns:
-            Logarithm to base 10 of the word's probability.
+        The state after the word is written to `out_state`, which may be the same object.
         """
         return self._step(in_state, word, out_state)[0]
 
@@ -240,9 +212,8 @@ class Model:
         context, words = in_state._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
         found, context = self._scorer.advance_all(context, ids)
-        nats = math.fsum(found)
         out_state._place = context, words + 1
-        return nats / _LN10, words + 1, oov
+        return math.fsum(found) / _LN10, words + 1, oov
 
     def _scores(self, sentence: str | bytes, bos: bool, eos: bool) -> list[tuple[float, int, bool]]:
         end = self._scorer.session.info.eos_id
@@ -259,7 +230,7 @@ class Model:
         ]
 
     def _encode_word(self, word: str, begins: bool) -> tuple[tuple[int, ...], bool]:
-        """Tokens of a word at the beginning of a line or inside one, and whether it is out of vocabulary."""
+        """Tokens of a word at the start of a line or inside a line, and whether it is out of vocabulary."""
         info = self._scorer.session.info
         if word == _END:
             return (info.eos_id,), False
@@ -268,8 +239,7 @@ class Model:
         return tuple(ids.tolist()), word == UNK or info.unk_id in ids or split_words(word) != [word]
 
 
-class LanguageModel(Model):
-    """KenLM's older name of `Model`."""
+LanguageModel = Model  # KenLM's old name
 
 
 def _text(data: str | bytes) -> str:

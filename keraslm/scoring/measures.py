@@ -1,13 +1,13 @@
 """Measures of tokens, and the scores of a line.
 
-Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures: logprob alone; or logprob, rank, entropy, and in complete
-rows entropy reduction; or all of these and two log-probabilities of word boundaries.
+Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures: logprob; then rank, entropy, and in complete rows entropy
+reduction; then two log-probabilities of word boundaries.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,13 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The measures requested in addition to log-probabilities.
-
-    Attributes:
-        distributions: rank and entropy, which need the distribution at each token.
-        boundary: which tokens of the vocabulary can follow a complete word, `(V,)`; None without word boundaries.
-    """
+    """Measures in addition to log-probabilities: rank and entropy, and boundaries if `boundary` is given, `(V,)`."""
 
     distributions: bool = False
     boundary: Flags | None = None
 
     @property
     def everything(self) -> bool:
-        """Whether the distribution at each token is needed."""
         return self.distributions or self.boundary is not None
 
 
@@ -46,15 +40,14 @@ class LineScore:
     Attributes:
         text: the line, without its end.
         ids: of its tokens, the end symbol last; int32 `(tokens,)`.
-        logprobs: natural logarithm of each token's probability given all before it; float64 `(tokens,)`.
+        logprobs: natural logarithm of each token's probability given all previous tokens; float64 `(tokens,)`.
         oov: which tokens are `<unk>`; bool `(tokens,)`.
-        ranks: of each token in the vocabulary, 1 for the most probable; int64 `(tokens,)`. Only with `distributions`.
-        entropies: of the distribution of each token, nats; float64 `(tokens,)`. Only with `distributions`.
+        ranks: of each token, 1 for the most probable; int64 `(tokens,)`. This and the next two: with `distributions`.
+        entropies: of the distribution of each token, nats; float64 `(tokens,)`.
         entropy_reductions: decrease of that entropy since the previous token, nats; 0 for an increase and at the start
-            of a text (Hale 2006); float64 `(tokens,)`. Only with `distributions`.
-        boundaries: before each token, the log-probability that a word ends (a token of `boundary` follows), and that
-            one begins a line (the end symbol or a different token follows); float64 `(2, tokens)`. Only with
-            `boundary`.
+            of a text (Hale 2006); float64 `(tokens,)`.
+        boundaries: before each token, log-probabilities that a word ends (a token of `boundary` follows), and that a
+            line begins (the end symbol or a different token follows); float64 `(2, tokens)`. With `boundary`.
     """
 
     text: str
@@ -83,14 +76,12 @@ class LineScore:
 
     @property
     def words(self) -> int:
-        """Number of words, separated by white space."""
         return count_words(self.text)
 
     def part(self, tokens: slice) -> LineScore:
-        """The scores of some of the tokens, with the text of the complete line."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("text", "boundaries")}
-        own: dict[str, Any] = {name: None if value is None else value[tokens] for name, value in arrays.items()}
-        return replace(self, **own, boundaries=None if self.boundaries is None else self.boundaries[:, tokens])
+        """The scores of some tokens, with the text of the complete line."""
+        own: dict[str, Any] = {k: v[..., tokens] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return replace(self, **own)
 
     @property
     def characters(self) -> int:
@@ -112,14 +103,7 @@ def line_score(text: str, ids: Ids, oov: Flags, measures: Measures) -> LineScore
 
 
 def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: Wanted, eos_id: int) -> Measures:
-    """Log-probability, rank and entropy of each target, and the boundaries before it; `(M, N, T)`.
-
-    Args:
-        log_probs: the distribution of each target, `(N, T, V)`.
-        targets: `(N, T)`.
-        wanted: `boundary` adds two measures, see `LineScore.boundaries`.
-        eos_id: the end symbol.
-    """
+    """Log-probability, rank, entropy and boundaries `(M, N, T)` of targets `(N, T)` with distributions `(N, T, V)`."""
     own = np.take_along_axis(log_probs, targets[..., None], axis=2)  # [N, T, 1]
     ranks = 1 + np.count_nonzero(log_probs > own, axis=2)
     probabilities = np.exp(log_probs)
@@ -133,11 +117,9 @@ def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: 
 
 
 def with_reductions(measures: Measures, before: float) -> Measures:
-    """Insert entropy reductions after logprob, rank and entropy, if there are any.
+    """Insert entropy reductions after logprob, rank and entropy, if there are any; `(M, tokens)`.
 
-    Args:
-        measures: of the tokens of one row, `(M, tokens)`.
-        before: entropy of the token before the row; NaN at the start of a text.
+    `before` is the entropy of the token before the row; NaN at the start of a text.
     """
     if len(measures) == 1:
         return measures

@@ -1,7 +1,7 @@
 """From a path to an onnxruntime session.
 
-onnxruntime sees the bytes of a file only after the seal has been found intact (`keraslm.scoring.seal`). It gets the
-bytes, not the path, without custom operators, and may not read weights from other files.
+onnxruntime receives the bytes of a file, not its path, after the seal has been checked. It has no custom operators and
+may not read weights from other files.
 """
 
 from __future__ import annotations
@@ -23,16 +23,13 @@ MAX_BYTES = (1 << 31) - 1  # the largest protocol buffer
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-# onnxruntime takes the external data of a model that it gets as bytes from the working directory, or from this folder.
-# No folder can exist below a file.
+# onnxruntime reads the external data of a model from bytes in the working directory, or in this folder. No folder can
+# exist below a file.
 _NO_FOLDER = str(Path(__file__).resolve() / "external-data")
 
 
 def read_model(path: Path) -> tuple[bytes, str]:
-    """Read a model file and check its seal.
-
-    Returns:
-        The bytes of the file and their SHA-256, hexadecimal.
+    """Read a model file and check its seal: the bytes of the file and their SHA-256, hexadecimal.
 
     Raises:
         ModelFileError: the file cannot be read, is not a keraslm model, is damaged, or keeps weights in other files.
@@ -50,20 +47,11 @@ def read_model(path: Path) -> tuple[bytes, str]:
 
 
 def open_session(path: Path, data: bytes, provider: str, threads: int | None) -> tuple[Any, str]:
-    """Open an onnxruntime session.
-
-    Args:
-        path: of the file, for error messages.
-        data: the bytes of the file.
-        provider: `"cpu"`, `"cuda"` or `"auto"`.
-        threads: number of threads that compute one operation; None means one per core.
-
-    Returns:
-        The session, and the provider in use, `"cpu"` or `"cuda"`.
+    """An onnxruntime session on the bytes of a file, and the provider in use, `"cpu"` or `"cuda"`.
 
     Raises:
         ModelFileError: onnxruntime cannot open the model.
-        UsageError: an unknown provider, no threads, or CUDA was requested but is not available.
+        UsageError: an unknown provider, fewer than one thread, or CUDA was requested but is not available.
     """
     if provider not in ("auto", *_PROVIDERS):
         raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
@@ -75,20 +63,20 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
             '`provider="cuda"` was requested, but this onnxruntime has no CUDA. '
             "Install onnxruntime-gpu, or use cpu or auto."
         )
-    wanted = "cuda" if has_cuda and provider in ("cuda", "auto") else "cpu"
+    wanted = "cuda" if has_cuda and provider != "cpu" else "cpu"
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
-    # Spinning threads make calls of one token 1.2 to 1.6 times as fast. A single thread waits for no other.
+    # Spinning threads make calls of one token 1.2 to 1.6 times as fast. A single thread never waits.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise ModelFileError(f"{path}: not a model that onnxruntime can open ({first_line(error)}).") from error
-    # onnxruntime replaces a provider that fails by the CPU and only logs it.
+    # If a provider fails to start, onnxruntime uses the CPU and only logs the failure.
     used = "cuda" if session.get_providers()[0] == _PROVIDERS["cuda"] else "cpu"
     if used != wanted:
         if provider == "cuda":
@@ -98,7 +86,6 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of a message of onnxruntime."""
     return str(error).split("\n", 1)[0][:200]
 
 
@@ -118,13 +105,11 @@ def _read(path: Path) -> bytes:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         hint = f" A run folder is not a model; make one with: keraslm export model.onnx --run {path}"
-        raise ModelFileError(
-            f"{path}: cannot be read ({error.strerror or error}).{hint if path.is_dir() else ''}"
-        ) from error
+        hint = hint if path.is_dir() else ""
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error}).{hint}") from error
 
 
 def _describe_unsealed(data: bytes, path: Path) -> str:
-    """What a file without a seal is, as far as a look at its bytes tells."""
     version = re.search(rb"format_version\x12.([0-9]{1,9})", data, re.DOTALL)
     if version:
         contract.check_version(version[1].decode(), str(path))
@@ -142,9 +127,8 @@ def _describe_unsealed(data: bytes, path: Path) -> str:
 
 
 def _has_external_data(data: bytes) -> bool:
-    """Whether a protocol buffer holds the string "location", the key that names the file of external data.
+    """Whether a protocol buffer holds the string "location", the key of the file name of external data.
 
-    The byte before it is the last byte of its length: 8, or 0 in a longer form of the same number. In the JSON of a
-    tokenizer, which may contain the word, neither byte occurs.
+    The byte before it is the last byte of its length: 8, or 0 in a longer form. JSON contains neither byte.
     """
     return any(data[found.start() - 1] in (0, 8) for found in re.finditer(b"location", data))

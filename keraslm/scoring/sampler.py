@@ -16,14 +16,14 @@ from keraslm.text.encoders import Ids
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. The temperature is applied first, then top-k, then top-p to the remaining tokens.
+    """How the next token is drawn: first the temperature, then top-k, then top-p on the remaining tokens.
 
     Attributes:
-        temperature: divides the log-probabilities; below 1 sharper, above 1 flatter, 0 always the most likely token.
+        temperature: divisor of the log-probabilities: sharper below 1, flatter above; 0 for the most likely token only.
         top_k: keep the k most likely tokens; None keeps all.
         top_p: keep the most likely tokens that together reach this probability (nucleus sampling, Holtzman et al.
             2020, arXiv:1904.09751); 1 keeps all.
-        seed: of the random numbers; None gives different tokens each time.
+        seed: of the random numbers; None for different tokens each time.
 
     Raises:
         UsageError: a value out of range.
@@ -46,14 +46,10 @@ class Sampling:
 
 
 def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArray[np.float64]:
-    """The distribution that the next token is drawn from.
+    """The distribution that the next token is drawn from, float64 `(V,)`.
 
     Args:
         log_probs: natural logarithms, `(V,)`; -inf forbids a token.
-        sampling: temperature, top-k and top-p.
-
-    Returns:
-        Probabilities that sum to 1, float64 `(V,)`.
 
     Example:
         >>> probabilities(np.log([0.5, 0.3, 0.2]), Sampling(top_k=2)).round(3)
@@ -71,7 +67,7 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
     kept = np.exp(scores[order])
     kept /= kept.sum()
     if sampling.top_p < 1.0:
-        # A token is kept while those before it have not reached top_p; the first always is.
+        # A token is kept while the previous ones have not reached top_p; the first always is.
         kept = kept[np.cumsum(kept) - kept < sampling.top_p]
     result = np.zeros(len(scores))
     result[order[: len(kept)]] = kept / kept.sum()
@@ -92,18 +88,14 @@ def generate(
     Args:
         session: an open model.
         prompt: beginning of a line; an empty prompt starts a text.
-        max_tokens: largest number of tokens.
-        sampling: temperature, top-k, top-p and seed; None draws from the model's own distribution.
-        stop_at_eos: stop at the end of a line. The end symbol itself is yielded too.
+        sampling: None draws from the model's own distribution.
+        stop_at_eos: stop after the end symbol of a line.
         allow_unk: allow `<unk>` to be drawn.
-        as_text: yield text instead of the names of tokens, with LF at the end of a line. A character is yielded when
-            all of its bytes have been drawn.
-
-    Returns:
-        An iterator over the names of the tokens, `<eos>` at the end of a line; or over pieces of text.
+        as_text: yield pieces of text, with LF at the end of a line, instead of names of tokens. A character is yielded
+            when all of its bytes have been drawn.
 
     Raises:
-        UsageError: at once, if `max_tokens` is negative.
+        UsageError: `max_tokens` is negative.
     """
     if max_tokens < 0:
         raise UsageError(f"`max_tokens` is {max_tokens}, but must be 0 or more.")
@@ -130,7 +122,6 @@ def _draw(session: Session, prompt: Ids, sampling: Sampling, stop_at_eos: bool, 
 
 
 def _as_text(session: Session, line: list[int], drawn: Iterator[int]) -> Iterator[str]:
-    """The text of tokens that follow a line."""
     tokenizer = session.tokenizer
     shown = text = tokenizer.decode(line)
     for token in drawn:

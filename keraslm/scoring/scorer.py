@@ -1,11 +1,10 @@
 """Log-probabilities of text.
 
 Every token is scored, including the end symbol of each line. The first token of a text is predicted from the end symbol
-and a zero state. With `context="sentence"` each line is a text of its own; with `"paragraph"` the state is carried to
-the next line up to a line without tokens, and with `"document"` through all lines of a file.
+and a zero state. With `context="sentence"` each line is a separate text; with `"paragraph"` the state is carried to the
+next line up to a line without tokens, and with `"document"` through all lines of a file.
 
-The numbers depend on the text and the model only, not on what is scored together with it or in what pieces, except
-for rounding where the network computes its sums in a different order.
+The numbers depend on the text and the model only, not on how lines are grouped, except for rounding.
 
 Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token (`keraslm.scoring.measures`).
 """
@@ -37,12 +36,12 @@ MAX_ROWS = 64  # rows side by side
 
 @dataclass(frozen=True)
 class Context:
-    """A position in a text: what the network has read, and the token that it reads next. A value.
+    """A position in a text, as a value.
 
     Attributes:
         state: of one row, after every token before `last`.
         last: the last token so far; the end symbol at the start of a text.
-        entropy: of the distribution of `last`, nats; NaN if it was not requested.
+        entropy: of the distribution of `last`, nats; NaN if it was not computed.
     """
 
     state: State
@@ -51,12 +50,7 @@ class Context:
 
 
 class Scorer:
-    """Scores text with a model.
-
-    It can be pickled, and used in other processes however they are started; see `ModelSession`.
-
-    Args:
-        session: an open model file, or an `Ensemble` of several.
+    """Scores text with a `ModelSession` or an `Ensemble`. Can be pickled and used in other processes.
 
     Example:
         >>> scorer = keraslm.load("model.onnx")
@@ -81,7 +75,7 @@ class Scorer:
         return type(self), (self.session,)
 
     def score(self, text: str) -> float:
-        """Natural logarithm of the probability of one line and its `<eos>`."""
+        """Natural logarithm of the probability of one line, including its `<eos>`."""
         return next(self.score_lines([text])).logprob
 
     def logprobs(self, texts: Iterable[str], context: str = "sentence") -> list[NDArray[np.float64]]:
@@ -89,23 +83,16 @@ class Scorer:
         return [line.logprobs for line in self.score_lines(texts, context)]
 
     def perplexity(self, texts: Iterable[str], context: str = "sentence") -> float:
-        """`exp(-sum of logprobs / tokens)` over all lines, each `<eos>` counted; NaN without a line."""
+        """`exp(-sum of logprobs / tokens)` over all lines, including each `<eos>`; NaN without lines."""
         scores = self.logprobs(texts, context)
         return perplexity(-math.fsum(map(math.fsum, scores)), sum(map(len, scores)))
 
     def begin(self) -> Context:
-        """The start of a text: a zero state, and the end symbol as the next input."""
+        """The start of a text."""
         return Context(self.session.zero_state(1), self.session.info.bos_id)
 
     def advance(self, context: Context, token: int) -> tuple[float, Context]:
-        """Append one token to a text.
-
-        Args:
-            context: the position before the token; it is not changed.
-            token: id of the token.
-
-        Returns:
-            The token's log-probability, natural logarithm, and the position after it.
+        """Append one token to a text: its log-probability, natural logarithm, and the position after it.
 
         Raises:
             InputError: an id outside the vocabulary.
@@ -114,8 +101,7 @@ class Scorer:
         return float(found[0, 0]), Context(state, int(token))
 
     def advance_all(self, context: Context, tokens: Sequence[int]) -> tuple[NDArray[np.float64], Context]:
-        """Append any number of tokens: their log-probabilities, natural logarithm, float64 `(tokens,)`, and the
-        position after them."""
+        """Append any number of tokens: their log-probabilities, float64 `(tokens,)`, and the position after them."""
         if len(tokens) == 0:
             return np.zeros(0), context
         measures, after = self._score_alone(np.asarray(tokens, np.int64), context, Wanted())
@@ -136,14 +122,11 @@ class Scorer:
         """Score lines as they are read, one result per line, in order.
 
         Args:
-            lines: without line ends; a blank line is scored as `<eos>` alone. None marks the end of a file, and with it
-                of every text.
+            lines: without line ends; a blank line is scored as `<eos>` alone. None marks the end of a file.
             context: `"sentence"`, `"paragraph"` or `"document"`.
-            distributions: also compute ranks and entropies, which takes the distribution at each token.
-            lines_ahead: largest number of lines read ahead and scored side by side; with 1 each line is answered before
-                the next is read.
-            boundary: which tokens of the vocabulary can follow a complete word, bool `(V,)`; see
-                `keraslm.scoring.words`.
+            distributions: also compute ranks and entropies, which is slower.
+            lines_ahead: largest number of lines that are read ahead and scored side by side.
+            boundary: tokens that can follow a complete word, bool `(V,)`; see `keraslm.scoring.words`.
 
         Raises:
             UsageError: an unknown context, or `lines_ahead` below 1.
@@ -156,10 +139,9 @@ class Scorer:
 
     def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int) -> Iterator[LineScore]:
         carried: Context | None = None
-        for block in blocks(lines, lines_ahead):
+        for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
             texts = [line for line in block if line is not None]
-            ids = self.tokenizer.encode_lines(texts) if texts else []
-            found = iter(ids)
+            found = iter(self.tokenizer.encode_lines(texts))
             rows, inside = cut([None if line is None else next(found) for line in block], context, carried is not None)
             scores: dict[int, Measures] = {}
             for row in rows:
@@ -188,10 +170,7 @@ class Scorer:
         return measures, Context(state, int(ids[-1]), float(measures[2, -1]) if wanted.everything else math.nan)
 
     def _score_group(self, rows: Sequence[Ids], wanted: Wanted) -> list[Measures]:
-        """Measures of texts side by side, each from a zero state, the longest first; `(M, tokens)` each.
-
-        A row that has ended is padded up to the end of the call, and left out of the next.
-        """
+        """Measures of texts side by side, each from a zero state, the longest first; `(M, tokens)` each."""
         length = len(rows[0])
         targets = np.full((len(rows), length), self.session.info.eos_id, np.int64)  # [N, T]
         for row, ids in zip(targets, rows, strict=True):
@@ -205,10 +184,11 @@ class Scorer:
             found, state = self._call(inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), wanted)
             parts.append(found)
             start = part.stop
-        joined = [
-            np.concatenate([part[:, row] for part in parts if row < part.shape[1]], 1) for row in range(len(rows))
-        ]
-        return [with_reductions(found[:, : len(ids)], math.nan) for found, ids in zip(joined, rows, strict=True)]
+        measures = []
+        for number, ids in enumerate(rows):
+            found = np.concatenate([part[:, number] for part in parts if number < part.shape[1]], axis=1)
+            measures.append(with_reductions(found[:, : len(ids)], math.nan))
+        return measures
 
     def _steps(self, rows: int) -> int:
         return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * self.session.logits_per_token)))
@@ -227,20 +207,21 @@ class Scorer:
     ) -> Iterator[LineScore]:
         lines, unk_id = iter(texts), self.session.info.unk_id
         for row in rows:
-            measures, start = scores[id(row)], 0
-            for ids in row.lines:
-                part = measures[:, start : start + len(ids)]
-                yield line_score(next(lines), ids, ids == unk_id, part)
-                start += len(ids)
+            parts = np.split(scores[id(row)], np.cumsum([len(ids) for ids in row.lines])[:-1], axis=1)
+            for ids, measures in zip(row.lines, parts, strict=True):
+                yield line_score(next(lines), ids, ids == unk_id, measures)
 
 
 def load(models: Models, provider: str = "auto", threads: int | None = None) -> Scorer:
     """Open a model file for scoring.
 
     Args:
-        models: path of the file, or a sequence of paths of files with the same tokenizer; scores are then those of the
-            mean of all probabilities.
-        provider, threads: as for `open_models`, which also lists the errors.
+        models: path of a file, or of several with the same tokenizer, whose probabilities are averaged.
+        provider, threads: as for `ModelSession`.
+
+    Raises:
+        ModelFileError: a file is not a keraslm model, or has a different tokenizer.
+        UsageError: no path, an unknown provider, or CUDA was requested but is not available.
 
     Example:
         >>> keraslm.load(["one.onnx", "two.onnx", "three.onnx"]).score("the cat sat")

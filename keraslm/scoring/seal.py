@@ -1,7 +1,6 @@
 """The checksum of a model file: its last metadata entry, over all bytes before it.
 
-A protocol buffer may be extended by appending an entry of a repeated field. So the seal is a few bytes at the end of
-the file, every ONNX program can still read the file, and any changed bit is found.
+A protocol buffer may be extended by appending an entry of a repeated field, so every ONNX program can read the file.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ SIZE = len(_HEAD) + _HEX
 
 
 def sealed(data: bytes) -> bytes:
-    """A serialised model with its seal; an existing seal is replaced.
-
-    Example:
-        >>> path.write_bytes(sealed(proto.SerializeToString()))
-    """
+    """A serialised model with its seal; an existing seal is replaced."""
     body = data[:-SIZE] if has_seal(data) else data
     return body + _HEAD + hashlib.sha256(body).hexdigest().encode()
 
@@ -35,18 +30,7 @@ def has_seal(data: bytes) -> bool:
 
 
 def check_seal(data: bytes, where: str) -> str:
-    """Compare the seal with the bytes before it.
-
-    Args:
-        data: a file with a seal.
-        where: the file, for error messages.
-
-    Returns:
-        SHA-256 of the whole file, hexadecimal.
-
-    Raises:
-        ModelFileError: the file is damaged.
-    """
+    """SHA-256 of a file with a seal, hexadecimal; a `ModelFileError` that names `where` if the file is damaged."""
     view = memoryview(data)
     digest = hashlib.sha256(view[:-SIZE])
     if view[-_HEX:] != digest.hexdigest().encode():

@@ -1,4 +1,4 @@
-"""Open models: token ids and a state go in, log-probabilities and the next state come out."""
+"""Open models: token ids and a state come in, log-probabilities and the next state go out."""
 
 from __future__ import annotations
 
@@ -15,22 +15,19 @@ from numpy.typing import NDArray
 from keraslm.errors import InputError, KeraslmError, ModelFileError
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
-from keraslm.scoring.device import run_bound
 from keraslm.scoring.opening import first_line, open_session, read_model
-from keraslm.scoring.state import Floats, ModelState, State
+from keraslm.scoring.state import DeviceState, Floats, ModelState, State
 from keraslm.text.tokenizer import Tokenizer
 
 
 class Session(Protocol):
-    """What scorers need of a model: a `ModelSession`, or an `Ensemble` of several.
-
-    Dimensions: `N` rows, `T` steps, `V` vocabulary.
+    """An open model: a `ModelSession` or an `Ensemble`. Dimensions: `N` rows, `T` steps, `V` vocabulary.
 
     Attributes:
         tokenizer: of the model.
         info: metadata of its vocabulary.
-        adaptive: whether the log-probability of a target takes less work than a distribution (adaptive softmax).
-        logits_per_token: estimated numbers in memory per token of a call; a row of logits is by far the largest part.
+        adaptive: whether the log-probability of a target costs less than a distribution (adaptive softmax).
+        logits_per_token: estimated numbers in memory per token of a call; mostly logits.
         state_size: numbers per row in h; c has as many.
     """
 
@@ -42,17 +39,13 @@ class Session(Protocol):
 
     @property
     def members(self) -> tuple[ModelSession, ...]:
-        """The model files whose probabilities are averaged; one for a `ModelSession`."""
+        """The model files whose probabilities are averaged; a `ModelSession` is its only member."""
 
     def zero_state(self, rows: int) -> State:
         """The state at the start of a text, for `rows` texts side by side."""
 
     def run(self, ids: Any, state: Any) -> tuple[Floats, State]:
-        """Feed tokens and return the distribution after each; the arguments are those of `target_logprobs`.
-
-        Returns:
-            Log-probabilities (natural logarithm), float32 `(N, T, V)`, and the state after the last step.
-        """
+        """As `target_logprobs`, but return the distribution after each token, float32 `(N, T, V)`."""
 
     def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats, State]:
         """Feed tokens and return the log-probability of one token after each.
@@ -73,22 +66,19 @@ class Session(Protocol):
 class ModelSession(Session):
     """An open model file.
 
-    It can be pickled, and used after a fork: the other process opens the file again, and fails if it has changed.
+    It can be pickled and used after a fork: the other process opens the file again, and fails if it has changed.
 
     Args:
-        path: of the file.
         provider: `"cpu"`, `"cuda"`, or `"auto"`: CUDA if onnxruntime has it, otherwise the CPU.
         threads: number of threads that compute one operation; None means one per core.
 
     Attributes:
-        path: as given.
         digest: SHA-256 of the file, hexadecimal.
         info: the file's metadata.
-        tokenizer: the tokenizer in the file.
         provider: the provider in use, `"cpu"` or `"cuda"`.
 
     Raises:
-        ModelFileError: the file cannot be read, is not a keraslm model, is damaged, or is inconsistent.
+        ModelFileError: the file cannot be read, is not a keraslm model, or is damaged.
         UsageError: CUDA was requested but is not available.
 
     Example:
@@ -110,8 +100,8 @@ class ModelSession(Session):
         self.adaptive = self.info.softmax == "adaptive"
         self.logits_per_token = self.info.vocab_size
         if self.adaptive:  # the head for every token, and the clusters for a few
-            ends = self.info.configuration(str(self.path)).model.cutoffs or ()
-            self.logits_per_token = min(self.info.vocab_size, 4 * ends[0])
+            (first, *_) = self.info.configuration(str(self.path)).model.cutoffs or ()
+            self.logits_per_token = min(self.info.vocab_size, 4 * first)
         self.state_size = self.info.num_layers * self.info.hidden_size
 
     def __repr__(self) -> str:
@@ -148,8 +138,9 @@ class ModelSession(Session):
         return self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
 
     def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: Any) -> tuple[Floats, State]:
-        if self._onnx is None:
-            self._reopen()
+        if self._onnx is None:  # after a fork
+            again = _reopened(self.digest, *self._opened_with)
+            self._onnx, self.provider = again._onnx, again.provider
         ids, targets = ids.astype(np.int64), targets.astype(np.int64)
         try:
             if self.provider == "cuda":
@@ -159,13 +150,6 @@ class ModelSession(Session):
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise KeraslmError(f"{self.path}: onnxruntime failed to run the model ({first_line(error)}).") from error
         return found, ModelState(h, c)
-
-    def _reopen(self) -> None:
-        """Open the file again after a fork."""
-        path, provider, threads = self._opened_with
-        data, digest = read_model(path)
-        _check_same(path, digest, self.digest)
-        self._onnx, self.provider = open_session(path, data, provider, threads)
 
     def _check_ids(self, ids: NDArray[Any]) -> None:
         # onnxruntime aborts the process on an empty batch, and reads id -1 as the last id of the vocabulary.
@@ -218,13 +202,34 @@ class ModelSession(Session):
             raise ModelFileError(f"{self.path}: the tokenizer does not match tokenizer_sha256; the file is damaged.")
 
 
+def run_bound(
+    session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: ModelState
+) -> tuple[Floats, DeviceState]:
+    """Run an `onnxruntime.InferenceSession`, copy the output `wanted` back, and keep the next state on the device."""
+    binding = session.io_binding()
+    binding.bind_cpu_input(contract.INPUT_IDS, np.ascontiguousarray(ids))
+    binding.bind_cpu_input(contract.TARGETS, np.ascontiguousarray(targets))
+    if isinstance(state, DeviceState):
+        for name, value in zip((contract.H0, contract.C0), state.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+    else:
+        binding.bind_cpu_input(contract.H0, np.ascontiguousarray(state.h))
+        binding.bind_cpu_input(contract.C0, np.ascontiguousarray(state.c))
+    binding.bind_output(wanted, "cpu")
+    for name in (contract.NEXT_H0, contract.NEXT_C0):
+        binding.bind_output(name, device)
+    session.run_with_iobinding(binding)
+    found, *after = binding.get_outputs()
+    return np.asarray(found.numpy()), DeviceState(*after)
+
+
 _OPEN: WeakSet[ModelSession] = WeakSet()
 
 
 def _forget_sessions() -> None:
-    """Give up the onnxruntime sessions of the parent process after a fork: their threads do not exist in this one.
+    """Detach the onnxruntime sessions of the parent process after a fork: their threads do not exist in this process.
 
-    To free such a session would wait for its threads forever, so it is kept until the process ends.
+    Freeing such a session would wait for its threads forever, so it is kept until the process ends.
     """
     for session in list(_OPEN):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._onnx))
@@ -237,13 +242,9 @@ if hasattr(os, "register_at_fork"):
 
 def _reopened(digest: str, path: Path, provider: str, threads: int | None) -> ModelSession:
     session = ModelSession(path, provider, threads)
-    _check_same(path, session.digest, digest)
-    return session
-
-
-def _check_same(path: Path, found: str, expected: str) -> None:
-    if found != expected:
+    if session.digest != digest:
         raise ModelFileError(
-            f"{path}: the file has changed since it was opened (SHA-256 {expected[:12]}… then, {found[:12]}… now). "
-            "Load it again."
+            f"{path}: the file has changed since it was opened (SHA-256 {digest[:12]}… then, {session.digest[:12]}… "
+            "now). Load it again."
         )
+    return session

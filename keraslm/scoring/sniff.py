@@ -15,49 +15,35 @@ _MAGIC = (
     (b"GGUF", "a GGUF model"),
     (b"%PDF", "a PDF"),
 )
-_MAGIC_AT_4 = {b"TFL3": "a TensorFlow Lite model", b"ORTM": "an ORT-format model"}
 
 # ModelProto: ir_version, then the tag of one of its other fields.
 _ONNX = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42\x72]")
 
 
 def is_like_onnx(data: bytes) -> bool:
-    """Whether a file begins as ONNX models do."""
+    """Whether a file begins as an ONNX model does."""
     return _ONNX.match(data) is not None
 
 
 def looks_like(data: bytes) -> str | None:
-    """Name the format of a file; None if it may be ONNX.
-
-    Args:
-        data: the first kilobytes of the file.
-
-    Example:
-        >>> looks_like(b"PK...archive/data.pkl...")
-        'a PyTorch checkpoint (.pt)'
-    """
+    """Name the format of a file from its first kilobytes; None if it may be ONNX."""
     if not data:
         return "an empty file"
     if data.startswith(b"PK"):
-        return _zip_kind(data)
+        if b"data.pkl" in data:
+            return "a PyTorch checkpoint (.pt)"
+        keras = b"metadata.json" in data or b"model.weights.h5" in data
+        return "a Keras archive (.keras)" if keras else "a zip archive"
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
     if data[:1] == b"\x80" and data[1:2] <= b"\x05":
         return "a pickle"
-    if data[4:8] in _MAGIC_AT_4:
-        return _MAGIC_AT_4[data[4:8]]
+    if kind := {b"TFL3": "a TensorFlow Lite model", b"ORTM": "an ORT-format model"}.get(data[4:8]):
+        return kind
     if len(data) > 9 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") < 1 << 32:
         return "a safetensors file"
     return _text_kind(data)
-
-
-def _zip_kind(data: bytes) -> str:
-    if b"data.pkl" in data:
-        return "a PyTorch checkpoint (.pt)"
-    if b"metadata.json" in data or b"model.weights.h5" in data:
-        return "a Keras archive (.keras)"
-    return "a zip archive"
 
 
 def _text_kind(data: bytes) -> str | None:

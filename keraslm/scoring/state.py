@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,7 @@ Layout = tuple[str, tuple[int, ...]]  # type and shape of an array
 
 
 class State(ABC):
-    """What a model remembers of the texts so far, for one or more rows.
-
-    States are equal if all their numbers are; equal states have equal hashes, so a state can be a dictionary key.
+    """What a model remembers of one or more texts so far. Can be compared, hashed and pickled.
 
     Example:
         >>> state = session.zero_state(3)
@@ -33,11 +32,7 @@ class State(ABC):
 
     @abstractmethod
     def select(self, rows: Any) -> State:
-        """The state of some rows, in the given order.
-
-        Args:
-            rows: indices, which may repeat, or a slice.
-        """
+        """The state of some rows, in the given order: indices, which may repeat, or a slice."""
 
     @staticmethod
     @abstractmethod
@@ -56,11 +51,7 @@ class State(ABC):
 
 
 class ModelState(State):
-    """The state of one model.
-
-    Args:
-        h, c: float32 arrays of shape `(L, N, H)`.
-    """
+    """The state of one model: `h` and `c`, float32 `(L, N, H)`."""
 
     def __init__(self, h: Floats, c: Floats):
         self.h, self.c = h, c
@@ -90,3 +81,26 @@ class ModelState(State):
 
     def key(self) -> tuple[Any, ...]:
         return self.h.shape, (self.h + 0).tobytes(), (self.c + 0).tobytes()  # adding 0 turns -0.0 into 0.0
+
+
+class DeviceState(ModelState):
+    """A state in the memory of a device: `OrtValue`s of h and c, which are copied to the host when first used."""
+
+    def __init__(self, *values: Any):
+        self.values = values
+
+    @cached_property
+    def h(self) -> Floats:  # type: ignore[override]
+        return np.asarray(self.values[0].numpy())
+
+    @cached_property
+    def c(self) -> Floats:  # type: ignore[override]
+        return np.asarray(self.values[1].numpy())
+
+    @property
+    def layout(self) -> tuple[Layout, Layout]:
+        h, c = (tuple(map(int, value.shape())) for value in self.values)
+        return ("float32", h), ("float32", c)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelState, (self.h, self.c)

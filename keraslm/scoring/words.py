@@ -1,4 +1,4 @@
-"""From the scores of tokens to the scores of words, which white space separates whatever the tokenizer.
+"""From the scores of tokens to the scores of words, which are separated by white space.
 
 A word's log-probability is the sum over its tokens. White space before a word belongs to it, as tokenizers write it
 (`" the"`), so a subword model pays for the end of a word in the score of the next word. `spaces="after"` moves that
@@ -7,8 +7,7 @@ Let B be the event that the next token begins with white space or ends the line:
 
     log p(word) = sum of its tokens + log p(B | text up to the word's end) - log p(B | text before the word)
 
-The first word of a line has no space before it; there p(B) is the probability of the tokens that can begin a line. A
-tokenizer that never writes white space, such as a word tokenizer, needs no correction.
+The first word of a line has no space before it; there p(B) is the probability of the tokens that can begin a line.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class WordScore:
 
     Attributes:
         word: as in the text; `<eos>` for the end of the line.
-        begin, end: its position in the line, characters.
-        tokens: the positions of its first token and of the next word's; the first may be white space before the word.
+        begin, end: position in the line, characters.
+        tokens: begin and end of its tokens, including white space before it.
         logprob: natural logarithm.
         oov: whether one of its tokens is `<unk>`.
     """
@@ -54,12 +53,7 @@ def boundary(tokenizer: Tokenizer) -> NDArray[np.bool_] | None:
 
 
 def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
-    """The words of a line and its end, in order; corrected if the line's scores have `boundaries`.
-
-    Example:
-        >>> [word.word for word in word_scores(line, tokenizer)]
-        ['the', 'cat', '<eos>']
-    """
+    """The words of a line and its end, in order; corrected if the line's scores have `boundaries`."""
     spans = [*word_spans(line.text), (len(line.text), len(line.text))]
     edges = _edges(line, tokenizer, [end for _, end in spans])
     sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges) * (np.diff([*edges, len(line.ids)]) > 0)

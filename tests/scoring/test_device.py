@@ -11,7 +11,7 @@ import pytest
 import keraslm
 from keraslm.errors import InputError
 from keraslm.scoring import scorer, session
-from keraslm.scoring.device import DeviceState
+from keraslm.scoring.state import DeviceState
 from tests.support import fake_model
 from tests.support.fake_model import BY_HISTORY
 
