@@ -55,7 +55,14 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
         odd = sorted(weights.keys() ^ expected.keys())
         raise RunError(f"{path}: does not match config.json; missing or unexpected tensors: {', '.join(odd)}.")
     for name, shape in expected.items():
-        _check_tensor(f"{path}: tensor {name}", weights[name], shape)
+        value, where = weights[name], f"{path}: tensor {name}"
+        if value.shape != shape or value.dtype != np.float32:
+            raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")
+        if bad := int(value.size - np.isfinite(value).sum()):
+            raise RunError(
+                f"{where} contains {bad} values that are NaN or infinite. The training diverged; train again with a "
+                "lower `learning_rate` or `clip_norm`."
+            )
     if written not in (None, _digest(weights)):
         raise RunError(f"{path}: damaged, its weights do not have the SHA-256 in its metadata.")
     return weights
@@ -74,14 +81,3 @@ def _written_digest(data: bytes) -> Any:
     """The digest in the metadata of a safetensors file; None if a different program wrote it."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return header.get("__metadata__", {}).get("sha256")
-
-
-def _check_tensor(where: str, value: NDArray[np.float32], shape: tuple[int, ...]) -> None:
-    if value.shape != shape or value.dtype != np.float32:
-        raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")
-    bad = int(value.size - np.isfinite(value).sum())
-    if bad:
-        raise RunError(
-            f"{where} contains {bad} values that are NaN or infinite. The training diverged; train again with a lower "
-            "`learning_rate` or `clip_norm`."
-        )
