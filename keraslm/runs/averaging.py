@@ -13,7 +13,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Member:
 
     run: Run
     path: Path
-    row: Mapping[str, Any] = field(default_factory=dict)
+    row: Mapping[str, Any]
 
     def facts(self) -> dict[str, Any]:
         """Its `run`, `weights` (name of the file) and `sha256`; `epoch` and `val_perplexity` if known."""
@@ -114,9 +114,9 @@ def _mean_weights(members: Sequence[Member]) -> Weights:
 def average_runs(
     members: Sequence[Member],
     output: Path,
-    overwrite: bool = False,
-    validate: Callable[[Run], Mapping[str, float]] = lambda _: {},
-    log: Log = print,
+    overwrite: bool,
+    validate: Callable[[Run], Mapping[str, float]],
+    log: Log,
 ) -> Run:
     """Average weights into a new run with the configuration and tokenizer of the first member.
 

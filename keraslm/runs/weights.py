@@ -60,8 +60,8 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
             raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")
         if bad := int(value.size - np.isfinite(value).sum()):
             raise RunError(
-                f"{where} contains {bad} values that are NaN or infinite. The training diverged; train again with a "
-                "lower `learning_rate` or `clip_norm`."
+                f"{where} contains NaN or infinity ({bad:,} of {value.size:,} values). The training diverged; train "
+                "again with a lower `learning_rate` or `clip_norm`."
             )
     if written not in (None, _digest(weights)):
         raise RunError(f"{path}: damaged, its weights do not have the SHA-256 in its metadata.")

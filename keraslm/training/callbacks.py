@@ -35,7 +35,6 @@ class PrepareEpoch(keras.callbacks.Callback):
     def __init__(self, run: Run, windows: Windows, log: Log = print):
         super().__init__()
         self.run, self.windows, self.log = run, windows, log
-        self._rate = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         config, optimizer = self.run.config.train, self.model.optimizer

@@ -25,12 +25,8 @@ from keraslm.training.variables import assign_variables, read_variables, synchro
 class SaveCheckpoints(keras.callbacks.Callback):
     """Save a checkpoint at regular intervals, at the end of each epoch, and after a signal, which ends the training.
 
-    After a signal in a validation, the resumed training repeats the validation.
-
-    Args:
-        windows: number of windows per epoch.
-        state: configuration, texts and versions, for every checkpoint.
-        states: restores the training state during a validation.
+    After a signal in a validation, the resumed training repeats the validation. `state` is the configuration, texts and
+    versions, for every checkpoint; `windows` is the number of windows per epoch.
 
     Raises:
         Interrupted: a signal was received, and a checkpoint was saved.
@@ -52,7 +48,6 @@ class SaveCheckpoints(keras.callbacks.Callback):
         config = run.config.train
         self._most_windows = config.checkpoint_windows or math.inf
         self._most_seconds = math.inf if config.checkpoint_windows else 60 * (config.checkpoint_minutes or math.inf)
-        self._epoch, self._unsaved, self._saved = 0, 0, time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch

@@ -38,7 +38,7 @@ class TrainingCorpus:
 def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | None = None) -> TrainingCorpus:
     """Open the texts of a configuration, encode them and cut them into windows.
 
-    `show` shows progress bars for large texts; `tokenizer` is that of the run that is resumed, if any.
+    With `show`, large texts have a progress bar. `tokenizer` is that of the resumed run, if any.
 
     Raises:
         TextError: a text is missing, not UTF-8, or too short for one window.

@@ -1,7 +1,6 @@
 """Learning rates, averaging and early stopping, as functions of the configuration and the metrics so far.
 
-A resumed training computes the same values as an uninterrupted one. Epochs and windows are counted from 0; `rows` are
-the rows of `metrics.jsonl` of the previous epochs, in order.
+Epochs and windows are counted from 0; `rows` are the rows of `metrics.jsonl` of the previous epochs, in order.
 """
 
 from __future__ import annotations
@@ -112,8 +111,11 @@ def check_validated(config: TrainConfig, has_validation: bool) -> None:
         "`early_stopping`": config.early_stopping is not None,
         "`nonmonotone_interval`": config.nonmonotone_interval is not None,
     }
-    for name in (name for name, given in needed.items() if given and not has_validation):
-        raise ConfigError(f"{name} needs a validation after each epoch, but there is no validation text: give `valid`.")
+    for name, given in needed.items():
+        if given and not has_validation:
+            raise ConfigError(
+                f"{name} needs a validation after each epoch, but there is no validation text: give `valid`."
+            )
 
 
 def _validations(rows: Rows) -> list[float]:
