@@ -151,7 +151,7 @@ def test_a_weight_that_is_not_finite_is_named(run_copy, existing):
 def test_truncated_weights_are_refused(run_copy, existing, size):
     weights = run_copy / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a whole safetensors file"):
+    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a complete safetensors file"):
         keraslm.export(run_copy, existing)
 
 
