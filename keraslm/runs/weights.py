@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,14 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
     Raises:
         RunError: the file is damaged; or a tensor is missing, unexpected, not finite, or has a wrong shape or type.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise RunError(f"{path}: no weights. The training was stopped in its first epoch, or the folder is damaged.")
     try:
-        data = path.read_bytes()
-        weights = load(data)
-        written = _written_digest(data)
+        with safe_open(path, "numpy") as file:
+            written = (file.metadata() or {}).get("sha256")  # None: written by a different program
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: damaged, not a complete safetensors file ({error}).") from error
     expected = weight_shapes(config, vocab_size)
@@ -75,9 +73,3 @@ def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()
-
-
-def _written_digest(data: bytes) -> Any:
-    """The digest in the metadata of a safetensors file; None if a different program wrote it."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return header.get("__metadata__", {}).get("sha256")
