@@ -2,10 +2,9 @@
 
     w = 1/M * (w_1 + ... + w_M)        for each weight of M files, in float64
 
-Averaging points along one training often generalizes better than the last of them, at no cost when the model is used
-(Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; Izmailov et al. 2018, "Averaging
-weights leads to wider optima and better generalization", arXiv:1803.05407). The average of trainings with different
-initial weights is worse than each of them; average their probabilities instead (`keraslm score --with`).
+The average of points along one training often generalizes better than the last point, at no cost when the model is used
+(Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv:1803.05407). The average of trainings with different initial
+weights is worse than each of them: average their probabilities instead.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,23 @@ from numpy.typing import NDArray
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError, UsageError
 from keraslm.runs.create import check_free, locked_folder, place_run
-from keraslm.runs.run import Log, Run
+from keraslm.runs.run import Run
 from keraslm.runs.weights import Weights, read_weights, write_weights
 from keraslm.system.atomic import writing
-
-_TEMPORARY = ".average"  # folder in the output folder, until all files are complete
+from keraslm.system.locks import Log
 
 
 @dataclass(frozen=True)
 class Member:
-    """One of the weight files that are averaged, with the row of `metrics.jsonl` for its epoch, if there is one."""
+    """A weight file that is averaged, with the row of `metrics.jsonl` for its epoch, if there is one."""
 
     run: Run
     path: Path
-    row: Mapping[str, Any] = field(default_factory=dict)
+    row: Mapping[str, Any]
 
     def facts(self) -> dict[str, Any]:
         """Its `run`, `weights` (name of the file) and `sha256`; `epoch` and `val_perplexity` if known."""
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         found = {"run": str(self.run.path), "weights": self.path.name, "sha256": digest}
         return found | {name: self.row[name] for name in ("epoch", "val_perplexity") if name in self.row}
 
@@ -89,10 +86,14 @@ def _last_epochs(runs: Sequence[Run], last: int) -> list[Member]:
 
 def _check_compatible(members: Sequence[Member]) -> None:
     """Raise `RunError` if two members differ in tokenizer, softmax or shapes."""
+
+    def facts(run: Run) -> dict[str, Any]:
+        return {"softmax": run.config.model.softmax, **weight_shapes(run.config.model, run.tokenizer.vocab_size)}
+
     first, *others = (member.run for member in members)
-    expected = _facts(first)
+    expected = facts(first)
     for other in others:
-        start, found = f"{other.path} cannot be averaged with {first.path}: ", _facts(other)
+        start, found = f"{other.path} cannot be averaged with {first.path}: ", facts(other)
         if other.tokenizer.digest != first.tokenizer.digest:
             sizes = f"{other.tokenizer.vocab_size:,} and {first.tokenizer.vocab_size:,} tokens"
             raise RunError(f"{start}their tokenizers differ ({sizes}). Train both with the same tokenizer.")
@@ -102,12 +103,7 @@ def _check_compatible(members: Sequence[Member]) -> None:
                 raise RunError(f"{start}{name} is {own}, not {wanted}. Average runs with the same configuration.")
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    return {"softmax": run.config.model.softmax, **weight_shapes(run.config.model, run.tokenizer.vocab_size)}
-
-
-def average_weights(members: Sequence[Member]) -> Weights:
-    """The mean of each weight, summed in float64 and rounded to float32 at the end."""
+def _mean_weights(members: Sequence[Member]) -> Weights:
     total: dict[str, NDArray[np.float64]] = {}
     for member in members:
         for name, value in read_weights(member.path, member.run.config.model, member.run.tokenizer.vocab_size).items():
@@ -118,13 +114,13 @@ def average_weights(members: Sequence[Member]) -> Weights:
 def average_runs(
     members: Sequence[Member],
     output: Path,
-    overwrite: bool = False,
-    validate: Callable[[Run], Mapping[str, float]] = lambda _: {},
-    log: Log = print,
+    overwrite: bool,
+    validate: Callable[[Run], Mapping[str, float]],
+    log: Log,
 ) -> Run:
     """Average weights into a new run with the configuration and tokenizer of the first member.
 
-    Its `metrics.jsonl` has one row: `averaged`, the facts of each member, and the result of `validate`, such as
+    `metrics.jsonl` gets one row: `averaged` with the facts of each member, and the result of `validate`, such as
     `{"val_perplexity": 81.2}`. A previous run in the folder is replaced once all new files are complete.
 
     Raises:
@@ -136,14 +132,13 @@ def average_runs(
     if output.resolve() in [member.run.path.resolve() for member in members]:
         raise UsageError(f"{output} is one of the runs that are averaged. Choose a different `output`.")
     check_free(output, overwrite, "output")
-    weights, first = average_weights(members), members[0].run
+    weights, first = _mean_weights(members), members[0].run
     row = {"averaged": [member.facts() for member in members]}
     for member, facts in zip(members, row["averaged"], strict=True):
         log(f"member    {described(facts)}{_perplexity(member, first)}")
     with _temporary_folder(output, log) as folder:
         made = replace(first, path=folder, weights="last")
-        with writing(output, "Nothing was changed there."):
-            write_weights(made.weights_path, weights)
+        write_weights(made.weights_path, weights)
         made.append(row | dict(validate(made)))
         run = replace(made, path=output)
         place_run(run, first.backend or "numpy", overwrite, (made.weights_path, made.metrics_path))
@@ -153,7 +148,7 @@ def average_runs(
 @contextmanager
 def _temporary_folder(output: Path, log: Log) -> Iterator[Path]:
     """A folder in the output folder for incomplete files. A new output folder is removed again on failure."""
-    existed, folder = output.is_dir(), output / _TEMPORARY
+    existed, folder = output.is_dir(), output / ".average"
     try:
         with locked_folder(output, log):
             shutil.rmtree(folder, ignore_errors=True)  # of a killed process

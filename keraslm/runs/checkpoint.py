@@ -1,9 +1,7 @@
 """Checkpoints: everything needed to resume a training run as if it had never stopped.
 
-`docs/run-folder.md` describes the files. A checkpoint is written into a folder whose name begins with a dot, flushed to
-the disk and renamed, so that a kill at any moment leaves all previous checkpoints intact. Only then are checkpoints
-before the last two removed. A reader takes the newest checkpoint whose files agree with SHA256SUMS, byte for byte, and
-reports damaged ones. The digests find damage; they are not a signature.
+`docs/run-folder.md` describes the files. A kill at any moment leaves all complete checkpoints intact. The newest one
+whose files agree with SHA256SUMS is used. The digests find damage; they are not a signature.
 """
 
 from __future__ import annotations
@@ -53,15 +51,16 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Name of its folder. Names sort by their numbers, which may have more digits than this."""
+        """Name of its folder; the numbers may have more digits."""
         return f"{self.epoch:04d}-{self.window:08d}"
 
     @property
     def position(self) -> str:
-        """Its position in words, e.g. `window 450 of epoch 3`."""
+        """For messages, e.g. `window 450 of epoch 4`."""
         return f"window {self.window} of epoch {self.epoch + 1}" if self.window else f"epoch {self.epoch}"
 
 
+@dataclass(frozen=True)
 class CheckpointStore:
     """The checkpoints of a run. Only one process may write: the one with the lock of the run.
 
@@ -71,29 +70,24 @@ class CheckpointStore:
         >>> checkpoint, damaged = store.newest()
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    folder: Path
 
     def names(self) -> list[str]:
-        """Names of all checkpoints, oldest first, damaged ones included."""
+        """Names of all checkpoints, oldest first, including damaged ones."""
         if not self.folder.is_dir():
             return []
         found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         return sorted(found, key=lambda name: [int(number) for number in name.split("-")])
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint and keep the newest two; an `OSError` leaves the previous checkpoints untouched."""
+        """Write a checkpoint, then remove all but the newest two. An `OSError` leaves the previous ones untouched."""
         from safetensors.numpy import save
 
         target = self.folder / checkpoint.name
-        for abandoned in self.folder.glob(".*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        if target.exists():
-            try:
-                _read_verified(target)
-                return target  # the same position of the same training
-            except DamagedCheckpointError:
-                self._remove(target)
+        for unfinished in self.folder.glob(".*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if target.exists():  # the same position of the same training
+            return target
         state = {"format_version": FORMAT_VERSION, "epoch": checkpoint.epoch, "window": checkpoint.window}
         data = {
             METRICS: checkpoint.metrics.encode(),
@@ -104,7 +98,7 @@ class CheckpointStore:
             for name, content in (data | {SUMS: _sums(data)}).items():
                 (temporary / name).write_bytes(content)
         for name in self.names()[:-KEPT]:
-            self._remove(self.folder / name)
+            self.remove(name)
         return target
 
     def newest(self) -> tuple[Checkpoint | None, dict[str, str]]:
@@ -117,15 +111,10 @@ class CheckpointStore:
                 damaged[name] = str(error)
         return None, damaged
 
-    def discard(self, names: Mapping[str, str]) -> None:
-        """Remove damaged checkpoints."""
-        for name in names:
-            self._remove(self.folder / name)
-
-    def _remove(self, path: Path) -> None:
-        """Remove a folder; after a kill, no half of it is left under its name."""
-        aside = path.with_name(f".{path.name}.old")
-        path.rename(aside)
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint; a kill leaves no part of it under its name."""
+        aside = self.folder / f".{name}.old"
+        (self.folder / name).rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -137,7 +126,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint and verify it.
 
     Raises:
-        DamagedCheckpointError: a file is missing, unexpected or changed; the message names it.
+        DamagedCheckpointError: a file is missing, unexpected or changed.
         RunError: the digests are right, but the format version is different or the content is malformed.
     """
     from safetensors import SafetensorError

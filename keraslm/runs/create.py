@@ -12,10 +12,10 @@ from pathlib import Path
 
 from keraslm.config import Config
 from keraslm.errors import RunError
-from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Log, Run
+from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
 from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
-from keraslm.system.locks import run_lock
+from keraslm.system.locks import Log, run_lock
 
 # Files besides the tokenizer. config.json marks a folder as a run: it is removed first and created last.
 FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")
@@ -33,22 +33,22 @@ def locked_folder(folder: Path, log: Log) -> Iterator[None]:
 
 
 def create_run(run: Run, backend: str, overwrite: bool) -> None:
-    """Create the folder of a run and point `runs/latest` to it.
-
-    A previous run is removed once the new files are on the disk beside it. If this is interrupted, the folder holds
-    the previous run, the new one or none.
-
-    Raises:
-        RunError: the folder already holds a run, and `overwrite` is false.
-        WriteError: the folder or `runs/latest` cannot be written.
-    """
+    """Create the folder of a run and point `runs/latest` to it; raises as `place_run` does."""
     place_run(run, backend, overwrite)
     with writing(LATEST, f"{run.path} holds the new run, without weights."):
         _point_latest_to(run.path)
 
 
 def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = ()) -> None:
-    """`create_run` without `runs/latest`; `parts` are files on the same disk that are moved into the run."""
+    """Create the folder of a run. `parts` are files on the same disk that are moved into it.
+
+    A previous run is removed once the new files are on the disk beside it. If this is interrupted, the folder holds
+    the previous run, the new one or none.
+
+    Raises:
+        RunError: the folder already holds a run, and `overwrite` is false.
+        WriteError: the folder cannot be written.
+    """
     path = run.path
     check_free(path, overwrite)
     with writing(path):
@@ -74,7 +74,7 @@ def update_config(run: Run, config: Config, backend: str) -> Run:
 
 
 def check_free(path: Path, overwrite: bool, argument: str = "run") -> None:
-    """Raise `RunError` if a folder cannot take a new run."""
+    """Raise `RunError` if a new run cannot be created in a folder."""
     if (path / "config.json").exists() and not overwrite:
         raise RunError(
             f"{path} already holds a run. Choose a different `{argument}`, or replace it with `overwrite=True`."

@@ -13,7 +13,7 @@ from keraslm.system.atomic import atomic_path, writing
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, in order, if it exists; an unfinished last line of a killed process is ignored.
+    """The rows of a file, if it exists. The unfinished last line of a killed process is ignored.
 
     Raises:
         RunError: a line is not a JSON object, or a perplexity is not a finite number.
@@ -50,13 +50,11 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def perplexity_axes() -> tuple[Any, Any]:
-    """A figure, to be saved as a PNG, and its axes: perplexity by epoch, on a logarithmic scale with plain numbers."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A figure, to be saved as a PNG, and its axes: perplexity by epoch, on a logarithmic scale."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -15,9 +15,10 @@ from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
-from keraslm.runs.run import TITLES, Log, Run
+from keraslm.runs.run import TITLES, Run
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
+from keraslm.system.locks import Log
 from keraslm.system.processes import available_cores
 from keraslm.text.store import described
 
@@ -30,13 +31,7 @@ FREE = {
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """A run in a folder, with the checkpoint from which it is resumed.
-
-    Attributes:
-        run: the run.
-        checkpoint: its newest intact checkpoint.
-        damaged: the damage of each newer checkpoint, by name.
-    """
+    """A run in a folder, its newest intact checkpoint, and the damage of each newer checkpoint, by name."""
 
     run: Run
     checkpoint: Checkpoint
@@ -68,15 +63,13 @@ class PreviousRun:
     def restore_files(self) -> None:
         """Remove damaged checkpoints, and metrics that are newer than the checkpoint."""
         with writing(self.run.checkpoints_path):
-            CheckpointStore(self.run.checkpoints_path).discard(self.damaged)
+            for name in self.damaged:
+                CheckpointStore(self.run.checkpoints_path).remove(name)
         with writing(self.run.metrics_path), atomic_path(self.run.metrics_path) as file:
             file.write_text(self.checkpoint.metrics, encoding="utf-8")
 
     def changed_environment(self, now: Mapping[str, Any]) -> str:
-        """Changes since the checkpoint that may change the last bits of the result; empty without any.
-
-        Example: `"backend jax (was torch)"`.
-        """
+        """Changes that may affect the last bits of the result, e.g. `"backend jax (was torch)"`; empty without any."""
         before = self.checkpoint.state["surroundings"]
         changed = [name for name in now if before.get(name) != now[name] and name != "keraslm"]
         if "backend" in changed:
@@ -85,7 +78,7 @@ class PreviousRun:
 
 
 def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> PreviousRun | None:
-    """The run to resume in a folder; None if a new run starts, or the previous one starts again.
+    """The run to resume in a folder; None if a new run starts, or the previous one restarts.
 
     `resume` and `overwrite` are those of `keraslm.train`; `log` gets a line about a damaged checkpoint or a restart.
 
@@ -140,7 +133,7 @@ def _fields(config: Config) -> dict[str, Any]:
 
 
 def environment(backend: str) -> dict[str, Any]:
-    """Everything that the last bits of the result may depend on: versions, processor model and number of cores."""
+    """Everything that may affect the last bits of the result: versions, processor model and number of cores."""
     return {**versions(backend), "processor": _processor(), "cores": available_cores()}
 
 

@@ -1,7 +1,6 @@
 """The run folder: the files written by a training run, and how they are opened.
 
-`docs/run-folder.md` describes each file. All are written beside their place, flushed to the disk and renamed, so that a
-reader sees either the old or the new file. `runs/latest` is a link to the run that was started last.
+`docs/run-folder.md` describes each file. `runs/latest` is a link to the run that was started last.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 from keraslm.config import BACKENDS, Config, StrPath
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.metrics import append_row, read_rows
-from keraslm.system.atomic import writing
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import STDIN
@@ -29,8 +27,6 @@ FORMAT_VERSION = 2  # of config.json; 1 had other names and values of fields, se
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
 TITLES = {"train": "training", "valid": "validation"}
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,19 +112,12 @@ class Run:
         return self.path / f"weights-{epoch:03d}.safetensors"
 
     def kept_weights(self) -> dict[int, Path]:
-        """Files of the weights of single epochs, by the number of the epoch, in order."""
+        """Files of the kept weights, by epoch, in order."""
         found = {}
         for path in self.path.glob("weights-*.safetensors"):
             if number := re.fullmatch(r"weights-([0-9]{3,18})\.safetensors", path.name, re.ASCII):
                 found[int(number[1])] = path
         return dict(sorted(found.items()))
-
-    def remove_weights_before(self, epoch: int) -> None:
-        """Remove the kept weights of earlier epochs."""
-        for number, path in self.kept_weights().items():
-            if number < epoch:
-                with writing(path):
-                    path.unlink()
 
     @property
     def checkpoints_path(self) -> Path:
@@ -156,7 +145,7 @@ class Run:
         return next((row for row in read_rows(self.metrics_path) if "averaged" in row), {})
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`; see `append_row`."""
+        """Append a line to `metrics.jsonl`."""
         append_row(self.metrics_path, row)
 
 

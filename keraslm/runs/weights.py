@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,14 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
     Raises:
         RunError: the file is damaged; or a tensor is missing, unexpected, not finite, or has a wrong shape or type.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise RunError(f"{path}: no weights. The training was stopped in its first epoch, or the folder is damaged.")
     try:
-        data = path.read_bytes()
-        weights = load(data)
-        written = _written_digest(data)
+        with safe_open(path, "numpy") as file:
+            written = (file.metadata() or {}).get("sha256")  # None: written by a different program
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: damaged, not a complete safetensors file ({error}).") from error
     expected = weight_shapes(config, vocab_size)
@@ -55,7 +53,14 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
         odd = sorted(weights.keys() ^ expected.keys())
         raise RunError(f"{path}: does not match config.json; missing or unexpected tensors: {', '.join(odd)}.")
     for name, shape in expected.items():
-        _check_tensor(f"{path}: tensor {name}", weights[name], shape)
+        value, where = weights[name], f"{path}: tensor {name}"
+        if value.shape != shape or value.dtype != np.float32:
+            raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")
+        if bad := int(value.size - np.isfinite(value).sum()):
+            raise RunError(
+                f"{where} contains NaN or infinity ({bad:,} of {value.size:,} values). The training diverged; train "
+                "again with a lower `learning_rate` or `clip_norm`."
+            )
     if written not in (None, _digest(weights)):
         raise RunError(f"{path}: damaged, its weights do not have the SHA-256 in its metadata.")
     return weights
@@ -68,20 +73,3 @@ def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()
-
-
-def _written_digest(data: bytes) -> Any:
-    """The digest in the metadata of a safetensors file; None if a different program wrote it."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return header.get("__metadata__", {}).get("sha256")
-
-
-def _check_tensor(where: str, value: NDArray[np.float32], shape: tuple[int, ...]) -> None:
-    if value.shape != shape or value.dtype != np.float32:
-        raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")
-    bad = int(value.size - np.isfinite(value).sum())
-    if bad:
-        raise RunError(
-            f"{where} contains {bad} values that are NaN or infinite. The training diverged; train again with a lower "
-            "`learning_rate` or `clip_norm`."
-        )

@@ -14,29 +14,27 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.network.model import reset_states, stateful_layers
 from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
-from keraslm.runs.run import Log, Run
+from keraslm.runs.run import Run
 from keraslm.runs.weights import write_weights
 from keraslm.system.atomic import writing
+from keraslm.system.locks import Log
 from keraslm.text.store import TextCounts
 from keraslm.text.stream import Windows
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import TOKENS_PER_SECOND, Logs, Throughput
-from keraslm.training.schedule import averaging_since, learning_rate_of, stops_early, window_factors
+from keraslm.training.schedule import averaging_since, early_stop, learning_rate_of, window_factors
 from keraslm.training.variables import read_variables, synchronise
 
 
 class PrepareEpoch(keras.callbacks.Callback):
-    """Shuffle the text, cut the windows and set the learning rate before each epoch.
+    """Shuffle the text, cut the windows and set the learning rate before each epoch, in the same way if it is resumed.
 
-    All of it follows from the configuration, the number of the epoch and the previous rows of `metrics.jsonl`, so a
-    resumed epoch is prepared in the same way. Adds `learning_rate` and `gradient_norm` to the logs of an epoch, both
-    the mean over its windows.
+    Adds `learning_rate` and `gradient_norm` to the logs of an epoch, both the mean over its windows.
     """
 
     def __init__(self, run: Run, windows: Windows, log: Log = print):
         super().__init__()
         self.run, self.windows, self.log = run, windows, log
-        self._rate = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         config, optimizer = self.run.config.train, self.model.optimizer
@@ -64,11 +62,8 @@ class PrepareEpoch(keras.callbacks.Callback):
 class ResetStates(keras.callbacks.Callback):
     """Start each epoch and each evaluation from a zero state, and restore the training state after a validation.
 
-    This is the only place where states are reset during `fit()` and `evaluate()`: Keras never resets them, and a
-    validation uses the same states and metrics as the training. Averaged weights are validated, if there are any.
-
-    Args:
-        resumed: the first epoch is resumed in its middle, from the current state of the model.
+    Keras never resets states, and a validation uses the same states and metrics as the training. Averaged weights are
+    validated, if there are any. `resumed`: the first epoch continues from the current state of the model.
     """
 
     def __init__(self, resumed: bool = False) -> None:
@@ -85,32 +80,24 @@ class ResetStates(keras.callbacks.Callback):
         states = [variable for layer in stateful_layers(self.model) for variable in layer.state_variables]
         averages = _averaged_weights(self.model)
         weights = self.model.trainable_variables if averages else []
-        used = [*states, *self.model.metrics_variables, *weights]
-        self._saved = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in used]
+        changed = [*states, *self.model.metrics_variables, *weights]
+        self._saved = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in changed]
         reset_states(self.model)
         for variable in weights:
             variable.assign(averages[variable.path])
 
     def on_test_end(self, logs: Logs = None) -> None:
-        self.restore()
-
-    def restore(self) -> None:
         """Restore the values from before the evaluation."""
         for variable, value in self._saved:
             variable.assign(value)
 
 
 def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
-    """Averaged weights by path; empty if the optimizer has not averaged any."""
     return model.optimizer.averaged() if isinstance(model.optimizer, ClippedOptimizer) else {}
 
 
 class SaveWeights(keras.callbacks.Callback):
-    """Save the weights, or averaged weights, at the end of each epoch, unless they are not finite.
-
-    Writes `weights.safetensors`, `best.safetensors` if the validation is the best so far, and with `keep_weights` also
-    `weights-<epoch>.safetensors` of the last epochs.
-    """
+    """Save the weights, or averaged weights, at the end of each epoch, unless they are not finite."""
 
     def __init__(self, run: Run, windows: int):
         super().__init__()
@@ -126,15 +113,16 @@ class SaveWeights(keras.callbacks.Callback):
             write_weights(self.run.best_weights_path, weights)
         if kept := self.run.config.train.keep_weights:
             write_weights(self.run.kept_weights_path(epoch + 1), weights)
-            self.run.remove_weights_before(epoch + 2 - kept)
+            for number, path in self.run.kept_weights().items():
+                if number < epoch + 2 - kept:
+                    with writing(path):
+                        path.unlink()
 
 
 class MetricsLog(keras.callbacks.Callback):
     """Append a row to `metrics.jsonl` for each epoch and every `log_every` windows; see `docs/run-folder.md`.
 
-    Args:
-        tokens: number of tokens that an epoch predicts.
-        valid_counts: size of the validation text, if any.
+    `tokens` is the number of tokens that an epoch predicts, `valid_counts` the size of the validation text.
     """
 
     def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
@@ -152,7 +140,7 @@ class MetricsLog(keras.callbacks.Callback):
         self._seen, self._sum = before["seen"], before["sum"]
 
     def progress(self) -> dict[str, Any]:
-        """The state of an unfinished epoch, for a checkpoint."""
+        """The state of the epoch, for a checkpoint."""
         return {"seconds": time.perf_counter() - self._start, "seen": self._seen, "sum": self._sum}
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -173,18 +161,12 @@ class MetricsLog(keras.callbacks.Callback):
         row |= {name: float(value) for name, value in (logs or {}).items()}
         if TOKENS_PER_SECOND in row:
             row[TOKENS_PER_SECOND] = round(row[TOKENS_PER_SECOND], 1)
-        row |= self._quotients(row.get("val_perplexity"))
+        if (counts := self.valid_counts) and "val_perplexity" in row:
+            nats = counts.tokens * math.log(row["val_perplexity"])
+            cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats, oov_nats=0.0)
+            row |= {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
         self._write(row)
-
-    def _quotients(self, perplexity: float | None) -> dict[str, float]:
-        """The cost of the validation text per word, character and byte."""
-        counts = self.valid_counts
-        if perplexity is None or counts is None or not 0.0 < perplexity < math.inf:
-            return {}
-        nats = counts.tokens * math.log(perplexity)
-        cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats, oov_nats=0.0)
-        return {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
 
     def _write(self, row: dict[str, Any]) -> None:
         # JSON has no NaN or infinity.
@@ -192,29 +174,17 @@ class MetricsLog(keras.callbacks.Callback):
 
 
 class StopEarly(keras.callbacks.Callback):
-    """Stop after `early_stopping` epochs without a better validation; after `MetricsLog` in the list."""
+    """Stop after `early_stopping` epochs without a better validation. Needs the rows that `MetricsLog` writes."""
 
     def __init__(self, run: Run, log: Log = print):
         super().__init__()
         self.run, self.log = run, log
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        line = early_stop(self.run)
+        line = early_stop(self.run.config.train.early_stopping, self.run.epochs())
         if line and epoch + 1 < self.run.config.train.epochs:
             self.log(line)
             self.model.stop_training = True
-
-
-def early_stop(run: Run) -> str:
-    """A line about a run that was stopped early; else empty."""
-    rows, patience = run.epochs(), run.config.train.early_stopping
-    if not stops_early(patience, rows):
-        return ""
-    best = min(rows, key=lambda row: row["val_perplexity"])
-    return (
-        f"stopped   early after epoch {rows[-1]['epoch']}: no validation better than that of epoch {best['epoch']} "
-        f"(`early_stopping={patience}`)"
-    )
 
 
 class TensorBoard(keras.callbacks.Callback):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keraslm.config import TrainConfig
 from keraslm.errors import Interrupted
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.run import Run
@@ -25,15 +23,13 @@ from keraslm.training.variables import assign_variables, read_variables, synchro
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Save a checkpoint at regular intervals, at the end of each epoch, and before stopping at a signal.
+    """Save a checkpoint at regular intervals, at the end of each epoch, and after a signal, which ends the training.
 
-    After a signal, the current window is finished, a checkpoint is saved, and `Interrupted` ends `fit()`. If this
-    happens in a validation, the resumed training repeats the validation.
+    After a signal in a validation, the resumed training repeats the validation. `state` is the configuration, texts and
+    versions, for every checkpoint; `windows` is the number of windows per epoch.
 
-    Args:
-        windows: number of windows per epoch.
-        state: configuration, texts and versions, for every checkpoint.
-        states: restores the training state during a validation.
+    Raises:
+        Interrupted: a signal was received, and a checkpoint was saved.
     """
 
     def __init__(
@@ -49,8 +45,9 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.run, self.windows, self.state = run, windows, state
         self.states, self.metrics_log, self.signals = states, metrics_log, signals
         self.store = CheckpointStore(run.checkpoints_path)
-        self._is_due = is_due(run.config.train)
-        self._epoch, self._saved = 0, (time.monotonic(), 0)
+        config = run.config.train
+        self._most_windows = config.checkpoint_windows or math.inf
+        self._most_seconds = math.inf if config.checkpoint_windows else 60 * (config.checkpoint_minutes or math.inf)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch
@@ -58,12 +55,12 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         with writing(self.store.folder):
             make_folder(self.store.folder)  # shows that this training saves checkpoints, before the first one
-        self._saved = time.monotonic(), 0
+        self._unsaved, self._saved = 0, time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        since, windows = self._saved
-        self._saved = since, windows + 1
-        if self.signals.received or self._is_due(time.monotonic() - since, windows + 1):
+        self._unsaved += 1
+        due = self._unsaved >= self._most_windows or time.monotonic() - self._saved >= self._most_seconds
+        if due or self.signals.received:
             synchronise(self.model)
             self._save(self._epoch, batch + 1)
             self._stop_if_signaled(f"after window {batch + 1} of epoch {self._epoch + 1}")
@@ -71,7 +68,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.signals.received:
             synchronise(self.model)
-            self.states.restore()
+            self.states.on_test_end()
             self._save(self._epoch, self.windows)
             self._stop_if_signaled(f"in the validation of epoch {self._epoch + 1}")
 
@@ -87,7 +84,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         metrics = self.run.metrics_path.read_text(encoding="utf-8")
         with writing(self.store.folder, "The previous checkpoint is untouched; the training can be resumed from it."):
             self.store.save(Checkpoint(epoch, window, values, state, metrics))
-        self._saved = time.monotonic(), 0
+        self._unsaved, self._saved = 0, time.monotonic()
 
     def _stop_if_signaled(self, when: str) -> None:
         if signal := self.signals.received:
@@ -95,17 +92,10 @@ class SaveCheckpoints(keras.callbacks.Callback):
             raise Interrupted(f"{signal.name} {when}; everything is saved. Resume with: {command}", signal)
 
 
-def is_due(config: TrainConfig) -> Callable[[float, int], bool]:
-    """Whether a checkpoint is due, as a function of the seconds and windows since the last one."""
-    most_windows = config.checkpoint_windows or math.inf
-    most_minutes = math.inf if config.checkpoint_windows else config.checkpoint_minutes or math.inf
-    return lambda seconds, windows: windows >= most_windows or seconds >= 60 * most_minutes
-
-
 class RestoreCheckpoint(keras.callbacks.Callback):
-    """Assign the variables of a checkpoint when the first epoch begins. First in the list.
+    """Assign the variables of a checkpoint when the first epoch begins, before other callbacks act.
 
-    The model may have to see one of the `windows` before all variables exist. `where` names the checkpoint in messages.
+    On TensorFlow, the first of the `windows` creates the variables of the metrics. `where` is for messages.
     """
 
     def __init__(self, checkpoint: Checkpoint, windows: Windows, where: str):
@@ -119,9 +109,8 @@ class RestoreCheckpoint(keras.callbacks.Callback):
         checkpoint, self._checkpoint = self._checkpoint, None
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
-        # On TensorFlow the first window creates the variables of the metrics.
         if not any(variable.path.startswith("perplexity/") for variable in self.model.metrics_variables):
-            self.model.test_on_batch(*WindowDataset(self._windows).example())
+            self.model.test_on_batch(*WindowDataset(self._windows)[0])
         assign_variables(training_variables(self.model), checkpoint.variables, self._where)
         if not checkpoint.window:  # the metrics are those of the previous epoch
             self.model.reset_metrics()

@@ -9,7 +9,7 @@ from typing import Any
 from keraslm.config import TOKENIZERS, Config
 from keraslm.config.clusters import choose_cutoffs, describe_clusters
 from keraslm.errors import ConfigError
-from keraslm.runs.run import Log
+from keraslm.system.locks import Log
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.store import EncodedText, fingerprint, token_counts
@@ -38,9 +38,7 @@ class TrainingCorpus:
 def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | None = None) -> TrainingCorpus:
     """Open the texts of a configuration, encode them and cut them into windows.
 
-    Args:
-        show: show progress bars for large texts.
-        tokenizer: of a run that is resumed; None: train or import the one of the configuration.
+    With `show`, large texts have a progress bar. `tokenizer` is that of the resumed run, if any.
 
     Raises:
         TextError: a text is missing, not UTF-8, or too short for one window.
@@ -54,7 +52,8 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     origin = f"{data.tokenizer}, trained on {train.name}" if data.tokenizer in TOKENIZERS else f"from {data.tokenizer}"
     if tokenizer:
         origin = "from the run"
-    tokenizer = tokenizer or encoder.tokenizer(train, data)
+    else:
+        tokenizer = encoder.tokenizer(train, data)
     log(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
     text = encoder.encode(train, tokenizer)
     windows = _windows("train", text, tokenizer, config, log)

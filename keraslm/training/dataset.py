@@ -15,8 +15,7 @@ from keraslm.text.stream import Window, Windows
 class WindowDataset(keras.utils.PyDataset):
     """The windows of a text in order, one window per batch.
 
-    Pass `shuffle=False` to `fit()`: the dataset refuses requests out of order. `first` is the number of the first
-    window to use.
+    Pass `shuffle=False` to `fit()`. `first` is the number of the first window to use.
 
     Example:
         >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
@@ -34,7 +33,7 @@ class WindowDataset(keras.utils.PyDataset):
         """`((ids, targets), targets)`, int32 of shape `(B, T)` each; with resets `((ids, targets, resets), targets)`.
 
         Raises:
-            UsageError: the window is neither the next nor the first one.
+            UsageError: the window is neither the first nor the next one.
         """
         number, expected = self._first + index, self._first + self._next
         if index not in (0, self._next):
@@ -47,24 +46,17 @@ class WindowDataset(keras.utils.PyDataset):
         return window, window[1]
 
     def source(self) -> Any:
-        """The input of `fit()`: this dataset, or on TensorFlow with windows of varying length a `tf.data.Dataset`.
-
-        Keras infers the shapes from the first two windows, which may happen to have the same length.
-        """
+        """The input of `fit()`: this dataset, or on TensorFlow with windows of varying length a `tf.data.Dataset`."""
         if keras.backend.backend() != "tensorflow" or not self.windows.varies:
             return self
         import tensorflow as tf
 
-        signature = keras.tree.map_structure(lambda part: tf.TensorSpec((len(part), None), part.dtype), self.example())
+        # Keras would infer the shapes from the first two windows, which may have the same length.
+        signature = keras.tree.map_structure(lambda part: tf.TensorSpec((len(part), None), part.dtype), self[0])
         made = tf.data.Dataset.from_generator(
             lambda: map(self.__getitem__, range(len(self))), output_signature=signature
         )
         return made.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(tf.data.AUTOTUNE)
-
-    def example(self) -> tuple[Window, NDArray[np.int32]]:
-        """The first window; it does not count as requested."""
-        window = self.windows[0]
-        return window, window[1]
 
 
 def fit_from(
@@ -78,13 +70,8 @@ def fit_from(
 ) -> None:
     """Call `fit()` from any window of any epoch: once for the rest of an interrupted epoch, once for all others.
 
-    Args:
-        train: the training windows.
-        valid: the validation windows, if any.
-        epochs: total number of epochs.
-        callbacks: a `keraslm.training.progress.UnreadLogs`.
-        epoch: number of finished epochs.
-        window: number of finished windows of the next epoch; all of them if only its validation is missing.
+    `epoch` is the number of finished epochs out of `epochs`, `window` that of finished windows of the next epoch: all
+    of them if only its validation is missing. `callbacks` is an `UnreadLogs`.
     """
     validation = WindowDataset(valid) if valid else None
     model.stop_training = False

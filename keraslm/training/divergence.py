@@ -1,8 +1,4 @@
-"""Stop a training run that diverged before it overwrites anything good, and name the step and the cause.
-
-`check_finite` is called before weights are written; `StopOnNonFiniteLoss` checks the losses in between. The step comes
-from `ClippedOptimizer`, which counts on the device; window and epoch follow from the step, in resumed runs as well.
-"""
+"""Stop a training run that diverged before it overwrites good files, and name the step and the cause."""
 
 from __future__ import annotations
 
@@ -23,19 +19,14 @@ from keraslm.training.variables import synchronise
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Raise `NonFiniteLossError` before weights or metrics of a diverged run are saved.
 
-    Between checks it keeps the logs of each window unread, on the device. If a check fails, it searches them for the
-    first window that was not finite.
-
-    Args:
-        windows: number of windows per epoch.
-        every: number of windows between checks; each waits for the device. The end of an epoch is always checked.
-        log_every: number of windows between rows of `metrics.jsonl`, which are checked too.
+    An epoch has `windows` windows. Losses are checked at its end, after `every` windows, and before the rows of
+    `metrics.jsonl`. In between, the logs of each window stay on the device: a failed check searches them for the first
+    window that diverged.
     """
 
     def __init__(self, windows: int, every: int = 50, log_every: int | None = None):
         super().__init__()
-        self.windows = windows
-        self.every, self.log_every = every, log_every
+        self.windows, self.every, self.log_every = windows, every, log_every
         self._unread: list[Logs] = []
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -75,15 +66,9 @@ def _not_finite(logs: Logs) -> tuple[str, float] | None:
 
 
 def check_finite(tensors: Mapping[str, NDArray[Any]], optimizer: ClippedOptimizer, windows: int) -> None:
-    """Check tensors before they are written: an update can diverge although the loss before it is finite.
+    """Raise `NonFiniteLossError` if a tensor to be written contains NaN or infinity, although the loss was finite.
 
-    Args:
-        tensors: the tensors to write, by name.
-        optimizer: the optimizer; on JAX after `synchronise(model)`.
-        windows: number of windows per epoch.
-
-    Raises:
-        NonFiniteLossError: a tensor contains NaN or infinity; the message names the tensor, the step and the remedy.
+    On JAX, call `synchronise` before; `windows` is the number of windows per epoch.
     """
     for name, value in tensors.items():
         bad = int(value.size - np.isfinite(value).sum())

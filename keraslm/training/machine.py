@@ -42,10 +42,9 @@ def _why_not_bfloat16() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Let the process reuse freed memory for its next arrays, if the C library is glibc.
+    """Reuse freed memory for the next arrays instead of returning it to the system, if the C library is glibc.
 
-    By default glibc returns large freed arrays to the system. A training step frees and allocates the same arrays again
-    and again, and pays each time for new pages, which the system clears first. TensorFlow sets its own limits.
+    Each training step allocates the same arrays, and new pages are slow. TensorFlow sets its own limits.
     """
     if keras.backend.backend() == "tensorflow" or not sys.platform.startswith("linux"):
         return

@@ -15,8 +15,8 @@ TOKENS_PER_SECOND = "tokens_per_second"
 class UnreadLogs(keras.callbacks.CallbackList):
     """A callback list that passes on the logs of each window unread, as numbers of the backend.
 
-    Keras converts loss and metrics to Python floats after every window. On JAX and on a GPU this makes the host wait
-    for the step, and the device for the host. Here only a callback that reads a value waits: `float(value)`.
+    Keras converts them to Python floats after every window, so host and device wait for each other. Here only a
+    callback that reads a value waits: `float(value)`.
     """
 
     first = 0  # added to each window number, for `fit()` over the rest of an epoch
@@ -36,8 +36,7 @@ class UnreadLogs(keras.callbacks.CallbackList):
 class Throughput(keras.callbacks.Callback):
     """Add `tokens_per_second` to the logs of an epoch: predicted tokens over the time of training.
 
-    The clock starts after the first window of the epoch, because it may compile, and stops before the validation.
-    `tokens` is the mean number of tokens that a window predicts.
+    The first window, which may compile, and the validation do not count. A window predicts `tokens` tokens on average.
     """
 
     def __init__(self, tokens: float):
@@ -48,7 +47,7 @@ class Throughput(keras.callbacks.Callback):
 
     @property
     def rate(self) -> float:
-        """Tokens per second of the epoch so far, counting windows that the device may not have finished."""
+        """Tokens per second of the epoch so far, including windows that the device may not have finished."""
         counted = self._windows - self._first - 1
         seconds = self._seconds or time.perf_counter() - self._start
         return counted * self.tokens / seconds if counted > 0 and seconds > 0 else 0.0

@@ -1,7 +1,6 @@
 """Learning rates, averaging and early stopping, as functions of the configuration and the metrics so far.
 
-A resumed training computes the same values as an uninterrupted one. Epochs and windows are counted from 0; `rows` are
-the rows of `metrics.jsonl` of the previous epochs, in order.
+Epochs and windows are counted from 0; `rows` are the rows of `metrics.jsonl` of the previous epochs, in order.
 """
 
 from __future__ import annotations
@@ -56,9 +55,8 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
         warm-up    min(1, number of the window from 1 / (warmup_epochs * windows))
         length     length / num_steps, with variable windows; not for SGD on a loss that is summed over steps
 
-    `lengths` are the T of each window, `(windows,)`.
-
-    References: Loshchilov and Hutter 2017 for the cosine; Merity, Keskar and Socher 2018, section 4.1, for the length.
+    `lengths` holds the T of each window, `(windows,)`. References: Loshchilov and Hutter 2017 for the cosine; Merity,
+    Keskar and Socher 2018, section 4.1, for the length.
 
     Example:
         >>> window_factors(TrainConfig(lr_schedule="cosine", epochs=2), 0, np.array([20, 20]))
@@ -80,33 +78,30 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
 def averaging_since(interval: int | None, rows: Rows) -> int | None:
     """The first epoch whose weights are averaged; None if averaging has not started.
 
-    Averaging starts after the first validation that is worse than the best value from more than `interval` epochs ago,
-    as in the program of Merity et al. (`main.py` of salesforce/awd-lstm-lm).
-
-    Reference: Merity, Keskar and Socher 2018, algorithm 1, whose n is `interval`.
+    Averaging starts after the first validation that is worse than the best value from more than `interval` epochs ago
+    (Merity, Keskar and Socher 2018, algorithm 1, whose n is `interval`; `main.py` of salesforce/awd-lstm-lm).
 
     Example:
         >>> averaging_since(1, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])
         3
     """
-    found = _validations(rows)
     if interval is None:
         return None
-    for epoch in range(interval + 1, len(found)):
-        if found[epoch] > min(found[: epoch - interval]):
-            return epoch + 1
-    return None
-
-
-def stops_early(patience: int | None, rows: Rows) -> bool:
-    """Whether the last `patience` validations are no better than the best one before them; None: never.
-
-    Example:
-        >>> stops_early(2, [{"val_perplexity": p} for p in (90.0, 80.0, 85.0, 81.0)])
-        True
-    """
     found = _validations(rows)
-    return patience is not None and bool(found) and len(found) - 1 - int(np.argmin(found)) >= patience
+    worse = (e for e in range(interval + 1, len(found)) if found[e] > min(found[: e - interval]))
+    return next((epoch + 1 for epoch in worse), None)
+
+
+def early_stop(patience: int | None, rows: Rows) -> str:
+    """A line if the last `patience` validations are no better than the best one before them; else empty."""
+    found = _validations(rows)
+    best = int(np.argmin(found)) + 1 if found else 0
+    if patience is None or len(found) - best < patience:
+        return ""
+    return (
+        f"stopped   early after epoch {len(found)}: no validation better than that of epoch {best} "
+        f"(`early_stopping={patience}`)"
+    )
 
 
 def check_validated(config: TrainConfig, has_validation: bool) -> None:
@@ -116,8 +111,11 @@ def check_validated(config: TrainConfig, has_validation: bool) -> None:
         "`early_stopping`": config.early_stopping is not None,
         "`nonmonotone_interval`": config.nonmonotone_interval is not None,
     }
-    for name in (name for name, given in needed.items() if given and not has_validation):
-        raise ConfigError(f"{name} needs a validation after each epoch, but there is no validation text: give `valid`.")
+    for name, given in needed.items():
+        if given and not has_validation:
+            raise ConfigError(
+                f"{name} needs a validation after each epoch, but there is no validation text: give `valid`."
+            )
 
 
 def _validations(rows: Rows) -> list[float]:

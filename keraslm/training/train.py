@@ -19,23 +19,17 @@ from keraslm.runs.checkpoint import Checkpoint
 from keraslm.runs.create import create_run, locked_folder, update_config
 from keraslm.runs.metrics import learning_curve
 from keraslm.runs.resume import PreviousRun, environment, find_previous_run
-from keraslm.runs.run import RUNS, Log, Run
+from keraslm.runs.run import RUNS, Run
+from keraslm.system.locks import Log
 from keraslm.system.signals import StopSignals
-from keraslm.training.callbacks import (
-    MetricsLog,
-    PrepareEpoch,
-    ResetStates,
-    SaveWeights,
-    StopEarly,
-    TensorBoard,
-    early_stop,
-)
+from keraslm.training.callbacks import MetricsLog, PrepareEpoch, ResetStates, SaveWeights, StopEarly, TensorBoard
 from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
 from keraslm.training.corpus import TrainingCorpus, read_corpus, with_clusters
 from keraslm.training.dataset import fit_from
 from keraslm.training.divergence import StopOnNonFiniteLoss
 from keraslm.training.machine import check_dtype, keep_freed_memory
 from keraslm.training.progress import Progress, Throughput, UnreadLogs
+from keraslm.training.schedule import early_stop
 
 
 def train_run(
@@ -48,12 +42,10 @@ def train_run(
     verbose: int | str = "auto",
     log: Log = print,
 ) -> Run:
-    """Train a language model into a run folder, or resume a run that was stopped.
+    """Train a language model into a run folder, or resume a run that was stopped. Arguments as in `keraslm.train`.
 
     A resumed training ends with the same bits as an uninterrupted one, given the same backend, versions, CPU model and
     number of cores.
-
-    Arguments are those of `keraslm.train`. The run has the weights after the last epoch.
 
     Raises:
         ConfigError: the dtype would be slower on this machine, or the run was created with a different configuration.
@@ -112,10 +104,10 @@ def _resume(previous: PreviousRun, config: Config, corpus: TrainingCorpus, log: 
 
 
 def _finished(run: Run, checkpoint: Checkpoint) -> str:
-    """A line that tells why nothing is left to train; else empty."""
+    """A line that explains why nothing is left to train; else empty."""
     if checkpoint.epoch >= run.config.train.epochs:
         return f"          all {checkpoint.epoch} epochs are finished; raise `epochs` to train further"
-    return "" if checkpoint.window else early_stop(run)
+    return "" if checkpoint.window else early_stop(run.config.train.early_stopping, run.epochs())
 
 
 def _describe(model: keras.Model, config: Config, log: Log) -> None:

@@ -21,9 +21,8 @@ def synchronise(model: keras.Model) -> None:
 def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """All variables of a compiled and built model, its optimizer and its metrics, by name.
 
-    The path of a seed generator contains a number that depends on the process, so variables of the model are named
-    after their layer: `model/lstm_0/kernel`, `model/lstm_0/h`, `model/output_dropout_0/seed_generator_state`. Other
-    names are `optimizer/iteration`, `metrics/perplexity/nats`.
+    Names are such as `model/lstm_0/h`, `optimizer/iteration`, `metrics/perplexity/nats`. A seed generator, whose path
+    contains a number that depends on the process, is named after its layer.
 
     Raises:
         ValueError: two variables have the same name.
@@ -48,7 +47,6 @@ def _within(layer: keras.layers.Layer, variable: keras.Variable) -> str:
 
 
 def read_variables(variables: Mapping[str, keras.Variable]) -> dict[str, NDArray[Any]]:
-    """Copies of the values of variables."""
     return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables.items()}
 
 

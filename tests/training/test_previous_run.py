@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_that_cannot_be_removed_is_a_write_error(config, ru
     def refuse(self, path):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(CheckpointStore, "_remove", refuse)
+    monkeypatch.setattr(CheckpointStore, "remove", refuse)
     with pytest.raises(WriteError, match=r"checkpoints: cannot be written \(Read-only file system\)"):
         quietly(config, run_copy)
 

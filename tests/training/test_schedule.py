@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keraslm.config import TrainConfig
 from keraslm.errors import ConfigError
-from keraslm.training.schedule import averaging_since, check_validated, learning_rate_of, stops_early, window_factors
+from keraslm.training.schedule import averaging_since, check_validated, early_stop, learning_rate_of, window_factors
 
 perplexities = st.lists(st.integers(1, 9), max_size=12)
 
@@ -160,7 +160,7 @@ def test_nothing_is_averaged_without_an_interval():
     ],
 )
 def test_training_stops_after_epochs_without_improvement(values, patience, ends):
-    assert stops_early(patience, rows_of(values)) is ends
+    assert bool(early_stop(patience, rows_of(values))) is ends
 
 
 @pytest.mark.parametrize(
