@@ -21,7 +21,7 @@ from keraslm.errors import TextError
 from keraslm.text import encoding, files, store
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFile, TextFiles
-from tests.support.memory import PEAK
+from tests.support.program import PEAK
 from tests.support.tiny import text_lines
 from tests.support.words import train_words
 
