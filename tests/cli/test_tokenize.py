@@ -60,7 +60,7 @@ def test_the_summary_counts_as_the_evaluation_does(program, tiny_run, tiny_folde
 def test_wrong_use_is_refused(program, folder, tiny_run):
     assert_refused(program("tokenize", "train.txt"), "No tokenizer: use --with RUN_OR_FILE, or --train TEXT")
     assert_refused(program("tokenize", "--with", "gone", "train.txt"), "gone: no such tokenizer")
-    assert_refused(program("tokenize", "--with", tiny_run.path, "--train", "train.txt"), "leave --train")
+    assert_refused(program("tokenize", "--with", tiny_run.path, "--train", "train.txt"), "leave out --train")
     assert_refused(program("tokenize", "--with", tiny_run.path, "train.txt", "--json"), "add --level summary")
     assert_refused(program("tokenize", "--train", "train.txt", "--tokenizer", "wrod"), "wrod: no such tokenizer")
     assert_refused(

@@ -84,7 +84,7 @@ def test_the_text_is_counted_in_every_unit(tmp_path, text):
     assert counts.tokens == counts.words + counts.lines and counts.oovs >= 40
 
 
-def test_the_second_time_only_the_digest_is_read(tmp_path, text, monkeypatch):
+def test_a_cached_text_is_only_hashed(tmp_path, text, monkeypatch):
     first = large(tmp_path)
     tokenizer = first.tokenizer(text, DataConfig())
     ids = np.array(first.encode(text, tokenizer).ids)
@@ -163,7 +163,7 @@ def test_a_truncated_file_yields_its_good_lines_and_then_an_error(tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
-def test_a_bomb_takes_little_memory(tmp_path, kind):
+def test_a_decompression_bomb_needs_little_memory(tmp_path, kind):
     """128 MiB in one line, in a separate process whose memory is measured."""
     if kind == "zst":
         pytest.importorskip("zstandard", reason="the extra zstd is not installed")
@@ -336,11 +336,9 @@ def test_a_fingerprint_depends_on_the_tokens_alone(monkeypatch, dtype, chunk):
     [
         ({"tokens": 73760, "sha256": "0123456789abcdef"}, "73,760 tokens with SHA-256 0123456789ab"),
         (None, "none"),
-        ([], "none"),
         ({}, "None tokens with SHA-256 None"),
-        ({"tokens": 2**70, "sha256": 5}, f"{2**70} tokens with SHA-256 5"),
         ({"tokens": "many", "sha256": "x"}, "'many' tokens with SHA-256 x"),
     ],
 )
-def test_a_fingerprint_is_described_in_words(found, words):
+def test_a_fingerprint_is_described(found, words):
     assert store.described(found) == words
