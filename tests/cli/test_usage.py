@@ -18,8 +18,9 @@ VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate",
 IMPORTED = """
 import sys
 from keraslm.cli import run
-code = run(sys.argv[1:])
-print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), code, file=sys.stderr)
+lines = "--help", "train --help", "show {}", "generate {} the", "score {}"
+codes = [run([part.format(sys.argv[1]) for part in line.split()]) for line in lines]
+print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), codes, file=sys.stderr)
 """
 
 
@@ -115,10 +116,9 @@ def test_every_error_is_one_line_with_an_exit_code(program, fake, monkeypatch, e
     assert (outcome.code, outcome.err) == (code, f"keraslm: {message}\n")
 
 
-def test_scoring_generating_and_help_load_no_framework(fake, tmp_path):
-    for line in (["score", fake], ["generate", fake, "the"], ["show", fake], ["--help"], ["train", "--help"]):
-        outcome = start(*line, stdin=b"the cat\n", command=[sys.executable, "-c", IMPORTED])
-        assert (outcome.code, outcome.err) == (0, "[] 0\n"), line
+def test_scoring_generating_and_help_load_no_framework(fake):
+    outcome = start(fake, stdin=b"the cat\n", command=[sys.executable, "-c", IMPORTED])
+    assert (outcome.code, outcome.err) == (0, "[] [0, 0, 0, 0, 0]\n")
 
 
 def test_the_program_exits_with_the_code_and_prints_a_traceback_on_debug():

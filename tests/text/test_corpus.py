@@ -1,7 +1,5 @@
 import gzip
-import io
 import subprocess
-import sys
 from collections import Counter
 from pydoc_data.topics import topics
 
@@ -56,19 +54,6 @@ def test_lines_of_a_text(text, data, lines):
     assert list(text(data)) == lines
 
 
-def test_a_text_can_be_read_again(text):
-    file = text(b"one\ntwo\n")
-    assert next(iter(file)) == "one"
-    assert list(file) == list(file) == ["one", "two"]
-
-
-def test_a_hyphen_reads_standard_input(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"one\ntwo"))))
-    file = TextFile("-")
-    assert file.name == "standard input"
-    assert list(file) == ["one", "two"]
-
-
 # Faults
 
 
@@ -113,13 +98,6 @@ FLIPPED = PACKED[:MIDDLE] + bytes([PACKED[MIDDLE] ^ 0xFF]) + PACKED[MIDDLE + 1 :
 def test_truncated_or_damaged_gzip_is_a_text_error(text, data):
     with pytest.raises(TextError, match=r"text\.txt: the gzip data are damaged or cut short"):
         list(text(data))
-
-
-def test_missing_file_and_folder_are_text_errors(tmp_path):
-    with pytest.raises(TextError, match=r"absent\.txt: cannot be read \(No such file or directory\)"):
-        list(TextFile(tmp_path / "absent.txt"))
-    with pytest.raises(TextError, match=r"cannot be read \(Is a directory\)"):
-        list(TextFile(tmp_path))
 
 
 # Folders
