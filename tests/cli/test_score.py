@@ -166,11 +166,6 @@ def test_cuda_without_cuda_is_refused(program, fake, monkeypatch):
     assert program("score", fake, "--provider", "auto", stdin=TEXT.encode()).out == ROWS
 
 
-def test_the_process_writes_the_same_rows(fake):
-    outcome = start("score", fake, stdin=TEXT.encode())
-    assert (outcome.code, outcome.out, outcome.err) == (0, ROWS, "")
-
-
 @pytest.mark.parametrize("content", ["the cat sat\n" * 5000, b"the cat\n\xff\n"], ids=["valid", "invalid"])
 def test_a_closed_output_pipe_ends_the_program_without_a_traceback(fake, text, content):
     """The reader closes the pipe, as `| head -1` does."""

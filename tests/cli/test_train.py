@@ -160,12 +160,6 @@ def test_a_missing_package_is_answered_with_the_pip_line(program, monkeypatch, t
     assert not Path("runs").exists()
 
 
-def test_a_second_backend_in_one_process_is_refused(program, monkeypatch, train_file):
-    other = "torch" if os.environ["KERAS_BACKEND"] != "torch" else "jax"
-    outcome = program("train", "--train", train_file, "--backend", other, *SMALL)
-    assert_refused(outcome, f"Keras already runs on {os.environ['KERAS_BACKEND']}", f"but {other} was requested")
-
-
 def test_bfloat16_trains_only_on_torch_with_a_fitting_processor(program, train_file):
     outcome = program("train", "--train", train_file, "--run", "run", "--dtype", "bfloat16", *SMALL)
     if outcome.code == 0:

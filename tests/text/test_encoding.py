@@ -58,7 +58,7 @@ def large(tmp_path, **options):
 
 @pytest.mark.parametrize("fields", KINDS, ids=str)
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_large_text_gives_the_tokenizer_and_ids_of_a_small_one(tmp_path, text, fields, count):
+def test_large_and_small_texts_have_the_same_tokenizer_and_ids(tmp_path, text, fields, count):
     config, encoder = DataConfig(**fields), large(tmp_path, workers=count)
     small = Encoder(tmp_path / "none")
     tokenizer = encoder.tokenizer(text, config)
@@ -127,7 +127,7 @@ def pack(kind, data):
 PACKED = ["plain", "gz", "bz2", "xz", "zst"]
 
 
-def test_shards_in_order_are_their_concatenation(tmp_path, text):
+def test_shards_are_read_in_order_with_any_compression(tmp_path, text):
     """Each has a different compression, detected by its first bytes and not by its name."""
     data = [line.encode() + b"\n" for line in LINES]
     for number, kind in enumerate(PACKED):
