@@ -53,7 +53,7 @@ torture: .venv/dev
 	done
 	$(BIN)/python tests/torture/damaged_checkpoints.py --count 4000
 	$(BIN)/python tests/torture/faulty_training.py
-	$(BIN)/python tests/torture/write_faults.py export
+	$(BIN)/python tests/torture/write_faults.py
 	$(BIN)/python tests/torture/model_files.py --count 10000
 
 docs: .venv/dev

@@ -1,4 +1,4 @@
-"""What all tests share: the backend of this process, a small text, and one trained run."""
+"""Fixtures of all tests: the backend of this process, small texts, a trained run, and model files without Keras."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from keraslm import load
 from keraslm.system.backend import select_backend
 from tests.support import fake_model
 from tests.support.bulk import FOLDER
@@ -21,32 +22,34 @@ BACKEND = select_backend()  # before anything imports Keras
 
 pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.support.tiny")
 
-# What computes nothing on the Keras backend of its process, or what `cli/test_modes.py` does on each one.
+# Tests that compute nothing on the Keras backend of their process, or only what others compute on each backend
+# (`cli/test_modes.py` trains, exports and scores). They run on the first backend only.
 WITHOUT_BACKEND = [
-    *("docs", "packaging", "structure", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
-    *(f"cli/test_{name}.py" for name in ("text_faults", "tokenize", "rescore", "pairs", "run_faults", "export")),
-    "cli/test_ensemble.py",
-    *(f"text/test_{name}.py" for name in ("encoding", "tokenizer", "importing", "corpus", "fingerprint")),
-    "training/test_disk_faults.py",
-    "evaluation/test_options.py",
+    *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
+    *(f"system/test_{name}.py" for name in ("locks", "processes", "signals")),
+    *(f"text/test_{name}.py" for name in ("corpus", "encoding", "importing", "modes", "stream", "tokenizer")),
+    "text/test_window_lengths.py",
+    *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "pairs", "public_names")),
+    *(f"cli/test_{name}.py" for name in ("rescore", "run_faults", "score", "score_formats", "tokenize")),
+    *("runs/test_checkpoint.py", "training/test_disk_faults.py", "evaluation/test_options.py"),
 ]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend-only", action="store_true", help="leave out what computes nothing on a Keras backend")
+    parser.addoption("--backend-only", action="store_true", help="skip tests that compute nothing on a Keras backend")
 
 
 def pytest_ignore_collect(collection_path, config):
-    left_out = {Path(__file__).parent / name for name in WITHOUT_BACKEND}
-    return True if config.getoption("--backend-only") and collection_path in left_out else None
+    skipped = {Path(__file__).parent / name for name in WITHOUT_BACKEND}
+    return True if config.getoption("--backend-only") and collection_path in skipped else None
 
 
-# No test reads or fills the user's cache.
+# Tests neither read nor write the user's cache.
 _cache = tempfile.TemporaryDirectory()
 os.environ["KERASLM_CACHE"] = _cache.name
 
-# The suite trains the same small networks again and again; JAX compiles each of them once. In this process alone: one
-# that is killed while it writes would leave half an entry to the next.
+# The suite trains the same small networks repeatedly; JAX compiles each of them once. Each process has its own cache,
+# because a process that is killed while it writes would leave an incomplete entry.
 if BACKEND == "jax":
     import jax
 
@@ -55,7 +58,7 @@ if BACKEND == "jax":
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# No deadline: the suite measures nothing. No database: a failing example is printed, and nothing is left on the disk.
+# No deadline: the machine may be loaded. No database: a failing example is printed, and nothing is written to the disk.
 settings.register_profile("keraslm", deadline=None, database=None, derandomize=True, max_examples=60)
 settings.load_profile("keraslm")
 
@@ -67,7 +70,7 @@ def backend() -> str:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Folder of corpora that lies beside some checkouts, and in no repository."""
+    """Folder of corpora beside some checkouts; it is in no repository."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside this checkout: the corpora for this test are not here")
@@ -85,7 +88,7 @@ def text_files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def config(text_files):
-    """A tiny configuration on that text, with every dropout switched on."""
+    """A tiny configuration of these texts, with every kind of dropout."""
     from keraslm.config import Config
 
     train, valid = text_files
@@ -124,7 +127,7 @@ def corpus(config):
 
 @pytest.fixture
 def standing_model(config, corpus):
-    """A model without dropout whose weights `fit` leaves alone, so that NumPy can tell its states and losses."""
+    """A model without dropout whose weights `fit` does not change, so that NumPy can compute its states and losses."""
     import keras
 
     from keraslm.network.losses import SequenceLoss
@@ -138,7 +141,7 @@ def standing_model(config, corpus):
 
 @pytest.fixture(scope="session")
 def training(config, tmp_path_factory):
-    """One trained run for all tests that only read, and what was said while it was trained."""
+    """A trained run for all tests that only read it, and the lines of its progress."""
     from keraslm.training.train import train_run
 
     folder, lines = tmp_path_factory.mktemp("trained"), []
@@ -149,13 +152,13 @@ def training(config, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_run(training):
-    """The run alone; copy its folder before changing a file in it."""
+    """The trained run; copy its folder before you change a file in it."""
     return training[0]
 
 
 @pytest.fixture
 def run_copy(trained_run, tmp_path):
-    """Folder with a copy of the trained run, free to be damaged."""
+    """Folder with a copy of the trained run, which a test may change."""
     return Path(shutil.copytree(trained_run.path, tmp_path / "copy"))
 
 
@@ -165,25 +168,25 @@ def fake_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def by_id(fake_folder) -> Any:
-    """Token i has probability (i + 1) / 21, whatever came before."""
-    from keraslm import load
-
-    return load(fake_model.write(fake_folder / "by_id.onnx"))
-
-
-@pytest.fixture(scope="session")
-def by_history(fake_folder) -> Any:
-    """Each distribution depends on every token since the start of the text."""
-    from keraslm import load
-
-    return load(fake_model.write(fake_folder / "by_history.onnx", fake_model.BY_HISTORY))
+def fake(fake_folder) -> Path:
+    """A model file. Token i has probability (i + 1) / 21: <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5."""
+    return fake_model.write(fake_folder / "model.onnx")
 
 
 @pytest.fixture(scope="session")
 def bulk_model(fake_folder) -> Path:
-    """A model in which each distribution depends on every token since the start of the text."""
+    """A model file whose distributions depend on every token since the start of the text."""
     return fake_model.write(fake_folder / "bulk.onnx", fake_model.BY_HISTORY)
+
+
+@pytest.fixture(scope="session")
+def by_id(fake) -> Any:
+    return load(fake)
+
+
+@pytest.fixture(scope="session")
+def by_history(bulk_model) -> Any:
+    return load(bulk_model)
 
 
 @pytest.fixture
@@ -203,17 +206,11 @@ def texts(tmp_path) -> list[Path]:
 
 @pytest.fixture
 def watched(tmp_path, monkeypatch) -> Path:
-    """The folder that `obedient` obeys."""
+    """The folder that controls `obedient`."""
     folder = tmp_path / "watched"
     folder.mkdir()
     monkeypatch.setenv(FOLDER, str(folder))
     return folder
-
-
-@pytest.fixture(scope="session")
-def fake(tmp_path_factory) -> Path:
-    """Token i has probability (i + 1) / 21: <eos> 0, sat 1, the 2, cat 3, dog 4, <unk> 5."""
-    return fake_model.write(tmp_path_factory.mktemp("fake") / "model.onnx")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def cluster(watched):
 
 
 @needs_dask
-def test_a_cluster_writes_the_same_even_if_workers_are_killed(bulk_model, texts, tmp_path, watched, cluster):
+def test_a_cluster_writes_the_same_files_even_if_workers_are_killed(bulk_model, texts, tmp_path, watched, cluster):
     texts[4].write_bytes(b"the\xff\n")
     for name in ("die-d.txt", "poison-b.txt"):
         (watched / name).touch()

@@ -77,14 +77,7 @@ def test_a_file_system_without_locks_is_reported_and_used(bulk_model, texts, tmp
     assert outputs(tmp_path / "out") == expected(bulk_model, texts)
 
 
-def test_a_folder_in_the_place_of_an_output_ends_the_job(bulk_model, texts, tmp_path):
-    (tmp_path / "out" / "a.txt.tsv").mkdir(parents=True)
-    with pytest.raises(KeraslmError, match=r"out cannot be written \(Is a directory\)"):
-        score_files(bulk_model, texts[:1], tmp_path / "out", ScoreOptions(), overwrite=True)
-    assert temporaries(tmp_path / "out") == []
-
-
-def test_faulty_texts_fail_alone(bulk_model, texts, tmp_path):
+def test_a_faulty_text_does_not_stop_the_others(bulk_model, texts, tmp_path):
     texts[0].write_bytes(b"the cat\nthe\xff\n")
     texts[5].write_bytes(texts[5].read_bytes()[:-9])
     process = driver(bulk_model, texts, tmp_path / "out", tmp_path, workers=2)
@@ -97,11 +90,13 @@ def test_faulty_texts_fail_alone(bulk_model, texts, tmp_path):
     assert temporaries(tmp_path / "out") == []
 
 
-def test_a_folder_that_cannot_be_made_is_a_runtime_error(bulk_model, texts, tmp_path):
+@pytest.mark.parametrize(("name", "reason"), [("file/out", "Not a directory"), ("out", "Is a directory")])
+def test_outputs_that_cannot_be_written_end_the_job(bulk_model, texts, tmp_path, name, reason):
     (tmp_path / "file").touch()
-    with pytest.raises(KeraslmError, match=r"file/out cannot be written \(Not a directory\)") as caught:
-        score_files(bulk_model, texts, tmp_path / "file" / "out", ScoreOptions())
-    assert caught.value.exit_code == 1
+    (tmp_path / "out" / "a.txt.tsv").mkdir(parents=True)
+    with pytest.raises(KeraslmError, match=rf"{name} cannot be written \({reason}\)") as caught:
+        score_files(bulk_model, texts[:1], tmp_path / name, ScoreOptions(), overwrite=True)
+    assert caught.value.exit_code == 1 and temporaries(tmp_path / "out") == []
 
 
 def test_a_full_disk_ends_the_job_and_leaves_complete_files_only(bulk_model, texts, tmp_path):

@@ -1,4 +1,4 @@
-"""`keraslm average`: the program, and the evaluation of the mean on the backend of this process."""
+"""`keraslm average`, and the evaluation of the mean on the backend of this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def two(trained_run, tmp_path):
     return trained_run, other
 
 
-def test_the_mean_is_evaluated_as_its_members_were(program, trained_run, tmp_path):
+def test_the_mean_is_evaluated_in_the_same_way_as_its_members(program, trained_run, tmp_path):
     """The mean of a run and its copy is the run."""
     copied, output = shutil.copytree(trained_run.path, tmp_path / "copy"), tmp_path / "mean"
     outcome = program("average", trained_run.path, copied, "--output", output)
@@ -57,7 +57,7 @@ def test_the_last_epochs_of_a_run(program, run_copy, tmp_path):
         assert line == f"member    {name}: val_perplexity {row['val_perplexity']:.2f}"
 
 
-def test_faults_are_sentences(program, two, tmp_path):
+def test_wrong_use_is_refused_in_one_sentence(program, two, tmp_path):
     one, other = (run.path for run in two)
     output = ("--output", tmp_path / "mean")
     assert_refused(program("average", one, *output), "An average needs two or more runs", "add --last 5")

@@ -1,6 +1,6 @@
 """`--with`: several model files as one, in every command that scores.
 
-The first answers as ever (<eos> 1/21, sat 2, the 3, cat 4, dog 5, <unk> 6), the second with the reverse (6 to 1).
+The first model answers <eos> 1/21, sat 2, the 3, cat 4, dog 5, <unk> 6, the second model the reverse (6 to 1).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def odd(tmp_path_factory):
     return fake_model.write(tmp_path_factory.mktemp("odd") / "odd.onnx", table, fake_model.info_of(tokenizer))
 
 
-def test_score_gives_the_mean(program, fake, other, text):
+def test_score_prints_the_mean(program, fake, other, text):
     outcome = program("score", fake, text("the cat\ndog\n"), "--with", other)
     rows = [row.split("\t") for row in outcome.out.splitlines()[1:]]
     assert [row[2] for row in rows] == ["the", "cat", "<eos>", "dog", "<eos>"]
     assert {row[3] for row in rows} == {"-1.791759"} and outcome.err == ""  # log(1/6)
 
 
-def test_the_flag_may_stand_anywhere_and_more_than_once(program, fake, other, text):
+def test_the_flag_is_accepted_anywhere_and_repeatedly(program, fake, other, text):
     path = text("the cat\n")
     found = program("score", "--with", other, fake, path, "--with", other, "--with", fake, "--level", "sentence")
     assert found.out.splitlines()[1].split("\t")[3] == f"{3 * math.log(1 / 6):.6f}"
@@ -67,7 +67,7 @@ def test_shards_are_scored_by_all_files(program, fake, other, text, tmp_path):
     assert_refused(program("score", fake, path, *flags, "--resume"), "was made of something else: with", "now none")
 
 
-def test_rescore_pairs_and_generate_take_the_mean(program, fake, other, text):
+def test_rescore_pairs_and_generate_use_the_mean(program, fake, other, text):
     lists = program("rescore", fake, text("u1\t-1\tthe cat\nu1\t-2\tdog\n"), "--with", other)
     assert [row.split("\t")[2] for row in lists.out.splitlines()] == [f"{n * math.log(1 / 6):.6f}" for n in (3, 2)]
     pairs = program("pairs", fake, text("dog\tthe cat\n"), "--with", other, "--rows")
@@ -87,6 +87,6 @@ def test_a_different_tokenizer_is_refused_with_both_names(program, fake, odd, te
     )
 
 
-def test_a_member_that_is_not_there_is_named(program, fake, text):
+def test_a_missing_member_is_named(program, fake, text):
     assert_refused(program("score", fake, text("a\n"), "--with", "gone.onnx"), "gone.onnx: cannot be read")
     assert_refused(program("generate", fake, "--with", "gone.onnx"), "gone.onnx: cannot be read")

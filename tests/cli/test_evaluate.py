@@ -36,16 +36,13 @@ def test_evaluation_as_a_table(program, tiny_run, tiny_folder):
     assert shown["bits per character"] == f"{expected.nats / math.log(2) / characters:,.4f}"
 
 
-def test_evaluation_as_json(program, tiny_run, tiny_folder):
-    values = strict_json(program("evaluate", tiny_run.path, tiny_folder / "held-out.txt", "--json").out)
-    assert values == keraslm.evaluate(tiny_run, tiny_folder / "held-out.txt").to_dict()
-    assert values["perplexity"] == pytest.approx(math.exp(values["nats"] / 23))
-
-
-def test_evaluation_reads_standard_input(program, tiny_run, tiny_folder):
+def test_evaluation_as_json_and_from_standard_input(program, tiny_run, tiny_folder):
     text = tiny_folder / "held-out.txt"
-    values = strict_json(program("evaluate", tiny_run.path, "-", "--json", stdin=text.read_bytes()).out)
-    assert values == keraslm.evaluate(tiny_run, text).to_dict() | {"text": "standard input"}
+    values = strict_json(program("evaluate", tiny_run.path, text, "--json").out)
+    assert values == keraslm.evaluate(tiny_run, text).to_dict()
+    assert values["perplexity"] == pytest.approx(math.exp(values["nats"] / 23))
+    piped = strict_json(program("evaluate", tiny_run.path, "-", "--json", stdin=text.read_bytes()).out)
+    assert piped == values | {"text": "standard input"}
 
 
 def test_tutorial_counting_leaves_tokens_out(program, tiny_run, tiny_folder):
@@ -56,18 +53,12 @@ def test_tutorial_counting_leaves_tokens_out(program, tiny_run, tiny_folder):
     assert values["perplexity"] == pytest.approx(tiny_run.epochs()[-1]["val_perplexity"], rel=1e-4)
 
 
-def test_evaluation_of_an_empty_text_fails(program, tiny_run, text):
+def test_evaluation_reports_faults_in_one_sentence(program, tiny_run, tmp_path, text):
+    assert_refused(program("evaluate", tmp_path / "gone", text("the\n")), "gone: no such run folder")
     assert_refused(program("evaluate", tiny_run.path, text("")), "text.txt: 0 tokens")
-
-
-def test_evaluation_of_invalid_bytes(program, tiny_run, text):
     path = text(b"the cat\n\xff\n")
     assert_refused(program("evaluate", tiny_run.path, path), f"{path}:2:1: byte 0xff", "--errors replace")
     assert program("evaluate", tiny_run.path, path, "--errors", "replace").code == 0
-
-
-def test_evaluation_of_a_missing_run_fails(program, tmp_path, text):
-    assert_refused(program("evaluate", tmp_path / "gone", text("the\n")), "gone: no such run folder")
 
 
 def test_show_describes_a_run(program, tiny_run):
@@ -104,7 +95,7 @@ def test_show_omits_the_fields_that_layer_units_replaces(program, tiny_run, tmp_
     assert model["layer_units"] == [8] and not {"num_layers", "units"} & model.keys()
 
 
-def test_show_describes_a_model(program, tiny_model, tiny_run):
+def test_show_describes_a_model(program, tiny_model, tiny_run, fake):
     outcome = program("show", tiny_model)
     assert (outcome.code, outcome.err) == (0, "")
     shown = cells(outcome.out)
@@ -112,6 +103,7 @@ def test_show_describes_a_model(program, tiny_model, tiny_run):
     assert shown["written by"] == f"keraslm {keraslm.__version__}"
     assert shown["vocabulary"] == str(tiny_run.tokenizer.vocab_size)
     assert shown["model sha256"] == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    assert cells(program("show", fake).out)["validation perplexity"] == "none"
 
 
 def test_show_describes_a_model_as_json(program, tiny_model, tiny_run):
@@ -121,11 +113,6 @@ def test_show_describes_a_model_as_json(program, tiny_model, tiny_run):
     assert facts["validation perplexity"] == tiny_run.epochs()[-1]["val_perplexity"]
     assert facts["file"] == str(tiny_model)
     assert {part: facts[part] for part in ("model", "data", "train")} == tiny_run.config.to_dict()
-
-
-def test_show_of_a_model_without_a_validation_perplexity(program, fake):
-    assert cells(program("show", fake).out)["validation perplexity"] == "none"
-    assert strict_json(program("show", fake, "--json").out)["validation perplexity"] is None
 
 
 def test_show_of_a_model_with_an_infinite_perplexity_is_json(program, tmp_path):
@@ -139,20 +126,9 @@ def test_show_of_a_model_with_a_damaged_configuration_fails(program, tmp_path):
     assert_refused(program("show", path), "config")
 
 
-def test_show_of_a_run_without_weights_fails(program, tiny_run, tmp_path):
+def test_show_fails_without_a_model_or_a_trained_run(program, tiny_run, tmp_path):
+    assert_refused(program("show", tmp_path / "gone"), "gone: cannot be read (No such file or directory)")
+    assert_refused(program("show", tmp_path), f"{tmp_path}: not a run folder, config.json is missing")
     copy = shutil.copytree(tiny_run.path, tmp_path / "copy")
     (copy / "weights.safetensors").unlink()
     assert_refused(program("show", copy), f"{copy}: no weights yet")
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1", b"\xff\xfe"])
-def test_show_of_a_damaged_run_fails(program, tiny_run, tmp_path, name, content):
-    copy = shutil.copytree(tiny_run.path, tmp_path / "copy")
-    (copy / name).write_bytes(content)
-    assert_refused(program("show", copy), str(copy), name)
-
-
-def test_show_of_nothing_fails(program, tmp_path):
-    assert_refused(program("show", tmp_path / "gone"), "gone: cannot be read (No such file or directory)")
-    assert_refused(program("show", tmp_path), f"{tmp_path}: not a run folder, config.json is missing")

@@ -18,7 +18,7 @@ EXPORT = "keraslm export"
 
 @pytest.fixture
 def refused(program, tmp_path):
-    """Give bytes as a model to each command that opens one."""
+    """Check that `score` and `generate` refuse a model file with these bytes."""
 
     def check(data: bytes, *parts: str) -> None:
         path = tmp_path / "given.onnx"
@@ -49,7 +49,7 @@ def test_damaged_models_are_refused(refused, fake):
 
 
 def test_a_model_with_weights_in_a_different_file_is_refused(refused, tmp_path):
-    """Written by `onnx`, with the other file beside it."""
+    """The package `onnx` writes the model and, beside it, a file of weights."""
     path = tmp_path / "outside.onnx"
     onnx.save(fake_model.build(), path, save_as_external_data=True, location="weights", size_threshold=0)
     assert (tmp_path / "weights").exists()
@@ -57,10 +57,7 @@ def test_a_model_with_weights_in_a_different_file_is_refused(refused, tmp_path):
     refused(sealed(path.read_bytes()), "keeps weights in a different file (external data)", EXPORT)
 
 
-def test_a_run_folder_is_answered_with_the_command_that_exports_it(program, tmp_path):
+def test_a_folder_and_a_pipe_are_refused(program, tmp_path):
     assert_refused(program("score", tmp_path), "Is a directory", f"{EXPORT} model.onnx --run {tmp_path}")
-
-
-def test_a_pipe_is_not_waited_for(program, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert_refused(program("score", tmp_path / "pipe"), "not a regular file")

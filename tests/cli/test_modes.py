@@ -1,4 +1,4 @@
-"""Every kind of tokenizer and document through the command line: train, evaluate, export, score, generate."""
+"""Every tokenizer and context on the command line: train, evaluate, export, score, generate."""
 
 import pytest
 
@@ -15,7 +15,7 @@ MODES = [
     ("unigram", "sentence", ["--vocab-size", "80"]),
     ("tokens.txt", "document", ["--softmax", "adaptive", "--cutoffs", "5,12"]),
 ]
-# Tokenizers compute nothing on a backend: elsewhere one for each kind of document is enough.
+# Tokenizers compute nothing on a backend: on the other backends one mode per context is enough.
 MODES = [mode for mode in MODES if select_backend() == "jax" or mode[0] in ("word", "char", "tokens.txt")]
 
 
@@ -33,13 +33,18 @@ def texts(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("kind", "context", "more"), MODES, ids=[mode[0] for mode in MODES])
-def test_every_mode_gives_one_number(program, texts, tmp_path, monkeypatch, kind, context, more):
+def test_training_evaluation_and_scoring_agree(program, texts, tmp_path, monkeypatch, kind, context, more):
     monkeypatch.chdir(tmp_path)
     kind = str(texts / kind) if kind.endswith(".txt") else kind
     small = ["--units", "8", "--epochs", "2", "--batch-size", "2", "--num-steps", "9", "--progress", "none"]
     line = ["train", "--data", texts, "--tokenizer", kind, "--context", context, "--run", "run", *small, *more]
     outcome = program(*line)
     assert (outcome.code, outcome.err) == (0, ""), outcome.err
+    valid = (texts / "valid.txt").read_bytes()
+    assert f"{len(valid.decode()):,} characters, {len(valid):,} bytes" in outcome.out
+    tutorial = strict_json(program("evaluate", "run", texts / "valid.txt", "--tutorial", "--json").out)
+    for name in ("perplexity", "perplexity_per_word", "bits_per_character", "bits_per_byte"):
+        assert keraslm.load_run("run").epochs()[-1][f"val_{name}"] == pytest.approx(tutorial[name], rel=1e-3), name
     assert program("export", "model.onnx", "--run", "run").code == 0
     evaluated = strict_json(program("evaluate", "run", texts / "valid.txt", "--json").out)
     arguments = ["score", "model.onnx", texts / "valid.txt", "--level", "summary", "--json"]
@@ -50,16 +55,3 @@ def test_every_mode_gives_one_number(program, texts, tmp_path, monkeypatch, kind
     assert evaluated["context"] == context
     generated = program("generate", "model.onnx", "the", "--max-tokens", "9", "--seed", "1")
     assert generated.code == 0 and generated.out.startswith("the")
-
-
-def test_the_numbers_of_a_training_are_those_of_its_validation_text(program, texts, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    small = ["--units", "8", "--epochs", "1", "--batch-size", "2", "--num-steps", "9", "--progress", "none"]
-    out = program("train", "--data", texts, "--tokenizer", "char", "--run", "run", *small).out
-    size = (texts / "valid.txt").stat().st_size
-    characters = len((texts / "valid.txt").read_text(encoding="utf-8"))
-    assert f"{characters:,} characters, {size:,} bytes" in out
-    (row,) = keraslm.load_run("run").epochs()
-    evaluated = strict_json(program("evaluate", "run", texts / "valid.txt", "--tutorial", "--json").out)
-    for name in ("perplexity", "perplexity_per_word", "bits_per_character", "bits_per_byte"):
-        assert row[f"val_{name}"] == pytest.approx(evaluated[name], rel=1e-3), name

@@ -50,16 +50,16 @@ def test_one_row_per_pair(program, fake, blimp):
     assert [row[7] for row in rows[1:]] == ["right", "wrong", "tie", "right"]
 
 
-def test_two_columns_from_standard_input(program, fake):
-    outcome = program("pairs", fake, stdin=b"dog\tcat\nsat\tcat\n")
-    assert outcome.out.splitlines()[1] == "all\t2\t1\t0\t0.5000\t0\t0"
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [(b"dog\tcat\nsat\tcat\n", "all\t2\t1\t0\t0.5000\t0\t0"), (b"", "all\t0\t0\t0\tnan\t0\t0")],
+    ids=["two columns", "empty"],
+)
+def test_pairs_from_standard_input(program, fake, content, row):
+    assert program("pairs", fake, stdin=content).out.splitlines()[1] == row
 
 
-def test_no_pairs(program, fake, text):
-    assert program("pairs", fake, text("")).out.splitlines()[1] == "all\t0\t0\t0\tnan\t0\t0"
-
-
-def test_faults(program, fake, text, blimp):
+def test_wrong_use_is_refused(program, fake, text, blimp):
     assert_refused(program("pairs", fake, text("one\n")), "text.txt:1: 1 columns, but two are expected")
     assert_refused(program("pairs", fake, blimp, "--by", "genre"), "genre")
     assert_refused(program("pairs", fake, blimp, "--row"), "--row")

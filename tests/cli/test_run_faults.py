@@ -1,4 +1,4 @@
-"""Each file of a run malformed in many ways, through every command that opens it: one sentence, exit code 2."""
+"""Each command that opens a run refuses malformed files with one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sound(tmp_path_factory):
 
 @pytest.fixture
 def refused(program, sound, tmp_path, text):
-    """Put bytes in the place of a file of a run, and give the run to each command."""
+    """Check that each command refuses a run with a file replaced by these bytes."""
 
     def check(name: str, data: bytes, *parts: str, commands=("show", "evaluate", "export")) -> None:
         run = shutil.copytree(sound, tmp_path / "run")
@@ -42,13 +42,12 @@ def refused(program, sound, tmp_path, text):
 
 
 def of(path, *keys, to):
-    """A file of JSON with the value at some keys changed."""
-    whole = json.loads(path.read_text())
-    inner = whole
+    """The content of a JSON file with one value changed."""
+    inner = changed = json.loads(path.read_text())
     for key in keys[:-1]:
         inner = inner[key]
     inner[keys[-1]] = to
-    return json.dumps(whole).encode()
+    return json.dumps(changed).encode()
 
 
 CONFIGS = {
@@ -138,20 +137,15 @@ def test_malformed_weights(refused, data):
     refused("weights.safetensors", data, "weights.safetensors: ", commands=["evaluate", "export"])
 
 
-# The same inside a model file, sealed again
-
+# The same inside a model file with a valid checksum
 
 INFOS = {
     "tokenizer": ({"tokenizer": "{}"}, "metadata tokenizer: not a tokenizer.json"),
-    "end symbol": ({"tokenizer": of, "keys": ("post_processor", None)}, "does not end each line with one token"),
+    "end symbol": ({"keys": {"post_processor": None}}, "does not end each line with one token"),
     "size": ({"vocab_size": 10**30}, "but the metadata say tensor(float) of shape"),
     "layers": ({"num_layers": -1}, "but the metadata say tensor(float) of shape"),
-    "softmax": ({"softmax": "\n"}, r"metadata softmax is '\n'"),
-    "precision": ({"precision": ""}, "metadata precision is ''"),
     "digest": ({"tokenizer_sha256": "0" * 64}, "the tokenizer does not match tokenizer_sha256"),
     "ids": ({"eos_id": 3}, "are not the tokenizer's"),
-    "number": ({"hidden_size": "1\n2"}, r"metadata 'hidden_size' is not a int"),
-    "perplexity": ({"valid_perplexity": "many"}, "metadata 'valid_perplexity' is not a float"),
 }
 
 
@@ -159,31 +153,13 @@ INFOS = {
 def test_malformed_metadata(program, tmp_path, text, case):
     changes, message = INFOS[case]
     if "keys" in changes:
-        whole = json.loads(fake_model.TOKENIZER.to_json())
-        whole[changes["keys"][0]] = changes["keys"][1]
-        tokenizer = json.dumps(whole)
+        tokenizer = json.dumps(json.loads(fake_model.TOKENIZER.to_json()) | changes["keys"])
         changes = {"tokenizer": tokenizer, "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest()}
     path = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(**changes))
     for command in (("score", path, text("the cat\n")), ("show", path), ("generate", path)):
         assert_refused(program(*command), str(path), message)
 
 
-CONFIGURATIONS = ["", "[]", "{", "[" * 10_000, '{"model": 3}', "NaN", '{"model": {}, "data": {}}']
-
-
-@pytest.mark.parametrize("value", [*CONFIGURATIONS, json.dumps({"model": {"units": 10**400}, "data": {}, "train": {}})])
-def test_a_malformed_configuration_of_a_model(program, tmp_path, value):
-    path = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(config=value))
+def test_a_malformed_configuration_of_a_model(program, tmp_path):
+    path = fake_model.write(tmp_path / "model.onnx", info=fake_model.model_info(config="[]"))
     assert_refused(program("show", path), f"{path}: metadata 'config' is not a configuration")
-
-
-def test_the_configuration_of_another_network(program, tmp_path, text):
-    for changes in ({"num_layers": 3}, {"softmax": "adaptive"}):
-        config = json.loads(fake_model.model_info().config)
-        config["model"] |= changes
-        info = fake_model.model_info(config=json.dumps(config))
-        path = fake_model.write(tmp_path / "model.onnx", info=info)
-        assert_refused(program("show", path), "metadata 'config' is the configuration of a different network")
-    info = fake_model.model_info(softmax="adaptive")
-    path = fake_model.write(tmp_path / "model.onnx", info=info)
-    assert_refused(program("score", path, text("the cat\n")), "metadata 'config' is the configuration of a different")

@@ -28,18 +28,15 @@ def test_rows_of_words(program, fake, text):
 
 
 @pytest.mark.parametrize("columns", ["token,rank", " token , rank "])
-def test_columns_are_chosen_by_name(program, fake, text, columns):
+def test_columns_are_selected_by_name(program, fake, text, columns):
     outcome = program("score", fake, text("the cat\n"), "--columns", columns)
     assert outcome.out == "token\trank\nthe\t4\ncat\t3\n<eos>\t6\n"
+    rows = program("score", fake, text("the\n"), "--base", "10", "--columns", "logprob,surprisal").out
+    assert rows.splitlines()[1] == "-0.845098\t0.845098"
 
 
 def test_an_unknown_column_is_answered_with_the_known_ones(program, fake):
     assert_refused(program("score", fake, "--columns", "suprisal"), "Unknown column 'suprisal'", "surprisal, rank")
-
-
-def test_a_base(program, fake, text):
-    out = program("score", fake, text("the\n"), "--base", "10", "--columns", "logprob,surprisal").out
-    assert out.splitlines()[1] == "-0.845098\t0.845098"
 
 
 def test_json_lines(program, fake, text):
@@ -55,13 +52,13 @@ def test_kenlm_and_srilm(program, fake, text):
     assert srilm[0] == f"file {path}: 3 sentences, 4 words, 0 OOVs"
 
 
-def test_unknown_words_left_out(program, fake, text):
+def test_unknown_words_can_be_excluded(program, fake, text):
     out = program("score", fake, text(TEXT), "--unk", "exclude", "--level", "sentence").out.splitlines()
     assert out[3].split("\t")[:3] == ["3", "2", "1"]
 
 
 @pytest.mark.parametrize("name", ["scores.tsv", "scores.tsv.gz"])
-def test_an_output_file_holds_what_standard_output_would(program, fake, text, tmp_path, name):
+def test_an_output_file_has_the_content_of_standard_output(program, fake, text, tmp_path, name):
     path = text(TEXT)
     printed = program("score", fake, path).out
     outcome = program("score", fake, path, "--output", tmp_path / name)
@@ -80,10 +77,6 @@ def test_the_signature_goes_to_standard_error(program, fake, text):
     outcome = program("score", fake, text(TEXT), "--signature")
     assert outcome.err.startswith("keraslm: signature model:") and "|context:sentence|" in outcome.err
     assert outcome.out == program("score", fake, text(TEXT)).out
-
-
-def test_lines_ahead_must_be_positive(program, fake):
-    assert_refused(program("score", fake, "--lines-ahead", "0"), "is 0, but must be at least 1 line")
 
 
 def test_lines_ahead_do_not_change_the_rows(program, fake, text):
@@ -122,11 +115,12 @@ def test_texts_are_scored_into_a_folder(program, fake, text, tmp_path, more):
         (["--scheduler", "tcp://h:1"], "add --output FOLDER"),
         (["--workers", "0", "--output", "out"], "--workers is 0, but must be at least 1"),
         (["--workers", "2", "--output", "out", "--html", "r.html"], "--html and --plot show one text"),
+        (["--lines-ahead", "0"], "is 0, but must be at least 1 line"),
         (["--resume"], "--resume, --overwrite and --gzip need --workers or --scheduler"),
         (["--html", "gone/r.html"], "gone/r.html: give the name of a file in a folder that exists"),
     ],
 )
-def test_bulk_flags_that_make_no_sense_are_refused(program, fake, text, monkeypatch, tmp_path, flags, message):
+def test_contradictory_flags_are_refused(program, fake, text, monkeypatch, tmp_path, flags, message):
     monkeypatch.chdir(tmp_path)
     assert_refused(program("score", fake, text("the\n"), *flags), message)
 

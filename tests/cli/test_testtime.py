@@ -51,7 +51,7 @@ def test_variants_as_json(program, tiny_run, tiny_folder):
     assert variant["perplexity"] == pytest.approx(values["perplexity"], rel=1e-5)
 
 
-def test_with_may_be_given_several_times(program, tiny_run, tiny_folder):
+def test_with_can_be_repeated(program, tiny_run, tiny_folder):
     flags = ["--with", tiny_run.path, "--with", tiny_run.path]
     text = tiny_folder / "held-out.txt"
     values = strict_json(program("evaluate", tiny_run.path, *flags, text, "--json").out)
@@ -74,8 +74,6 @@ def test_tune_on_names_the_text(program, tiny_run, tiny_folder):
         (["--temperature", "warm"], "Invalid value"),
         (["--mc-dropout", "1.5"], "is not an integer"),
         (["--mc-dropout", "2", "--neural-cache"], "--neural-cache and --mc-dropout cannot be combined"),
-        (["--cache-theta", "1"], "--cache-theta needs --neural-cache, which is not set."),
-        (["--temperature", "2", "--tutorial"], "--tutorial reads the text in several rows"),
         (["--with", "gone"], "gone: no such run folder"),
         (["--temperature", "tune", "--tune-on", "gone.txt"], "gone.txt: cannot be read"),
         (
@@ -88,7 +86,7 @@ def test_errors_name_flags(program, tiny_run, tiny_folder, flags, words):
     assert_refused(program("evaluate", tiny_run.path, tiny_folder / "held-out.txt", *flags), words)
 
 
-def test_the_help_has_a_group_for_techniques(program):
+def test_the_help_groups_the_test_time_flags(program):
     shown = program("evaluate", "--help").out
     plain, group = shown.split("─ Test time")
     assert "--cache STR" in plain and "--neural-cache" not in plain

@@ -14,7 +14,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_tokenizer_is_trained_written_and_used(program, folder):
+def test_a_tokenizer_is_trained_saved_and_used(program, folder):
     line = ["tokenize", "--train", "train.txt", "--tokenizer", "bpe", "--vocab-size", "300", "--output", "tok.json"]
     outcome = program(*line)
     assert (outcome.code, outcome.err, outcome.out) == (0, "", "done      tok.json: 300 tokens\n")
@@ -27,7 +27,7 @@ def test_a_tokenizer_is_trained_written_and_used(program, folder):
     assert "".join(pieces[:-1]) == "zebra" and pieces[-1] == "<eos>"
 
 
-def test_the_tokenizer_of_a_run_and_of_its_model_split_alike(program, tiny_run, tiny_model, tiny_folder):
+def test_a_run_and_its_model_tokenize_in_the_same_way(program, tiny_run, tiny_model, tiny_folder):
     text = tiny_folder / "held-out.txt"
     by_run, by_model = (program("tokenize", "--with", path, text).out for path in (tiny_run.path, tiny_model))
     assert by_run == by_model
@@ -37,9 +37,9 @@ def test_the_tokenizer_of_a_run_and_of_its_model_split_alike(program, tiny_run, 
     assert tokens[4] == f"1\t4\t<eos>\t{tiny_run.tokenizer.eos_id}"
 
 
-def test_unknown_words_are_listed_by_count(program, tiny_run, text):
-    path = text("the zebra saw a gnu\nzebra\n")
-    assert program("tokenize", "--with", tiny_run.path, path, "--level", "oovs").out == "count\toov\n2\tzebra\n1\tgnu\n"
+def test_unknown_words_are_listed_by_count(program, tiny_run):
+    flags = ("--with", tiny_run.path, "--level", "oovs")
+    assert program("tokenize", *flags, stdin=b"the zebra saw a gnu\nzebra\n").out == "count\toov\n2\tzebra\n1\tgnu\n"
 
 
 def test_the_summary_counts_as_the_evaluation_does(program, tiny_run, tiny_folder):
@@ -53,22 +53,14 @@ def test_the_summary_counts_as_the_evaluation_does(program, tiny_run, tiny_folde
     assert found["oovs_per_token"] == pytest.approx(found["oovs"] / words.total())
     rows = program("tokenize", "--with", tiny_run.path, text, "--level", "summary").out.splitlines()
     assert rows[0].split() == ["vocabulary", str(tiny_run.tokenizer.vocab_size)]
-
-
-def test_an_empty_text_has_an_empty_summary(program, tiny_run, text):
-    found = strict_json(program("tokenize", "--with", tiny_run.path, text(""), "--level", "summary", "--json").out)
-    assert found["tokens"] == 0 and found["tokens_per_word"] is None
-
-
-def test_standard_input_is_split(program, tiny_run):
-    out = program("tokenize", "--with", tiny_run.path, stdin=b"the cat\n").out
-    assert out.splitlines()[1] == "1\t3\t0\tthe cat <eos>"
+    empty = strict_json(program("tokenize", "--with", tiny_run.path, "--level", "summary", "--json").out)
+    assert empty["tokens"] == 0 and empty["tokens_per_word"] is None
 
 
 def test_wrong_use_is_refused(program, folder, tiny_run):
-    assert_refused(program("tokenize", "train.txt"), "Which tokenizer? Give --with RUN_OR_FILE, or --train TEXT")
+    assert_refused(program("tokenize", "train.txt"), "No tokenizer: use --with RUN_OR_FILE, or --train TEXT")
     assert_refused(program("tokenize", "--with", "gone", "train.txt"), "gone: no such tokenizer")
-    assert_refused(program("tokenize", "--with", tiny_run.path, "--train", "train.txt"), "leave --train")
+    assert_refused(program("tokenize", "--with", tiny_run.path, "--train", "train.txt"), "leave out --train")
     assert_refused(program("tokenize", "--with", tiny_run.path, "train.txt", "--json"), "add --level summary")
     assert_refused(program("tokenize", "--train", "train.txt", "--tokenizer", "wrod"), "wrod: no such tokenizer")
     assert_refused(

@@ -1,4 +1,4 @@
-"""Help, wrong use, and how errors become sentences and exit codes."""
+"""Help, wrong use, and the messages and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import keraslm
-from keraslm.cli import run
 from keraslm.commands.flags import with_flags
+from keraslm.errors import Interrupted
 from keraslm.scoring import session
 from tests.support.program import assert_refused, start
 
@@ -18,37 +18,29 @@ VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate",
 IMPORTED = """
 import sys
 from keraslm.cli import run
-from keraslm.commands.flags import with_flags
-code = run(sys.argv[1:])
-print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), code, file=sys.stderr)
+lines = "--help", "train --help", "show {}", "generate {} the", "score {}"
+codes = [run([part.format(sys.argv[1]) for part in line.split()]) for line in lines]
+print(sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)), codes, file=sys.stderr)
 """
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder for files that a command line leaves behind by mistake."""
+    """A folder for files that a command writes by mistake."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help(program, verb):
-    outcome = program(verb, "--help")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.startswith(f"Usage: keraslm {verb} ")
-
-
-def test_the_program_lists_its_verbs(program):
-    outcome = program("--help")
-    assert outcome.code == 0
-    assert [verb for verb in VERBS if verb in outcome.out] == VERBS
-
-
-def test_the_program_prints_its_version(program):
+def test_the_program_lists_its_verbs_and_each_has_help(program):
+    out = program("--help").out
+    for verb in VERBS:
+        outcome = program(verb, "--help")
+        assert verb in out and (outcome.code, outcome.err) == (0, "")
+        assert outcome.out.startswith(f"Usage: keraslm {verb} ")
     assert program("--version").out == f"{keraslm.__version__}\n"
 
 
-def test_help_of_training_names_every_configuration_field(program):
+def test_the_help_of_train_lists_every_configuration_field(program):
     out = program("train", "--help").out
     for part in keraslm.Config().to_dict().values():
         for name in part:
@@ -75,7 +67,7 @@ def test_help_of_training_names_every_configuration_field(program):
         (["export", "m.onnx", "n.onnx"], "n.onnx"),
     ],
 )
-def test_wrong_use_is_a_sentence_and_exit_code_2(program, line, found):
+def test_wrong_use_exits_with_2_and_one_sentence(program, line, found):
     outcome = program(*line)
     assert_refused(outcome, found, "keraslm --help")
     assert outcome.out == ""
@@ -96,49 +88,41 @@ def test_an_invalid_configuration_is_refused_before_anything_is_written(program,
     assert list(folder.iterdir()) == []
 
 
-def test_debug_raises(program):
+@pytest.mark.parametrize("line", [["show", "gone.onnx", "--debug"], ["--debug", "show", "gone.onnx"]])
+def test_debug_raises_the_error(program, line):
     with pytest.raises(keraslm.KeraslmError, match=r"gone\.onnx: cannot be read"):
-        program("show", "gone.onnx", "--debug")
+        program(*line)
 
 
-def test_debug_works_anywhere_on_the_line(program):
-    with pytest.raises(keraslm.KeraslmError, match=r"gone\.onnx: cannot be read"):
-        program("--debug", "show", "gone.onnx")
+BUG = "unexpected ZeroDivisionError: by zero. This is a bug in keraslm; --debug shows the traceback."
+STOPPED = "Stopped after window 3; a checkpoint is saved."
 
 
-def test_an_unexpected_error_is_reported_as_a_bug(program, fake, monkeypatch):
-    def break_down(*arguments):
-        raise ZeroDivisionError("by zero")
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ZeroDivisionError("by zero"), 1, BUG),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(STOPPED, signal.SIGINT), 130, STOPPED),
+        (Interrupted(STOPPED, signal.SIGTERM), 143, STOPPED),
+    ],
+)
+def test_every_error_is_one_line_with_an_exit_code(program, fake, monkeypatch, error, code, message):
+    def fail(*arguments):
+        raise error
 
-    monkeypatch.setattr(session, "ModelSession", break_down)
+    monkeypatch.setattr(session, "ModelSession", fail)
     outcome = program("show", fake)
-    assert outcome.code == 1
-    assert outcome.err == (
-        "keraslm: unexpected ZeroDivisionError: by zero. This is a bug in keraslm; --debug shows the traceback.\n"
-    )
+    assert (outcome.code, outcome.err) == (code, f"keraslm: {message}\n")
 
 
-def test_an_interrupt_ends_with_130(program, fake, monkeypatch):
-    def interrupt(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(session, "ModelSession", interrupt)
-    outcome = program("show", fake)
-    assert (outcome.code, outcome.err) == (128 + signal.SIGINT, "keraslm: interrupted\n")
+def test_scoring_generating_and_help_load_no_framework(fake):
+    outcome = start(fake, stdin=b"the cat\n", command=[sys.executable, "-c", IMPORTED])
+    assert (outcome.code, outcome.err) == (0, "[] [0, 0, 0, 0, 0]\n")
 
 
-def test_scoring_generating_and_help_load_no_framework(fake, tmp_path):
-    for line in (["score", fake], ["generate", fake, "the"], ["show", fake], ["--help"], ["train", "--help"]):
-        outcome = start(*line, stdin=b"the cat\n", command=[sys.executable, "-c", IMPORTED])
-        assert (outcome.code, outcome.err) == (0, "[] 0\n"), line
-
-
-def test_the_console_program_exits_with_the_code():
-    outcome = start("show", "gone.onnx")
-    assert_refused(outcome, "gone.onnx: cannot be read")
-
-
-def test_the_console_program_shows_the_traceback_on_debug():
+def test_the_program_exits_with_the_code_and_prints_a_traceback_on_debug():
+    assert_refused(start("show", "gone.onnx"), "gone.onnx: cannot be read")
     outcome = start("show", "gone.onnx", "--debug")
     assert outcome.code == 1
     assert outcome.err.startswith("Traceback")
@@ -158,8 +142,3 @@ def test_the_console_program_shows_the_traceback_on_debug():
 )
 def test_arguments_in_messages_are_shown_as_flags(message, shown):
     assert with_flags(message) == shown
-
-
-def test_run_returns_and_does_not_exit():
-    assert run(["--version"]) == 0
-    assert run(["fly"]) == 2

@@ -1,4 +1,7 @@
-"""Inputs found by fuzzing, reduced, and what happened before each fix."""
+"""Inputs found by fuzzing, reduced, and what happened before each fix.
+
+More of them, through the commands: tests/cli/test_run_faults.py.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +32,20 @@ def _config(section: str, **changes: Any) -> bytes:
 
 
 def _tokenizer(kind: str, *path: Any, to: Any) -> bytes:
-    """One of our tokenizers with the value at a path changed."""
     config = DataConfig(tokenizer=kind, vocab_size=260 if kind == "bpe" else 30)
-    whole = json.loads(train_tokenizer(["the cat sat", "the dog"] * 9, config).to_json())
-    part = whole
+    part = changed = json.loads(train_tokenizer(["the cat sat", "the dog"] * 9, config).to_json())
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = to
-    return json.dumps(whole).encode()
+    return json.dumps(changed).encode()
 
 
 def _weights(dtype: str, size: int) -> bytes:
-    """One tensor of eight numbers of a type."""
     header = json.dumps({"a": {"dtype": dtype, "shape": [8], "data_offsets": [0, 8 * size]}}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(8 * size)
 
 
 _ADAPTIVE = {"softmax": "adaptive", "cutoffs": (2,)}
-_TRUNCATION = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
 _PADDING = {
     "strategy": {"Fixed": 8},
     "direction": "Right",
@@ -68,28 +67,17 @@ def _of_sentencepiece() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    """Every case."""
     row = b'{"utterance": "u", "text": "a", '
     return [
         # config.json
-        Case("config", _config("model", init_scale=10**400), REFUSED, "OverflowError: int too large for a float"),
         Case("config", _config("model", **_ADAPTIVE | {"cutoffs": (1,) * 5000}), REFUSED, "ValueError of int()"),
-        Case("config", _config("model", units=10**4000), REFUSED, "show: ValueError of str() for the parameters"),
-        Case("config", _config("model", num_layers=10**9), REFUSED, "a list of 3e9 weights: no memory left"),
         Case("config", _config("model", **_ADAPTIVE | {"cutoffs": (2, 99)}), REFUSED, "weights of negative size"),
-        Case("config", _config("data", valid=["\n\x1b[31m"]), REFUSED, "a message of two lines, in red"),
         Case("config", _config("data", train=[["x"] * 10**5]), REFUSED, "a message of 600 kB"),
         # weights.safetensors
         Case("weights", _weights("BF16", 2), REFUSED, "TypeError: NumPy has no bfloat16"),
         Case("weights", _weights("F8_E4M3", 1), REFUSED, "AttributeError: NumPy has no float8"),
-        # metrics.jsonl
-        Case("metrics", b'{"perplexity": "7"}\n', REFUSED, "show printed it; export: an unexpected TypeError"),
-        Case("metrics", b'{"perplexity": 7, "val_perplexity": [8]}\n', REFUSED, "export: an unexpected TypeError"),
-        Case("metrics", b'{"perplexity": 7, "val_perplexity": 1%s}\n' % (b"0" * 400), REFUSED, "export: OverflowError"),
-        Case("metrics", b'{"perplexity": NaN}\n', REFUSED, "show --json printed NaN, which is no JSON"),
         # tokenizer.json
         Case("tokenizer", _tokenizer("bpe", "model", "dropout", to=0.5), REFUSED, "a different score each time"),
-        Case("tokenizer", _tokenizer("word", "truncation", to=_TRUNCATION), REFUSED, "scored two tokens per line"),
         Case("tokenizer", _tokenizer("word", "padding", to=_PADDING), REFUSED, "scored tokens that were not there"),
         Case("tokenizer", _tokenizer("unigram", "model", "unk_id", to=None), REFUSED, "Exception while scoring"),
         Case("tokenizer", _tokenizer("char", "pre_tokenizer", to=_REMOVED), READ, "other ids in training than scored"),
@@ -104,7 +92,7 @@ def cases() -> list[Case]:
             "tokenizer_file",
             _tokenizer("word", "model", "vocab", "cat", to=2**31),
             REFUSED,
-            "8 GiB and 40 s when it was written: the library takes memory for the largest id",
+            "8 GiB and 40 s: the library allocates memory for the largest id",
         ),
         Case("tokenizer_file", b"a 0\nb %s\n" % (b"1" * 5000), REFUSED, "ValueError of int()"),
         *_of_sentencepiece(),

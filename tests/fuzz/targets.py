@@ -15,7 +15,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ from keraslm.text.importing import import_tokenizer
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import train_tokenizer
 from tests.support import fake_model
+from tests.support.program import strict_json
 
 Target = Callable[[bytes], None]
 
@@ -107,20 +108,11 @@ def weights(data: bytes) -> None:
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
 
 
-def checkpoint_state(data: bytes) -> None:
-    """`state.json` of a checkpoint with valid checksums."""
-    _check_checkpoint({STATE: data})
-
-
-def checkpoint_variables(data: bytes) -> None:
-    """`variables.safetensors` of a checkpoint with valid checksums."""
-    _check_checkpoint({VARIABLES: data})
-
-
-def _check_checkpoint(changed: dict[str, bytes]) -> None:
+def checkpoint(name: str, data: bytes) -> None:
+    """A file of a checkpoint with valid checksums."""
     folder = FOLDER / "0001-00000003"
     folder.mkdir(exist_ok=True)
-    files = checkpoint_files() | changed
+    files = checkpoint_files() | {name: data}
     sums = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
     for name, content in {**files, SUMS: "".join(sums).encode()}.items():
         (folder / name).write_bytes(content)
@@ -156,14 +148,9 @@ def tokenizer(data: bytes) -> None:
     _check_tokenizer(Tokenizer.from_json(data.decode("utf-8", "surrogateescape")))
 
 
-def tokenizer_file(data: bytes) -> None:
-    """An imported `tokenizer.json` or `tokens.txt`."""
-    _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file("tokens.txt", data)))))
-
-
-def sentencepiece(data: bytes) -> None:
-    """An imported sentencepiece `.model`."""
-    _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file("sp.model", data)))))
+def imported_tokenizer(name: str, data: bytes) -> None:
+    """An imported `tokenizer.json`, `tokens.txt` or sentencepiece `.model`."""
+    _check_tokenizer(import_tokenizer(DataConfig(tokenizer=str(_file(name, data)))))
 
 
 def _check_tokenizer(found: Tokenizer) -> None:
@@ -231,29 +218,10 @@ def score(data: bytes) -> None:
         rows = path.read_text(encoding="utf-8").split("\n")
         assert rows.pop() == "" and len(rows) == count
         for row in rows:
-            _strict(row)
+            strict_json(row)
 
 
-def _strict(text: str):
-    def refuse(name: str):
-        raise AssertionError(f"{name} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def nbest_tsv(data: bytes) -> None:
-    _check_lists(data, "tsv")
-
-
-def nbest_kaldi(data: bytes) -> None:
-    _check_lists(data, "kaldi")
-
-
-def nbest_jsonl(data: bytes) -> None:
-    _check_lists(data, "jsonl")
-
-
-def _check_lists(data: bytes, format: str) -> None:
+def nbest(format: str, data: bytes) -> None:
     """n-best lists: each row is read once, with finite scores, and is written in its format."""
     for utterance in itertools.islice(read_nbest(TextFile(_file("lists", data)), format), 2000):
         assert utterance and all(math.isfinite(s) for hypothesis in utterance for s in hypothesis.scores)
@@ -261,7 +229,7 @@ def _check_lists(data: bytes, format: str) -> None:
         rows += [best_row(hypothesis, -1.0, format) for hypothesis in utterance]
         assert all("\n" not in row for row in rows) and (format == "jsonl" or len(rows) == 2 * len(utterance))
         for row in rows if format == "jsonl" else ():
-            _strict(row)
+            strict_json(row)
             row.encode()
 
 
@@ -332,11 +300,11 @@ def record(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    target.__name__: target
-    for target in (
-        *(config, metrics, weights, checkpoint_state, checkpoint_variables),
-        *(tokenizer, tokenizer_file, sentencepiece, round_trip),
-        *(text, score, nbest_tsv, nbest_kaldi, nbest_jsonl, references, pairs),
-        *(metadata, record),
-    )
+    "checkpoint_state": partial(checkpoint, STATE),
+    "checkpoint_variables": partial(checkpoint, VARIABLES),
+    "tokenizer_file": partial(imported_tokenizer, "tokens.txt"),
+    "sentencepiece": partial(imported_tokenizer, "sp.model"),
+    **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "jsonl")},
+    **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references, pairs)},
+    **{f.__name__: f for f in (metadata, record)},
 }

@@ -1,9 +1,9 @@
-"""Messages quote files that anybody may have written."""
+"""Messages quote untrusted files."""
 
 from keraslm.errors import LONGEST, KeraslmError, TextError, shown
 
 
-def test_a_message_is_one_line_of_what_prints():
+def test_a_message_is_one_line_of_printable_characters():
     assert str(TextError("a\nb\x1b[31m \ud800 é")) == r"a\nb\x1b[31m \ud800 é"
 
 
@@ -16,6 +16,6 @@ def test_a_long_message_keeps_its_beginning_and_its_advice():
     assert len(message) == LONGEST and message.startswith("file: x") and message.endswith("x Do this.")
 
 
-def test_values_are_quoted_shortly():
+def test_long_values_are_shortened():
     assert shown([1, "a"]) == "[1, 'a']"
     assert len(shown("x" * 1000)) == 80 and len(shown([["x" * 100] * 100] * 100)) == 200

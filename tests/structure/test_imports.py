@@ -76,11 +76,11 @@ def test_scoring_needs_no_framework(path):
     assert not {name.split(".")[0] for name in imports_of(path, top_level_only=True)} & FRAMEWORKS
 
 
-def test_the_top_of_the_package_holds_what_is_of_no_room():
+def test_only_these_modules_are_outside_the_rooms():
     found = {path.name for path in (ROOT / "keraslm").iterdir() if path.is_file()}
     assert found == {"__init__.py", "__main__.py", "api.py", "cli.py", "errors.py", "perplexity.py", "py.typed"}
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path.name == "__init__.py"], ids=module_of)
-def test_each_room_says_what_it_is_for(path):
+def test_each_room_describes_its_purpose(path):
     assert len((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split()) >= 12

@@ -6,8 +6,8 @@ In the folder named by the environment, for a text `a.txt`:
     die-a.txt       the writer kills its process in the middle, once: it removes the file first
     poison-a.txt    the same, each time
     commit-a.txt    holds k: driver and worker are killed before the k-th renaming of a file after the text, once
-    held-a.txt      made by the writer when it waits: the number of its process
-    log             made by the writer: the name of each text that was begun
+    held-a.txt      written by the writer while it waits: its process id
+    log             written by the writer: the name of each text that it started
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def begun(watched: Path) -> list[str]:
 
 
 def obedient(scorer, lines, options, out, *, name):
-    """Write scores; in the middle of them, do what the folder says."""
+    """Write scores; in the middle, do what the files in the folder say."""
     folder, text = Path(os.environ[FOLDER]), Path(name).name
     with (folder / "log").open("a") as log:
         log.write(f"{text}\n")
@@ -116,7 +116,7 @@ def obey(folder: Path, text: str) -> None:
 def wait_until(happened) -> None:
     end = time.monotonic() + PATIENCE
     while not happened():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""Work for a worker process that may die of it; this module imports little, so that the process starts fast."""
+"""Work that may kill its worker process; this module imports little, so that the process starts fast."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from keraslm.errors import TextError
 
 
 def square_or_die(folder: Path, number: int) -> int:
-    """The square of a number.
+    """The square of a number, unless a file in `folder` makes it fail.
 
-    Files in `folder` make it fail: `die-N` kills the process, once; `poison-N` kills it each time; `fault-N` raises an
-    error. The file `log` lists the numbers that were begun.
+    `die-N` kills the process once, `poison-N` each time; `fault-N` raises an error. `log` lists the started numbers.
     """
     with (folder / "log").open("a") as log:
         log.write(f"{number}\n")

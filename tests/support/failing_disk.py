@@ -1,7 +1,6 @@
-"""A disk whose k-th operation fails, for every k: `failing_disk.c`, preloaded into processes of their own.
+"""A disk whose k-th operation fails, for every k: `failing_disk.c`, preloaded into separate processes.
 
-`trials` is for what can be tried in one process that forks; `environment` for any program. Both need a C compiler and
-a Linux whose loader knows LD_PRELOAD.
+`trials` forks one process per trial; `environment` serves any program. Both need a C compiler and Linux.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).with_suffix(".c")
-FAULTS = ("full", "full-once", "half", "io", "io-once", "read-only")  # the process goes on, with an OSError
+FAULTS = ("full", "full-once", "half", "io", "io-once", "read-only")  # the process receives an OSError
 KILLS = ("kill-before", "kill-half", "kill-after")
 KINDS = FAULTS + KILLS
 DONE, KILLED = "done", "killed"
@@ -38,39 +37,27 @@ class UnavailableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one run with one fault.
+    """The result of one action with one fault."""
 
-    Attributes:
-        kind: of fault, of `KINDS`.
-        point: the operation that failed, from 1.
-        ended: "done", "killed", or the name of the exception that came out.
-        message: that of the exception.
-        folder: as the run left it.
-    """
-
-    kind: str
-    point: int
-    ended: str
-    message: str
-    folder: Path
+    kind: str  # of `KINDS`
+    point: int  # the number of the operation that failed, from 1
+    ended: str  # "done", "killed", or the name of the exception
+    message: str  # of the exception
+    folder: Path  # after the action
 
     def files(self) -> dict[str, bytes]:
-        """Contents of all files that are left, by path from the folder."""
+        """Contents of all files, by path relative to the folder."""
         paths = [path for path in self.folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
     def strays(self) -> list[str]:
-        """Names of what is left and begins with a dot, as temporary files do."""
+        """Names of temporary files, which start with a dot."""
         return sorted(path.name for path in self.folder.rglob(".*"))
 
 
 @functools.cache
 def library() -> Path:
-    """The compiled library.
-
-    Raises:
-        UnavailableError: no C compiler, or the library cannot be preloaded.
-    """
+    """The compiled library; raises `UnavailableError` without a C compiler or preloading."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
         raise UnavailableError("a disk that fails needs a C compiler and Linux, for LD_PRELOAD")
@@ -89,13 +76,9 @@ def library() -> Path:
 
 
 def environment(folder: Path, point: int, kind: str, counter: Path) -> dict[str, str]:
-    """Environment in which the point-th operation below a folder fails, counted over a process and its children.
+    """Environment in which the operation number `point` below a folder fails, counted over a process and its children.
 
-    Args:
-        folder: below it the disk fails.
-        point: from 1; 0 only counts.
-        kind: of `KINDS`.
-        counter: file that `points` reads; made empty here.
+    `point` 0 only counts. `counter` is a file that `fired` reads; it is reset here.
     """
     counter.write_bytes(bytes(COUNTER))
     under = {"FAIL_UNDER": str(folder.resolve()), "FAIL_AT": str(point), "FAIL_HOW": kind, "FAIL_COUNTER": str(counter)}
@@ -103,7 +86,7 @@ def environment(folder: Path, point: int, kind: str, counter: Path) -> dict[str,
 
 
 def fired(counter: Path) -> bool:
-    """Whether the fault was met."""
+    """Whether the fault happened."""
     return counter.read_bytes()[8] != 0
 
 
@@ -114,17 +97,11 @@ def trials(
     kinds: tuple[str, ...] = KINDS,
     seconds: float = 120,
 ) -> list[Trial]:
-    """Do something again and again, with its 1st, 2nd, ... disk operation failing, until it has no such operation.
+    """Repeat an action with its 1st, 2nd, ... disk operation failing, until there is no such operation.
 
-    Each trial has a folder and a process of its own. The last one of each kind, which meets no fault, must end well; it
-    is not among the trials. Skips the test where there is no failing disk.
-
-    Args:
-        prepare: fills an empty folder; a function of a module, as `act` is.
-        act: is given the folder. The disk fails below it.
-        folder: where the trials' folders are made.
-        kinds: of fault.
-        seconds: in which all of them must have ended.
+    Each trial has its own process and its own folder below `folder`: `prepare` fills it, and the disk fails below it
+    while `act` runs; both must be functions of a module. The last trial of each kind, without a fault, must succeed and
+    is not returned. Skips the test if the failing disk is unavailable.
     """
     try:
         environ = _preloaded(library())

@@ -4,9 +4,9 @@ The network is one table with a row of log-probabilities for each of V states. T
 
     s = (s + id + 1) mod V, 0 at the start of a text,
 
-so that a distribution depends on every token since the start: a token that is lost, doubled or taken from another text
-changes all that follow. `h0` carries s, and `c0` counts the tokens that were fed. With all rows of the table equal, the
-answer is the same whatever came before.
+so that a distribution depends on every token since the start: a token that is lost, repeated or from a different text
+changes all distributions after it. `h0` carries s, and `c0` counts the tokens. If all rows of the table are equal, the
+distribution is always the same.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def model_info(**changes) -> ModelInfo:
 
 
 def info_of(tokenizer: Tokenizer) -> ModelInfo:
-    """Metadata that fit a graph with another tokenizer."""
+    """Metadata that fit a graph with a different tokenizer."""
     return model_info(
         tokenizer=tokenizer.to_json(),
         tokenizer_sha256=tokenizer.digest,
@@ -69,11 +69,8 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
     constants = {
         "table": table.astype(np.float32),
         "size": np.array(size, np.float32),
-        "one_over_size": np.array(1 / size, np.float32),
-        "half": np.array(0.5, np.float32),
         "one": np.array(1, np.float32),
-        "from": np.array(0, np.int64),
-        "by": np.array(1, np.int64),
+        "time_axis": np.array(1, np.int64),
         "first": np.array(0, np.int64),
         "last": np.array(-1, np.int64),
         "outer_axes": np.array([0, 2], np.int64),
@@ -83,27 +80,13 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         "far": np.array([np.iinfo(np.int32).max], np.int64),
         "unused": np.zeros(64, np.float32),  # as long as the hidden sizes of real models, which a session reckons with
     }
-    # Of the operators that a model file may have, none sums up and none has a remainder:
-    # a product with a triangle of ones, and x - size * floor((x + 0.5) / size).
     nodes = [
         helper.make_node("Cast", [contract.INPUT_IDS], ["ids"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["ids", "one"], ["steps"]),
-        helper.make_node("Shape", [contract.INPUT_IDS], ["shape"]),
-        helper.make_node("Slice", ["shape", "one_axis", "two_axis"], ["long"]),
-        helper.make_node("Squeeze", ["long", "zero_axis"], ["length"]),
-        helper.make_node("Range", ["from", "length", "by"], ["times"]),  # [T]
-        helper.make_node("Unsqueeze", ["times", "one_axis"], ["times_down"]),
-        helper.make_node("GreaterOrEqual", ["times", "times_down"], ["triangle"]),  # [T, T]
-        helper.make_node("Cast", ["triangle"], ["ones"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["steps", "ones"], ["sums"]),
+        helper.make_node("CumSum", ["steps", "time_axis"], ["sums"]),
         helper.make_node("Gather", [contract.H0, "first"], ["start"], axis=0),  # [N, 1]
         helper.make_node("Add", ["sums", "start"], ["totals"]),  # [N, T]
-        helper.make_node("Add", ["totals", "half"], ["more"]),
-        helper.make_node("Mul", ["more", "one_over_size"], ["quotients"]),
-        helper.make_node("Cast", ["quotients"], ["rounded"], to=TensorProto.INT64),
-        helper.make_node("Cast", ["rounded"], ["rounds"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["rounds", "size"], ["multiples"]),
-        helper.make_node("Sub", ["totals", "multiples"], ["states"]),
+        helper.make_node("Mod", ["totals", "size"], ["states"], fmod=1),
         helper.make_node("Cast", ["states"], ["rows"], to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "rows"], ["distributions"], axis=0),  # [N, T, V]
         helper.make_node("Shape", [contract.TARGETS], ["targets_shape"]),
@@ -116,6 +99,8 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         helper.make_node("GatherND", ["table", "index"], [contract.TARGET_LOG_PROBS]),
         helper.make_node("Gather", ["states", "last"], ["end"], axis=1),  # [N]
         helper.make_node("Unsqueeze", ["end", "outer_axes"], [contract.NEXT_H0]),
+        helper.make_node("Shape", [contract.INPUT_IDS], ["shape"]),
+        helper.make_node("Slice", ["shape", "one_axis", "two_axis"], ["length"]),
         helper.make_node("Cast", ["length"], ["count"], to=TensorProto.FLOAT),
         helper.make_node("Add", [contract.C0, "count"], [contract.NEXT_C0]),
     ]
@@ -162,6 +147,6 @@ def expected(table: np.ndarray, texts: list[list[int]]) -> list[np.ndarray]:
 
 
 def ids_of(line: str) -> list[int]:
-    """Ids of a line, `<eos>` last, by the rule in words: cut at spaces, unknown words are `<unk>`."""
+    """Ids of a line with `<eos>` at the end: split at spaces, with `<unk>` for unknown words."""
     known = {"<eos>": 0, "sat": 1, "the": 2, "cat": 3, "dog": 4}
     return [*(known.get(word, 5) for word in line.split()), 0]

@@ -1,4 +1,4 @@
-"""A run folder made without a training: random weights of any sizes."""
+"""Run folders with random weights, made without training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -
 
 
 def make_run(folder: Path, **fields) -> Run:
-    """A run of random weights whose `run/config.json` says that it was trained with `fields`."""
+    """A run with random weights in `folder/run`, as if trained with `fields`."""
     config = Config().replace(**fields)
     tokenizer = train_words(["the cat sat on the mat", "a dog ran"])
-    with contextlib.chdir(folder):  # runs/latest is made there
+    with contextlib.chdir(folder):  # creates runs/latest there
         run = Run(folder / "run", config, tokenizer)
         create_run(run, "jax", overwrite=False)
     write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))

@@ -1,4 +1,4 @@
-"""The program `keraslm`, called as a function or started as a process of its own."""
+"""The program `keraslm`, called as a function or started as a separate process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from keraslm.cli import run
 
 START = [sys.executable, "-c", "from keraslm.cli import main; main()"]
 
+# The most memory that a process has used, in KiB, as an expression for it to evaluate. Not `ru_maxrss`, which on Linux
+# starts at the maximum of the parent process.
+PEAK = "next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -27,13 +31,13 @@ class Outcome:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, in which a new one finds the same modules, and buffers its output as usual."""
+    """The environment of this process with its module path, and without unbuffered output."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def start(*arguments: object, stdin: bytes = b"", cwd=None, command=None) -> Outcome:
-    """Run the program, or another Python command, in a process of its own."""
+    """Run the program, or a different command, in a separate process."""
     line = [*(command or START), *map(str, arguments)]
     done = subprocess.run(line, input=stdin, capture_output=True, cwd=cwd, env=environment(), timeout=120, check=False)
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -53,7 +57,7 @@ def program(capfd, monkeypatch) -> Callable[..., Outcome]:
 
 
 def assert_refused(outcome: Outcome, *parts: str, code: int = 2) -> None:
-    """One sentence on standard error that holds all `parts`, no traceback, and the exit code."""
+    """The exit code, and one sentence on standard error that contains all `parts`."""
     assert outcome.code == code, outcome
     assert outcome.err.startswith("keraslm: ")
     assert outcome.err.count("\n") == 1, outcome.err
@@ -63,7 +67,7 @@ def assert_refused(outcome: Outcome, *parts: str, code: int = 2) -> None:
 
 
 def strict_json(text: str):
-    """Parse JSON as the standard has it: no NaN, no Infinity."""
+    """Parse JSON without the extensions of Python: no NaN, no Infinity."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")

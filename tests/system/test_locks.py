@@ -80,6 +80,8 @@ def test_the_same_process_is_refused_and_keeps_its_first_lock(tmp_path):
     with run_lock(tmp_path):
         assert_locked(tmp_path, f"process {os.getpid()} ")
         assert_locked(tmp_path)
+        (tmp_path / ".lock").write_bytes(b"\xff\x00")
+        assert_locked(tmp_path, r"is locked by another process\. One trainer")
     assert_free(tmp_path)
 
 
@@ -110,12 +112,6 @@ def test_the_content_of_a_lock_file_does_not_lock(tmp_path, content):
     (tmp_path / ".lock").write_bytes(content)
     with run_lock(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on host ")
-
-
-def test_an_unreadable_description_is_another_process(tmp_path):
-    with run_lock(tmp_path):
-        (tmp_path / ".lock").write_bytes(b"\xff\x00")
-        assert_locked(tmp_path, r"is locked by another process\. One trainer")
 
 
 def fail_to_lock(monkeypatch, number):

@@ -1,4 +1,4 @@
-"""Worker processes: results in order, again after a death, isolated from the working directory, and gone in the end."""
+"""Worker processes: order of results, repetition after a kill, isolation from the working directory, and their end."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_work_of_a_killed_process_is_repeated_and_nothing_else(tmp_path):
         (tmp_path / f"die-{number}").touch()
     with squares(tmp_path) as workers:
         assert list(workers.map(range(8))) == [number**2 for number in range(8)]
-    begun = (tmp_path / "log").read_text().split()
-    assert sorted(begun) == sorted("01234567" + "34")
+    started = (tmp_path / "log").read_text().split()
+    assert sorted(started) == sorted("01234567" + "34")
 
 
 def test_work_that_kills_every_process_fails_alone_with_a_sentence(tmp_path):
@@ -106,18 +106,19 @@ with Workers(1, partial, {function}) as workers:
 
 
 def start(folder: Path, **fields: str) -> subprocess.Popen[str]:
-    """Start the script, which is in another folder than the working directory."""
+    """Start the script, which is not in the working directory."""
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "script.py").write_text(SCRIPT.format(**fields))
     command = [sys.executable, str(folder / "elsewhere" / "script.py")]
     return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("name", ["random", "tokenizers", "onnxruntime", "pickle", "keraslm"])
-def test_workers_import_nothing_from_the_working_directory_and_no_main_program(tmp_path, name):
-    (tmp_path / f"{name}.py").write_text("open('executed', 'w')")
-    out, _ = start(tmp_path, function="eval", item=f"__import__('{name}').__name__", then="").communicate()
-    assert out == f"main\n{name}\n"
+def test_workers_import_nothing_from_the_working_directory_and_no_main_program(tmp_path):
+    names = ["random", "tokenizers", "onnxruntime", "pickle", "keraslm"]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("open('executed', 'w')")
+    out, _ = start(tmp_path, function="eval", item=f"[__import__(n).__name__ for n in {names}]", then="").communicate()
+    assert out == f"main\n{names}\n"
     assert not (tmp_path / "executed").exists()
 
 

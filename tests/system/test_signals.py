@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, once and twice, sent to separate processes."""
+"""SIGTERM and SIGINT, sent once and twice."""
 
 from __future__ import annotations
 
@@ -84,15 +84,14 @@ def handlers():
         signal.signal(number, handler)
 
 
-def test_nothing_is_received_without_a_signal(child):
-    assert child(WAITING).communicate() == ("None\n", "")
-
-
-@pytest.mark.parametrize(("number", "line"), [(INT, INTERRUPTING), (TERM, TERMINATING)])
-def test_the_first_signal_is_noted_and_logged(child, number, line):
+@pytest.mark.parametrize("numbers", [(), (INT,), (TERM,), (TERM, INT), (INT, TERM)], ids=str)
+def test_each_first_signal_is_logged_and_the_first_of_all_is_received(child, numbers):
     process = child(WAITING)
-    assert sent(process, number) == line
-    assert process.communicate() == (f"{number.name}\n", "")
+    for number in numbers:
+        assert sent(process, number) == (INTERRUPTING if number is INT else TERMINATING)
+    for _ in range(2 * (TERM in numbers)):  # further ones change nothing
+        process.send_signal(TERM)
+    assert process.communicate() == (f"{numbers[0].name if numbers else None}\n", "")
     assert process.returncode == 0
 
 
@@ -110,22 +109,6 @@ def test_the_second_sigint_leaves_even_if_nobody_reads_standard_error(child):
     while process.poll() is None:
         process.send_signal(INT)
     assert process.returncode == 130
-
-
-def test_a_sigint_after_a_sigterm_is_the_first_sigint(child):
-    process = child(WAITING)
-    assert (sent(process, TERM), sent(process, INT)) == (TERMINATING, INTERRUPTING)
-    assert process.communicate() == ("SIGTERM\n", "")
-    assert process.returncode == 0
-
-
-def test_the_first_of_two_signals_is_received_and_further_sigterms_change_nothing(child):
-    process = child(WAITING)
-    assert (sent(process, INT), sent(process, TERM)) == (INTERRUPTING, TERMINATING)
-    process.send_signal(TERM)
-    process.send_signal(TERM)
-    assert process.communicate() == ("SIGINT\n", "")
-    assert process.returncode == 0
 
 
 def test_a_signal_to_a_forked_child_does_not_reach_its_parent():

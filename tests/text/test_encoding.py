@@ -21,7 +21,7 @@ from keraslm.errors import TextError
 from keraslm.text import encoding, files, store
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFile, TextFiles
-from tests.support.memory import PEAK
+from tests.support.program import PEAK
 from tests.support.tiny import text_lines
 from tests.support.words import train_words
 
@@ -58,7 +58,7 @@ def large(tmp_path, **options):
 
 @pytest.mark.parametrize("fields", KINDS, ids=str)
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_large_text_gives_the_tokenizer_and_ids_of_a_small_one(tmp_path, text, fields, count):
+def test_large_and_small_texts_have_the_same_tokenizer_and_ids(tmp_path, text, fields, count):
     config, encoder = DataConfig(**fields), large(tmp_path, workers=count)
     small = Encoder(tmp_path / "none")
     tokenizer = encoder.tokenizer(text, config)
@@ -84,7 +84,7 @@ def test_the_text_is_counted_in_every_unit(tmp_path, text):
     assert counts.tokens == counts.words + counts.lines and counts.oovs >= 40
 
 
-def test_the_second_time_only_the_digest_is_read(tmp_path, text, monkeypatch):
+def test_a_cached_text_is_only_hashed(tmp_path, text, monkeypatch):
     first = large(tmp_path)
     tokenizer = first.tokenizer(text, DataConfig())
     ids = np.array(first.encode(text, tokenizer).ids)
@@ -127,7 +127,7 @@ def pack(kind, data):
 PACKED = ["plain", "gz", "bz2", "xz", "zst"]
 
 
-def test_shards_in_order_are_their_concatenation(tmp_path, text):
+def test_shards_are_read_in_order_with_any_compression(tmp_path, text):
     """Each has a different compression, detected by its first bytes and not by its name."""
     data = [line.encode() + b"\n" for line in LINES]
     for number, kind in enumerate(PACKED):
@@ -163,7 +163,7 @@ def test_a_truncated_file_yields_its_good_lines_and_then_an_error(tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
-def test_a_bomb_takes_little_memory(tmp_path, kind):
+def test_a_decompression_bomb_needs_little_memory(tmp_path, kind):
     """128 MiB in one line, in a separate process whose memory is measured."""
     if kind == "zst":
         pytest.importorskip("zstandard", reason="the extra zstd is not installed")
@@ -336,11 +336,9 @@ def test_a_fingerprint_depends_on_the_tokens_alone(monkeypatch, dtype, chunk):
     [
         ({"tokens": 73760, "sha256": "0123456789abcdef"}, "73,760 tokens with SHA-256 0123456789ab"),
         (None, "none"),
-        ([], "none"),
         ({}, "None tokens with SHA-256 None"),
-        ({"tokens": 2**70, "sha256": 5}, f"{2**70} tokens with SHA-256 5"),
         ({"tokens": "many", "sha256": "x"}, "'many' tokens with SHA-256 x"),
     ],
 )
-def test_a_fingerprint_is_described_in_words(found, words):
+def test_a_fingerprint_is_described(found, words):
     assert store.described(found) == words

@@ -4,9 +4,8 @@
 
 A small training on torch runs on a disk whose k-th operation in the run folder fails, for every k
 (tests/support/failing_disk.c). Then the same command runs on a good disk. A fault is survived if the first process
-ended with exit code 1 and one line, or was killed; left no temporary file that it could remove; and the second process
-ended with the same weights and checkpoint as a training without a fault. Prints one line per kind of fault, and exits
-with 1 if any fault was not survived. All kinds take about ten minutes.
+exited with 1 and one line, or was killed; left no temporary file that it could remove; and the second process wrote the
+same weights and checkpoint as a training without a fault. Exits with 1 otherwise. All kinds take about ten minutes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python tests/torture/kill_training.py --backend jax --kills 100 --seed 0
 
-`keraslm train` runs as a process of its own and is killed; the same command resumes the run and is killed again, at a
+`keraslm train` runs as a separate process and is killed; the same command resumes the run and is killed again, at a
 random moment:
 
     clock     SIGKILL during or soon after the start
@@ -66,23 +66,14 @@ SECONDS = 300  # limit for a training of some hundred windows
 
 @dataclass
 class Tally:
-    """The results.
+    """The results."""
 
-    Attributes:
-        kills: number of kills, by kind.
-        found: state of the process when it was killed: before its first window, training, or writing.
-        finished: number of finished runs.
-        compared: number of compared variables and files.
-        differing: each difference, and every other problem.
-        answers: seconds from SIGTERM to the end of the process.
-    """
-
-    kills: Counter[str] = field(default_factory=Counter)
-    found: Counter[str] = field(default_factory=Counter)
-    finished: int = 0
-    compared: int = 0
-    differing: list[str] = field(default_factory=list)
-    answers: list[float] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)  # by kind
+    found: Counter[str] = field(default_factory=Counter)  # by the state of the process when it was killed
+    finished: int = 0  # runs
+    compared: int = 0  # variables and files
+    differing: list[str] = field(default_factory=list)  # each difference, and every other problem
+    answers: list[float] = field(default_factory=list)  # seconds from SIGTERM to the end of the process
 
 
 class Child:
@@ -90,14 +81,8 @@ class Child:
 
     def __init__(self, command: list[str], folder: Path, environ: dict[str, str]):
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(command, cwd=folder, env=environ, text=True, **pipes)
         self.lines: list[str] = []
         self.training = threading.Event()
         self._reader = threading.Thread(target=self._read)
@@ -156,21 +141,13 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A training without a kill.
+    """A training without a kill."""
 
-    Attributes:
-        checkpoint: its last checkpoint.
-        files: files of the run.
-        windows: windows per epoch.
-        seconds: duration of the start.
-        operations: number of disk operations; 0 if they cannot be counted.
-    """
-
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint  # the last
     files: dict[str, bytes]
-    windows: int
-    seconds: float
-    operations: int
+    windows: int  # per epoch
+    seconds: float  # until the first epoch
+    operations: int  # on the disk; 0 if they cannot be counted
 
 
 def _has_disk() -> bool:
