@@ -17,8 +17,8 @@ _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "v
 def find_splits(folder: str | Path) -> dict[str, str]:
     """Paths of the train, valid and test files of a folder, by split; valid and test may be missing.
 
-    A file belongs to a split if one part of its name, cut at `.`, `_` and `-`, is the name of the split:
-    `train.txt`, `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
+    A file belongs to a split if a part of its name, split at `.`, `_` and `-`, is the name of the split: `train.txt`,
+    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
 
     Raises:
         TextError: no such folder, no train file, or two files for one split.
@@ -41,10 +41,8 @@ def find_splits(folder: str | Path) -> dict[str, str]:
 class EmbeddedText:
     """The language reference that CPython ships for `help()`, without blank lines: a corpus on every machine.
 
-    The text differs slightly between Python versions. The last tenth of each topic's lines is the validation text.
-
-    Args:
-        split: `"train"` or `"valid"`.
+    The text differs slightly between Python versions. The last tenth of each topic's lines is the split `"valid"`, the
+    rest is `"train"`.
     """
 
     replaced = 0

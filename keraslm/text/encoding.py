@@ -15,24 +15,24 @@ from keraslm.system.atomic import atomic_path
 from keraslm.system.processes import Workers, available_cores
 from keraslm.text import store
 from keraslm.text.corpus import Text
-from keraslm.text.files import Block, TextFiles, invalid_byte, meter
+from keraslm.text.files import Block, TextFiles, meter
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.pieces import split_words
 from keraslm.text.store import EncodedText, Part, TextCounts
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import TokenCounter, tokenizer_of_counts, train_tokenizer
 
-LARGE = 1 << 25  # bytes of a file from which processes and the cache are worth their start
+LARGE = 1 << 25  # bytes of a text from which processes and the cache are worth their overhead
 
 
 class Encoder:
     """Makes tokenizers and ids of texts.
 
     Args:
-        cache: folder; None takes `$KERASLM_CACHE`, or `keraslm` in the user's cache folder.
-        show: progress bars, if standard error is a terminal.
-        large: bytes from which a text is encoded in parallel and kept in the cache.
-        workers: processes for a large text; None takes one per core.
+        cache: folder. Default: `$KERASLM_CACHE`, or `keraslm` in the user's cache folder.
+        show: show progress bars if standard error is a terminal.
+        large: size in bytes from which a text is encoded in parallel and kept in the cache.
+        workers: processes for a large text. Default: one per core.
 
     Example:
         >>> encoder = Encoder()
@@ -81,7 +81,7 @@ class Encoder:
         return store.open_encoded(folder, text.name)
 
     def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
-        """The size of a text in every unit; nothing is kept, in memory or in the cache."""
+        """The size of a text in every unit, without keeping its ids in memory or in the cache."""
         return sum((counts for _, counts, _ in self._parts(text, tokenizer)), TextCounts())
 
     def _is_large(self, text: Text) -> bool:
@@ -96,7 +96,7 @@ class Encoder:
                 counts.update(part)
             return tokenizer_of_counts(counts, config)
         with meter("counting", text.size(), self._show) as advance:
-            return train_tokenizer((_decode(block, config.errors)[0] for block in text.blocks(advance)), config)
+            return train_tokenizer((block.decoded(config.errors)[0] for block in text.blocks(advance)), config)
 
     def _parts(self, text: Text, tokenizer: Tokenizer) -> Iterator[Part]:
         return self._each_block("encoding", text, _EncodeBlock, tokenizer.to_json(), text.errors)
@@ -120,7 +120,7 @@ class _EncodeBlock:
         self._tokenizer, self._errors = Tokenizer.from_json(tokenizer), errors
 
     def __call__(self, block: Block) -> Part:
-        text, replaced = _decode(block, self._errors)
+        text, replaced = block.decoded(self._errors)
         ids = self._tokenizer.encode_block(text)
         counts = TextCounts(
             lines=text.count("\n"),
@@ -141,22 +141,5 @@ class _CountBlock:
 
     def __call__(self, block: Block) -> Counter[str]:
         counter = TokenCounter(self._config)
-        counter.add(_decode(block, self._config.errors)[0], ends_line=False)
+        counter.add(block.decoded(self._config.errors)[0], ends_line=False)
         return counter.counts
-
-
-def _decode(block: Block, errors: str) -> tuple[str, int]:
-    """The text of a block with CR LF as LF, and how many of its lines are not UTF-8.
-
-    Raises:
-        TextError: a byte that is not UTF-8, under `"strict"`.
-    """
-    replaced = 0
-    try:
-        text = block.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if errors != "replace":
-            raise invalid_byte(block, error.start) from error
-        text = block.data.decode("utf-8", "replace")
-        replaced = sum(line.decode("utf-8", "ignore").encode() != line for line in block.data.split(b"\n"))
-    return text.replace("\r\n", "\n"), replaced

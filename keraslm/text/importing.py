@@ -17,7 +17,6 @@ from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, end_symb
 
 END_NAMES = (EOS, "</s>", "<|endoftext|>", "<sos/eos>", "<eos/sos>", "[EOS]", "[SEP]", "<|end_of_text|>")
 UNKNOWN_NAMES = (UNK, "<UNK>", "[UNK]", "<oov>", "<OOV>")
-LONGEST_PIECE = 1000  # characters; sentencepiece's own limit is 16 unless it is trained otherwise
 SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 
@@ -54,17 +53,14 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
     if config.eos_token or end_symbol(backend) is None:
         end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "`eos_token`"))
     try:
-        Tokenizer(backend)  # checks for gaps in the ids before it is written, which takes memory for the largest id
+        Tokenizer(backend)  # checks for gaps in the ids, because writing it takes memory up to the largest id
         return Tokenizer(_settled(backend))
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
 
 
 def _settled(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The tokenizer after it was written and read until its text is stable, so that its digest does not change.
-
-    The library does not read back every score as it wrote it.
-    """
+    """Write and read a tokenizer until its text no longer changes: the library rounds some scores."""
     for _ in range(4):
         text = backend.to_str()
         backend = read_backend(text, "the tokenizer as it is written")
@@ -84,11 +80,7 @@ def _choose(
 
 
 def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.Tokenizer:
-    """Lines of `symbol id`, as speech toolkits write them (words.txt of Kaldi, tokens.txt of icefall and sherpa-onnx).
-
-    Text is cut at white space. If every ordinary symbol is one character, it is cut into characters instead, and white
-    space is dropped unless the table has a symbol for it.
-    """
+    """Lines of `symbol id`, as speech toolkits write them (words.txt of Kaldi, tokens.txt of sherpa-onnx)."""
     vocabulary: dict[str, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         symbol, _, digits = line.removesuffix("\r").replace("\t", " ").rstrip(" ").rpartition(" ")
@@ -107,6 +99,7 @@ def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.To
 
 
 def _cut_as_symbols(backend: tokenizers.Tokenizer, vocabulary: dict[str, int]) -> None:
+    """Split text at white space; into characters if every ordinary symbol is one."""
     ordinary = [s for s in vocabulary if not (s[0] in "<[#" and len(s) > 1)]
     if not all(len(symbol) == 1 for symbol in ordinary):
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -150,8 +143,6 @@ def _backend_of(path: Path, proto: Any) -> tokenizers.Tokenizer:
     unknown = next((i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN), None)
     if unknown is None:
         raise TokenizerError(f"{path}: a sentencepiece model without an unknown piece cannot be imported.")
-    if any(len(piece.piece) > LONGEST_PIECE for piece in proto.pieces):
-        raise TokenizerError(f"{path}: a sentencepiece model with a piece of more than {LONGEST_PIECE} characters.")
     fallback = bool(proto.trainer_spec.byte_fallback)
     if kind == 1:
         model: Any = models.Unigram(scored, unknown, fallback)

@@ -118,7 +118,7 @@ def test_every_token_is_a_target_once_and_follows_its_input(tokens, num_steps):
     targets = np.concatenate([w[1] for w in stream], axis=1)
     np.testing.assert_array_equal(targets, [np.arange(1, tokens + 1)])
     np.testing.assert_array_equal(inputs, [np.arange(tokens)])
-    assert (stream.predicted, stream.left_over) == (tokens, 0)
+    assert stream.predicted == tokens
 
 
 @given(tokens=st.integers(1, 60), num_steps=st.integers(1, 70))
