@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
 from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.report.options import ScoreOptions
-from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
 from keraslm.system.atomic import remove_temporaries
 from keraslm.system.locks import Log, hold_lock
@@ -40,20 +39,20 @@ class BulkResult:
 
     @property
     def lines(self) -> int:
-        """Scored now."""
+        """Number of lines scored now."""
         return sum(outcome.lines for outcome in self.outcomes)
 
     @property
     def tokens(self) -> int:
-        """Scored now, including the end symbol of each line."""
+        """Number of tokens scored now, including the end symbol of each line."""
         return sum(outcome.tokens for outcome in self.outcomes)
 
     def check(self) -> None:
         """Raise one error that lists the failed shards, if there are any.
 
         Raises:
-            InputError: all of them because of their texts (exit code 2).
-            KeraslmError: at least one for a different reason (exit code 1).
+            InputError: all failed because of their texts (exit code 2).
+            KeraslmError: at least one failed for a different reason (exit code 1).
         """
         if not self.failed:
             return
@@ -85,32 +84,30 @@ def score_files(
     provider: str = "auto",
     gzip: bool = False,
     log: Log = lambda _: None,
-    write: Callable[..., None] = write_scores,
 ) -> BulkResult:
     """Score each of many texts into a file of its own; the bytes do not depend on the number of processes.
 
     Args:
         models: path of the model file, or of several with the same tokenizer, whose probabilities are averaged.
         files: texts or patterns.
-        output: folder of the scores; it is made if it does not exist.
+        output: folder of the scores; it is created if it does not exist.
         options: what is scored and how it is written.
         workers: processes on this machine, each with one session on one thread; ignored with `scheduler`.
-        resume: leave out what is finished.
-        overwrite: replace existing outputs; with `resume`, only those made of something else.
-        scheduler: address of a Dask scheduler whose workers score instead, such as `"tcp://host:8786"`.
+        resume: skip finished outputs.
+        overwrite: replace existing outputs; with `resume`, only those of different texts, models or settings.
+        scheduler: use the workers of the Dask scheduler at this address, such as `"tcp://host:8786"`.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
-        log: takes one line of progress text.
-        write: writes the scores of one text.
+        log: called with one line of progress text.
 
     Returns:
-        the outcome of each shard. A text that cannot be read fails alone, and is reported through `log`.
+        the outcome of each shard. A text that cannot be read does not stop the others, and is reported through `log`.
 
     Raises:
         UsageError: existing outputs, texts with the same name, no texts, or a second job in the folder.
         ModelFileError: a model cannot be used.
-        KeraslmError: the folder cannot be written, or nothing can be scored. Finished outputs stay.
+        KeraslmError: the folder cannot be written, or nothing can be scored. Finished outputs are kept.
 
     Example:
         >>> result = score_files("model.onnx", ["texts/*.txt.gz"], "scores", ScoreOptions(), workers=2)
@@ -120,10 +117,10 @@ def score_files(
     """
     if workers < 1:
         raise UsageError(f"`workers` is {workers}, but must be at least 1.")
-    begun = time.monotonic()
+    start = time.monotonic()
     folder = Path(output)
     paths = [Path(path).absolute() for path in ([models] if isinstance(models, str | Path) else models)]
-    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
+    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip)
     shards = plan(files, folder, job.ending)
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)
@@ -131,13 +128,13 @@ def score_files(
         with closing(scored):
             outcomes = _reported(scored, todo, log)
     outcomes.sort(key=lambda outcome: outcome.shard.output)
-    result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - begun)
+    result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - start)
     log(str(result))
     return result
 
 
 def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outcomes:
-    """Score shards in processes of this machine; yields the outcomes as they come.
+    """Score shards in processes of this machine; yields the outcomes in the order in which they finish.
 
     Raises:
         KeraslmError: the model or the output folder cannot be used, or every process dies.
@@ -150,20 +147,18 @@ def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outco
         for future in as_completed(futures):
             shard = futures.pop(future)
             try:
-                outcome, deaths = future.result(), 0
+                yield future.result()
+                deaths = 0
             except ProcessDiedError as error:
-                outcome, deaths = (
-                    Outcome(shard, failure=f"{shard.name}: {error}", exit_code=error.exit_code),
-                    deaths + 1,
-                )
+                deaths += 1
                 if deaths > workers:
                     raise KeraslmError(f"{deaths} shards in a row cannot be scored. {error}") from error
-            yield outcome
+                yield Outcome(shard, failure=f"{shard.name}: {error}", exit_code=error.exit_code)
 
 
 @contextmanager
 def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
-    """Make an output folder, keep other jobs out of it, and remove temporary files before and after."""
+    """Create and lock an output folder; remove temporary files before and after."""
 
     def refusal(holder: str) -> UsageError:
         return UsageError(f"{folder} is locked by {holder}. Wait for it, or choose a different `output`.")

@@ -21,18 +21,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 @contextmanager
 def run_lock(folder: Path, log: Log = lambda _: None) -> Iterator[None]:
-    """Keep every other trainer out of a run folder while the block runs; see `hold_lock`.
-
-    Raises:
-        RunError: a process holds the lock, possibly this one.
-
-    Example:
-        >>> with run_lock(Path("runs/mine")):
-        ...     train()
-    """
+    """Hold the lock of a run folder while the block runs; a RunError if a process holds it, possibly this one."""
 
     def refusal(holder: str) -> RunError:
-        return RunError(f"{folder} is locked by {holder}. One trainer per run: wait for it, or choose another `run`.")
+        return RunError(f"{folder} is locked by {holder}. Wait for it, or choose a different `run`.")
 
     with hold_lock(folder / ".lock", refusal, log):
         yield
@@ -40,21 +32,17 @@ def run_lock(folder: Path, log: Log = lambda _: None) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(path: Path, refusal: Callable[[str], KeraslmError], log: Log = lambda _: None) -> Iterator[None]:
-    """Hold a lock file while the block runs.
+    """Hold a lock file while the block runs; the operating system frees the lock if the process is killed.
 
-    The operating system frees the lock when the process ends, also by SIGKILL, and also if its children live on. The
-    content of the file describes the holder and means nothing after that. The file is removed at the end of the block.
-
-    A file system without locks (some network file systems) does not stop anybody: the block runs, and `log` receives
-    a warning.
+    On a file system without locks (some network file systems) the block runs without one, after a warning.
 
     Args:
         path: the lock file, in a folder that exists.
         refusal: makes the error from a description of the process that holds the lock.
-        log: takes the warning.
+        log: called with the warning.
 
     Raises:
-        KeraslmError: `refusal`'s, if the lock is held.
+        KeraslmError: the error from `refusal`, if the lock is held.
         OSError: the lock file cannot be made.
     """
     lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
@@ -69,19 +57,16 @@ def hold_lock(path: Path, refusal: Callable[[str], KeraslmError], log: Log = lam
         yield
         return
     try:
-        with suppress(OSError):  # a full disk: the lock holds without a description
-            path.write_text(_description(), encoding="utf-8")
+        with suppress(OSError):  # a full disk: the lock works without a description
+            since = datetime.now().strftime("%Y-%m-%d %H:%M")
+            holder = f"process {os.getpid()} on host {platform.node()}, which has been working there since {since}\n"
+            path.write_text(holder, encoding="utf-8")
         yield
     finally:
         if lock.is_locked:  # False in a forked child
             with suppress(OSError):  # a failing disk
                 path.unlink()
             lock.release()
-
-
-def _description() -> str:
-    started = datetime.now().strftime("%Y-%m-%d %H:%M")
-    return f"process {os.getpid()} on host {platform.node()}, which has been working there since {started}\n"
 
 
 def _holder(path: Path) -> str:

@@ -69,7 +69,7 @@ def test_a_second_process_is_refused_with_a_description_of_the_first(holder, tmp
     with pytest.raises(RunError) as caught, run_lock(tmp_path):
         raise AssertionError("two processes hold the lock")
     who = f"{tmp_path} is locked by process {process.pid} on host {platform.node()}, which has been working there"
-    remedy = "One trainer per run: wait for it, or choose another `run`."
+    remedy = "Wait for it, or choose a different `run`."
     assert re.fullmatch(rf"{re.escape(who)} since \d{{4}}-\d\d-\d\d \d\d:\d\d\. {remedy}", str(caught.value))
     assert caught.value.exit_code == 2
     process.communicate()
@@ -115,7 +115,7 @@ def test_the_content_of_a_lock_file_does_not_lock(tmp_path, content):
 def test_an_unreadable_description_is_another_process(tmp_path):
     with run_lock(tmp_path):
         (tmp_path / ".lock").write_bytes(b"\xff\x00")
-        assert_locked(tmp_path, r"is locked by another process\. One trainer")
+        assert_locked(tmp_path, r"is locked by another process\. Wait for it")
 
 
 def fail_to_lock(monkeypatch, number):
