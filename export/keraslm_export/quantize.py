@@ -2,18 +2,15 @@
 
 Weights become int8, symmetric, with one scale per column:
 
-    LSTM             -> DynamicQuantizeLSTM: onnxruntime computes the scale of inputs and states in each call. It has no
-                        such node for GRU and RNN layers, which are exported in float32 only.
-    MatMul           -> QuantizeLinear + MatMulIntegerToFloat, if the left side is a hidden state of the last layer or
-                        of an expert: it lies in (-1, 1), so its scale is 1/127 for any batch.
-                        DynamicQuantizeMatMul in the tails of an adaptive softmax, whose left side has no bound.
-    Gather           -> each row of the embedding is int8 and has one scale.
+    LSTM      -> DynamicQuantizeLSTM: onnxruntime computes the scale of inputs and states in each call, for the complete
+                 batch, so a score depends on the other lines of its batch. GRU and RNN layers have no such node.
+    MatMul    -> QuantizeLinear + MatMulIntegerToFloat, if the left side is a hidden state of the last layer or of an
+                 expert: its values are in (-1, 1), so its scale is 1/127 for any batch.
+                 DynamicQuantizeMatMul in the tails of an adaptive softmax, whose left side has no bound.
+    Gather    -> each row of the embedding is int8 and has one scale.
 
 Weights are scaled to +-63, not +-127: on x86 processors without VNNI (before Ice Lake and Zen 4), onnxruntime adds
-pairs of products in 16 bits, which 8-bit weights overflow silently. The file is right on every machine.
-
-The scales of `DynamicQuantizeLSTM` are those of a whole batch, so a score depends on the other lines of its batch;
-`docs/onnx-file.md` says by how much.
+pairs of products in 16 bits, which 8-bit weights overflow silently.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
 from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.report.options import ScoreOptions
+from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
 from keraslm.system.atomic import remove_temporaries
 from keraslm.system.locks import Log, hold_lock
@@ -84,6 +85,7 @@ def score_files(
     provider: str = "auto",
     gzip: bool = False,
     log: Log = lambda _: None,
+    write: Callable[..., None] = write_scores,
 ) -> BulkResult:
     """Score each of many texts into a file of its own; the bytes do not depend on the number of processes.
 
@@ -100,6 +102,7 @@ def score_files(
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
         log: called with one line of progress text.
+        write: writes the scores of one text; a function of a module, because processes import it.
 
     Returns:
         the outcome of each shard. A text that cannot be read does not stop the others, and is reported through `log`.
@@ -120,7 +123,7 @@ def score_files(
     start = time.monotonic()
     folder = Path(output)
     paths = [Path(path).absolute() for path in ([models] if isinstance(models, str | Path) else models)]
-    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip)
+    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending)
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)

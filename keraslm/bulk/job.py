@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -36,6 +36,7 @@ class Job:
     errors: str = "strict"
     provider: str = "auto"
     gzip: bool = False
+    write: Callable[..., None] = write_scores
 
     @property
     def ending(self) -> str:
@@ -84,7 +85,7 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
             before = Mark.of(shard.text)
         with atomic_path(shard.output) as path:
             with score_file(path, job.gzip) as out:
-                write_scores(scorer, chain(text, [None]), job.options, out, name=shard.name)
+                job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
             if not before.untouched(shard.text):
                 raise TextError(f"{shard.name}: changed while it was scored.")
             counts = scorer.lines, scorer.tokens, text.replaced
