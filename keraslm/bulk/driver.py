@@ -1,4 +1,4 @@
-"""A bulk job: plan, leave out what is finished, score the rest in parallel, report the outcomes."""
+"""A bulk job: plan, skip finished outputs, score the rest in parallel, report the outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
 from keraslm.system.atomic import remove_temporaries
-from keraslm.system.locks import Log, hold_lock
+from keraslm.system.locks import Log, folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
 from keraslm.text.files import meter
@@ -27,7 +27,7 @@ from keraslm.text.files import meter
 
 @dataclass(frozen=True)
 class BulkResult:
-    """The result of a bulk job."""
+    """The result of a bulk job; `lines` and `tokens` are those that were scored now."""
 
     outcomes: tuple[Outcome, ...]  # of the shards that were scored now, in the order of their outputs
     finished: int  # number of shards that were finished before
@@ -40,12 +40,11 @@ class BulkResult:
 
     @property
     def lines(self) -> int:
-        """Number of lines scored now."""
         return sum(outcome.lines for outcome in self.outcomes)
 
     @property
     def tokens(self) -> int:
-        """Number of tokens scored now, including the end symbol of each line."""
+        """Including the end symbol of each line."""
         return sum(outcome.tokens for outcome in self.outcomes)
 
     def check(self) -> None:
@@ -128,8 +127,15 @@ def score_files(
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)
         scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
-        with closing(scored):
-            outcomes = _reported(scored, todo, log)
+        outcomes = []
+        with closing(scored), meter("scoring", sum(shard.size for shard in todo), show=True) as advance:
+            for outcome in scored:
+                advance(outcome.shard.size)
+                if outcome.failure:
+                    log(outcome.failure)
+                elif outcome.replaced:
+                    log(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
+                outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.shard.output)
     result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - start)
     log(str(result))
@@ -162,15 +168,11 @@ def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outco
 @contextmanager
 def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
     """Create and lock an output folder; remove temporary files before and after."""
-
-    def refusal(holder: str) -> UsageError:
-        return UsageError(f"{folder} is locked by {holder}. Wait for it, or choose a different `output`.")
-
     targets = [path for shard in shards for path in (shard.output, shard.record)]
     with ExitStack() as stack:
         try:
             (folder / SIDE).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(hold_lock(folder / SIDE / "lock", refusal, log))
+            stack.enter_context(folder_lock(folder, log, UsageError, "output", f"{SIDE}/lock"))
             remove_temporaries(targets)
         except OSError as error:
             raise unwritable(folder, error) from error
@@ -179,16 +181,3 @@ def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
         finally:
             with suppress(OSError):  # of a failing disk; the next job tries again
                 remove_temporaries(targets)
-
-
-def _reported(outcomes: Outcomes, shards: Sequence[Shard], log: Log) -> list[Outcome]:
-    found = []
-    with meter("scoring", sum(shard.size for shard in shards), show=True) as advance:
-        for outcome in outcomes:
-            advance(outcome.shard.size)
-            if outcome.failure:
-                log(outcome.failure)
-            elif outcome.replaced:
-                log(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
-            found.append(outcome)
-    return found

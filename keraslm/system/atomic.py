@@ -24,7 +24,7 @@ _REMEDIES = {
     errno.EROFS: "Choose a folder on a disk that can be written.",
     errno.EACCES: "Choose a folder that you may write to.",
     errno.EPERM: "Choose a folder that you may write to.",
-    errno.EIO: "The disk or its connection fails: choose another disk.",
+    errno.EIO: "The disk or its connection fails: choose a different disk.",
 }
 
 

@@ -20,40 +20,38 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @contextmanager
-def run_lock(folder: Path, log: Log = lambda _: None) -> Iterator[None]:
-    """Hold the lock of a run folder while the block runs; a RunError if a process holds it, possibly this one."""
-
-    def refusal(holder: str) -> RunError:
-        return RunError(f"{folder} is locked by {holder}. Wait for it, or choose a different `run`.")
-
-    with hold_lock(folder / ".lock", refusal, log):
-        yield
-
-
-@contextmanager
-def hold_lock(path: Path, refusal: Callable[[str], KeraslmError], log: Log = lambda _: None) -> Iterator[None]:
-    """Hold a lock file while the block runs; the operating system frees the lock if the process is killed.
+def folder_lock(
+    folder: Path,
+    log: Log = lambda _: None,
+    error: type[KeraslmError] = RunError,
+    field: str = "run",
+    file: str = ".lock",
+) -> Iterator[None]:
+    """Lock a folder while the block runs; the operating system frees the lock if the process is killed.
 
     On a file system without locks (some network file systems) the block runs without one, after a warning.
 
     Args:
-        path: the lock file, in a folder that exists.
-        refusal: makes the error from a description of the process that holds the lock.
+        folder: a folder that exists.
         log: called with the warning.
+        error: class of the error if the folder is locked.
+        field: name of the argument with which the user chose the folder.
+        file: the lock file, in the folder.
 
     Raises:
-        KeraslmError: the error from `refusal`, if the lock is held.
-        OSError: the lock file cannot be made.
+        KeraslmError: of class `error`, if a process holds the lock, possibly this one.
+        OSError: the lock file cannot be created.
     """
+    path = folder / file
     lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
-        raise refusal(_holder(path)) from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        raise error(f"{folder} is locked by {_holder(path)}. Wait for it, or choose a different `{field}`.") from None
+    except OSError as failure:
+        if failure.errno not in _NO_LOCKS:
             raise
-        log(f"{path.parent}: this file system has no locks. Do not start a second process that writes there.")
+        log(f"{folder}: this file system has no locks. Do not start a second process that writes there.")
         yield
         return
     try:

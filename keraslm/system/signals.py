@@ -87,7 +87,7 @@ class StopSignals:
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
 
     def _restore(self) -> None:
-        """Undo `_install`; also in a forked child, which shares the socket and has no second thread."""
+        """Undo `_install`, also in a forked child, which has no second thread."""
         signal.set_wakeup_fd(self._wakeup)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)  # a pending SIGINT is noted here

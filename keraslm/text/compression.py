@@ -18,17 +18,14 @@ _UNPACKED = 1 << 17  # bytes of zstandard returned at once
 _PACKED = 1 << 10  # bytes of zstandard read at once; even a compression bomb unpacks to at most 40 MB of them
 
 _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstandard": b"\x28\xb5\x2f\xfd"}
+_OPEN: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
 
 def unpacked(raw: io.BufferedReader) -> tuple[Any, str | None]:
-    """The bytes inside an open file and the name of its compression; a plain file itself and None.
+    """The unpacked bytes of an open file as a file, and the name of its compression; None for a plain file.
 
     Raises:
         MissingPackageError: the file is zstandard and its package is not installed.
-
-    Example:
-        >>> unpacked(open("text.txt.xz", "rb"))[1]
-        'xz'
     """
     head = raw.peek(8)
     kind = next((name for name, magic in _MAGIC.items() if head.startswith(magic)), None)
@@ -37,8 +34,7 @@ def unpacked(raw: io.BufferedReader) -> tuple[Any, str | None]:
     if kind == "zstandard":
         require("zstandard", extra="zstd", purpose="A zstandard text")
         return io.BufferedReader(_ZstandardFile(raw), _UNPACKED), kind
-    openers: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
-    return openers[kind](raw), kind
+    return _OPEN[kind](raw), kind
 
 
 class _ZstandardFile(io.RawIOBase):

@@ -58,7 +58,12 @@ class ShuffledStream:
 
     def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):
         self._ids, self._seed = ids, seed
-        ends = _context_ends(ids, eos_id, context)
+        found = [np.zeros(0, np.int64)]
+        for start in range(0, len(ids), _CHUNK):
+            part = np.asarray(ids[start : start + _CHUNK])
+            before = np.append(ids[start - 1] if start else eos_id, part[:-1])
+            found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
+        ends = np.concatenate(found)
         self._count = len(ends)
         self._starts = np.append(0, ends)  # [count + 1]; the last one is never closed
         self._lengths = np.diff(np.append(self._starts, len(ids)))
@@ -76,13 +81,3 @@ class ShuffledStream:
         number = self._order[place]
         source = self._starts[number] + self._lengths[number] - (self._ends[place] - positions)
         return np.asarray(self._ids[source], np.int32)
-
-
-def _context_ends(ids: NDArray[Any], eos_id: int, context: str) -> NDArray[np.int64]:
-    """Position after each closed sentence or paragraph; ids may be larger than memory."""
-    found = [np.zeros(0, np.int64)]
-    for start in range(0, len(ids), _CHUNK):
-        part = np.asarray(ids[start : start + _CHUNK])
-        before = np.concatenate([[ids[start - 1] if start else eos_id], part[:-1]])
-        found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
-    return np.concatenate(found)

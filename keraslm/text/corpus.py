@@ -49,28 +49,27 @@ class EmbeddedText:
     errors = "strict"
 
     def __init__(self, split: str):
-        self.split = split
-        self.name = f"pydoc_data.topics ({split})"
-
-    def __iter__(self) -> Iterator[str]:
         from pydoc_data.topics import topics
 
+        self.name = f"pydoc_data.topics ({split})"
+        self._lines: list[str] = []
         for topic in sorted(topics):
             lines = [line.strip() for line in topics[topic].split("\n") if line.strip()]
             cut = len(lines) - len(lines) // 10
-            yield from lines[:cut] if self.split == "train" else lines[cut:]
+            self._lines += lines[:cut] if split == "train" else lines[cut:]
+        self._data = "".join(f"{line}\n" for line in self._lines).encode()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
 
     def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
-        yield Block(self._data(), self.name, 1, 0)
+        yield Block(self._data, self.name, 1, 0)
 
     def size(self) -> int:
-        return len(self._data())
+        return len(self._data)
 
     def digest(self) -> str:
-        return hashlib.sha256(self._data()).hexdigest()
-
-    def _data(self) -> bytes:
-        return "".join(f"{line}\n" for line in self).encode()
+        return hashlib.sha256(self._data).hexdigest()
 
 
 Text = TextFile | TextFiles | EmbeddedText

@@ -47,7 +47,7 @@ def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> Bl
 def kind_of(backend: tokenizers.Tokenizer) -> str:
     """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them; for others the class of its model."""
     cutter: Any = backend.pre_tokenizer
-    parts = list(cutter) if type(cutter).__name__ == "Sequence" else [cutter] if cutter is not None else []
+    parts = cutter if type(cutter).__name__ == "Sequence" else filter(None, [cutter])
     cuts = [_state(part) for part in parts]
     lowercases = backend.normalizer is not None and _state(backend.normalizer) == {"type": "Lowercase"}
     model = type(backend.model).__name__
@@ -81,7 +81,7 @@ def at_work() -> Iterator[None]:
 
 def _words(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
     vocabulary, by_lines = backend.get_vocab(), _lines(backend, eos_id)
-    # The end symbol has a name that a text may contain as a word; both are the same token.
+    # A word of the text may have the name of the end symbol; both are the same token.
     mark = f" {backend.id_to_token(eos_id)} "
 
     def encode(text: str) -> Ids:
@@ -127,11 +127,7 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
 def byte_names() -> list[str]:
     """The character that represents each byte in a byte-level vocabulary, as defined by GPT-2.
 
-    Printable bytes represent themselves, the others are the characters from U+0100 on.
-
-    Example:
-        >>> byte_names()[ord("a")], byte_names()[ord(" ")]
-        ('a', 'Ġ')
+    Printable bytes represent themselves; the others are the characters from U+0100.
     """
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Encoder:
     def _train(self, text: Text, config: DataConfig) -> Tokenizer:
         if config.tokenizer in ("word", "char"):
             counts: Counter[str] = Counter()
-            for part in self._each_block("counting", text, _CountBlock, config):
+            for part in self._each_block("counting", text, partial, _count_block, config):
                 counts.update(part)
             return tokenizer_of_counts(counts, config)
         with meter("counting", text.size(), self._show) as advance:
@@ -114,7 +115,7 @@ class Encoder:
 
 
 class _EncodeBlock:
-    """Encodes blocks: their ids, their size, and how many of their lines are not UTF-8."""
+    """Encodes blocks. A class, so that each process reads the tokenizer once."""
 
     def __init__(self, tokenizer: str, errors: str):
         self._tokenizer, self._errors = Tokenizer.from_json(tokenizer), errors
@@ -133,13 +134,7 @@ class _EncodeBlock:
         return ids, counts, replaced
 
 
-class _CountBlock:
-    """Counts the words or characters of blocks."""
-
-    def __init__(self, config: DataConfig):
-        self._config = config
-
-    def __call__(self, block: Block) -> Counter[str]:
-        counter = TokenCounter(self._config)
-        counter.add(block.decoded(self._config.errors)[0], ends_line=False)
-        return counter.counts
+def _count_block(config: DataConfig, block: Block) -> Counter[str]:
+    counter = TokenCounter(config)
+    counter.add(block.decoded(config.errors)[0], ends_line=False)
+    return counter.counts

@@ -169,7 +169,6 @@ def _merges(pieces: Any) -> list[tuple[str, str]]:
 
 
 def _normalise_as(proto: Any, backend: tokenizers.Tokenizer) -> None:
-    """Give a tokenizer the normalisation and decoding rules of a sentencepiece model."""
     spec = proto.normalizer_spec
     steps: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
@@ -179,7 +178,7 @@ def _normalise_as(proto: Any, backend: tokenizers.Tokenizer) -> None:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(**blanks)
         ending: list[Any] = [decoders.Metaspace(**blanks), decoders.Fuse()]
     else:
-        # Here the prefix also precedes blanks, and several blanks may be one piece.
+        # The prefix also precedes blanks, and several blanks may be one piece.
         steps += [normalizers.Prepend("▁")] if spec.add_dummy_prefix else []
         steps.append(normalizers.Replace(" ", "▁"))
         ending = [decoders.Replace("▁", " "), decoders.Fuse()]

@@ -114,11 +114,9 @@ def key(**parts: Any) -> str:
 
 
 def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
-    """How often each id occurs in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
-    counts = np.zeros(vocab_size, np.int64)
-    for start in range(0, len(ids), _CHUNK):
-        counts += np.bincount(ids[start : start + _CHUNK], minlength=vocab_size)
-    return counts
+    """Number of occurrences of each id in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
+    chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+    return sum((np.bincount(chunk, minlength=vocab_size) for chunk in chunks), np.zeros(vocab_size, np.int64))
 
 
 def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:

@@ -183,10 +183,8 @@ class EveryToken:
 
 
 def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
-    if tokens == 0:
-        return f"{name}: 0 tokens; a text with at least one line is needed."
-    if tokens == 1:
-        return f"{name}: 1 token, and none to predict from it; a longer text is needed."
+    if tokens < 2:
+        return f"{name}: {'1 token' if tokens else '0 tokens'}; at least 2 are needed. Use a longer text."
     fits = tokens // (num_steps + 1)
     advice = f"`batch_size={fits}`" if fits else f"`batch_size=1` and `num_steps={tokens - 1}`"
     return (

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from keraslm.runs.checkpoint import CheckpointStore
-from keraslm.system.locks import run_lock
+from keraslm.system.locks import folder_lock
 from tests.support.program import assert_refused
 from tests.torture.kill_training import Trainer, end_of
 
@@ -50,7 +50,7 @@ def test_the_second_sigint_leaves_at_once(trainer):
 
 def test_a_second_trainer_is_refused(program, tiny_run):
     before = {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()}
-    with run_lock(tiny_run.path):
+    with folder_lock(tiny_run.path):
         for flags in ([], ["--overwrite"]):
             assert_refused(program("train", "--run", tiny_run.path, *flags), f"{tiny_run.path} is locked by process")
     assert {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()} == before
