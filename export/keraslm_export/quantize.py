@@ -46,7 +46,7 @@ class Int8Writer(Writer):
         )
 
     def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
-        # The node takes the transposes, (1, inputs, 4H), and their scales as (1, 4H).
+        # The node expects the transposes, (1, inputs, 4H), and their scales as (1, 4H).
         w, r = (
             self._weights(f"{outputs[0]}_{name}", array.transpose(0, 2, 1), axis=1)
             for name, array in zip("wr", arrays[:2], strict=True)
@@ -65,7 +65,7 @@ class Int8Writer(Writer):
         super().softmax([], constants)
         self.constant("hidden_scale", np.float32(1 / 127))
         self.constant("hidden_zero", np.uint8(128))
-        unpadded: dict[str, str] = {}  # a product takes its bias as an input here, not as a row of the matrix
+        unpadded: dict[str, str] = {}  # here the bias is an input of the product, not a row of the matrix
         for node in nodes:
             if node.op_type == "Pad":
                 unpadded[node.output[0]] = node.input[0]

@@ -24,7 +24,7 @@ def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outco
     Raises:
         MissingPackageError: `distributed` is not installed here.
         UsageError: an invalid address.
-        KeraslmError: no scheduler answers, it goes away, or the model or the output folder cannot be used.
+        KeraslmError: no scheduler answers, the connection is lost, or the model or the output folder cannot be used.
     """
     require("distributed", extra="cluster", purpose="`scheduler`")
     from distributed import Client, as_completed

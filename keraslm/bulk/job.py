@@ -60,7 +60,7 @@ class Outcome:
     shard: Shard
     lines: int = 0
     tokens: int = 0
-    replaced: int = 0  # lines that held invalid UTF-8
+    replaced: int = 0  # lines that contain invalid UTF-8
     failure: str = ""  # why there is no output, in a sentence
     exit_code: int = 0  # of the command line, for that failure
 

@@ -69,7 +69,7 @@ class TextFile:
     Args:
         path: a file, or `"-"` for standard input.
         errors: `"strict"` raises at the first invalid byte; `"replace"` reads U+FFFD and counts the lines.
-        name: its name in messages; None takes the path.
+        name: its name in messages. Default: the path.
 
     Attributes:
         replaced: lines in which a byte was replaced, in the latest pass over the lines.

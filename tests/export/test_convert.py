@@ -143,7 +143,7 @@ def test_a_weight_that_is_not_finite_is_named(run_copy, existing):
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     weights["lstm_0/recurrent_kernel"][2, 3] = np.nan
     write_weights(run.weights_path, weights)
-    with pytest.raises(RunError, match="tensor lstm_0/recurrent_kernel holds 1 values that are NaN or infinite"):
+    with pytest.raises(RunError, match="tensor lstm_0/recurrent_kernel contains 1 values that are NaN or infinite"):
         keraslm.export(run, existing)
 
 
@@ -151,7 +151,7 @@ def test_a_weight_that_is_not_finite_is_named(run_copy, existing):
 def test_truncated_weights_are_refused(run_copy, existing, size):
     weights = run_copy / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a whole safetensors file"):
+    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a complete safetensors file"):
         keraslm.export(run_copy, existing)
 
 
