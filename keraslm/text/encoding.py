@@ -69,11 +69,7 @@ class Encoder:
         return tokenizer
 
     def encode(self, text: Text, tokenizer: Tokenizer) -> EncodedText:
-        """A text as one stream of ids.
-
-        Raises:
-            TextError: the text cannot be read, or the cache cannot be written.
-        """
+        """A text as one stream of ids; a TextError if it cannot be read, or the cache cannot be written."""
         if not self._is_large(text):
             return store.in_memory(text.name, self._parts(text, tokenizer))
         folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)

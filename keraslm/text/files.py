@@ -39,11 +39,7 @@ class Block:
     offset: int  # bytes of the file's text before it
 
     def decoded(self, errors: str) -> tuple[str, int]:
-        """Its text with CR LF as LF, and the number of its lines that are not UTF-8.
-
-        Raises:
-            TextError: a byte that is not UTF-8, and `errors` is `"strict"`.
-        """
+        """Its text with CR LF as LF, and the number of its lines that are not UTF-8; `"strict"` raises a TextError."""
         replaced = 0
         try:
             text = self.data.decode("utf-8")
@@ -72,11 +68,7 @@ class TextFile:
         name: its name in messages. Default: the path.
 
     Attributes:
-        replaced: lines in which a byte was replaced, in the latest pass over the lines.
-
-    Example:
-        >>> for line in TextFile("text.txt"):
-        ...     print(line)
+        replaced: number of lines in which a byte was replaced, in the latest pass over the lines.
     """
 
     def __init__(self, path: str | Path, errors: str = "strict", name: str | None = None):
@@ -185,9 +177,6 @@ class TextFiles:
 
     Raises:
         TextError: a pattern that matches no file.
-
-    Example:
-        >>> text = TextFiles(["shards/*.txt.gz"])
     """
 
     def __init__(self, paths: Sequence[str], errors: str = "strict"):
@@ -239,12 +228,7 @@ def _expand(pattern: str) -> list[str]:
 
 @contextmanager
 def meter(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` bytes of a text, on standard error and only if that is a terminal.
-
-    Example:
-        >>> with meter("encoding", 1000, show=True) as advance:
-        ...     advance(500)
-    """
+    """A progress bar over `total` bytes, on standard error if that is a terminal; yields a function of new bytes."""
     if not (show and sys.stderr.isatty()):
         yield lambda _: None
         return

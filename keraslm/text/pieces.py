@@ -31,12 +31,7 @@ def count_words(text: str) -> int:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each word of a text begins and ends, in characters.
-
-    Example:
-        >>> word_spans("the  cat")
-        [(0, 3), (5, 8)]
-    """
+    """Start and end of each word in the characters of a text: `[(0, 3), (5, 8)]` for `the  cat`."""
     return [match.span() for match in _WORD.finditer(text)]
 
 

@@ -120,12 +120,7 @@ def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
 
 
 def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
-    """Number and SHA-256 of the tokens of a text, as little-endian int32: the same for any file with this text.
-
-    Example:
-        >>> fingerprint(np.array([1, 2]))["tokens"]
-        2
-    """
+    """Number and SHA-256 of the tokens of a text, as little-endian int32: the same for any file with this text."""
     digest = hashlib.sha256()
     for start in range(0, len(ids), _CHUNK):
         digest.update(ids[start : start + _CHUNK].astype("<i4").tobytes())
@@ -133,12 +128,7 @@ def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
 
 
 def described(found: Any) -> str:
-    """A fingerprint as text for messages; a damaged one is shown as it is.
-
-    Example:
-        >>> described({"tokens": 929589, "sha256": "c0ffee" * 10})
-        '929,589 tokens with SHA-256 c0ffeec0ffee'
-    """
+    """A fingerprint, possibly a damaged one, as text for messages: `929,589 tokens with SHA-256 c0ffeec0ffee`."""
     if not isinstance(found, Mapping):
         return "none"
     tokens = found.get("tokens")

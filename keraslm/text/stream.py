@@ -133,7 +133,7 @@ class Windows:
         return (self[index] for index in range(len(self)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Use the order of sentences or paragraphs and the window lengths of an epoch, counted from 0."""
+        """Use the order and the window lengths of an epoch, counted from 0."""
         if self._shuffled:
             self._shuffled.set_epoch(epoch)
         if self._length_seed is None:

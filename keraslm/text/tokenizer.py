@@ -148,12 +148,7 @@ class Tokenizer:
         return np.maximum.accumulate(np.concatenate(spans), axis=0)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the tokens of one line; a blank separates words, and an incomplete character is U+FFFD.
-
-        Example:
-            >>> tokenizer.decode([2, 5])
-            'the cat'
-        """
+        """The text of the tokens of one line; a blank separates words, and an incomplete character is U+FFFD."""
         with at_work():
             return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
@@ -193,7 +188,6 @@ def end_lines_with(backend: tokenizers.Tokenizer, token: str) -> None:
 
 
 def _check_deterministic(backend: tokenizers.Tokenizer) -> None:
-    """Raise for settings that make the ids of a text depend on chance or on other texts."""
     for name in ("truncation", "padding"):
         if getattr(backend, name) is not None:
             raise TokenizerError(f"The tokenizer has {name}, but keraslm scores exactly the tokens of a text.")

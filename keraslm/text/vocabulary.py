@@ -30,8 +30,8 @@ def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> 
     """Train the tokenizer of a configuration on blocks of text, each of which ends a line.
 
     Example:
-        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char")).vocab_size
-        9
+        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char"))
+        Tokenizer(char, 9 tokens, eos='<eos>', unk='<unk>')
     """
     config = config or DataConfig()
     if config.tokenizer in ("word", "char"):
@@ -112,12 +112,8 @@ def _subwords(blocks: Iterable[str], config: DataConfig) -> Tokenizer:
     if kind == "byte":
         backend.model = models.BPE({name: number for number, name in enumerate(byte_names())}, [])
     elif kind == "bpe":
-        trainer = trainers.BpeTrainer(
-            vocab_size=config.vocab_size,
-            min_frequency=config.min_count,
-            initial_alphabet=byte_names(),
-            show_progress=False,
-        )
+        limits: dict[str, Any] = {"vocab_size": config.vocab_size, "min_frequency": config.min_count}
+        trainer = trainers.BpeTrainer(**limits, initial_alphabet=byte_names(), show_progress=False)
         backend.train_from_iterator(_lines(blocks), trainer)
     else:
         end = LINE_END
