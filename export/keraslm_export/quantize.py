@@ -41,9 +41,8 @@ class Int8Writer(Writer):
         values, scales = quantized(table, axis=1)
         rows = self.node("Gather", [self.constant(f"{TABLE}_int8", values), ids], "embedded_int8")
         factors = self.node("Gather", [self.constant(f"{TABLE}_scale", scales), ids], "embedded_scale")
-        return self.node(
-            "Mul", [self.node("Cast", [rows], "embedded_float", to=TensorProto.FLOAT), factors], "embedded"
-        )
+        floats = self.node("Cast", [rows], "embedded_float", to=TensorProto.FLOAT)
+        return self.node("Mul", [floats, factors], "embedded")
 
     def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
         # The node expects the transposes, (1, inputs, 4H), and their scales as (1, 4H).

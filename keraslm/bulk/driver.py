@@ -27,7 +27,7 @@ from keraslm.text.files import meter
 
 @dataclass(frozen=True)
 class BulkResult:
-    """The result of a bulk job; `lines` and `tokens` are those that were scored now."""
+    """The result of a bulk job; `lines` and `tokens` (with end symbols) were scored now."""
 
     outcomes: tuple[Outcome, ...]  # of the shards that were scored now, in the order of their outputs
     finished: int  # number of shards that were finished before
@@ -35,7 +35,6 @@ class BulkResult:
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """Shards that have no output."""
         return tuple(outcome for outcome in self.outcomes if outcome.failure)
 
     @property
@@ -44,7 +43,6 @@ class BulkResult:
 
     @property
     def tokens(self) -> int:
-        """Including the end symbol of each line."""
         return sum(outcome.tokens for outcome in self.outcomes)
 
     def check(self) -> None:

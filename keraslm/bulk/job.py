@@ -40,7 +40,6 @@ class Job:
 
     @property
     def ending(self) -> str:
-        """Of the output files."""
         name = self.options.format if self.options.format in ("tsv", "jsonl") else "txt"
         return f".{name}.gz" if self.gzip else f".{name}"
 

@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Mark:
-    """Identifies the content of a file."""
+    """Identifies the content of a file; `untouched` and `fits` compare it with a file."""
 
     bytes: int
     changed: int  # nanoseconds since 1970
@@ -37,12 +37,10 @@ class Mark:
         return cls(status.st_size, status.st_mtime_ns, digest)
 
     def untouched(self, path: Path) -> bool:
-        """Whether a file has this size and time of change."""
         status = path.stat()
         return (status.st_size, status.st_mtime_ns) == (self.bytes, self.changed)
 
     def fits(self, path: Path) -> bool:
-        """Whether a file has this content; it is read only if its time of change differs."""
         if path.stat().st_size != self.bytes:
             return False
         return self.untouched(path) or Mark.of(path).sha256 == self.sha256
@@ -135,7 +133,6 @@ def _shown(value: Any) -> str:
 
 
 def unwritable(folder: Path, error: OSError) -> KeraslmError:
-    """The error for an output folder that cannot be written."""
     return KeraslmError(
         f"{folder} cannot be written ({error.strerror or error}). Finished outputs are intact: solve the problem and "
         "pass `resume=True`."

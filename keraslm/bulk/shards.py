@@ -28,7 +28,6 @@ class Shard:
 
     @property
     def record(self) -> Path:
-        """Path of the output's record."""
         return self.output.parent / SIDE / f"{self.output.name}.json"
 
 

@@ -27,7 +27,11 @@ def select_backend(requested: str | None = None) -> str:
         ConfigError: an unknown name, or Keras already runs on a different backend in this process.
         MissingPackageError: the backend or Keras is not installed.
     """
-    name = requested or os.environ.get("KERAS_BACKEND") or _first_installed()
+    name = requested or os.environ.get("KERAS_BACKEND") or next(filter(importlib.util.find_spec, BACKENDS), None)
+    if name is None:
+        raise MissingPackageError(
+            'No Keras backend is installed. Run: pip install "keraslm[jax]" (or [tensorflow], or [torch])'
+        )
     if name not in BACKENDS:
         raise ConfigError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKENDS)}.")
     for package in ("keras", name):
@@ -66,14 +70,6 @@ def versions(backend: str) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "unknown"
     return found
-
-
-def _first_installed() -> str:
-    for name in filter(importlib.util.find_spec, BACKENDS):
-        return name
-    raise MissingPackageError(
-        'No Keras backend is installed. Run: pip install "keraslm[jax]" (or [tensorflow], or [torch])'
-    )
 
 
 @contextmanager
