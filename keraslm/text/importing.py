@@ -17,6 +17,7 @@ from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, end_symb
 
 END_NAMES = (EOS, "</s>", "<|endoftext|>", "<sos/eos>", "<eos/sos>", "[EOS]", "[SEP]", "<|end_of_text|>")
 UNKNOWN_NAMES = (UNK, "<UNK>", "[UNK]", "<oov>", "<OOV>")
+LONGEST_PIECE = 1000  # characters; sentencepiece's own limit is 16 unless it is trained otherwise
 SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 
@@ -143,6 +144,8 @@ def _backend_of(path: Path, proto: Any) -> tokenizers.Tokenizer:
     unknown = next((i for i, piece in enumerate(proto.pieces) if piece.type == piece.UNKNOWN), None)
     if unknown is None:
         raise TokenizerError(f"{path}: a sentencepiece model without an unknown piece cannot be imported.")
+    if any(len(piece.piece) > LONGEST_PIECE for piece in proto.pieces):
+        raise TokenizerError(f"{path}: a sentencepiece model with a piece of more than {LONGEST_PIECE} characters.")
     fallback = bool(proto.trainer_spec.byte_fallback)
     if kind == 1:
         model: Any = models.Unigram(scored, unknown, fallback)
