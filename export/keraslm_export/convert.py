@@ -1,8 +1,7 @@
 """From a run folder to a model file: `export` in the user's process, the conversion itself in a new one.
 
-A process has one Keras backend, and tf2onnx converts TensorFlow code. So the conversion runs in a process of its own
-with the TensorFlow backend, without a GPU: `python -P -m keraslm_export.convert WEIGHTS RUN OUTPUT [INT8]`. It prints
-one JSON line.
+A process has one Keras backend, and tf2onnx converts TensorFlow code. So the conversion runs in a new process with the
+TensorFlow backend, on the CPU, and prints one JSON line: `python -m keraslm_export.convert WEIGHTS RUN OUTPUT [INT8]`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from keraslm.runs.run import LATEST, Run
 from keraslm.runs.weights import read_weights
 from keraslm.scoring.contract import ModelInfo
 from keraslm.scoring.seal import sealed
-from keraslm.system.atomic import atomic_path, writing
+from keraslm.system.atomic import output_file
 from keraslm.system.backend import require
 from keraslm_export import verify
 
@@ -54,17 +53,14 @@ def export(
     text: StrPath | None = None,
     tolerance: float = verify.INT8_TOLERANCE,
 ) -> ExportReport:
-    """Write a run as one ONNX file. The file appears only after it has passed its verification.
+    """Write a run as one ONNX file. The file appears only if its verification passes.
 
     Args:
         run: a run or its folder.
         path: the file to write; an existing file is replaced.
         int8: write 8-bit weights, if their perplexity on a text agrees with that of float32.
-        text: path of that text. None: the run's validation text, or the end of its training text.
+        text: path of that text. Default: the run's validation text, or the end of its training text.
         tolerance: largest relative difference of the two perplexities.
-
-    Returns:
-        an `ExportReport`: size of the file, largest difference from Keras in nats, and the comparison for `int8`.
 
     Raises:
         UsageError: ONNX cannot express the network, or the arguments contradict each other.
@@ -89,41 +85,27 @@ def export(
         raise UsageError(f"{run.path} cannot become a model file: {model.not_exportable}.")
     if int8 and model.cell != "lstm":
         raise UsageError(f"onnxruntime has no {model.cell} layers with 8-bit weights; export without `int8`.")
-    if target.is_dir() or not target.parent.is_dir():
-        raise UsageError(f"{target}: give the name of a file in a folder that exists, e.g. model.onnx.")
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
     read_weights(run.weights_path, model, run.tokenizer.vocab_size)
     name, lines = verify.comparison_text(run, text) if int8 else ("", [])
     with (
-        writing(target, "No partial file is left there, and an existing file is unchanged."),
-        atomic_path(target) as temporary,
+        output_file(target, "No partial file is left there, and an existing file is unchanged.") as temporary,
         TemporaryDirectory(prefix="keraslm-", ignore_cleanup_errors=True) as folder,
     ):
         float32 = Path(folder) / "float32.onnx" if int8 else temporary
         verified = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
-        compared = (
-            verify.compare_files(float32, temporary, name, lines, run.config.data.context, tolerance) if int8 else None
-        )
+        context = run.config.data.context
+        compared = verify.compare_files(float32, temporary, name, lines, context, tolerance) if int8 else None
         size = temporary.stat().st_size
     return ExportReport(**vars(verified), path=target, bytes=size, recurrent_nodes=len(model.sizes), int8=compared)
 
 
 def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
-    command = [sys.executable, "-P", "-m", "keraslm_export.convert", run.weights]
-    done = subprocess.run(
-        [*command, *(str(path.resolve()) for path in (run.path, *outputs))],
-        env=os.environ
-        | {
-            "KERAS_BACKEND": "tensorflow",
-            "CUDA_VISIBLE_DEVICES": "-1",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "PYTHONPATH": os.pathsep.join(_import_path()),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    paths = [str(path.resolve()) for path in (run.path, *outputs)]
+    command = [sys.executable, "-P", "-m", "keraslm_export.convert", run.weights, *paths]
+    settings = {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": os.pathsep.join(_import_path())}
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     try:
         answer = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
     except json.JSONDecodeError:
@@ -168,7 +150,6 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verifica
 
 
 def _file(proto: Any, info: ModelInfo, num_layers: int, kind: str) -> bytes:
-    """The bytes of a model file: a checked graph with its metadata."""
     import onnx
 
     verify.check_structure(proto, num_layers, kind)

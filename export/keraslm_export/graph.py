@@ -1,7 +1,6 @@
 """The network as an ONNX graph: one node per recurrent layer, between the embedding and the softmax.
 
-The softmax comes from `keraslm_export.softmax`. The layers are written here, because tf2onnx makes one node of a stock
-`keras.layers.LSTM` only: other layers become a `Loop`.
+tf2onnx converts the softmax (`keraslm_export.softmax`), but not the layers: of most layers it would make a `Loop`.
 
     input_ids -> Gather -> LSTM_0 -> LSTM_1 -> ... -> HIDDEN -> softmax -> log_probs, target_log_probs
 
@@ -59,7 +58,7 @@ def softmax_matrices(config: ModelConfig, weights: Weights) -> dict[str, Matrix]
 
 
 class Writer:
-    """Collects the nodes and constants of a graph in float32; `keraslm_export.quantize` has one for 8-bit weights."""
+    """Collects the nodes and constants of a graph in float32."""
 
     domains: dict[str, int] = {"": contract.OPSET}
 
@@ -78,16 +77,14 @@ class Writer:
         return outputs[0]
 
     def lookup(self, table: NDArray[np.float32], ids: str) -> str:
-        """Add the embedding."""
         return self.node("Gather", [self.constant(TABLE, table), ids], "embedded")
 
     def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
-        """Add a recurrent layer."""
         w, r, b = (self.constant(f"{outputs[0]}_{name}", value) for name, value in zip("wrb", arrays, strict=True))
         self.node(kind, [x, w, r, b, "", *state], *outputs, **attributes)
 
     def matrix(self, name: str, matrix: Matrix, tied: bool) -> None:
-        """Add a matrix of the softmax. A tied one is the transposed table, so that the file holds the table once."""
+        """Add a matrix of the softmax. A tied one is the transposed table, which is stored once."""
         if not tied:
             self.constant(name, matrix.joint)
             return
@@ -95,21 +92,15 @@ class Writer:
         self.node("Concat", [columns, self.constant(f"{name}_bias", matrix.joint[-1:])], name, axis=0)
 
     def softmax(self, nodes: Sequence[NodeProto], constants: Sequence[TensorProto]) -> None:
-        """Add the converted softmax."""
         self.nodes.extend(nodes)
         self.constants |= {tensor.name: numpy_helper.to_array(tensor) for tensor in constants}
 
 
 def build_model(config: ModelConfig, weights: Weights, softmax: Softmax, writer: Writer) -> ModelProto:
-    """The whole network, from ids and state to log-probabilities and state, with the contract's names.
+    """The complete network, from ids and state to log-probabilities and state, with the contract's names.
 
-    A GRU or RNN layer has no c: `c0` is returned as `next_c0`, so a client need not know the cell.
-
-    Args:
-        config: cell, sizes and softmax.
-        weights: from `keraslm.runs.weights.read_weights`.
-        softmax: from `keraslm_export.softmax.convert_softmax`.
-        writer: a new one; it decides the precision.
+    A GRU or RNN layer has no c: `c0` is returned as `next_c0`, so a client need not know the cell. A new `writer` must
+    be passed; it determines the precision.
     """
     ids = writer.node("Transpose", [contract.INPUT_IDS], "steps", perm=[1, 0])  # (T, N)
     x = writer.lookup(weights["embedding/embeddings"], ids)  # (T, N, D)

@@ -2,18 +2,15 @@
 
 Weights become int8, symmetric, with one scale per column:
 
-    LSTM             -> DynamicQuantizeLSTM: onnxruntime computes the scale of inputs and states in each call. It has no
-                        such node for GRU and RNN layers, which are exported in float32 only.
-    MatMul           -> QuantizeLinear + MatMulIntegerToFloat, if the left side is a hidden state of the last layer or
-                        of an expert: it lies in (-1, 1), so its scale is 1/127 for any batch.
-                        DynamicQuantizeMatMul in the tails of an adaptive softmax, whose left side has no bound.
-    Gather           -> each row of the embedding is int8 and has one scale.
+    LSTM      -> DynamicQuantizeLSTM: onnxruntime computes the scale of inputs and states in each call, for the complete
+                 batch, so a score depends on the other lines of its batch. GRU and RNN layers have no such node.
+    MatMul    -> QuantizeLinear + MatMulIntegerToFloat, if the left side is a hidden state of the last layer or of an
+                 expert: its values are in (-1, 1), so its scale is 1/127 for any batch.
+                 DynamicQuantizeMatMul in the tails of an adaptive softmax, whose left side has no bound.
+    Gather    -> each row of the embedding is int8 and has one scale.
 
 Weights are scaled to +-63, not +-127: on x86 processors without VNNI (before Ice Lake and Zen 4), onnxruntime adds
-pairs of products in 16 bits, which 8-bit weights overflow silently. The file is right on every machine.
-
-The scales of `DynamicQuantizeLSTM` are those of a whole batch, so a score depends on the other lines of its batch;
-`docs/onnx-file.md` says by how much.
+pairs of products in 16 bits, which 8-bit weights overflow silently.
 """
 
 from __future__ import annotations
@@ -44,12 +41,11 @@ class Int8Writer(Writer):
         values, scales = quantized(table, axis=1)
         rows = self.node("Gather", [self.constant(f"{TABLE}_int8", values), ids], "embedded_int8")
         factors = self.node("Gather", [self.constant(f"{TABLE}_scale", scales), ids], "embedded_scale")
-        return self.node(
-            "Mul", [self.node("Cast", [rows], "embedded_float", to=TensorProto.FLOAT), factors], "embedded"
-        )
+        floats = self.node("Cast", [rows], "embedded_float", to=TensorProto.FLOAT)
+        return self.node("Mul", [floats, factors], "embedded")
 
     def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
-        # The node takes the transposes, (1, inputs, 4H), and their scales as (1, 4H).
+        # The node expects the transposes, (1, inputs, 4H), and their scales as (1, 4H).
         w, r = (
             self._weights(f"{outputs[0]}_{name}", array.transpose(0, 2, 1), axis=1)
             for name, array in zip("wr", arrays[:2], strict=True)
@@ -68,7 +64,7 @@ class Int8Writer(Writer):
         super().softmax([], constants)
         self.constant("hidden_scale", np.float32(1 / 127))
         self.constant("hidden_zero", np.uint8(128))
-        unpadded: dict[str, str] = {}  # a product takes its bias as an input here, not as a row of the matrix
+        unpadded: dict[str, str] = {}  # here the bias is an input of the product, not a row of the matrix
         for node in nodes:
             if node.op_type == "Pad":
                 unpadded[node.output[0]] = node.input[0]

@@ -1,7 +1,7 @@
 """The softmax of a network, written in TensorFlow and converted by tf2onnx.
 
-The matrices are inputs of the converted graph, so its nodes hold no trained weights. A bias is the last row of its
-matrix, and the other factor ends in a column of ones: a separate addition would write all logits a second time.
+The matrices are inputs of the converted graph. A bias is the last row of its matrix, and the other factor ends in a
+column of ones: a separate addition would write all logits a second time.
 
 Shapes: `N` rows, `T` steps, `K` known targets, `H` units, `V` vocabulary.
 """
@@ -32,16 +32,9 @@ Product = Callable[[Any, str], Any]  # of a tensor (..., rows) and the matrix of
 def convert_softmax(
     config: ModelConfig, vocab_size: int, matrices: Mapping[str, Matrix]
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Convert the softmax of a network to ONNX nodes.
+    """Convert the softmax of a network to ONNX nodes and their constants; two conversions return equal ones.
 
-    Args:
-        config: kind and sizes of the softmax.
-        vocab_size: V.
-        matrices: from `keraslm_export.graph.softmax_matrices`.
-
-    Returns:
-        the nodes and their constants: from `HIDDEN`, the contract's `targets` and the matrices, by name, to the
-        contract's `log_probs` and `target_log_probs`. Two conversions give equal nodes.
+    The nodes compute the contract's `log_probs` and `target_log_probs` from `HIDDEN`, `targets` and the matrices.
     """
 
     def outputs(hidden: Any, targets: Any, *values: Any) -> dict[str, Any]:
@@ -82,8 +75,7 @@ def _full(hidden: Any, targets: Any, product: Product) -> tuple[Any, Any]:
 def _adaptive(hidden: Any, targets: Any, product: Product, ends: Sequence[int]) -> tuple[Any, Any]:
     """Distributions from the head and all clusters; each target from the head and its own cluster alone.
 
-    Tokens are gathered and scattered, so a cluster without targets has no rows, and nothing is conditional. Every
-    operation works on zero rows. (A `Reshape` would not: a 0 in its shape means "as in the input".)
+    A cluster without targets has zero rows. (A `Reshape` would fail: a 0 in its shape means "as in the input".)
     """
     known, first = tf.shape(targets)[1], ends[0]
 
@@ -107,10 +99,7 @@ def _adaptive(hidden: Any, targets: Any, product: Product, ends: Sequence[int]) 
 
 
 def _mixture(hidden: Any, targets: Any, product: Product, experts: int, size: int) -> tuple[Any, Any]:
-    """The experts one after the other, so that no value has more than V numbers per token.
-
-    For a target, its own log-probabilities under the experts are mixed, not V of them.
-    """
+    """One expert after the other, so that no value has more than V numbers per token."""
 
     def of_experts(hidden: Any) -> Iterator[tuple[Any, Any]]:
         """For each expert the logarithm of its prior, shifted, `(N, T, 1)`, and its log-probabilities, `(N, T, V)`."""
@@ -129,11 +118,8 @@ def _mixture(hidden: Any, targets: Any, product: Product, experts: int, size: in
 
 
 def _mixed(parts: Iterable[Any]) -> Any:
-    """Logarithm of the sum of probabilities, given their shifted logarithms.
-
-    The sum so far is the second operand: onnxruntime computes the last input of a node first, so the experts are
-    computed one after the other. In the other order, all of them would be in memory together.
-    """
+    """Logarithm of the sum of probabilities, given their shifted logarithms."""
+    # onnxruntime computes the last input of a node first. In the other order, all experts would be in memory together.
     total = reduce(lambda total, part: part + total, map(tf.exp, parts))
     return tf.math.log(tf.maximum(total, _SMALLEST)) - _SHIFT
 
@@ -145,7 +131,7 @@ def _pick(log_probs: Any, ids: Any) -> Any:
 
 
 def _to_gather_elements(graph: Any, node: Any, name: str, _: Any) -> None:
-    """Convert the `tf.gather` of `_pick`, for which tf2onnx has a dozen nodes that count rows and steps."""
+    """Convert the `tf.gather` of `_pick`, for which tf2onnx would write a dozen nodes."""
     node.type = "GatherElements"
     node.set_attr("axis", node.inputs[2].get_tensor_value())
     del node.attr["batch_dims"]

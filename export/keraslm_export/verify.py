@@ -35,8 +35,8 @@ class Verification:
 
     Attributes:
         cases: number of shapes (rows x steps) that were compared.
-        largest_difference: of a log-probability, Keras against onnxruntime, nats.
-        chunked_difference: of a log-probability, one pass against one step per call, nats.
+        largest_difference: largest difference of a log-probability between Keras and onnxruntime, in nats.
+        chunked_difference: the same between one pass and one step per call.
     """
 
     cases: int
@@ -55,15 +55,9 @@ class FileScore:
 
 @dataclass(frozen=True)
 class Int8Comparison:
-    """A text scored with two model files of one run.
+    """A text scored with two model files of one run."""
 
-    Attributes:
-        text: name of the text.
-        tokens: number of its tokens.
-        float32, int8: the two files.
-    """
-
-    text: str
+    text: str  # its name
     tokens: int
     float32: FileScore
     int8: FileScore
@@ -75,15 +69,12 @@ class Int8Comparison:
 
 
 def check_structure(proto: Any, num_layers: int, kind: str) -> None:
-    """Check that a graph has one recurrent node per layer, no control flow, the contract's names and finite weights.
+    """Check that an `onnx.ModelProto` has one recurrent node per layer, no control flow, and finite weights.
 
-    Args:
-        proto: an `onnx.ModelProto`.
-        num_layers: L.
-        kind: operator of the recurrent nodes. With `"DynamicQuantizeLSTM"`, no large matrix may be float32.
+    With the kind `"DynamicQuantizeLSTM"` no large matrix may be float32.
 
     Raises:
-        ExportError: with what was found.
+        ExportError: a check fails.
     """
     from onnx import numpy_helper
 
@@ -109,8 +100,8 @@ def check_structure(proto: Any, num_layers: int, kind: str) -> None:
 def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification:
     """Compare a serialised graph with the run's stateful training model, on random ids.
 
-    Each shape is scored in two windows with the state carried. onnxruntime scores the second one step per call, too,
-    and also both in one pass.
+    Each shape is scored in two windows with the state carried. onnxruntime scores them in one pass too, and the second
+    with one step per call.
 
     Raises:
         ExportError: a difference is above `tolerance` or not a number.
@@ -143,9 +134,7 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification
 
 
 def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tuple[Any, Any, Any]:
-    """Log-probabilities `(N, 2T, V)` in one pass; the same, T steps in one call and then one step per call; and those
-    of each next id, `(N, 2T - 1)`, in one pass.
-    """
+    """Log-probabilities `(N, 2T, V)` in one pass and in calls of T, 1, 1, ... steps; those of targets `(N, 2T - 1)`."""
     model = run.config.model
     zero = np.zeros((len(model.sizes), len(ids), max(model.sizes)), np.float32)
 

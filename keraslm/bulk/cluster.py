@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,21 +16,15 @@ _PATIENCE = 10  # seconds for the scheduler's first answer
 
 
 def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outcomes:
-    """Score shards on a Dask cluster whose machines see model, texts and output folder at the same paths.
+    """Score shards on a Dask cluster whose machines find the models, texts and output folder at the same paths.
 
-    Args:
-        job: what all shards share.
-        shards: in the order in which they start.
-        scheduler: address, such as `"tcp://host:8786"`.
-
-    Yields:
-        the outcomes, as they come. Dask gives the shard of a lost worker to a different one, as often as its setting
-        `allowed-failures` says.
+    Yields the outcomes in the order in which they finish. Dask gives the shard of a lost worker to a different one, at
+    most as often as its setting `allowed-failures`.
 
     Raises:
         MissingPackageError: `distributed` is not installed here.
         UsageError: an invalid address.
-        KeraslmError: no scheduler answers, it goes away, or the model or the output folder cannot be used.
+        KeraslmError: no scheduler answers, the connection is lost, or the model or the output folder cannot be used.
     """
     require("distributed", extra="cluster", purpose="`scheduler`")
     from distributed import Client, as_completed
@@ -45,11 +38,11 @@ def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outco
     except OSError as error:
         raise KeraslmError(f"{scheduler}: no Dask scheduler answers. Start one with: dask scheduler") from error
     with _quiet(), client:
-        # Not pure: a shard that is submitted again is scored again, whatever the scheduler remembers.
-        futures = {client.submit(_score_remotely, job, shard, pure=False): shard for shard in shards}
+        # Not pure: a shard that is submitted again is scored again, even if the scheduler has a result.
+        futures = {client.submit(score_shard, job, shard, pure=False): shard for shard in shards}
         lost = []
         for future in as_completed(futures, loop=client.loop):
-            # Drop the future: Dask would compute again what a worker finished before it is lost.
+            # Without its future, Dask does not compute a finished shard again when its worker is lost.
             shard = futures.pop(future)
             outcome = _outcome(future, scheduler)
             del future
@@ -57,20 +50,15 @@ def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outco
                 yield outcome
             else:
                 lost.append(shard)
-        # Dask also blames shards that only waited on the lost workers. Each of them is tried again alone.
+        # Dask also gives up shards that only waited on the lost workers. Each of them is tried again alone.
         for shard in lost:
-            future = client.submit(_score_remotely, job, shard, pure=False)
+            future = client.submit(score_shard, job, shard, pure=False)
             failure = f"{shard.name}: the Dask workers that scored it were lost, each time. Is there memory left?"
             yield _outcome(future, scheduler) or Outcome(shard, failure=failure, exit_code=KeraslmError.exit_code)
 
 
-def _score_remotely(job: Job, shard: Shard) -> Outcome:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return score_shard(job, shard)
-
-
 def _outcome(future: Any, scheduler: str) -> Outcome | None:
-    """The answer of a worker; None if Dask has given the shard up because its workers were lost."""
+    """The answer of a worker; None if Dask gave up the shard because its workers were lost."""
     from distributed import CancelledError, KilledWorker
 
     try:
@@ -87,7 +75,7 @@ def _outcome(future: Any, scheduler: str) -> Outcome | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask from logging a lost connection with its traceback; here it becomes an error with a sentence."""
+    """Keep Dask from logging the traceback of a lost connection, which is reported as an error."""
     levels = {logger: logger.level for logger in map(logging.getLogger, ("distributed", "distributed.client"))}
     try:
         for logger in levels:

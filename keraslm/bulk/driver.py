@@ -1,4 +1,4 @@
-"""A bulk job: plan, leave out what is finished, score the rest in parallel, report the outcomes."""
+"""A bulk job: plan, skip finished outputs, score the rest in parallel, report the outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
 from keraslm.system.atomic import remove_temporaries
-from keraslm.system.locks import Log, hold_lock
+from keraslm.system.locks import Log, folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
 from keraslm.text.files import meter
@@ -27,7 +27,7 @@ from keraslm.text.files import meter
 
 @dataclass(frozen=True)
 class BulkResult:
-    """The result of a bulk job."""
+    """The result of a bulk job; `lines` and `tokens` (with end symbols) were scored now."""
 
     outcomes: tuple[Outcome, ...]  # of the shards that were scored now, in the order of their outputs
     finished: int  # number of shards that were finished before
@@ -35,25 +35,22 @@ class BulkResult:
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """Shards that have no output."""
         return tuple(outcome for outcome in self.outcomes if outcome.failure)
 
     @property
     def lines(self) -> int:
-        """Scored now."""
         return sum(outcome.lines for outcome in self.outcomes)
 
     @property
     def tokens(self) -> int:
-        """Scored now, including the end symbol of each line."""
         return sum(outcome.tokens for outcome in self.outcomes)
 
     def check(self) -> None:
         """Raise one error that lists the failed shards, if there are any.
 
         Raises:
-            InputError: all of them because of their texts (exit code 2).
-            KeraslmError: at least one for a different reason (exit code 1).
+            InputError: all failed because of their texts (exit code 2).
+            KeraslmError: at least one failed for a different reason (exit code 1).
         """
         if not self.failed:
             return
@@ -92,25 +89,25 @@ def score_files(
     Args:
         models: path of the model file, or of several with the same tokenizer, whose probabilities are averaged.
         files: texts or patterns.
-        output: folder of the scores; it is made if it does not exist.
+        output: folder of the scores; it is created if it does not exist.
         options: what is scored and how it is written.
         workers: processes on this machine, each with one session on one thread; ignored with `scheduler`.
-        resume: leave out what is finished.
-        overwrite: replace existing outputs; with `resume`, only those made of something else.
-        scheduler: address of a Dask scheduler whose workers score instead, such as `"tcp://host:8786"`.
+        resume: skip finished outputs.
+        overwrite: replace existing outputs; with `resume`, only those of different texts, models or settings.
+        scheduler: use the workers of the Dask scheduler at this address, such as `"tcp://host:8786"`.
         errors: `"strict"` or `"replace"`, for invalid UTF-8.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
-        log: takes one line of progress text.
-        write: writes the scores of one text.
+        log: called with one line of progress text.
+        write: writes the scores of one text; a function of a module, because processes import it.
 
     Returns:
-        the outcome of each shard. A text that cannot be read fails alone, and is reported through `log`.
+        the outcome of each shard. A text that cannot be read does not stop the others, and is reported through `log`.
 
     Raises:
         UsageError: existing outputs, texts with the same name, no texts, or a second job in the folder.
         ModelFileError: a model cannot be used.
-        KeraslmError: the folder cannot be written, or nothing can be scored. Finished outputs stay.
+        KeraslmError: the folder cannot be written, or nothing can be scored. Finished outputs are kept.
 
     Example:
         >>> result = score_files("model.onnx", ["texts/*.txt.gz"], "scores", ScoreOptions(), workers=2)
@@ -120,7 +117,7 @@ def score_files(
     """
     if workers < 1:
         raise UsageError(f"`workers` is {workers}, but must be at least 1.")
-    begun = time.monotonic()
+    start = time.monotonic()
     folder = Path(output)
     paths = [Path(path).absolute() for path in ([models] if isinstance(models, str | Path) else models)]
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
@@ -128,16 +125,23 @@ def score_files(
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)
         scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
-        with closing(scored):
-            outcomes = _reported(scored, todo, log)
+        outcomes = []
+        with closing(scored), meter("scoring", sum(shard.size for shard in todo), show=True) as advance:
+            for outcome in scored:
+                advance(outcome.shard.size)
+                if outcome.failure:
+                    log(outcome.failure)
+                elif outcome.replaced:
+                    log(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
+                outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.shard.output)
-    result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - begun)
+    result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - start)
     log(str(result))
     return result
 
 
 def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outcomes:
-    """Score shards in processes of this machine; yields the outcomes as they come.
+    """Score shards in processes of this machine; yields the outcomes in the order in which they finish.
 
     Raises:
         KeraslmError: the model or the output folder cannot be used, or every process dies.
@@ -150,29 +154,23 @@ def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outco
         for future in as_completed(futures):
             shard = futures.pop(future)
             try:
-                outcome, deaths = future.result(), 0
+                yield future.result()
+                deaths = 0
             except ProcessDiedError as error:
-                outcome, deaths = (
-                    Outcome(shard, failure=f"{shard.name}: {error}", exit_code=error.exit_code),
-                    deaths + 1,
-                )
+                deaths += 1
                 if deaths > workers:
                     raise KeraslmError(f"{deaths} shards in a row cannot be scored. {error}") from error
-            yield outcome
+                yield Outcome(shard, failure=f"{shard.name}: {error}", exit_code=error.exit_code)
 
 
 @contextmanager
 def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
-    """Make an output folder, keep other jobs out of it, and remove temporary files before and after."""
-
-    def refusal(holder: str) -> UsageError:
-        return UsageError(f"{folder} is locked by {holder}. Wait for it, or choose a different `output`.")
-
+    """Create and lock an output folder; remove temporary files before and after."""
     targets = [path for shard in shards for path in (shard.output, shard.record)]
     with ExitStack() as stack:
         try:
             (folder / SIDE).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(hold_lock(folder / SIDE / "lock", refusal, log))
+            stack.enter_context(folder_lock(folder, log, UsageError, "output", f"{SIDE}/lock"))
             remove_temporaries(targets)
         except OSError as error:
             raise unwritable(folder, error) from error
@@ -181,16 +179,3 @@ def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
         finally:
             with suppress(OSError):  # of a failing disk; the next job tries again
                 remove_temporaries(targets)
-
-
-def _reported(outcomes: Outcomes, shards: Sequence[Shard], log: Log) -> list[Outcome]:
-    found = []
-    with meter("scoring", sum(shard.size for shard in shards), show=True) as advance:
-        for outcome in outcomes:
-            advance(outcome.shard.size)
-            if outcome.failure:
-                log(outcome.failure)
-            elif outcome.replaced:
-                log(f"{outcome.shard.name}: {outcome.replaced} lines contained invalid UTF-8, read as U+FFFD")
-            found.append(outcome)
-    return found

@@ -1,9 +1,10 @@
-"""One shard, scored in this process: a text in, a file of scores out. Processes and clusters call this function."""
+"""One shard, scored in this process: a text in, a file of scores out."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,21 +26,10 @@ from keraslm.text.files import TextFile
 
 Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
 
-_ENDINGS = {"tsv": ".tsv", "jsonl": ".jsonl"}
-
 
 @dataclass(frozen=True)
 class Job:
-    """What all shards share; picklable.
-
-    Attributes:
-        models: absolute path and SHA-256, hexadecimal, of each model file; the probabilities of several are averaged.
-        options: what is scored and how it is written.
-        errors: `"strict"` or `"replace"`, for invalid UTF-8.
-        provider: `"cpu"`, `"cuda"` or `"auto"`.
-        gzip: compress the output.
-        write: writes the scores of one text; a function of a module, because processes find it by its name.
-    """
+    """Models (by absolute path and hexadecimal SHA-256) and settings that all shards share; see `score_files`."""
 
     models: Models
     options: ScoreOptions
@@ -50,12 +40,12 @@ class Job:
 
     @property
     def ending(self) -> str:
-        """Of the output files."""
-        return _ENDINGS.get(self.options.format, ".txt") + (".gz" if self.gzip else "")
+        name = self.options.format if self.options.format in ("tsv", "jsonl") else "txt"
+        return f".{name}.gz" if self.gzip else f".{name}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything but the text that the bytes of an output depend on, as JSON values."""
+        """Everything except the text that the bytes of an output depend on, as JSON values."""
         (_, model), *others = self.models
         members = {"model": model} | ({"with": [digest for _, digest in others]} if others else {})
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
@@ -69,7 +59,7 @@ class Outcome:
     shard: Shard
     lines: int = 0
     tokens: int = 0
-    replaced: int = 0  # lines that contained invalid UTF-8
+    replaced: int = 0  # lines that contain invalid UTF-8
     failure: str = ""  # why there is no output, in a sentence
     exit_code: int = 0  # of the command line, for that failure
 
@@ -78,7 +68,7 @@ Outcomes = Generator[Outcome, None, None]
 
 
 def score_shard(job: Job, shard: Shard) -> Outcome:
-    """Score one text into its file, which appears complete or not at all and is flushed to the disk.
+    """Score one text into its file, which appears complete or not at all; runs in a worker process.
 
     Returns:
         the counts, or why the text cannot be read.
@@ -107,7 +97,7 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
 
 
 class _CountingScorer(Scorer):
-    """Counts the lines and tokens that it scores."""
+    """Counts its lines and tokens."""
 
     def __init__(self, session: Session):
         super().__init__(session)
@@ -122,6 +112,7 @@ class _CountingScorer(Scorer):
 
 @lru_cache(maxsize=1)
 def _session(models: Models, provider: str) -> Session:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     session = open_models([path for path, _ in models], provider, threads=1)
     for member, (_, digest) in zip(session.members, models, strict=True):
         if member.digest != digest:

@@ -1,7 +1,6 @@
-"""What an output file was made of: one small JSON file per output, from which a later job sees what is finished.
+"""The record of an output file: a small JSON file with its model, text, settings and digest.
 
-A record is written just before its output is renamed into place, and holds the output's digest. A shard counts as
-finished only if both exist and agree, wherever a crash happened.
+A record is written just before its output is renamed into place. A shard is finished only if both exist and agree.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Mark:
-    """A file's content, identified by its digest; while it is untouched, also by its size and time of change."""
+    """Identifies the content of a file; `untouched` and `fits` compare it with a file."""
 
     bytes: int
     changed: int  # nanoseconds since 1970
@@ -32,19 +31,16 @@ class Mark:
 
     @classmethod
     def of(cls, path: Path) -> Mark:
-        """The mark of a file as it is now."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             status = os.fstat(file.fileno())
         return cls(status.st_size, status.st_mtime_ns, digest)
 
     def untouched(self, path: Path) -> bool:
-        """Whether a file has this size and time of change."""
         status = path.stat()
         return (status.st_size, status.st_mtime_ns) == (self.bytes, self.changed)
 
     def fits(self, path: Path) -> bool:
-        """Whether a file has this content; it is read only if its time of change differs."""
         if path.stat().st_size != self.bytes:
             return False
         return self.untouched(path) or Mark.of(path).sha256 == self.sha256
@@ -52,7 +48,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Record:
-    """What an output was made of: two files, `Job.settings`, and counts of the text."""
+    """The files, the `Job.settings` and the counts of one output."""
 
     settings: dict[str, Any]
     text: Mark
@@ -62,7 +58,6 @@ class Record:
     replaced: int
 
     def write(self, path: Path) -> None:
-        """Write the record to a file that appears complete or not at all."""
         values = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -80,7 +75,7 @@ class Record:
             return None
 
     def difference(self, settings: dict[str, Any], shard: Shard) -> str:
-        """How this record differs from the current job, in words; empty if it does not."""
+        """The differences between this record and the current job, for messages; empty if there are none."""
         found = [
             f"{name} {_shown(self.settings.get(name))}, now {_shown(settings.get(name))}"
             for name in dict.fromkeys([*self.settings, *settings])
@@ -96,15 +91,9 @@ def pending(
 ) -> list[Shard]:
     """The shards that still have to be scored.
 
-    Args:
-        shards: of the job.
-        settings: of the job, as a record holds them.
-        resume: leave out finished shards.
-        overwrite: other outputs may be replaced.
-
     Raises:
-        UsageError: an output that may not be replaced: without `resume` any, with it one made of something else.
-        KeraslmError: an output that cannot be read.
+        UsageError: an output exists and may not be replaced.
+        KeraslmError: an output cannot be read.
     """
     found = []
     for shard in shards:
@@ -144,8 +133,7 @@ def _shown(value: Any) -> str:
 
 
 def unwritable(folder: Path, error: OSError) -> KeraslmError:
-    """The error for an output folder that cannot be written."""
     return KeraslmError(
-        f"{folder} cannot be written ({error.strerror or error}). What is finished in it is intact: repair this and "
+        f"{folder} cannot be written ({error.strerror or error}). Finished outputs are intact: solve the problem and "
         "pass `resume=True`."
     )

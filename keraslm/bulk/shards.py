@@ -1,7 +1,7 @@
-"""Which text goes to which file of the output folder. A shard is one text, scored by one process.
+"""The output file of each text. A shard is one text, scored by one process.
 
 texts/a.txt.gz   ->   DIR/a.txt.tsv                  the scores; the file is complete once it exists
-                      DIR/.keraslm/a.txt.tsv.json    its record: what it was made of
+                      DIR/.keraslm/a.txt.tsv.json    its record
 """
 
 from __future__ import annotations
@@ -28,17 +28,11 @@ class Shard:
 
     @property
     def record(self) -> Path:
-        """Path of the output's record."""
         return self.output.parent / SIDE / f"{self.output.name}.json"
 
 
 def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
-    """The shards of some texts, the largest first, so that no long one starts last.
-
-    Args:
-        files: texts or patterns.
-        output: folder of the scores.
-        ending: of the output files, such as `".tsv"`.
+    """The shards of texts or patterns, the largest first, so that no large text starts last.
 
     Raises:
         UsageError: no file, standard input or a pipe, two texts with one name, or a text that scores would overwrite.

@@ -15,7 +15,7 @@ from keraslm.errors import RunError
 from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
 from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
-from keraslm.system.locks import Log, run_lock
+from keraslm.system.locks import Log, folder_lock
 
 # Files besides the tokenizer. config.json marks a folder as a run: it is removed first and created last.
 FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")
@@ -28,7 +28,7 @@ def locked_folder(folder: Path, log: Log) -> Iterator[None]:
     with ExitStack() as stack:
         with writing(folder):
             make_folder(folder)
-            stack.enter_context(run_lock(folder, log))
+            stack.enter_context(folder_lock(folder, log))
         yield
 
 

@@ -1,8 +1,7 @@
-"""Files and folders that appear complete or not at all: written beside their place, flushed to the disk, renamed.
+"""Files and folders that appear complete or not at all: written beside the target, flushed to the disk, renamed.
 
-Whatever fails, and wherever the process is killed, the target is either what it was or what it should become. Only if
-the last step fails, the flush of the folder after the rename, an error is raised although the new file is in place: it
-is complete, but a power cut may bring the old one back.
+Wherever the process fails or is killed, the target is the old or the new file. If flushing the folder after the rename
+fails, an error is raised although the new file is there: a power failure may bring the old one back.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ _REMEDIES = {
     errno.EROFS: "Choose a folder on a disk that can be written.",
     errno.EACCES: "Choose a folder that you may write to.",
     errno.EPERM: "Choose a folder that you may write to.",
-    errno.EIO: "The disk or its connection fails: choose another disk.",
+    errno.EIO: "The disk or its connection fails: choose a different disk.",
 }
 
 
 @contextmanager
 def writing(path: Path, kept: str = "") -> Iterator[None]:
-    """Turn an `OSError` of the block into a `WriteError` with a remedy.
+    """Turn an `OSError` of the block, except that of a closed pipe, into a `WriteError` with a remedy.
 
-    Other errors pass through, also that of a closed pipe. `kept` is a sentence that says what is still good.
+    `kept` is a sentence on what is still intact.
 
     Example:
-        >>> with writing(Path("model.onnx"), "The older file is untouched."), atomic_path(Path("model.onnx")) as file:
-        ...     file.write_bytes(data)
+        >>> with writing(Path("model.onnx"), "The older file is untouched."):
+        ...     Path("model.onnx").write_bytes(data)
         keraslm.errors.WriteError: model.onnx: cannot be written (No space left on device). The older file is
         untouched. Free some space and try again.
     """
@@ -52,9 +51,7 @@ def writing(path: Path, kept: str = "") -> Iterator[None]:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path that replaces `target` when the block succeeds, and is removed when it fails.
-
-    Its name is that of the target between a dot and a dot with a random ending.
+    """A temporary path, `.NAME.RANDOM`, that replaces `target` when the block succeeds and is removed when it fails.
 
     Example:
         >>> with atomic_path(Path("model.onnx")) as path:
@@ -69,7 +66,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         sync_file(temporary)
         temporary.replace(target)
     except BaseException:
-        with suppress(OSError):  # of a failing disk: the first error is the one to report
+        with suppress(OSError):  # report the first error
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
@@ -77,14 +74,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def output_file(path: Path, kept: str = "Nothing was changed there.") -> Iterator[Path]:
-    """`atomic_path` for a file that the user named; raises as `checked_place` and `writing` do."""
+    """`atomic_path` for a file that the user named, with the errors of `checked_place` and `writing`."""
     checked_place(path)
     with writing(path, kept), atomic_path(path) as temporary:
         yield temporary
 
 
 def checked_place(path: Path | None) -> None:
-    """Raise a `UsageError` for an output path that is a folder or is in no folder, before any work is done."""
+    """Raise a `UsageError` for an output path that is a folder or in a folder that does not exist."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise UsageError(f"{path}: give the name of a file in a folder that exists.")
 
@@ -118,9 +115,9 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block succeeds, and is removed when it fails.
+    """A temporary folder, `.NAME.PROCESS`, that becomes `target` when the block succeeds and is removed when it fails.
 
-    The files inside are flushed to the disk. If another process made `target` meanwhile, that one stays.
+    If a different process made `target` meanwhile, it stays.
     """
     make_folder(target.parent)
     temporary = target.parent / f".{target.name}.{os.getpid()}"
@@ -136,10 +133,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            shutil.rmtree(temporary, ignore_errors=True)
-    except BaseException:
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
     sync_folder(target.parent)
 
 
@@ -152,7 +147,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def remove_temporaries(targets: Iterable[Path]) -> None:
-    """Remove the temporary files of `atomic_path` that killed processes left; nobody may be writing these targets."""
+    """Remove temporary files that killed processes left; no process may be writing these targets."""
     wanted = set(targets)
     for folder in {path.parent for path in wanted}:
         for path in folder.glob(".*.*"):
@@ -161,12 +156,9 @@ def remove_temporaries(targets: Iterable[Path]) -> None:
 
 
 def _is_running(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end it
-        return True
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
+        if os.name != "nt":  # where signal 0 would end the process
+            os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

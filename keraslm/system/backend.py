@@ -17,20 +17,21 @@ from keraslm.errors import ConfigError, MissingPackageError
 
 
 def select_backend(requested: str | None = None) -> str:
-    """Choose the backend of this process and import Keras with it.
+    """Choose the backend of this process and import Keras with it; returns its name.
 
     Args:
-        requested: `"jax"`, `"tensorflow"` or `"torch"`; None takes the environment's `KERAS_BACKEND`, or else the
-            first of the three that is installed.
-
-    Returns:
-        the backend's name.
+        requested: `"jax"`, `"tensorflow"` or `"torch"`. Default: the environment's `KERAS_BACKEND`, or else the first
+            of the three that is installed.
 
     Raises:
         ConfigError: an unknown name, or Keras already runs on a different backend in this process.
         MissingPackageError: the backend or Keras is not installed.
     """
-    name = requested or os.environ.get("KERAS_BACKEND") or _first_installed()
+    name = requested or os.environ.get("KERAS_BACKEND") or next(filter(importlib.util.find_spec, BACKENDS), None)
+    if name is None:
+        raise MissingPackageError(
+            'No Keras backend is installed. Run: pip install "keraslm[jax]" (or [tensorflow], or [torch])'
+        )
     if name not in BACKENDS:
         raise ConfigError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKENDS)}.")
     for package in ("keras", name):
@@ -47,7 +48,7 @@ def select_backend(requested: str | None = None) -> str:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet_stderr():
         importlib.import_module("keras")
-        if name == "tensorflow":  # at its first use it looks for a GPU, and reports that there is none
+        if name == "tensorflow":  # at its first use it looks for a GPU and reports if there is none
             importlib.import_module("tensorflow").config.list_physical_devices()
     return name
 
@@ -71,21 +72,9 @@ def versions(backend: str) -> dict[str, str]:
     return found
 
 
-def _first_installed() -> str:
-    for name in BACKENDS:
-        if importlib.util.find_spec(name):
-            return name
-    raise MissingPackageError(
-        'No Keras backend is installed. Run: pip install "keraslm[jax]" (or [tensorflow], or [torch])'
-    )
-
-
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep back what is written to file descriptor 2, unless the block fails.
-
-    TensorFlow's start-up notices come from C++ and obey no Python switch.
-    """
+    """Hide TensorFlow's start-up notices, which C++ writes to file descriptor 2, unless the block fails."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as output:

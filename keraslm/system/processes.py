@@ -1,8 +1,7 @@
-"""Worker processes that all do the same kind of work; a process that dies is replaced and its work is repeated.
+"""Worker processes that apply one function; a process that dies is replaced and its work is repeated.
 
-Each worker is a `ProcessPoolExecutor` of one process, driven by one thread. A dead process breaks its own executor
-only: it is known whose work it was, and the other workers continue. The processes are spawned; a fork would copy the
-threads and locks of the framework that trains.
+Each worker is a `ProcessPoolExecutor` of one process, driven by one thread, so that a dead process breaks only its own
+executor. The processes are spawned; a fork would copy the threads and locks of the framework that trains.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ class ProcessDiedError(KeraslmError):
 class Workers:
     """Processes that apply one function to many items.
 
-    `make(*arguments)` makes the function, once per process. All of them, items and results are pickled. Processes start
-    when they are needed. At the end of the block they are killed; they also end when this process dies.
+    `make(*arguments)` makes the function, once per process. Everything is pickled. Processes start when they are
+    needed; they are killed at the end of the block, and end when this process dies.
 
-    Futures and iterators raise what the function raised; `ProcessDiedError` for an item whose process died `TRIES`
-    times; and `KeraslmError` if a process cannot be started.
+    Futures and iterators raise what the function raised, `ProcessDiedError` for an item whose process died `TRIES`
+    times, and `KeraslmError` if a process cannot be started.
 
     Example:
         >>> with Workers(2, partial, pow, 2) as workers:
@@ -63,11 +62,11 @@ class Workers:
         self._threads.shutdown()
 
     def submit(self, item: Any) -> Future[Any]:
-        """Have the function applied to an item by the first process that is free; items start in order."""
+        """Apply the function to an item in the first process that is free; items start in order."""
         return self._threads.submit(self._apply, item)
 
     def map(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The results, in the order of the items; two items per process are held at a time."""
+        """The results, in the order of the items; at most two items per process are in memory."""
         waiting: deque[Future[Any]] = deque()
         for item in items:
             waiting.append(self.submit(item))
@@ -102,10 +101,9 @@ class _Worker:
             self._start()
             try:
                 self._submit(_make_function, self._make, self._arguments)
-            except BrokenExecutor:
-                raise
-            except Exception:
-                self.stop()
+            except Exception as error:
+                if not isinstance(error, BrokenExecutor):
+                    self.stop()
                 raise
         return self._submit(_apply_function, item)
 
@@ -159,7 +157,7 @@ _starting = threading.Lock()
 
 @contextmanager
 def _isolated() -> Iterator[None]:
-    """Processes started in the block import nothing from the working directory, nor this process's main program."""
+    """Processes started in the block do not import the main program, nor anything from the working directory."""
     main, path, safe = sys.modules["__main__"], [*sys.path], os.environ.get("PYTHONSAFEPATH")
     own, here = Path(__file__).parents[2], Path.cwd()
     sys.modules["__main__"] = ModuleType("__main__")
@@ -191,9 +189,8 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(0)
 
 

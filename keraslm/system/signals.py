@@ -1,8 +1,8 @@
-"""How a process reacts to SIGTERM and SIGINT: it notes them and stops when it is ready, or it ends by an exception.
+"""Stopping by SIGTERM and SIGINT: the process notes them until it is ready, or ends by an exception.
 
-Python runs its own signal handlers between two bytecodes of the main thread, which may spend minutes in one call (XLA
-compiles, a disk hangs in `fsync`). Therefore the C handler writes each signal's number into a socket, which a thread
-reads. SIGINT is blocked in the main thread, so that the system delivers it to a different thread.
+Python runs its handlers between two bytecodes of the main thread, which may spend minutes in one call (XLA compiles).
+Therefore the C handler writes each signal's number into a socket, which a thread reads. SIGINT is blocked in the main
+thread, so that the system delivers it to a different thread.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ def tell(line: str) -> None:
 
 
 class StopSignals:
-    """Within the block SIGTERM and the first SIGINT are only noted; the second SIGINT ends the process at once.
+    """Within the block SIGTERM and the first SIGINT are only noted; the second SIGINT ends the process with code 130.
 
-    It ends with code 130, whatever the main thread is doing. Signals that are ignored when the block begins stay
-    ignored, as under `nohup`. Outside the main thread, where Python allows no handlers, the block has no effect. Forked
-    children get the previous handlers; programs started within the block leave Ctrl-C to this process.
+    Ignored signals stay ignored, as under `nohup`. Outside the main thread, where Python allows no handlers, the block
+    has no effect. Forked children get the previous handlers; programs started in the block ignore Ctrl-C.
 
     Args:
-        log: takes a line at the first SIGINT and at the first SIGTERM, in a separate thread.
+        log: called at the first SIGINT and at the first SIGTERM, in a separate thread.
 
     Attributes:
-        received: the first signal that came, also after the block; None without one.
+        received: the first signal, also after the block; None without one.
 
     Example:
         >>> with StopSignals() as signals:
@@ -88,7 +87,7 @@ class StopSignals:
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
 
     def _restore(self) -> None:
-        """Undo `_install`; also in a forked child, which shares the socket and has no second thread."""
+        """Undo `_install`, also in a forked child, which has no second thread."""
         signal.set_wakeup_fd(self._wakeup)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)  # a pending SIGINT is noted here
@@ -133,10 +132,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises `SystemExit` with code `TERMINATED`, so that resources are released.
-
-    Outside the main thread the block has no effect; a SIGTERM that is ignored stays ignored.
-    """
+    """Within the block SIGTERM raises `SystemExit` with code `TERMINATED`, if `StopSignals` would note it."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)

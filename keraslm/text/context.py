@@ -1,8 +1,8 @@
 """Where sentences and paragraphs end in a stream of ids, and the stream with its sentences or paragraphs shuffled.
 
-A sentence ends with its line. A paragraph ends with a blank line: a line without tokens, so that the stream has two end
-symbols in a row. Both follow from the ids alone. The end symbol that closes a sentence or paragraph is also the input
-from which the first token of the next one is predicted; the state of the row is reset just before that input:
+A sentence ends with its line; a paragraph ends with a line without tokens, that is two end symbols in a row. The end
+symbol is also the input from which the first token of the next sentence or paragraph is predicted; the state is reset
+just before that input:
 
     ids       a b . c d e . f .        `.` is the end symbol, context="sentence"
     input     . a b . c d e . f        a reset before every `.`
@@ -29,7 +29,7 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
         ids: of any shape.
         before: the token before each of them, of the same shape.
         eos_id: the end symbol.
-        context: `"sentence"`, `"paragraph"` or `"document"`.
+        context: `"sentence"`, `"paragraph"` or `"document"` (none of them).
 
     Example:
         >>> ends_context(np.array([5, 0, 0]), np.array([0, 5, 0]), eos_id=0, context="paragraph")
@@ -42,15 +42,13 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
 
 
 class ShuffledStream:
-    """A stream whose sentences or paragraphs are in a new order in each epoch, determined by seed and epoch.
+    """A stream whose sentences or paragraphs are in a new order in each epoch, determined by `seed` and the epoch.
 
-    An unfinished last one stays at the end. Takes 24 bytes of memory per sentence or paragraph.
+    An unfinished last one stays at the end. Needs 24 bytes of memory per sentence or paragraph.
 
     Args:
         ids: the stream, `(tokens,)`; may be a mapped file.
-        eos_id: the end symbol.
         context: `"sentence"` or `"paragraph"`.
-        seed: of the order.
 
     Example:
         >>> stream = ShuffledStream(np.array([5, 0, 6, 7, 0]), eos_id=0, context="sentence", seed=1)
@@ -60,9 +58,14 @@ class ShuffledStream:
 
     def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):
         self._ids, self._seed = ids, seed
-        ends = _context_ends(ids, eos_id, context)
+        found = [np.zeros(0, np.int64)]
+        for start in range(0, len(ids), _CHUNK):
+            part = np.asarray(ids[start : start + _CHUNK])
+            before = np.append(ids[start - 1] if start else eos_id, part[:-1])
+            found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
+        ends = np.concatenate(found)
         self._count = len(ends)
-        self._starts = np.concatenate([[0], ends])  # [count + 1]; the last one is never closed
+        self._starts = np.append(0, ends)  # [count + 1]; the last one is never closed
         self._lengths = np.diff(np.append(self._starts, len(ids)))
         self.set_epoch(0)
 
@@ -78,13 +81,3 @@ class ShuffledStream:
         number = self._order[place]
         source = self._starts[number] + self._lengths[number] - (self._ends[place] - positions)
         return np.asarray(self._ids[source], np.int32)
-
-
-def _context_ends(ids: NDArray[Any], eos_id: int, context: str) -> NDArray[np.int64]:
-    """Position after each closed sentence or paragraph; ids may be larger than memory."""
-    found = [np.zeros(0, np.int64)]
-    for start in range(0, len(ids), _CHUNK):
-        part = np.asarray(ids[start : start + _CHUNK])
-        before = np.concatenate([[ids[start - 1] if start else eos_id], part[:-1]])
-        found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
-    return np.concatenate(found)

@@ -17,8 +17,8 @@ _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "v
 def find_splits(folder: str | Path) -> dict[str, str]:
     """Paths of the train, valid and test files of a folder, by split; valid and test may be missing.
 
-    A file belongs to a split if one part of its name, cut at `.`, `_` and `-`, is the name of the split:
-    `train.txt`, `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
+    A file belongs to a split if a part of its name, split at `.`, `_` and `-`, is the name of the split: `train.txt`,
+    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
 
     Raises:
         TextError: no such folder, no train file, or two files for one split.
@@ -41,38 +41,35 @@ def find_splits(folder: str | Path) -> dict[str, str]:
 class EmbeddedText:
     """The language reference that CPython ships for `help()`, without blank lines: a corpus on every machine.
 
-    The text differs slightly between Python versions. The last tenth of each topic's lines is the validation text.
-
-    Args:
-        split: `"train"` or `"valid"`.
+    The text differs slightly between Python versions. The last tenth of each topic's lines is the split `"valid"`, the
+    rest is `"train"`.
     """
 
     replaced = 0
     errors = "strict"
 
     def __init__(self, split: str):
-        self.split = split
-        self.name = f"pydoc_data.topics ({split})"
-
-    def __iter__(self) -> Iterator[str]:
         from pydoc_data.topics import topics
 
+        self.name = f"pydoc_data.topics ({split})"
+        self._lines: list[str] = []
         for topic in sorted(topics):
             lines = [line.strip() for line in topics[topic].split("\n") if line.strip()]
             cut = len(lines) - len(lines) // 10
-            yield from lines[:cut] if self.split == "train" else lines[cut:]
+            self._lines += lines[:cut] if split == "train" else lines[cut:]
+        self._data = "".join(f"{line}\n" for line in self._lines).encode()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
 
     def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
-        yield Block(self._data(), self.name, 1, 0)
+        yield Block(self._data, self.name, 1, 0)
 
     def size(self) -> int:
-        return len(self._data())
+        return len(self._data)
 
     def digest(self) -> str:
-        return hashlib.sha256(self._data()).hexdigest()
-
-    def _data(self) -> bytes:
-        return "".join(f"{line}\n" for line in self).encode()
+        return hashlib.sha256(self._data).hexdigest()
 
 
 Text = TextFile | TextFiles | EmbeddedText

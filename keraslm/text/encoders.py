@@ -1,8 +1,8 @@
 """Blocks of text to ids, many times faster than line by line for simple tokenizers.
 
-A block is a string of complete lines, each ended by LF; only its last line may continue in the next block. The ids are
-those of the `tokenizers` library with the end symbol after each line. Words are looked up in a dictionary, characters
-and bytes in a NumPy table; everything else goes through the library.
+A block is a string of lines, each ended by LF; only its last line may continue in the next block. Words are looked up
+in a dictionary, characters and bytes in a NumPy table; other tokenizers use the `tokenizers` library. The ids are
+always those of the library, with the end symbol after each line.
 """
 
 from __future__ import annotations
@@ -28,14 +28,8 @@ _CODE_POINTS = 0x110000
 
 
 def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
-    """The fastest function from a block of text to a tokenizer's ids, int32 `(tokens,)`.
-
-    Args:
-        backend: the tokenizer.
-        eos_id: the id of a line end.
-        unk_id: of a word or character that is not in the vocabulary.
-    """
-    kind = _kind(backend)
+    """The fastest function from a block of text to a tokenizer's ids, int32 `(tokens,)`."""
+    kind = kind_of(backend)
     if kind == "word":
         encoder = _words(backend, eos_id, unk_id)
     elif kind == "char":
@@ -50,15 +44,15 @@ def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> Bl
     return lambda text: encoder(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
 
 
-def _kind(backend: tokenizers.Tokenizer) -> str:
-    """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them, `"other"` for the rest."""
+def kind_of(backend: tokenizers.Tokenizer) -> str:
+    """`"word"`, `"char"` or `"byte"` for a tokenizer as keraslm trains them; for others the class of its model."""
     cutter: Any = backend.pre_tokenizer
-    parts = list(cutter) if type(cutter).__name__ == "Sequence" else [cutter] if cutter is not None else []
+    parts = cutter if type(cutter).__name__ == "Sequence" else filter(None, [cutter])
     cuts = [_state(part) for part in parts]
     lowercases = backend.normalizer is not None and _state(backend.normalizer) == {"type": "Lowercase"}
-    if backend.get_added_tokens_decoder() or not (backend.normalizer is None or lowercases):
-        return "other"
     model = type(backend.model).__name__
+    if backend.get_added_tokens_decoder() or not (backend.normalizer is None or lowercases):
+        return model
     if model == "WordLevel" and cuts == [{"type": "WhitespaceSplit"}]:
         return "word"
     isolated = {"type": "Split", "pattern": {"Regex": CHARACTERS}, "behavior": "Isolated", "invert": False}
@@ -68,16 +62,13 @@ def _kind(backend: tokenizers.Tokenizer) -> str:
         state = _state(backend.model)
         marked = state["merges"] or state["continuing_subword_prefix"] or state["end_of_word_suffix"]
         changed = cuts[0]["use_regex"] or cuts[0]["add_prefix_space"]
-        return "other" if marked or changed or state["vocab"].keys() != set(byte_names()) else "byte"
-    return "other"
+        return model if marked or changed or state["vocab"].keys() != set(byte_names()) else "byte"
+    return model
 
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Turn what the `tokenizers` library raises while it cuts a text into a `TokenizerError`.
-
-    A tokenizer that can be read may still lack a token that it names, or have a pattern that takes too long.
-    """
+    """Turn an error of the `tokenizers` library while it splits a text into a `TokenizerError`."""
     try:
         yield
     except BaseException as error:  # plain exceptions, and PanicException, which is not an Exception
@@ -90,7 +81,7 @@ def at_work() -> Iterator[None]:
 
 def _words(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> BlockEncoder:
     vocabulary, by_lines = backend.get_vocab(), _lines(backend, eos_id)
-    # The end symbol has a name that a text may contain as a word; both are the same token.
+    # A word of the text may have the name of the end symbol; both are the same token.
     mark = f" {backend.id_to_token(eos_id)} "
 
     def encode(text: str) -> Ids:
@@ -136,11 +127,7 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
 def byte_names() -> list[str]:
     """The character that represents each byte in a byte-level vocabulary, as defined by GPT-2.
 
-    Printable bytes represent themselves, the others are the characters from U+0100 on.
-
-    Example:
-        >>> byte_names()[ord("a")], byte_names()[ord(" ")]
-        ('a', 'Ġ')
+    Printable bytes represent themselves; the others are the characters from U+0100.
     """
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))

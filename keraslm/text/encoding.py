@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,24 @@ from keraslm.system.atomic import atomic_path
 from keraslm.system.processes import Workers, available_cores
 from keraslm.text import store
 from keraslm.text.corpus import Text
-from keraslm.text.files import Block, TextFiles, invalid_byte, meter
+from keraslm.text.files import Block, TextFiles, meter
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.pieces import split_words
 from keraslm.text.store import EncodedText, Part, TextCounts
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import TokenCounter, tokenizer_of_counts, train_tokenizer
 
-LARGE = 1 << 25  # bytes of a file from which processes and the cache are worth their start
+LARGE = 1 << 25  # bytes of a text from which processes and the cache are worth their overhead
 
 
 class Encoder:
     """Makes tokenizers and ids of texts.
 
     Args:
-        cache: folder; None takes `$KERASLM_CACHE`, or `keraslm` in the user's cache folder.
-        show: progress bars, if standard error is a terminal.
-        large: bytes from which a text is encoded in parallel and kept in the cache.
-        workers: processes for a large text; None takes one per core.
+        cache: folder. Default: `$KERASLM_CACHE`, or `keraslm` in the user's cache folder.
+        show: show progress bars if standard error is a terminal.
+        large: size in bytes from which a text is encoded in parallel and kept in the cache.
+        workers: processes for a large text. Default: one per core.
 
     Example:
         >>> encoder = Encoder()
@@ -68,11 +69,7 @@ class Encoder:
         return tokenizer
 
     def encode(self, text: Text, tokenizer: Tokenizer) -> EncodedText:
-        """A text as one stream of ids.
-
-        Raises:
-            TextError: the text cannot be read, or the cache cannot be written.
-        """
+        """A text as one stream of ids; a TextError if it cannot be read, or the cache cannot be written."""
         if not self._is_large(text):
             return store.in_memory(text.name, self._parts(text, tokenizer))
         folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
@@ -81,7 +78,7 @@ class Encoder:
         return store.open_encoded(folder, text.name)
 
     def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
-        """The size of a text in every unit; nothing is kept, in memory or in the cache."""
+        """The size of a text in every unit, without keeping its ids in memory or in the cache."""
         return sum((counts for _, counts, _ in self._parts(text, tokenizer)), TextCounts())
 
     def _is_large(self, text: Text) -> bool:
@@ -92,11 +89,11 @@ class Encoder:
     def _train(self, text: Text, config: DataConfig) -> Tokenizer:
         if config.tokenizer in ("word", "char"):
             counts: Counter[str] = Counter()
-            for part in self._each_block("counting", text, _CountBlock, config):
+            for part in self._each_block("counting", text, partial, _count_block, config):
                 counts.update(part)
             return tokenizer_of_counts(counts, config)
         with meter("counting", text.size(), self._show) as advance:
-            return train_tokenizer((_decode(block, config.errors)[0] for block in text.blocks(advance)), config)
+            return train_tokenizer((block.decoded(config.errors)[0] for block in text.blocks(advance)), config)
 
     def _parts(self, text: Text, tokenizer: Tokenizer) -> Iterator[Part]:
         return self._each_block("encoding", text, _EncodeBlock, tokenizer.to_json(), text.errors)
@@ -114,13 +111,13 @@ class Encoder:
 
 
 class _EncodeBlock:
-    """Encodes blocks: their ids, their size, and how many of their lines are not UTF-8."""
+    """Encodes blocks. A class, so that each process reads the tokenizer once."""
 
     def __init__(self, tokenizer: str, errors: str):
         self._tokenizer, self._errors = Tokenizer.from_json(tokenizer), errors
 
     def __call__(self, block: Block) -> Part:
-        text, replaced = _decode(block, self._errors)
+        text, replaced = block.decoded(self._errors)
         ids = self._tokenizer.encode_block(text)
         counts = TextCounts(
             lines=text.count("\n"),
@@ -133,30 +130,7 @@ class _EncodeBlock:
         return ids, counts, replaced
 
 
-class _CountBlock:
-    """Counts the words or characters of blocks."""
-
-    def __init__(self, config: DataConfig):
-        self._config = config
-
-    def __call__(self, block: Block) -> Counter[str]:
-        counter = TokenCounter(self._config)
-        counter.add(_decode(block, self._config.errors)[0], ends_line=False)
-        return counter.counts
-
-
-def _decode(block: Block, errors: str) -> tuple[str, int]:
-    """The text of a block with CR LF as LF, and how many of its lines are not UTF-8.
-
-    Raises:
-        TextError: a byte that is not UTF-8, under `"strict"`.
-    """
-    replaced = 0
-    try:
-        text = block.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if errors != "replace":
-            raise invalid_byte(block, error.start) from error
-        text = block.data.decode("utf-8", "replace")
-        replaced = sum(line.decode("utf-8", "ignore").encode() != line for line in block.data.split(b"\n"))
-    return text.replace("\r\n", "\n"), replaced
+def _count_block(config: DataConfig, block: Block) -> Counter[str]:
+    counter = TokenCounter(config)
+    counter.add(block.decoded(config.errors)[0], ends_line=False)
+    return counter.counts

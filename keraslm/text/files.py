@@ -1,8 +1,7 @@
 """The lines of text files, as a stream of strings or of large blocks of bytes.
 
-A line ends at LF only, as `wc -l` counts; CR LF is accepted and the CR dropped. U+2028, form feed and similar
-characters stay in the line (`str.splitlines` would split there). A byte order mark at the start of a file is dropped,
-and the last line counts with or without an LF at its end.
+A line ends at LF or CR LF only, never at U+2028 or a form feed. A byte order mark at the start of a file is dropped.
+The last line counts with or without a line end.
 """
 
 from __future__ import annotations
@@ -39,6 +38,26 @@ class Block:
     line: int  # number of its first line, from 1
     offset: int  # bytes of the file's text before it
 
+    def decoded(self, errors: str) -> tuple[str, int]:
+        """Its text with CR LF as LF, and the number of its lines that are not UTF-8; `"strict"` raises a TextError."""
+        replaced = 0
+        try:
+            text = self.data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if errors != "replace":
+                raise self._invalid_byte(error.start) from error
+            text = self.data.decode("utf-8", "replace")
+            replaced = sum(line.decode("utf-8", "ignore").encode() != line for line in self.data.split(b"\n"))
+        return text.replace("\r\n", "\n"), replaced
+
+    def _invalid_byte(self, place: int) -> TextError:
+        line, column = self.line + self.data.count(b"\n", 0, place), place - self.data.rfind(b"\n", 0, place)
+        return TextError(
+            f"{self.name}:{line}:{column}: byte 0x{self.data[place]:02x} is not valid UTF-8 (byte "
+            f'{self.offset + place} of the text). Convert the text to UTF-8, or pass `errors="replace"` to read it '
+            "with U+FFFD there."
+        )
+
 
 class TextFile:
     """One UTF-8 text as a stream, plain or compressed with gzip, bzip2, xz or zstandard (detected by its first bytes).
@@ -46,14 +65,10 @@ class TextFile:
     Args:
         path: a file, or `"-"` for standard input.
         errors: `"strict"` raises at the first invalid byte; `"replace"` reads U+FFFD and counts the lines.
-        name: its name in messages; None takes the path.
+        name: its name in messages. Default: the path.
 
     Attributes:
-        replaced: lines in which a byte was replaced, in the latest pass over the lines.
-
-    Example:
-        >>> for line in TextFile("text.txt"):
-        ...     print(line)
+        replaced: number of lines in which a byte was replaced, in the latest pass over the lines.
     """
 
     def __init__(self, path: str | Path, errors: str = "strict", name: str | None = None):
@@ -61,33 +76,37 @@ class TextFile:
         self.errors = errors
         self.name = name or ("standard input" if self.path == STDIN else self.path)
         self.replaced = 0
-        self._digest = ((-1, -1), "")  # size, time of change, and the digest of that file
 
     def __iter__(self) -> Iterator[str]:
         """Yield each line, without its line end.
 
         Raises:
-            TextError: no such file, a byte that is not UTF-8, damaged compression, or a line beyond `LONGEST`.
+            TextError: no such file, a byte that is not UTF-8, damaged compression, or a line longer than `LONGEST`.
         """
-        offset, self.replaced = 0, 0
-        with self._opened() as (_, file):
+        self.replaced = 0
+        with self._opened() as (_, file, offset):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
-                if number == 1 and raw == _BOM:  # and nothing after it: an empty text
-                    return
                 if len(raw) > LONGEST:
                     raise TextError(
                         f"{self.name}:{number}: the line is longer than {LONGEST >> 20} MiB. A text has line ends."
                     )
-                yield self._decode(raw, number, offset)
+                line = raw.removesuffix(b"\n").removesuffix(b"\r")
+                try:
+                    text = line.decode("utf-8")
+                except UnicodeDecodeError:
+                    text, bad = Block(line, self.name, number, offset).decoded(self.errors)
+                    self.replaced += bad
+                yield text
                 offset += len(raw)
 
     def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
-        """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on its lines.
+        """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on the length of lines.
 
         Args:
             advance: receives the number of bytes that each step has read from the file, compressed or not.
         """
-        line, offset, rest, taken, long = 1, 0, b"", 0, False
+        offset: int
+        line, rest, taken, long = 1, b"", 0, False
 
         def block(data: bytes, ended: bytes = b"") -> Block:
             nonlocal line, offset
@@ -95,10 +114,8 @@ class TextFile:
             line, offset = line + made.data.count(b"\n"), offset + len(data)
             return made
 
-        with self._opened() as (raw, file):
+        with self._opened() as (raw, file, offset):
             while data := file.read(BLOCK):
-                if not offset and not rest and data.startswith(_BOM):
-                    data, offset = data[len(_BOM) :], len(_BOM)
                 rest += data
                 end = rest.rfind(b"\n") + 1
                 if end:
@@ -116,23 +133,14 @@ class TextFile:
                 yield block(rest, b"\n")
 
     def size(self) -> int:
-        """Bytes of the file on the disk.
-
-        Raises:
-            TextError: it cannot be read.
-        """
+        """Bytes of the file on the disk; a TextError if it cannot be read."""
         with self.reading():
             return Path(self.path).stat().st_size
 
     def digest(self) -> str:
         """SHA-256 of the file on the disk, hexadecimal."""
-        with self.reading():
-            status = Path(self.path).stat()
-            seen = (status.st_size, status.st_mtime_ns)
-            if self._digest[0] != seen:
-                with open(self.path, "rb") as file:
-                    self._digest = seen, hashlib.file_digest(file, "sha256").hexdigest()
-            return self._digest[1]
+        with self.reading(), open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -143,35 +151,25 @@ class TextFile:
             raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
+    def _opened(self) -> Iterator[tuple[io.BufferedReader, IO[bytes], int]]:
+        """The file on the disk, its text after a byte order mark, and the number of bytes of that mark."""
         with self.reading(), ExitStack() as opened:
             # Standard input as it is: a second buffer around it would wait until it is full.
             source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
             raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
             file, kind = unpacked(raw)
+            if kind:
+                opened.enter_context(file)
             try:
-                yield raw, opened.enter_context(file) if kind else file
+                yield raw, file, len(file.read(3)) if file.peek(3).startswith(_BOM) else 0
             except (*DAMAGED, OSError) as error:
                 if isinstance(error, DAMAGED) or (kind and error.errno is None):  # bzip2 raises a plain OSError
                     raise TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).") from error
                 raise
 
-    def _decode(self, raw: bytes, number: int, offset: int) -> str:
-        line = raw.removesuffix(b"\n").removesuffix(b"\r")
-        skipped = 0
-        if number == 1 and line.startswith(_BOM):
-            line, skipped = line[len(_BOM) :], len(_BOM)
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            if self.errors == "replace":
-                self.replaced += 1
-                return line.decode("utf-8", "replace")
-            raise invalid_byte(Block(line, self.name, number, offset + skipped), error.start, skipped) from error
-
 
 class TextFiles:
-    """Several files as one text, in the given order; a file always ends a line.
+    """Several files as one text, in the given order; the end of a file always ends a line.
 
     Args:
         paths: files, patterns, or `"-"`.
@@ -179,9 +177,6 @@ class TextFiles:
 
     Raises:
         TextError: a pattern that matches no file.
-
-    Example:
-        >>> text = TextFiles(["shards/*.txt.gz"])
     """
 
     def __init__(self, paths: Sequence[str], errors: str = "strict"):
@@ -212,7 +207,7 @@ class TextFiles:
         return hashlib.sha256(" ".join(file.digest() for file in self.files).encode()).hexdigest()
 
     def spool(self, folder: Path) -> None:
-        """Replace standard input, if it is one of the files, by a temporary file in `folder` that can be read again."""
+        """Copy standard input, if it is one of the files, to a temporary file in `folder` that can be read again."""
         for number, file in enumerate(self.files):
             if file.path == STDIN:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -220,16 +215,6 @@ class TextFiles:
                 shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
                 self._spooled.flush()
                 self.files[number] = TextFile(self._spooled.name, file.errors, file.name)
-
-
-def invalid_byte(block: Block, place: int, skipped: int = 0) -> TextError:
-    """The error for a byte that is not UTF-8: its index in the block, whose first line began `skipped` bytes before."""
-    start = block.data.rfind(b"\n", 0, place) + 1
-    line, column = block.line + block.data.count(b"\n", 0, place), place - start + (skipped if start == 0 else 0) + 1
-    return TextError(
-        f"{block.name}:{line}:{column}: byte 0x{block.data[place]:02x} is not valid UTF-8 (byte {block.offset + place} "
-        'of the text). Convert the text to UTF-8, or pass `errors="replace"` to read it with U+FFFD there.'
-    )
 
 
 def _expand(pattern: str) -> list[str]:
@@ -243,12 +228,7 @@ def _expand(pattern: str) -> list[str]:
 
 @contextmanager
 def meter(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` bytes of a text, on standard error and only if that is a terminal.
-
-    Example:
-        >>> with meter("encoding", 1000, show=True) as advance:
-        ...     advance(500)
-    """
+    """A progress bar over `total` bytes, on standard error if that is a terminal; yields a function of new bytes."""
     if not (show and sys.stderr.isatty()):
         yield lambda _: None
         return

@@ -54,17 +54,14 @@ def import_tokenizer(config: DataConfig) -> Tokenizer:
     if config.eos_token or end_symbol(backend) is None:
         end_lines_with(backend, _choose(path, backend, config.eos_token, END_NAMES, "end symbol", "`eos_token`"))
     try:
-        Tokenizer(backend)  # checks for gaps in the ids before it is written, which takes memory for the largest id
+        Tokenizer(backend)  # checks for gaps in the ids, because writing it takes memory up to the largest id
         return Tokenizer(_settled(backend))
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
 
 
 def _settled(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The tokenizer after it was written and read until its text is stable, so that its digest does not change.
-
-    The library does not read back every score as it wrote it.
-    """
+    """Write and read a tokenizer until its text no longer changes: the library rounds some scores."""
     for _ in range(4):
         text = backend.to_str()
         backend = read_backend(text, "the tokenizer as it is written")
@@ -84,11 +81,7 @@ def _choose(
 
 
 def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.Tokenizer:
-    """Lines of `symbol id`, as speech toolkits write them (words.txt of Kaldi, tokens.txt of icefall and sherpa-onnx).
-
-    Text is cut at white space. If every ordinary symbol is one character, it is cut into characters instead, and white
-    space is dropped unless the table has a symbol for it.
-    """
+    """Lines of `symbol id`, as speech toolkits write them (words.txt of Kaldi, tokens.txt of sherpa-onnx)."""
     vocabulary: dict[str, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         symbol, _, digits = line.removesuffix("\r").replace("\t", " ").rstrip(" ").rpartition(" ")
@@ -107,6 +100,7 @@ def _symbol_table(path: Path, text: str, unk_token: str | None) -> tokenizers.To
 
 
 def _cut_as_symbols(backend: tokenizers.Tokenizer, vocabulary: dict[str, int]) -> None:
+    """Split text at white space; into characters if every ordinary symbol is one."""
     ordinary = [s for s in vocabulary if not (s[0] in "<[#" and len(s) > 1)]
     if not all(len(symbol) == 1 for symbol in ordinary):
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -178,7 +172,6 @@ def _merges(pieces: Any) -> list[tuple[str, str]]:
 
 
 def _normalise_as(proto: Any, backend: tokenizers.Tokenizer) -> None:
-    """Give a tokenizer the normalisation and decoding rules of a sentencepiece model."""
     spec = proto.normalizer_spec
     steps: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
@@ -188,7 +181,7 @@ def _normalise_as(proto: Any, backend: tokenizers.Tokenizer) -> None:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(**blanks)
         ending: list[Any] = [decoders.Metaspace(**blanks), decoders.Fuse()]
     else:
-        # Here the prefix also precedes blanks, and several blanks may be one piece.
+        # The prefix also precedes blanks, and several blanks may be one piece.
         steps += [normalizers.Prepend("▁")] if spec.add_dummy_prefix else []
         steps.append(normalizers.Replace(" ", "▁"))
         ending = [decoders.Replace("▁", " "), decoders.Fuse()]

@@ -22,39 +22,24 @@ def split_words(text: str) -> list[str]:
         >>> split_words("the  cat\\nsat ")
         ['the', 'cat', 'sat']
     """
-    if not any(character in text for character in _SEPARATORS):
-        return text.split()
-    return _WORD.findall(text)
+    return _WORD.findall(text) if any(character in text for character in _SEPARATORS) else text.split()
 
 
 def count_words(text: str) -> int:
-    """Number of words of a text, in a few megabytes of memory.
-
-    Example:
-        >>> count_words("the  cat")
-        2
-    """
+    """Number of words of a text; a long text needs no more memory than a short one."""
     return len(split_words(text)) if len(text) <= 16 * PIECE else sum(1 for _ in _WORD.finditer(text))
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each word of a text begins and ends, in characters.
-
-    Example:
-        >>> word_spans("the  cat")
-        [(0, 3), (5, 8)]
-    """
+    """Start and end of each word in the characters of a text: `[(0, 3), (5, 8)]` for `the  cat`."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
 def cut(data: bytes, limit: int = PIECE) -> int:
-    """Where to cut a line that is longer than `limit` bytes: before its last white space within the limit.
+    """Where to cut a line of more than `limit` bytes of UTF-8: before its last white space within the limit.
 
-    No token of a word or subword tokenizer crosses that place, so that the cut changes nothing. If the second half of
-    the limit has no white space, the line is cut at the limit, between two characters.
-
-    Args:
-        data: UTF-8, more than `limit` bytes, no line end among the first `limit`.
+    No token of a word or subword tokenizer crosses that place. If the second half of the limit has no white space, the
+    text is cut at the limit, between two characters.
     """
     last = _LAST_SPACE.match(data, limit // 2, limit)
     if last:

@@ -1,10 +1,7 @@
 """Texts as ids, their size and fingerprint; large ones in a cache folder, mapped into memory when they are read.
 
-    CACHE/ids/KEY/ids.bin     the ids, uint16 if the vocabulary allows it, else int32; little-endian, nothing else
-    CACHE/ids/KEY/text.json   format version, dtype, size of the text in every unit
-
-A folder appears under its name when both files are complete and on the disk. An interrupted process leaves a folder
-whose name begins with a dot; the next process removes it.
+CACHE/ids/KEY/ids.bin     the ids, uint16 if the vocabulary allows it, else int32; little-endian, nothing else
+CACHE/ids/KEY/text.json   format version, dtype, size of the text in every unit
 """
 
 from __future__ import annotations
@@ -60,19 +57,12 @@ class EncodedText:
 
 def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:
     """A text from its parts."""
-    ids, counts, replaced = [np.zeros(0, np.int32)], TextCounts(), 0
-    for part, size, bad in parts:
-        ids.append(part)
-        counts, replaced = counts + size, replaced + bad
-    return EncodedText(name, np.concatenate(ids), counts, replaced)
+    ids, counts, replaced = zip((np.zeros(0, np.int32), TextCounts(), 0), *parts, strict=True)
+    return EncodedText(name, np.concatenate(ids), sum(counts, TextCounts()), sum(replaced))
 
 
 def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
-    """Write a text's parts to a folder of the cache, one after the other.
-
-    Raises:
-        TextError: the disk is full or fails.
-    """
+    """Write a text's parts to a folder of the cache; a TextError if the disk is full or fails."""
     dtype = "<u2" if vocab_size <= 1 << 16 else "<i4"
     counts, replaced = TextCounts(), 0
     with caching("encoded text", folder.parent):
@@ -88,7 +78,7 @@ def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
 
 @contextmanager
 def caching(what: str, folder: Path) -> Iterator[None]:
-    """Turn an `OSError` while something is written to the cache into a `TextError` with a remedy."""
+    """Turn an `OSError` of the block into a `TextError` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -98,11 +88,7 @@ def caching(what: str, folder: Path) -> Iterator[None]:
 
 
 def open_encoded(folder: Path, name: str) -> EncodedText:
-    """Map a text of the cache.
-
-    Raises:
-        TextError: the folder is damaged.
-    """
+    """Map a text of the cache into memory; a TextError if its folder is damaged."""
     try:
         header = json.loads((folder / "text.json").read_text(encoding="utf-8"))
         counts = TextCounts(**header["counts"])
@@ -117,32 +103,24 @@ def open_encoded(folder: Path, name: str) -> EncodedText:
 
 def default_cache() -> Path:
     """`$KERASLM_CACHE`, or `keraslm` in the user's cache folder."""
-    if os.environ.get("KERASLM_CACHE"):
-        return Path(os.environ["KERASLM_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keraslm"
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("KERASLM_CACHE") or Path(user) / "keraslm")
 
 
 def key(**parts: Any) -> str:
-    """A name for something that depends on these values only: 32 hexadecimal digits of a SHA-256."""
+    """32 hexadecimal digits of a SHA-256 of JSON values: the name of a file that depends on these values only."""
     described = json.dumps({"format_version": FORMAT_VERSION, **parts}, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
 def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
-    """How often each id occurs in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
-    counts = np.zeros(vocab_size, np.int64)
-    for start in range(0, len(ids), _CHUNK):
-        counts += np.bincount(ids[start : start + _CHUNK], minlength=vocab_size)
-    return counts
+    """Number of occurrences of each id in a stream, int64 `(vocab_size,)`; the stream may be larger than memory."""
+    chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+    return sum((np.bincount(chunk, minlength=vocab_size) for chunk in chunks), np.zeros(vocab_size, np.int64))
 
 
 def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
-    """What identifies a text, whatever file holds it: number and SHA-256 of its tokens, as int32, little-endian.
-
-    Example:
-        >>> fingerprint(np.array([1, 2]))["tokens"]
-        2
-    """
+    """Number and SHA-256 of the tokens of a text, as little-endian int32: the same for any file with this text."""
     digest = hashlib.sha256()
     for start in range(0, len(ids), _CHUNK):
         digest.update(ids[start : start + _CHUNK].astype("<i4").tobytes())
@@ -150,12 +128,7 @@ def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
 
 
 def described(found: Any) -> str:
-    """A fingerprint in words, or whatever a damaged file has in its place.
-
-    Example:
-        >>> described({"tokens": 929589, "sha256": "c0ffee" * 10})
-        '929,589 tokens with SHA-256 c0ffeec0ffee'
-    """
+    """A fingerprint, possibly a damaged one, as text for messages: `929,589 tokens with SHA-256 c0ffeec0ffee`."""
     if not isinstance(found, Mapping):
         return "none"
     tokens = found.get("tokens")

@@ -21,18 +21,13 @@ With `num_steps=2` a window holds 2 inputs per row. Its targets are the same tok
     row 3     s t     t u        u v     v w
 
 Row r of window 1 continues where row r of window 0 ended, so the LSTM's state after window 0 is the right state to
-start window 1 with. Read a window column by column: step t is a vector with one token of every row, such as `a g m s`,
-and the network predicts the next column, `b h n t`, in one step.
+start window 1 with. Step t of a window is one token of every row, such as `a g m s`; from it the network predicts
+`b h n t`.
 
 Three things are lost. g is never predicted from f, because the cut between rows separates them. The gradient does not
 flow from window 1 back into window 0 (truncated backpropagation through time). Some tokens are never targets: each
 row's first token, `f l r x` and `y z`. There are (26 // 4 - 1) // 2 = 2 windows, which predict 16 of the 26 tokens.
-
-Windows of varying length (`keraslm.text.window_lengths`) are cut at different places in each epoch, and fill the rows
-to their last token.
-
-If sentences or paragraphs must not see each other, a window has a third part: which inputs start from a state of zeros
-(`keraslm.text.context`). There is no padding between them.
+Windows of varying length (`keraslm.text.window_lengths`) fill the rows to their last token.
 """
 
 from __future__ import annotations
@@ -47,7 +42,8 @@ from keraslm.errors import TextError
 from keraslm.text.context import ShuffledStream, ends_context
 from keraslm.text.window_lengths import draw_lengths, window_count
 
-Window = tuple[NDArray[Any], ...]  # inputs and targets; also resets, unless the context is the document
+# Inputs and targets; unless the context is the document also which inputs start from a state of zeros.
+Window = tuple[NDArray[Any], ...]
 
 
 class Windows:
@@ -60,12 +56,15 @@ class Windows:
         name: the name of the text in messages.
         context: `"document"`, `"sentence"` or `"paragraph"`: how far the state is carried.
         eos_id: the end symbol, needed for sentences and paragraphs.
-        shuffle_seed: of the order of sentences or paragraphs, different in each epoch; None keeps the text's order.
-        length_seed: of window lengths around `num_steps`, different in each epoch; None makes all of them `num_steps`.
+        shuffle_seed: a new order of sentences or paragraphs in each epoch. Default: the order of the text.
+        length_seed: new window lengths around `num_steps` in each epoch. Default: every window has `num_steps`.
+
+    Raises:
+        TextError: the text is too short for one window.
 
     Attributes:
-        predicted: tokens that are a target of some window.
-        left_over: the other tokens: ends of rows, the remainder, and each row's first token.
+        predicted: number of tokens that are the target of a window.
+        left_over: number of the other tokens.
 
     Example:
         >>> windows = Windows(np.arange(26), batch_size=4, num_steps=2)
@@ -109,7 +108,7 @@ class Windows:
 
     @property
     def varies(self) -> bool:
-        """Whether windows have varying lengths."""
+        """Whether windows have different lengths."""
         return self._length_seed is not None
 
     @property
@@ -118,7 +117,7 @@ class Windows:
         return np.diff(self._edges)
 
     def __getitem__(self, index: int) -> Window:
-        """Inputs and targets of one window, int32 `(B, T)`; unless the context is the document also resets, bool."""
+        """Inputs and targets of a window, int32 `(B, T)`; unless the context is the document also resets, bool."""
         if not 0 <= index < self._count:
             raise IndexError(f"window {index} of {self._count}")
         start, stop = int(self._edges[index]), int(self._edges[index + 1])
@@ -134,7 +133,7 @@ class Windows:
         return (self[index] for index in range(len(self)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Use the order of sentences or paragraphs and the window lengths of an epoch, counted from 0."""
+        """Use the order and the window lengths of an epoch, counted from 0."""
         if self._shuffled:
             self._shuffled.set_epoch(epoch)
         if self._length_seed is None:
@@ -153,14 +152,7 @@ class Windows:
 class EveryToken:
     """A stream as one row in which every token is a target; the first is predicted from the end symbol.
 
-    The last window may be shorter than `num_steps`.
-
-    Args:
-        ids: integers of shape `(tokens,)`, at least one token; may be a mapped file.
-        eos_id: the input from which the first token is predicted.
-        num_steps: T, tokens per window; any value gives the same result.
-        name: the name of the text in messages.
-        context: as for `Windows`.
+    The arguments are those of `Windows`. The last window may be shorter than `num_steps`.
 
     Example:
         >>> for inputs, targets in EveryToken(np.array([5, 6, 7]), eos_id=0, num_steps=2):
@@ -172,10 +164,8 @@ class EveryToken:
     def __init__(self, ids: NDArray[Any], eos_id: int, num_steps: int, name: str = "text", context: str = "document"):
         if len(ids) == 0:
             raise TextError(f"{name}: 0 tokens; there is nothing to evaluate.")
-        self._ids, self._eos_id, self.context = ids, eos_id, context
-        self.num_steps = num_steps
+        self._ids, self._eos_id, self.context, self.num_steps = ids, eos_id, context, num_steps
         self.predicted = len(ids)
-        self.left_over = 0
 
     def __len__(self) -> int:
         return -(-self.predicted // self.num_steps)
@@ -193,10 +183,8 @@ class EveryToken:
 
 
 def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
-    if tokens == 0:
-        return f"{name}: 0 tokens; a text with at least one line is needed."
-    if tokens == 1:
-        return f"{name}: 1 token, and no other to predict from it; a longer text is needed."
+    if tokens < 2:
+        return f"{name}: {'1 token' if tokens else '0 tokens'}; at least 2 are needed. Use a longer text."
     fits = tokens // (num_steps + 1)
     advice = f"`batch_size={fits}`" if fits else f"`batch_size=1` and `num_steps={tokens - 1}`"
     return (

@@ -1,23 +1,18 @@
 """Text to ids and back, in one `tokenizer.json` of the `tokenizers` library.
 
-The rules are the same in training and in scoring, for every tokenizer:
+An end symbol follows each line: `<eos>` after words, the line end itself after characters, bytes and subwords. There is
+no begin symbol: the first token of a text is predicted from the end symbol. What the vocabulary cannot represent
+becomes `<unk>`; byte and BPE tokenizers have none. A word tokenizer reads a literal `<unk>` or `<eos>` in the text as
+that token, as the PTB files use them; for the others they are ordinary text.
 
-- An end symbol follows each line: `<eos>` after words, the line end itself after characters, bytes and subwords.
-  There is no other begin or end symbol: the first token of a text is predicted from the end symbol.
-- What the vocabulary cannot represent becomes `<unk>` and counts as out of vocabulary (OOV). Byte and BPE tokenizers
-  can represent everything and have no `<unk>`.
-- A word tokenizer reads a literal `<unk>` or `<eos>` in the text as that token, as the PTB files use them; for
-  characters, bytes and subwords they are ordinary text. An imported tokenizer keeps its own rule.
-- A line longer than 64 KiB goes through the tokenizer in pieces (`keraslm.text.pieces`).
-
-The file says which token is which: the end symbol is the one that the post-processor adds, `<unk>` the model's
-`unk_token`.
+In the file, the end symbol is the token that the post-processor adds, and `<unk>` is the model's `unk_token`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -27,7 +22,7 @@ from numpy.typing import NDArray
 from tokenizers import processors
 
 from keraslm.errors import TokenizerError
-from keraslm.text.encoders import BlockEncoder, Ids, at_work, block_encoder, byte_names
+from keraslm.text.encoders import BlockEncoder, Ids, at_work, block_encoder, byte_names, kind_of
 from keraslm.text.pieces import PIECE, pieces
 
 EOS = "<eos>"
@@ -35,6 +30,7 @@ UNK = "<unk>"
 NO_ID = -1  # the unk_id of a vocabulary that can represent everything
 
 _LINE_ENDS = ("\n", byte_names()[ord("\n")])
+_SURROGATE = re.compile("[\ud800-\udfff]")  # no part of UTF-8
 _SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -72,6 +68,11 @@ class Tokenizer:
         if ids != list(range(len(ids))):
             raise TokenizerError(f"The tokenizer's {len(ids)} ids are not 0 to {len(ids) - 1} without gaps.")
 
+    def __repr__(self) -> str:
+        special = [("eos", self.eos_id), ("unk", self.unk_id)]
+        named = "".join(f", {name}={self.tokens([number])[0]!r}" for name, number in special if number != NO_ID)
+        return f"Tokenizer({kind_of(self._backend).lower()}, {self.vocab_size:,} tokens{named})"
+
     @classmethod
     def from_json(cls, text: str, where: str = "tokenizer") -> Tokenizer:
         """Read a tokenizer, called `where` in messages; a TokenizerError if it has no end symbol or is damaged."""
@@ -83,7 +84,7 @@ class Tokenizer:
 
     @property
     def joins_words(self) -> bool:
-        """Whether tokens are words: their text is their names, separated by a blank."""
+        """Whether a text is the names of its tokens, separated by blanks."""
         return self._backend.decoder is None
 
     def to_json(self) -> str:
@@ -97,7 +98,7 @@ class Tokenizer:
 
     @cached_property
     def encode_block(self) -> BlockEncoder:
-        """A function from a block of text, with LF after each line, to its ids `(tokens,)`; see `encoders.py`."""
+        """A function from a block of text, with LF after each line, to its ids `(tokens,)`."""
         return block_encoder(self._backend, self.eos_id, self.unk_id)
 
     @cached_property
@@ -106,8 +107,8 @@ class Tokenizer:
         names = [str(self._backend.id_to_token(number)) for number in range(self.vocab_size)]
         kind = type(self._backend.decoder).__name__
         if kind in ("Metaspace", "ByteLevel"):
-            spaces = ("\u2581",) if kind == "Metaspace" else tuple(byte_names()[ord(c)] for c in "\t\v\f\r ")
-            marks = np.array([name.startswith(spaces) for name in names], np.bool_)
+            spaces = ["\u2581"] if kind == "Metaspace" else [byte_names()[ord(c)] for c in "\t\v\f\r "]
+            marks = np.array([name[:1] in spaces for name in names], np.bool_)
         else:
             marks = np.array([name[:1].isspace() for name in names], np.bool_)
         marks[self.eos_id] = False
@@ -128,13 +129,10 @@ class Tokenizer:
         return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(text)), False)])
 
     def offsets(self, line: str) -> NDArray[np.int32]:
-        """The span of each token in a line: its first character and the one after its last. Both never decrease.
+        """Start and end of each token in the characters of a line, int32 `(tokens, 2)`; neither ever decreases.
 
-        White space and characters that the tokenizer drops lie between tokens. Tokens that share a character (its
-        bytes, or its normalised form) all span it; a token that corresponds to nothing in the line spans nothing.
-
-        Returns:
-            int32 `(tokens, 2)`, one row per id of `encode_lines([line])[0]`; for the end symbol the length twice.
+        The rows are those of `encode_lines([line])[0]`. The tokens of one character (its bytes, or its normalised form)
+        all span it; the end symbol, and a token that corresponds to nothing in the line, span nothing.
 
         Example:
             >>> tokenizer.offsets("the  bird").tolist()
@@ -143,26 +141,19 @@ class Tokenizer:
         spans, start = [], 0
         for piece in pieces(line):
             encoded = self._encode([piece], False, offsets=True)[0]
-            spans.append(start + _places(piece)[np.array(encoded.offsets, np.int32).reshape(-1, 2)])
+            spans.append(start + np.array(encoded.offsets, np.int32).reshape(-1, 2))
             start += len(piece)
         spans.append(np.full((1, 2), start, np.int32))
         # A normaliser that reorders marks reports their spans in the new order.
         return np.maximum.accumulate(np.concatenate(spans), axis=0)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the tokens of one line; a blank separates words, an incomplete character is U+FFFD.
-
-        Example:
-            >>> tokenizer.decode([2, 5])
-            'the cat'
-        """
+        """The text of the tokens of one line; a blank separates words, and an incomplete character is U+FFFD."""
         with at_work():
             return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The name of each id as reports show it: the one in the vocabulary, with tab, LF and CR as `\\t`, `\\n` and
-        `\\r`, and with `<eos>` for a line end that is the end symbol.
-        """
+        """The name of each id in the vocabulary, with tab, LF and CR escaped, and `<eos>` for the end symbol."""
         return [self._name(int(i)) for i in ids]
 
     def _encode(self, lines: list[str], end: bool, offsets: bool = False) -> list[tokenizers.Encoding]:
@@ -171,7 +162,7 @@ class Tokenizer:
             try:
                 return list(encode(lines, add_special_tokens=end))
             except TypeError:
-                return list(encode([_joined_surrogates(line) for line in lines], add_special_tokens=end))
+                return list(encode([_SURROGATE.sub("\ufffd", line) for line in lines], add_special_tokens=end))
 
     def _name(self, number: int) -> str:
         name = str(self._backend.id_to_token(number))
@@ -181,7 +172,7 @@ class Tokenizer:
 
 
 def read_backend(text: str, where: str) -> tokenizers.Tokenizer:
-    """The `tokenizers.Tokenizer` of a JSON text, or a TokenizerError if the library cannot read it."""
+    """The `tokenizers.Tokenizer` of a JSON text; a TokenizerError if the library cannot read it."""
     try:
         return tokenizers.Tokenizer.from_str(text)
     except BaseException as error:  # the Rust side raises Exception, and PanicException, which is not one
@@ -196,28 +187,7 @@ def end_lines_with(backend: tokenizers.Tokenizer, token: str) -> None:
     backend.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=[(token, number)])
 
 
-def _joined_surrogates(text: str) -> str:
-    """The text with surrogate pairs joined and single surrogates, which UTF-8 cannot hold, as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _places(text: str) -> NDArray[np.int32]:
-    """Position in the text of each character that the tokenizer sees, and of the text's end; int32 `(characters + 1,)`.
-
-    They differ after a surrogate pair, which is two characters of the text.
-    """
-    seen = _joined_surrogates(text)
-    if len(seen) == len(text):
-        return np.arange(len(text) + 1, dtype=np.int32)
-    places = [0]
-    for character in seen:
-        halves = ord(character) > 0xFFFF and text[places[-1]] != character
-        places.append(places[-1] + 1 + halves)
-    return np.array(places, np.int32)
-
-
 def _check_deterministic(backend: tokenizers.Tokenizer) -> None:
-    """Refuse settings that make the ids of a text depend on chance or on other texts."""
     for name in ("truncation", "padding"):
         if getattr(backend, name) is not None:
             raise TokenizerError(f"The tokenizer has {name}, but keraslm scores exactly the tokens of a text.")

@@ -1,9 +1,7 @@
 """Training a tokenizer on a text: words, characters, bytes, BPE or unigram.
 
-Ids of words and characters follow the order (-count, token), as in the reader of the PTB tutorial; the end symbol
-counts once per line. The vocabulary of bytes is fixed, and subwords have the ids that the `tokenizers` library gives.
-
-The end symbol of words is `<eos>`. For all others it is the line end itself: LF as a character, a byte or a piece.
+Words and characters are numbered by decreasing count, then alphabetically, as in the reader of the PTB tutorial; the
+end symbol counts once per line. The vocabulary of bytes is fixed; the `tokenizers` library numbers subwords.
 """
 
 from __future__ import annotations
@@ -24,16 +22,16 @@ from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with
 
 LINE_END = "\n"
 
-# Every punctuation character of Unicode and of ASCII; the special words are not split.
+# Every punctuation character of Unicode and ASCII; the special words are not split.
 _MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
 
 
 def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
-    """Build the tokenizer of a configuration from a text: strings of one or more lines, each ending a line.
+    """Train the tokenizer of a configuration on blocks of text, each of which ends a line.
 
     Example:
-        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char")).vocab_size
-        9
+        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char"))
+        Tokenizer(char, 9 tokens, eos='<eos>', unk='<unk>')
     """
     config = config or DataConfig()
     if config.tokenizer in ("word", "char"):
@@ -45,7 +43,7 @@ def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> 
 
 
 class TokenCounter:
-    """Adds up in `counts` the words or characters of a text, block by block, and the end symbol once per line."""
+    """Counts the words or characters of a text in `counts`, block by block, and the end symbol once per line."""
 
     def __init__(self, config: DataConfig):
         self._end = LINE_END if config.tokenizer == "char" else EOS
@@ -54,7 +52,7 @@ class TokenCounter:
         self._backend = _skeleton(config)
 
     def add(self, block: str, ends_line: bool = True) -> None:
-        """Count a block of one or more lines; `ends_line` says whether the last one ends without an LF too."""
+        """Count a block; with `ends_line`, its last line counts as ended even without LF."""
         unended = ends_line and not block.endswith("\n")
         self.counts[self._end] += unended if self._end == LINE_END else block.count("\n") + unended
         if self._backend.normalizer is not None:
@@ -83,7 +81,7 @@ def tokenizer_of_counts(counts: Counter[str], config: DataConfig) -> Tokenizer:
 
 
 def _skeleton(config: DataConfig) -> tokenizers.Tokenizer:
-    """A tokenizer that cuts as configured and has no vocabulary yet."""
+    """A tokenizer that splits text as configured and has no vocabulary yet."""
     kind = config.tokenizer
     if kind in ("word", "char"):
         backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
@@ -114,12 +112,8 @@ def _subwords(blocks: Iterable[str], config: DataConfig) -> Tokenizer:
     if kind == "byte":
         backend.model = models.BPE({name: number for number, name in enumerate(byte_names())}, [])
     elif kind == "bpe":
-        trainer = trainers.BpeTrainer(
-            vocab_size=config.vocab_size,
-            min_frequency=config.min_count,
-            initial_alphabet=byte_names(),
-            show_progress=False,
-        )
+        limits: dict[str, Any] = {"vocab_size": config.vocab_size, "min_frequency": config.min_count}
+        trainer = trainers.BpeTrainer(**limits, initial_alphabet=byte_names(), show_progress=False)
         backend.train_from_iterator(_lines(blocks), trainer)
     else:
         end = LINE_END
@@ -139,7 +133,7 @@ def _train_unigram(backend: tokenizers.Tokenizer, blocks: Iterable[str], vocab_s
             f"The text cannot train a unigram tokenizer of {vocab_size} tokens ({error}). "
             "Use a different `vocab_size`, or more text."
         ) from error
-    # Nine digits: the library does not read back every score as it wrote it, and a tokenizer's digest must not change.
+    # Nine digits: the library does not read every score back as it wrote it, but a tokenizer's digest must not change.
     trained = json.loads(backend.to_str())["model"]["vocab"]
     scored = [(name, float(f"{score:.9g}")) for name, score in trained if name != UNK]
     lowest = min((score for _, score in scored), default=0.0)

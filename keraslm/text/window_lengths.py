@@ -1,10 +1,8 @@
 """Windows of varying length, so that a text is cut at different places in each epoch.
 
 A length is drawn around `num_steps`, one in twenty around half of it, with a standard deviation of 5 and at least 5.
-Every epoch has the same number of windows, estimated from the mean length. To fill the rows to their last token, the
-remaining difference is spread over randomly chosen windows, one token each.
-
-JAX compiles a training step for each length that occurs, some forty around 70; TensorFlow and torch do not.
+Every epoch has the same number of windows, estimated from the mean length. Randomly chosen windows are then made one
+token longer or shorter, until they fill the rows.
 
 Reference: Merity, Keskar and Socher 2018, section 4.1, and their program for the smallest length.
 """
@@ -23,23 +21,13 @@ LEAST = 5
 
 
 def window_count(tokens: int, num_steps: int) -> int:
-    """Number of windows in an epoch for `tokens` predicted tokens per row, at least `num_steps`.
-
-    Example:
-        >>> window_count(46478, 70)
-        680
-    """
+    """Number of windows in an epoch for `tokens` predicted tokens per row, at least `num_steps`."""
     mean = LONG * _mean_length(num_steps, num_steps) + (1.0 - LONG) * _mean_length(num_steps / 2, num_steps)
     return max(1, int(tokens / mean))
 
 
 def draw_lengths(tokens: int, num_steps: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Lengths of the windows of an epoch, counted from 0, `(windows,)`; their sum is `tokens`.
-
-    Example:
-        >>> int(draw_lengths(46478, 70, seed=0, epoch=0).sum())
-        46478
-    """
+    """Lengths of the windows of an epoch, counted from 0, `(windows,)`; their sum is `tokens`."""
     generator = np.random.default_rng([seed, zlib.crc32(b"window lengths"), epoch])
     count, least = window_count(tokens, num_steps), min(LEAST, num_steps)
     bases = np.where(generator.random(count) < LONG, num_steps, num_steps / 2)

@@ -11,7 +11,7 @@ import pytest
 from keraslm.runs.checkpoint import CheckpointStore
 from keraslm.scoring import session
 from keraslm.system.backend import select_backend
-from keraslm.system.locks import run_lock
+from keraslm.system.locks import folder_lock
 from tests.support.program import START, assert_refused, environment
 from tests.support.tiny import text_lines
 from tests.torture.kill_training import Trainer
@@ -51,7 +51,7 @@ def test_the_second_sigint_leaves_at_once(trainer):
 
 def test_a_second_trainer_is_refused(program, tiny_run):
     before = {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()}
-    with run_lock(tiny_run.path):
+    with folder_lock(tiny_run.path):
         for flags in ([], ["--overwrite"]):
             assert_refused(program("train", "--run", tiny_run.path, *flags), f"{tiny_run.path} is locked by process")
     assert {path: path.read_bytes() for path in tiny_run.path.rglob("*") if path.is_file()} == before

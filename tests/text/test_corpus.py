@@ -66,7 +66,7 @@ def test_lines_of_a_text(text, data, lines):
         (b"abc\r\nd\xe9f\r\n", "2:2", 6),
         ("äö\nü".encode() + b"\xfe", "2:3", 7),
         (b"abc\nde\xe2\x82", "2:3", 6),
-        (b"\xef\xbb\xbfab\xff\n", "1:6", 5),
+        (b"\xef\xbb\xbfab\xff\n", "1:3", 5),
         (b"\xef\xbb\xbfab\nc\xff\n", "2:2", 7),
         (b"a\xed\xa0\x80\n", "1:2", 1),
     ],

@@ -99,7 +99,7 @@ def test_every_token_is_a_target_once_and_all_windows_except_the_last_are_full(t
     targets = np.concatenate([w[1] for w in stream], axis=1)
     np.testing.assert_array_equal(targets, [np.arange(1, tokens + 1)])
     np.testing.assert_array_equal(inputs, [np.arange(tokens)])
-    assert (stream.predicted, stream.left_over) == (tokens, 0)
+    assert stream.predicted == tokens
     lengths = [inputs.shape[1] for inputs, _ in stream]
     assert len(lengths) == len(stream)
     assert set(lengths[:-1]) <= {num_steps} and 1 <= lengths[-1] <= num_steps

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from keraslm.config import DataConfig
 from keraslm.errors import TokenizerError
 from keraslm.text.files import TextFile
 from keraslm.text.tokenizer import Tokenizer
+from keraslm.text.vocabulary import train_tokenizer
 from tests.support.words import train_words
 
 LINES = ["the cat sat on the mat", "", "the dog <unk> on a N mat", "the end"]
@@ -96,6 +98,18 @@ def test_each_line_ends_with_eos_and_a_prompt_does_not():
 def test_the_digest_identifies_the_vocabulary():
     one, other = train_words(LINES), train_words(LINES[:1])
     assert one.digest == hashlib.sha256(one.to_json().encode()).hexdigest() != other.digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("word", "Tokenizer(word, 11 tokens, eos='<eos>', unk='<unk>')"),
+        ("byte", "Tokenizer(byte, 256 tokens, eos='<eos>')"),
+        ("bpe", "Tokenizer(bpe, 258 tokens, eos='<eos>')"),
+    ],
+)
+def test_the_repr_shows_kind_size_and_special_tokens(kind, shown):
+    assert repr(train_tokenizer(LINES, DataConfig(tokenizer=kind, vocab_size=258))) == shown
 
 
 def test_a_malformed_tokenizer_json_names_the_file():
