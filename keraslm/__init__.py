@@ -15,7 +15,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from keraslm.system import VERSION
+
+__version__ = VERSION
 
 _NAMES = {
     "keraslm.api": ("average", "evaluate", "load_model", "load_run", "train"),

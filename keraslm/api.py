@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
@@ -20,6 +20,7 @@ from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
 from keraslm.runs.resume import check_same
 from keraslm.runs.run import LATEST, Run, run_text
+from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from keraslm.evaluation.result import Evaluation
 
 Backend = Literal["jax", "tensorflow", "torch"]
-Log = Callable[[str], None]
 
 
 def train(

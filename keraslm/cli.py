@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from cyclopts import App, CycloptsError
 
-from keraslm import __version__
 from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
@@ -25,6 +24,7 @@ from keraslm.commands.show import show
 from keraslm.commands.tokenize import tokenize
 from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
+from keraslm.system import VERSION
 from keraslm.system.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
 from keraslm.text.files import STDIN
 
@@ -32,7 +32,7 @@ DEBUG = "--debug"
 
 app = App(
     name="keraslm",
-    version=__version__,
+    version=VERSION,
     help="Train an LSTM language model, export it to one ONNX file, and score any text with it.",
     help_format="rst",
     suppress_keyboard_interrupt=False,

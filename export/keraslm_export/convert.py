@@ -16,13 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import keraslm
+from keraslm import system
 from keraslm.config import StrPath
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.runs.run import LATEST, Run
 from keraslm.runs.weights import read_weights
 from keraslm.scoring.contract import ModelInfo
 from keraslm.scoring.seal import sealed
+from keraslm.system import VERSION
 from keraslm.system.atomic import output_file
 from keraslm.system.backend import require
 from keraslm_export import verify
@@ -122,7 +123,7 @@ def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
 
 def _import_path() -> list[str]:
     """The import path of this process without the current directory, unless keraslm itself was imported from there."""
-    own = {Path(str(file)).resolve().parents[1] for file in (keraslm.__file__, __file__)}
+    own = {Path(str(system.__file__)).resolve().parents[2], Path(__file__).resolve().parents[1]}
     return [path for path in sys.path if path and (Path(path).resolve() in own or Path(path).resolve() != Path.cwd())]
 
 
@@ -162,7 +163,7 @@ def model_info(run: Run) -> ModelInfo:
     """The metadata of a run's model file."""
     tokenizer, model = run.tokenizer, run.config.model
     return ModelInfo(
-        keraslm_version=keraslm.__version__,
+        keraslm_version=VERSION,
         tokenizer=tokenizer.to_json(),
         tokenizer_sha256=tokenizer.digest,
         vocab_size=tokenizer.vocab_size,

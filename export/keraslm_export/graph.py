@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from keraslm import __version__
 from keraslm.config import ModelConfig
 from keraslm.runs.weights import Weights
 from keraslm.scoring import contract
+from keraslm.system import VERSION
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Softmax = tuple[Sequence[NodeProto], Sequence[TensorProto]]  # nodes and constants
@@ -169,5 +169,5 @@ def _model(config: ModelConfig, vocab_size: int, writer: Writer) -> ModelProto:
         opset_imports=[helper.make_opsetid(*domain) for domain in writer.domains.items()],
         ir_version=8,
         producer_name="keraslm",
-        producer_version=__version__,
+        producer_version=VERSION,
     )

@@ -18,8 +18,9 @@ from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
+from keraslm.system import Log
 from keraslm.system.atomic import remove_temporaries
-from keraslm.system.locks import Log, folder_lock
+from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
 from keraslm.text.files import meter

@@ -204,7 +204,7 @@ def _score_here(
 
 
 def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictures) -> dict[Path, Any]:
-    from keraslm import __version__
+    from keraslm.system import VERSION
 
     found: dict[Path, Any] = {}
     if places.html:
@@ -212,7 +212,7 @@ def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictur
 
         members = scorer.session.members
         names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
-        facts = {"model": names, "sha256": digests, "context": options.context, "keraslm": __version__}
+        facts = {"model": names, "sha256": digests, "context": options.context, "keraslm": VERSION}
         found[places.html] = HtmlReport(scorer.tokenizer, title, facts)
     if places.plot:
         from keraslm.pictures.plot import SurprisalPlot

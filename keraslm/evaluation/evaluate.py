@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +20,11 @@ from keraslm.evaluation.result import Evaluation, Variant
 from keraslm.evaluation.temperature import temperature_nats, tune_temperature
 from keraslm.perplexity import perplexity
 from keraslm.runs.run import Run, run_text
+from keraslm.system import Log
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText
-
-Log = Callable[[str], None]
 
 STATISTICS = 200_000  # tokens of the training text for the gradient statistics: a fifth of PTB's
 

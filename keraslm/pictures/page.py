@@ -13,12 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from keraslm import __version__
 from keraslm.pictures import charts
 from keraslm.pictures.markup import NAMES, color_rules, line_markup, markup, script_data, shown, token_data
 from keraslm.pictures.spans import Laid, lay
 from keraslm.pictures.statistics import Statistics
 from keraslm.scoring.measures import LineScore
+from keraslm.system import VERSION
 from keraslm.system.atomic import output_file
 from keraslm.text.tokenizer import Tokenizer
 
@@ -83,7 +83,7 @@ class HtmlReport:
         about = script_data({"names": names, "unk": self._tokenizer.unk_id, "width": width})
         return Template(_resource("page.html")).substitute(
             policy=f"{policy}; form-action 'none'",
-            version=__version__,
+            version=VERSION,
             title=_text(self._title),
             style=style,
             facts=self._summary(),

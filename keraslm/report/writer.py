@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from keraslm import __version__
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
@@ -21,6 +20,7 @@ from keraslm.scoring.batching import Line
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.words import boundary
+from keraslm.system import VERSION
 from keraslm.system.atomic import output_file
 
 Watcher = Callable[[LineScore], None]
@@ -86,7 +86,7 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
         "base": options.base or ("10" if options.format in ("kenlm", "srilm") else "e,2"),
         "unk": options.unk,
         "spaces": options.spaces,
-        "keraslm": __version__,
+        "keraslm": VERSION,
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())
 

@@ -25,8 +25,8 @@ from keraslm.errors import RunError, UsageError
 from keraslm.runs.create import check_free, locked_folder, place_run
 from keraslm.runs.run import Run
 from keraslm.runs.weights import Weights, read_weights, write_weights
+from keraslm.system import Log
 from keraslm.system.atomic import writing
-from keraslm.system.locks import Log
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 from keraslm.config import Config
 from keraslm.errors import RunError
 from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
+from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
-from keraslm.system.locks import Log, folder_lock
+from keraslm.system.locks import folder_lock
 
 # Files besides the tokenizer. config.json marks a folder as a run: it is removed first and created last.
 FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")

@@ -16,9 +16,9 @@ from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
 from keraslm.runs.run import TITLES, Run
+from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
-from keraslm.system.locks import Log
 from keraslm.system.processes import available_cores
 from keraslm.text.store import described
 

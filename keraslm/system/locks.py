@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from keraslm.errors import KeraslmError, RunError
-
-Log = Callable[[str], None]
+from keraslm.system import Log
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 

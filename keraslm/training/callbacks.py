@@ -16,8 +16,8 @@ from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.runs.run import Run
 from keraslm.runs.weights import write_weights
+from keraslm.system import Log
 from keraslm.system.atomic import writing
-from keraslm.system.locks import Log
 from keraslm.text.store import TextCounts
 from keraslm.text.stream import Windows
 from keraslm.training.divergence import check_finite

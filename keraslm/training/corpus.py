@@ -9,7 +9,7 @@ from typing import Any
 from keraslm.config import TOKENIZERS, Config
 from keraslm.config.clusters import choose_cutoffs, describe_clusters
 from keraslm.errors import ConfigError
-from keraslm.system.locks import Log
+from keraslm.system import Log
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.store import EncodedText, fingerprint, token_counts

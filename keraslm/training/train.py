@@ -20,7 +20,7 @@ from keraslm.runs.create import create_run, locked_folder, update_config
 from keraslm.runs.metrics import learning_curve
 from keraslm.runs.resume import PreviousRun, environment, find_previous_run
 from keraslm.runs.run import RUNS, Run
-from keraslm.system.locks import Log
+from keraslm.system import Log
 from keraslm.system.signals import StopSignals
 from keraslm.training.callbacks import MetricsLog, PrepareEpoch, ResetStates, SaveWeights, StopEarly, TensorBoard
 from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints

@@ -1,4 +1,4 @@
-"""Uses of the public API for the type checker: `make check` accepts each line and would report an ignore without need."""
+"""Uses of the public API: `make check` accepts each line, and reports an ignore that is not needed."""
 
 from __future__ import annotations
 
