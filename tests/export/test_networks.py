@@ -13,9 +13,7 @@ import pytest
 from onnx.numpy_helper import to_array
 
 import keraslm
-from keraslm.config.shapes import weight_shapes
 from keraslm.errors import InputError, UsageError
-from keraslm.runs.weights import read_weights
 from keraslm.scoring import contract, kenlm, scorer
 from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
@@ -99,9 +97,9 @@ def test_the_state_has_the_size_of_the_widest_layer(made):
         np.testing.assert_array_equal(end.c, state.c)
 
 
-@pytest.mark.parametrize("cells", [scorer.MAX_LOGITS, 30])
-def test_scores_agree_with_the_evaluation(made, tiny_folder, monkeypatch, cells):
-    monkeypatch.setattr(scorer, "MAX_LOGITS", cells)
+@pytest.mark.parametrize("max_logits", [scorer.MAX_LOGITS, 30])
+def test_scores_agree_with_the_evaluation(made, tiny_folder, monkeypatch, max_logits):
+    monkeypatch.setattr(scorer, "MAX_LOGITS", max_logits)
     text = tiny_folder / "held-out.txt"
     expected = keraslm.evaluate(made.run, text)
     lines = text.read_text(encoding="utf-8").splitlines()
@@ -117,10 +115,7 @@ def test_the_distribution_sums_to_one_and_holds_the_score_of_each_target(made):
     zero = made.session.zero_state(3)
     log_probs, after = made.session.run(ids, zero)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
-    for targets in (
-        np.roll(ids, -1, axis=1),
-        *(np.full_like(ids, word) for word in range(size)),
-    ):  # empty clusters, too
+    for targets in (np.roll(ids, -1, axis=1), *(np.full_like(ids, word) for word in range(size))):
         found, state = made.session.target_logprobs(ids, targets, zero)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, np.take_along_axis(log_probs, targets[..., None], 2)[..., 0], atol=1e-5)
@@ -141,7 +136,7 @@ def test_distributions_are_computed_after_the_steps_that_have_a_target(made):
         np.testing.assert_allclose(h, state.h, atol=1e-6)
 
 
-def test_prefix_trees_the_kenlm_module_and_the_sampler_work_with_it(made):
+def test_prefix_trees_the_kenlm_module_and_the_sampler_accept_the_file(made):
     lines = ["the cat sat", "the cat ran here", "", "a dog"]
     loaded = keraslm.load(made.path, "cpu")
     expected = [line.logprob for line in loaded.score_lines(lines, "sentence")]
@@ -167,8 +162,8 @@ def test_a_tied_table_is_in_the_file_once_and_not_transposed_in_each_call(made, 
         assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in constant]
 
 
-def test_experts_are_computed_one_after_the_other(made, tmp_path):
-    """Each is added to the sum before the next distribution exists: memory does not grow with their number."""
+def test_experts_are_computed_one_by_one(made, tmp_path):
+    """Each is added to the sum before the next is computed, so memory does not grow with their number."""
     if made.model.softmax != "mixture":
         return
     options = onnxruntime.SessionOptions()
@@ -202,7 +197,7 @@ def test_8_bit_weights_have_the_same_perplexity(made, tiny_folder):
 
 
 def test_a_second_export_gives_the_same_bytes(made, tmp_path):
-    if made.kind in ("adaptive", "rnn"):  # between them they use every part
+    if made.kind in ("adaptive", "rnn"):  # together they use every part
         keraslm.export(made.run, tmp_path / "again.onnx")
         assert (tmp_path / "again.onnx").read_bytes() == made.path.read_bytes()
 
@@ -212,9 +207,3 @@ def test_targets_are_checked(made):
         made.session.target_logprobs([[0]], [[made.session.info.vocab_size]], made.session.zero_state(1))
     with pytest.raises(InputError, match="they must be equal"):
         made.session.target_logprobs([[0]], [[0, 1]], made.session.zero_state(1))
-
-
-def test_the_shapes_of_the_weights_follow_from_the_configuration(made):
-    vocab_size = made.run.tokenizer.vocab_size
-    weights = read_weights(made.run.weights_path, made.model, vocab_size)
-    assert {name: value.shape for name, value in weights.items()} == weight_shapes(made.model, vocab_size)

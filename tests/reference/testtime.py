@@ -43,8 +43,3 @@ def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
         cached = sum(power for i, power in powers.items() if targets[i] == target) / sum(powers.values())
         found.append(-math.log((1 - share) * math.exp(-nats[t]) + share * cached))
     return np.array(found)
-
-
-def averaged_nats(members):
-    """Cost of each token under the mean of the members' probabilities."""
-    return np.array([-math.log(sum(math.exp(-n) for n in token) / len(token)) for token in zip(*members, strict=True)])
