@@ -21,7 +21,7 @@ from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights, write_weights
 from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
-from tests.reference.mean import log_mean_exp
+from tests.reference.language_model import log_mean_exp
 from tests.support.made_run import make_run
 
 

@@ -18,7 +18,7 @@ from keraslm.evaluation.reader import Reader, load_model
 from keraslm.evaluation.temperature import temperature_nats
 from keraslm.system.backend import select_backend
 from tests.reference import testtime as reference
-from tests.reference.mean import log_mean_exp
+from tests.reference.language_model import log_mean_exp
 from tests.support.made_run import make_run
 
 NETWORKS = {

@@ -55,9 +55,6 @@ def assert_state(layer, state):
         np.testing.assert_allclose(to_numpy(variable), value, atol=1e-5)
 
 
-# Values
-
-
 @every_cell
 def test_outputs_equal_numpy(case):
     layer = case.built()
@@ -109,9 +106,6 @@ def test_the_forget_bias_is_in_the_second_quarter_of_the_bias(layer_class):
     layer = layer_class(H, forget_bias=0.75)
     layer.build((B, None, D))
     np.testing.assert_array_equal(to_numpy(layer.bias).reshape(4, H), np.outer([0, 0.75, 0, 0], np.ones(H)))
-
-
-# State
 
 
 @every_cell
@@ -198,9 +192,6 @@ def test_dropconnect_drops_elements_of_the_recurrent_kernel_alone(case, monkeypa
     np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
 
 
-# Gradient
-
-
 def gradient_of(case, weights, state, inputs, targets):
     """Central differences, in each weight, of the loss of the last steps of `inputs`."""
 
@@ -237,9 +228,6 @@ def test_gradient_of_a_window_treats_the_carried_state_as_a_constant(case, train
     for value, expected in zip(found, cut, strict=True):
         np.testing.assert_allclose(value, expected, atol=5e-5)
     assert max(np.abs(one - other).max() for one, other in zip(cut, uncut, strict=True)) > 1e-2
-
-
-# Errors and configuration
 
 
 @every_cell

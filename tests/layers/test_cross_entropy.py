@@ -49,9 +49,6 @@ def assert_near(found, expected, tolerance):
         np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 
-# Values
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)])
 def test_nats_equal_numpy(cut, dtype, tolerance):
     with wide():
@@ -86,9 +83,6 @@ def test_the_arguments_are_left_as_they_were():
         np.testing.assert_array_equal(ops.convert_to_numpy(argument), array.astype(np.float32))
 
 
-# Gradients
-
-
 def test_gradients_equal_numpy_in_float64(cut):
     with wide():
         assert_near(gradients_of(cross_entropy, np.float64), numpy_gradients(), 1e-12)
@@ -119,9 +113,6 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(cut):
     found = gradients_of(cross_entropy, np.float32, product_dtype="bfloat16")
     assert {g.dtype for g in found} == {np.dtype("float32")}
     assert_near(found, numpy_gradients(), 0.03)
-
-
-# Memory
 
 
 def test_pieces_stay_within_the_budget():

@@ -72,9 +72,6 @@ def test_the_memory_layout_of_the_input_is_kept(backend):
     assert set(np.unique(found.numpy())) == {0.0, 2.0}
 
 
-# Locked for a window
-
-
 def test_a_locked_mask_is_the_same_for_all_steps_and_differs_between_rows_and_calls():
     layer = Dropout(0.5, locked=True, seed=1)
     first, second = dropped(layer), dropped(layer)

@@ -51,9 +51,6 @@ def test_the_gradient_is_the_sum_over_all_places_of_a_word(backend, sparse, row_
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-# Rows dropped for a window
-
-
 def factors(layer, ids, training=True):
     """The factor on each looked-up vector, in the shape of `ids`."""
     found = keras.ops.convert_to_numpy(layer(tensor(ids), training=training)) / TABLE[ids]

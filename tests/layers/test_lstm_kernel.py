@@ -57,18 +57,12 @@ def assert_near(found, expected, tolerance):
         np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * np.abs(value).max(), err_msg=name)
 
 
-# The reference itself
-
-
 @every_factor
 def test_gradients_of_the_reference_equal_finite_differences(factors):
     arrays = [a.copy() for a in ARRAYS]
     loss = lambda: sum((v * w).sum() for v, w in zip(numpy_lstm(*arrays, **factors), COTANGENTS, strict=True))  # noqa: E731
     for found, expected in zip(numpy_gradients(factors).values(), central_differences(loss, arrays), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-7)
-
-
-# Values
 
 
 every_type = pytest.mark.parametrize(
@@ -85,9 +79,6 @@ def test_values_equal_numpy(factors, dtype, context, tolerance):
         found = lstm(*tensors(ARRAYS, dtype), **{name: tensor(a, dtype) for name, a in factors.items()})
         for value, expected in zip(found, numpy_lstm(*ARRAYS, **factors), strict=True):
             np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=tolerance / 5)
-
-
-# Gradients
 
 
 @every_type
@@ -131,9 +122,6 @@ def test_the_arguments_are_left_as_they_were():
         np.testing.assert_array_equal(ops.convert_to_numpy(argument), array.astype(np.float32))
 
 
-# Compiled
-
-
 @every_factor
 def test_compiled_gradients_equal_numpy(factors):
     factors32 = {name: tensor(a, np.float32) for name, a in factors.items()}
@@ -165,9 +153,6 @@ def test_one_tensorflow_function_serves_windows_of_any_length(backend):
         assert_near(dict(zip(NAMES[1:], found, strict=True)), dict(zip(NAMES[1:], expected, strict=True)), 5e-6)
 
 
-# bfloat16
-
-
 @every_factor
 def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
     """Eight bits of mantissa: each operand is wrong by at most 0.4 percent."""
@@ -183,9 +168,6 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
         difference = np.abs(ops.convert_to_numpy(value) - expected).max()
         assert 1e-5 < difference < 0.03  # the lower bound: bfloat16 was really used
-
-
-# torch's own kernels
 
 
 def test_native_kernel_of_torch_equals_numpy(backend):

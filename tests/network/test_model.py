@@ -45,15 +45,25 @@ def test_layers_have_the_order_of_the_paper():
     ]
 
 
-@pytest.mark.parametrize("changes", [{}, {"layer_units": (6, 8, 4), "embedding_dim": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layer_units": (6, 8, 4), "embedding_dim": None},
+        {"cell": "gru", "forget_bias": 0.0},
+        {"cell": "rnn", "forget_bias": 0.0},
+        {"mogrifier_rounds": 3},
+    ],
+    ids=str,
+)
 def test_network_equals_numpy(changes):
     model = build_model(replace(CONFIG, **changes), V, B, seed=1)
     ids = np.random.default_rng(0).integers(0, V, (B, 7))
     logits, states = language_model(weights_of(model), ids)
     np.testing.assert_allclose(model.predict_on_batch(ids.astype(np.int32)), logits, atol=1e-5)
-    for layer, (h, c) in zip(stateful_layers(model), states, strict=True):
-        np.testing.assert_allclose(to_numpy(layer.h), h, atol=1e-5)
-        np.testing.assert_allclose(to_numpy(layer.c), c, atol=1e-5)
+    for layer, state in zip(stateful_layers(model), states, strict=True):
+        for variable, expected in zip(layer.state_variables, state, strict=True):
+            np.testing.assert_allclose(to_numpy(variable), expected, atol=1e-5)
 
 
 def test_reset_states_zeroes_every_layer():
@@ -107,9 +117,6 @@ def test_training_on_nats_equals_training_on_logits():
         np.testing.assert_allclose(value, other_weights[name], atol=1e-5)
 
 
-# Dropout
-
-
 def test_each_layer_has_its_dropout_rate():
     rates = {"embedding_row_dropout": 0.1, "dropconnect": 0.5, "last_dropout": 0.4, "locked_dropout": True}
     model = build_model(replace(CONFIG, **rates), V, B)
@@ -138,9 +145,6 @@ def test_masks_depend_on_the_seed_and_the_layer():
     np.testing.assert_array_equal(one, mask_of("output_dropout_0", 1))
     for other in (mask_of("output_dropout_0", 2), mask_of("output_dropout_1", 1)):
         assert not np.array_equal(one, other)
-
-
-# Weights
 
 
 @pytest.mark.parametrize(

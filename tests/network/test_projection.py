@@ -43,9 +43,6 @@ def weights_of(model):
     return {v.path: ops.convert_to_numpy(v).astype(np.float64) for v in model.trainable_variables}
 
 
-# A complete network
-
-
 @pytest.mark.parametrize("budget", [None, 4 * V * 4], ids=["complete", "pieces"])
 def test_logits_and_nats_are_those_of_the_formula(config, budget, monkeypatch):
     if budget:
@@ -124,9 +121,6 @@ def test_every_variable_has_one_name(config):
     assert ("model/cross_entropy/seed_generator_state" in names) == (config.softmax == "mixture")
 
 
-# The tied layer
-
-
 def built_embedding():
     embedding = Embedding(V, E, name="embedding")
     embedding.build()
@@ -154,9 +148,6 @@ def test_a_table_of_a_different_size_is_refused():
         TiedSoftmax(built_embedding(), name="logits").build((B, None, 5))
     with pytest.raises(ValueError, match=r"hidden states have 5 and embeddings 4"):
         MixtureOfSoftmaxes(V, K, 5, built_embedding()).build((B, None, H))
-
-
-# The mixture's layer
 
 
 def mixture_layer(seed=1, **options):

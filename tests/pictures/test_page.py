@@ -232,9 +232,6 @@ def test_page_of_an_empty_text():
     assert "Most surprising" not in text and "nan" in text
 
 
-# Long texts
-
-
 def test_lines_beyond_the_limit_count_but_are_not_shown():
     lines = scored(["the cat sat", "the dog", "cat", "dog"], TOKENIZER)
     report = HtmlReport(TOKENIZER, "a text", limit=8)

@@ -21,11 +21,7 @@ def outputs(run, ids):
 
 def tempered_nats(targets, logits, temperature):
     """Cost of each target (T,) under softmax(logits / temperature), logits (T, V)."""
-    nats = []
-    for target, row in zip(targets, np.asarray(logits, np.float64), strict=True):
-        powers = [math.exp(value / temperature) for value in row]
-        nats.append(-math.log(powers[target] / sum(powers)))
-    return np.array(nats)
+    return token_nats(targets[None], np.asarray(logits, np.float64)[None] / temperature)[0]
 
 
 def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
@@ -36,7 +32,7 @@ def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
         if not seen:
             found.append(nats[t])
             continue
-        # Dividing all by the largest changes no quotient.
+        # Dividing by the largest changes no quotient.
         products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in seen}
         highest = max(products.values())
         powers = {i: math.exp(theta * (product - highest)) for i, product in products.items()}

@@ -20,7 +20,6 @@ from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights, write_weights
 from keraslm.system.atomic import make_folder
 from keraslm.text.store import fingerprint
-from tests.reference.mean import mean_of_weights
 from tests.support.made_run import make_run, random_weights
 from tests.support.words import train_words
 
@@ -58,6 +57,10 @@ def weights_of(run, seed):
 
 def read(run):
     return read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+
+
+def mean_of_weights(members):
+    return {name: np.mean([np.asarray(own[name], np.float64) for own in members], axis=0) for name in members[0]}
 
 
 def average(runs, output, **arguments):
@@ -123,13 +126,8 @@ def test_the_last_epochs_of_one_run_are_averaged(kept, tmp_path):
     assert_mean(run, (3, 9, 1000))
     assert lines[-1] == f"member    {kept.kept_weights_path(1000)} (epoch 1000): val_perplexity 1020.00"
     assert [member["epoch"] for member in run.averaged()["averaged"]] == [3, 9, 1000]
-
-
-def test_an_epoch_without_a_row_is_averaged(kept, tmp_path):
-    kept.metrics_path.unlink()
-    run, lines = average(kept, tmp_path / "mean", last=2)
-    assert_mean(run, (9, 1000))
-    assert lines[0] == f"member    {kept.kept_weights_path(9)} (epoch 9)"
+    kept.metrics_path.unlink()  # an epoch without a row
+    assert average(kept, tmp_path / "again", last=2)[1][0] == f"member    {kept.kept_weights_path(9)} (epoch 9)"
 
 
 def test_best_weights_are_averaged(runs, tmp_path):
@@ -150,12 +148,7 @@ def test_an_averaged_run_can_be_averaged_again_but_not_resumed(runs, tmp_path):
     assert lines[0] == f"member    {first.path}/weights.safetensors"
 
 
-def test_perplexities_of_different_windows_are_marked(runs, tmp_path):
-    other = Run(runs[1].path, runs[1].config.replace(num_steps=7), runs[1].tokenizer)
-    assert average([runs[0], other], tmp_path / "mean")[1][1].endswith(f": val_perplexity 11.00{MARK}")
-
-
-def test_perplexities_of_different_texts_are_marked(runs, tmp_path):
+def test_perplexities_of_different_texts_or_windows_are_marked(runs, tmp_path):
     def on(run, path, tokens):
         texts = {"valid": {"tokens": tokens, "sha256": "a"}}
         return dataclasses.replace(run, config=run.config.replace(valid=(path,)), texts=texts)
@@ -164,6 +157,8 @@ def test_perplexities_of_different_texts_are_marked(runs, tmp_path):
     run, (_, moved, changed, _) = average(three, tmp_path / "mean")
     assert moved.endswith(": val_perplexity 11.00") and changed.endswith(f": val_perplexity 12.00{MARK}")
     assert run.texts == Run.open(run.path).texts == three[0].texts
+    other = dataclasses.replace(runs[1], config=runs[1].config.replace(num_steps=7))
+    assert average([runs[0], other], tmp_path / "windows")[1][1].endswith(f": val_perplexity 11.00{MARK}")
 
 
 @pytest.mark.parametrize(

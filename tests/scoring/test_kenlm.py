@@ -206,16 +206,6 @@ def test_words_add_up_to_the_line(models, kind, line_words):
     assert [(found.ngram_length, found.oov) for found in single] == [each[1:] for each in model.full_scores(line)]
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
-def test_a_word_inside_a_line_has_its_blank(models, kind):
-    model, state = models[kind], kenlm.State()
-    model.BeginSentenceWrite(state)
-    model.BaseScore(state, "the", state)
-    encode = model._scorer.tokenizer.encode_prompt
-    logprobs, _ = model._scorer.advance_all(model._scorer.begin(), encode("the cat"))
-    assert model.BaseScore(state, "cat", state) == pytest.approx(logprobs[len(encode("the")) :].sum() / LN10, rel=1e-6)
-
-
 def test_unk_is_unknown_even_if_every_text_can_be_encoded(models):
     model = models["byte"]
     assert "zebra" in model and b"\xff" in model

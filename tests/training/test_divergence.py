@@ -68,9 +68,6 @@ def files_of(run):
     return run.weights_path.read_bytes(), run.metrics_path.read_bytes()
 
 
-# The files of the last good epoch
-
-
 class HighRate(keras.callbacks.Callback):
     """Sets an impossible learning rate in the second epoch, after the schedule has set a good one."""
 
@@ -132,9 +129,6 @@ def test_metrics_are_strict_json(trained_run, tmp_path):
     assert [row[name] for name in ("loss", "perplexity", "val_loss")] == [None] * 3
 
 
-# The exact window
-
-
 def test_the_window_of_an_explosion_is_found_as_by_a_loop_that_reads_every_loss(config, corpus):
     """The losses grow without NaN, because the LSTM saturates, until the perplexity exceeds float32: 88.7 nats."""
     config = config.replace(learning_rate=1000.0, num_layers=1, average_across_timesteps=True)
@@ -150,9 +144,6 @@ def test_the_window_of_an_explosion_is_found_as_by_a_loop_that_reads_every_loss(
     message = rf"became inf \(more than 88 nats per token\) at window {first + 1} of epoch 1\."
     with pytest.raises(NonFiniteLossError, match=message):
         fit(model, corpus[1], ResetStates(), StopOnNonFiniteLoss(len(losses), 1000))
-
-
-# Messages
 
 
 def after(*norms, clip_norm=5.0):

@@ -22,9 +22,6 @@ def factors(epoch, lengths, **fields):
     return window_factors(TrainConfig(**fields), epoch, np.array(lengths))
 
 
-# The rate of an epoch
-
-
 @pytest.mark.parametrize(("rate", "decay", "start"), [(1.0, 0.5, 4), (1.0, 0.8, 6), (2.0, 1 / 1.15, 14), (0.3, 1.0, 0)])
 def test_decay_equals_the_tutorial(rate, decay, start):
     config = TrainConfig(learning_rate=rate, lr_decay=decay, lr_decay_from=start)
@@ -54,9 +51,6 @@ def test_plateau_equals_torch(values, patience):
 def test_rows_of_later_epochs_are_ignored():
     config = TrainConfig(lr_schedule="plateau", lr_decay=0.5)
     assert learning_rate_of(config, 1, rows_of([90, 95, 95])) == 1.0
-
-
-# The factors of windows
 
 
 def test_cosine_falls_to_the_final_share_over_all_epochs():
@@ -97,9 +91,6 @@ def test_factors_multiply():
         assert TrainConfig(**fields).rate_varies_within_epoch == (fields in varying)
 
 
-# Averaging
-
-
 def merity(values, nonmono):
     """The loop of salesforce/awd-lstm-lm, main.py, reduced to the validations."""
     best_val_loss = []
@@ -117,9 +108,6 @@ def test_averaging_starts_in_the_epoch_of_meritys_program(values, interval):
 
 def test_nothing_is_averaged_without_an_interval():
     assert averaging_since(None, rows_of(range(1, 9))) is None
-
-
-# Early stopping
 
 
 @pytest.mark.parametrize(
