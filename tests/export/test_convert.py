@@ -1,4 +1,4 @@
-"""From a run to a model file: the contents of the file, and runs and paths that are refused without a trace."""
+"""Exporting a run: the contents of the model file, and runs and paths that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The test-time techniques token by token, in float64, as their papers state them."""
+"""The test-time techniques token by token, in float64, as in their papers."""
 
 from __future__ import annotations
 

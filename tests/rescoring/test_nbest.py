@@ -25,7 +25,7 @@ FLAT = (
 
 @pytest.fixture
 def file(tmp_path):
-    """A function that writes a text and opens it."""
+    """Write a text and open it."""
 
     def write(content: str | bytes, name: str = "lists") -> TextFile:
         path = tmp_path / name
@@ -166,7 +166,7 @@ def test_faults_are_reported_with_their_line(file, format, content, costs, messa
     assert message in str(refused.value)
 
 
-def test_given_number_of_score_columns(file):
+def test_the_number_of_score_columns_can_be_given(file):
     assert shape(read_nbest(file("u1\t1\ta\n"), score_columns=1)) == [[("u1", "a", (1.0,))]]
     with pytest.raises(TextError, match="lists:1: 3 columns, but 4 are expected: utterance, 2 scores, text"):
         list(read_nbest(file("u1\t1\ta\n"), score_columns=2))

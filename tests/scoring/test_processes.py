@@ -33,7 +33,7 @@ def paths(tmp_path):
 @pytest.fixture(params=["one", "ensemble"])
 def scorer(paths, request):
     loaded = keraslm.load(paths if request.param == "ensemble" else paths[0], "cpu", threads=2)
-    loaded.score("the cat")  # the threads run
+    loaded.score("the cat")  # start the threads
     return loaded
 
 

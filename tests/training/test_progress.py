@@ -13,7 +13,7 @@ TOKENS = 20
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test moves by hand: `clock[0] += seconds`."""
+    """A clock that the test advances: `clock[0] += seconds`."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now

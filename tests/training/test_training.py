@@ -97,7 +97,7 @@ def test_progress_lines_have_the_sizes_of_the_texts(training, config, corpus):
 
 
 def test_a_run_without_a_name_or_a_validation_text(trained_run, config, tmp_path):
-    """It has the same losses, since a validation does not touch the state of a training."""
+    """The losses are the same, since validation does not change the state of training."""
     text = tmp_path / "broken.txt"
     text.write_bytes(Path(config.data.train[0]).read_bytes().replace(b"\n", b"\xff\n", 2))
     _, lines = quietly(config.replace(train=text, valid=None, errors="replace", epochs=1, num_layers=1), "broken")
