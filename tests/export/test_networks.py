@@ -1,6 +1,5 @@
-"""Every cell and softmax, layers of different sizes and tied weights, from training to scores."""
+"""Every cell and softmax, layers of different sizes and tied weights, from a run of random weights to scores."""
 
-import contextlib
 import json
 import math
 from collections import Counter
@@ -19,7 +18,8 @@ from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
 from keraslm_export import convert
 from keraslm_export.verify import compare_files
-from tests.support.tiny import FIELDS
+from tests.support.made_run import make_run
+from tests.support.tiny import text_lines
 
 KINDS = {
     "adaptive": {"softmax": "adaptive", "cutoffs": (6, 14)},
@@ -34,13 +34,10 @@ KINDS = {
 class Made:
     """A run, its model file and its verification; for an LSTM also its file with 8-bit weights."""
 
-    def __init__(self, folder, kind, texts):
+    def __init__(self, folder, kind):
         self.kind, self.path, self.int8 = kind, folder / "model.onnx", folder / "int8.onnx"
-        fields = FIELDS | {"num_layers": 2, "learning_rate": 0.5} | KINDS[kind]
-        with contextlib.chdir(folder):
-            self.run = keraslm.train(
-                keraslm.preset("small"), run=folder / "run", verbose=0, log=lambda _: None, **texts, **fields
-            )
+        fields = {"units": 8, "embedding_dim": 6, "num_layers": 2} | KINDS[kind]
+        self.run = make_run(folder, text_lines(150, seed=1), **fields)
         self.model = self.run.config.model
         # Both files from one conversion; `export` would convert once for each.
         outputs = [self.path, self.int8] if self.model.cell == "lstm" else [self.path]
@@ -49,9 +46,8 @@ class Made:
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
-def made(request, tmp_path_factory, tiny_folder):
-    texts = {"train": tiny_folder / "train.txt", "valid": tiny_folder / "valid.txt"}
-    return Made(tmp_path_factory.mktemp(request.param), request.param, texts)
+def made(request, tmp_path_factory):
+    return Made(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def nodes(path) -> Counter:

@@ -92,8 +92,9 @@ def test_a_model_learns_through_fit(kind):
     model.compile(ClippedSGD(1.0, 5.0), SequenceLoss())
     stream = np.tile(np.arange(40, dtype=np.int32), 8).reshape(4, -1)  # each id is followed by the next one
     inputs, targets = stream[:, :-1], stream[:, 1:]
-    losses = model.fit([inputs, targets], targets, batch_size=4, epochs=60, shuffle=False, verbose=0).history["loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    epochs = 100 if kind == "adaptive" else 60
+    history = model.fit([inputs, targets], targets, batch_size=4, epochs=epochs, shuffle=False, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
 @pytest.mark.parametrize("kind", ["full", "adaptive", *KINDS])

@@ -115,12 +115,14 @@ def test_sealed_models_of_other_programs_and_formats_are_refused(opened):
         opened(sealed(b"\x08\x08\x3a\x7f"))
 
 
-PLACES = ["initializer", "constant", "subgraph"]
+PLACES = ["initializer", "constant", "subgraph", "sparse", "function"]
 
 
 def with_external_data(location: str, place: str = "initializer") -> onnx.ModelProto:
     """A model that needs 40 x 40 numbers from a different file."""
     tensor = numpy_helper.from_array(np.zeros((40, 40), np.float32), "w")
+    if place == "sparse":
+        tensor = numpy_helper.from_array(np.zeros(40, np.float32), "w")
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
@@ -133,10 +135,18 @@ def with_external_data(location: str, place: str = "initializer") -> onnx.ModelP
         proto.graph.initializer.append(tensor)
     elif place == "constant":
         node = [constant, node]
-    else:
+    elif place == "subgraph":
         branch = helper.make_graph([node], "b", [], [helper.make_tensor_value_info("x", 1, None)], [tensor])
         proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
         node = helper.make_node("If", ["yes"], ["x"], then_branch=branch, else_branch=branch)
+    elif place == "sparse":
+        indices = numpy_helper.from_array(np.arange(40), "i")
+        proto.graph.sparse_initializer.append(helper.make_sparse_tensor(tensor, indices, [40, 40]))
+    else:
+        opset = helper.make_opsetid("", 17)
+        proto.functions.append(helper.make_function("d", "F", [], ["x"], [constant, node], [opset]))
+        proto.opset_import.add(domain="d", version=1)
+        node = helper.make_node("F", [], ["x"], domain="d")
     proto.graph.node.extend(node if isinstance(node, list) else [node])
     proto.graph.node.append(helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0))
     proto.graph.node.append(helper.make_node("Mul", ["sum", "one"], ["product"]))
