@@ -31,18 +31,16 @@ def weights_of(model):
     return {v.path: to_numpy(v) for v in model.trainable_variables}
 
 
-def test_layers_have_the_order_of_the_paper():
-    names = [layer.name for layer in build_model(CONFIG, V, B).layers]
-    assert names == [
-        "ids",
-        "embedding",
-        "embedding_dropout",
-        "lstm_0",
-        "output_dropout_0",
-        "lstm_1",
-        "output_dropout_1",
-        "logits",
-    ]
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (CONFIG, "ids embedding embedding_dropout lstm_0 output_dropout_0 lstm_1 output_dropout_1 logits"),
+        (ModelConfig(units=6), "ids embedding lstm_0 lstm_1 logits"),
+    ],
+    ids=["dropout", "no dropout"],
+)
+def test_layers_have_the_order_of_the_paper(config, names):
+    assert [layer.name for layer in build_model(config, V, B).layers] == names.split()
 
 
 @pytest.mark.parametrize(
@@ -127,11 +125,6 @@ def test_each_layer_has_its_dropout_rate():
     assert all(layer.locked for layer in between)
     only_last = build_model(replace(CONFIG, output_dropout=0.0, last_dropout=0.4), V, B)
     assert [layer.name for layer in only_last.layers if layer.name.startswith("output")] == ["output_dropout_1"]
-
-
-def test_there_is_no_dropout_layer_without_dropout():
-    names = [layer.name for layer in build_model(ModelConfig(units=6), V, B).layers]
-    assert names == ["ids", "embedding", "lstm_0", "lstm_1", "logits"]
 
 
 def mask_of(layer, seed):

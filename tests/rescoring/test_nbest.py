@@ -50,15 +50,12 @@ def test_tab_separated_rows(file):
         [("u1", "the cat", (-1.5, 20.0)), ("u1", "", (-2.0, 3.0))],
         [("u2", " the  cat ", (0.0, 0.0))],
     ]
+    assert shape(read_nbest(file("u1\ta\nu1\tb\n"))) == [[("u1", "a", ()), ("u1", "b", ())]]
 
 
 def test_a_header_names_the_scores(file):
     ((first,),) = read_nbest(file("utterance\tam\tlm\ttext\nu1\t1\t2\ta\n"))
     assert (first.names, first.scores, first.where) == (("am", "lm"), (1.0, 2.0), "lists:2")
-
-
-def test_no_scores_at_all(file):
-    assert shape(read_nbest(file("u1\ta\nu1\tb\n"))) == [[("u1", "a", ()), ("u1", "b", ())]]
 
 
 def test_kaldi_rows_and_costs(file):
