@@ -92,7 +92,7 @@ def test_costs_equal_numpy(run, dynamic_model, statistics, count, decay):
     expected = by_numpy(run, ids, settings, statistics)
     np.testing.assert_allclose(dynamic_model.nats(ids, settings, statistics), expected, rtol=1e-4)
     static = by_numpy(run, ids, dataclasses.replace(settings, learning_rate=0.0), statistics)
-    assert count == 2 or np.abs(expected - static).max() > 0.1
+    assert count == 2 or decay == 3.0 or np.abs(expected - static).max() > 0.1
     roots = np.concatenate([np.sqrt(value).ravel() for value in statistics.values()])
     mean = np.mean([np.sqrt(value).mean() for value in statistics.values()])
     assert (0.1 < np.mean(decay * roots / mean > 1.0) < 0.9) == (decay == 3.0)

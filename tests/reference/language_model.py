@@ -24,7 +24,9 @@ def language_model(weights, ids, states=None):
     for number, layer in enumerate(layers):
         zero = np.zeros((len(ids), len(weights[f"{layer}/recurrent_kernel"])))
         state = states[number] if states else (zero,) * (2 if layer.startswith("lstm") else 1)
-        parts = [value for name, value in weights.items() if name.startswith(f"{layer}/")]
+        names = [f"{layer}/{name}" for name in ("kernel", "recurrent_kernel", "bias")]
+        names += sorted(name for name in weights if name.startswith(f"{layer}/mogrifier"))
+        parts = [weights[name] for name in names]
         if layer.startswith("lstm") and len(parts) > 3:
             x, state = numpy_mogrifier(x, state, parts)
         elif layer.startswith("lstm"):
