@@ -20,7 +20,7 @@ def language_model(weights, ids, states=None):
     """Logits (B, T, V) of ids (B, T) and the new states, from named weights; zero states by default."""
     weights = {name: value.astype(np.float64) for name, value in weights.items()}
     x, after = weights["embedding/embeddings"][ids], []
-    layers = [name.split("/")[0] for name in weights if name.endswith("/recurrent_kernel")]
+    layers = sorted(name.split("/")[0] for name in weights if name.endswith("/recurrent_kernel"))
     for number, layer in enumerate(layers):
         zero = np.zeros((len(ids), len(weights[f"{layer}/recurrent_kernel"])))
         state = states[number] if states else (zero,) * (2 if layer.startswith("lstm") else 1)
