@@ -1,4 +1,4 @@
-"""From a run to a model file: the contents of the file, and runs and paths that are refused without a trace."""
+"""Exporting a run: the contents of the model file, and runs and paths that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from onnx import TensorProto
 import keraslm
 from keraslm.errors import ExportError, MissingPackageError, RunError, TokenizerError, UsageError
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights, write_weights
 from keraslm.scoring import contract
 from keraslm_export import convert, verify
 from tests.support.made_run import make_run
@@ -51,7 +50,7 @@ def shape_of(value) -> list[int | str]:
     return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
-def test_the_report_gives_the_differences_from_keras(tiny_report, tiny_model):
+def test_the_report_has_the_differences_from_keras(tiny_report, tiny_model):
     assert (tiny_report.cases, tiny_report.recurrent_nodes, tiny_report.int8) == (4, 1, None)
     assert 0.0 <= tiny_report.largest_difference < 1e-4
     assert 0.0 <= tiny_report.chunked_difference < 1e-4
@@ -108,16 +107,11 @@ def test_the_metadata_describe_the_run(proto, tiny_run):
     }
 
 
-def test_the_tokenizer_in_the_file_gives_the_ids_of_the_run(tiny_model, tiny_run):
+def test_the_tokenizer_in_the_file_is_that_of_the_run(tiny_model, tiny_run):
     lines = ["the cat sat", "naïve 日本 zebra", "", "rare0"]
     found = keraslm.load(tiny_model).tokenizer.encode_lines(lines)
     for ids, expected in zip(found, tiny_run.tokenizer.encode_lines(lines), strict=True):
         np.testing.assert_array_equal(ids, expected)
-
-
-def test_a_second_export_gives_the_same_bytes(deep_run, deep_export, tmp_path):
-    keraslm.export(deep_run, str(tmp_path / "again.onnx"))
-    assert (tmp_path / "again.onnx").read_bytes() == deep_export[1].read_bytes()
 
 
 def test_a_run_without_epochs_has_no_validation_perplexity(deep_export):
@@ -138,31 +132,8 @@ def test_export_leaves_one_file_with_the_usual_permissions(deep_export):
     ordinary.unlink()
 
 
-def test_a_weight_that_is_not_finite_is_named(run_copy, existing):
-    run = keraslm.load_run(run_copy)
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
-    weights["lstm_0/recurrent_kernel"][2, 3] = np.nan
-    write_weights(run.weights_path, weights)
-    with pytest.raises(RunError, match="tensor lstm_0/recurrent_kernel contains NaN or infinity"):
-        keraslm.export(run, existing)
-
-
-@pytest.mark.parametrize("size", [0, 4, 100, -1])
-def test_truncated_weights_are_refused(run_copy, existing, size):
-    weights = run_copy / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(RunError, match=r"weights\.safetensors: damaged, not a complete safetensors file"):
-        keraslm.export(run_copy, existing)
-
-
-def test_a_run_without_weights_is_refused(run_copy, existing):
-    (run_copy / "weights.safetensors").unlink()
-    with pytest.raises(RunError, match=r"weights\.safetensors: no weights"):
-        keraslm.export(run_copy, existing)
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-@pytest.mark.parametrize("data", [None, b"", b"{", b"\x00\xff", b"{}"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "weights.safetensors"])
+@pytest.mark.parametrize("data", [None, b"", b"{}"])
 def test_a_run_with_a_missing_or_damaged_file_is_refused(run_copy, existing, name, data):
     (run_copy / name).unlink()
     if data is not None:
@@ -215,8 +186,7 @@ def test_a_conversion_that_fails_leaves_no_file(tiny_run, existing, tmp_path, mo
     assert list(tmp_path.iterdir()) == [existing.parent]
 
 
-def test_an_error_inside_the_conversion_process_is_passed_on(run_copy, tmp_path):
-    # The process reads the folder itself.
+def test_an_error_inside_the_conversion_process_is_raised_again(run_copy, tmp_path):
     run = Run.open(run_copy)
     (run_copy / "tokenizer.json").write_text("{}")
     with pytest.raises(ExportError, match=r"tokenizer\.json"):
@@ -246,7 +216,7 @@ def test_no_module_of_the_current_directory_is_executed(tiny_run, tiny_model, tm
 
 
 @pytest.mark.parametrize("package", ["keras", "tensorflow", "tf2onnx", "onnx", "safetensors"])
-def test_a_missing_package_is_answered_with_the_pip_line(tiny_run, existing, monkeypatch, package):
+def test_the_error_about_a_missing_package_has_the_pip_line(tiny_run, existing, monkeypatch, package):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
     with pytest.raises(MissingPackageError) as caught:

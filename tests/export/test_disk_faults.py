@@ -23,11 +23,11 @@ from tests.support.failing_disk import FAULTS, KILLED, KILLS, KINDS, trials
 from tests.support.program import START, environment
 
 OLD = b"the file that was there before"
-SAID = ("No space left on device", "Input/output error", "Read-only file system")
+REASONS = ("No space left on device", "Input/output error", "Read-only file system")
 
 
 def nothing(folder: Path) -> None:
-    """The folder stays empty."""
+    """Leave the folder empty."""
 
 
 def older(folder: Path) -> None:
@@ -36,7 +36,7 @@ def older(folder: Path) -> None:
 
 
 def publish(run: Path, model: Path, folder: Path) -> None:
-    """Export with a conversion that was done before."""
+    """Export without converting: the model file exists already."""
 
     def converted(_: Path, output: Path) -> Verification:
         output.write_bytes(model.read_bytes())
@@ -58,7 +58,7 @@ def test_a_model_file_is_the_old_or_the_new_one(tiny_run, tiny_model, tmp_path, 
         if trial.kind in FAULTS:
             assert content == (new if trial.point == 7 else old), trial
             assert trial.message.startswith(f"{trial.folder / 'model.onnx'}: cannot be written ("), trial
-            assert any(said in trial.message for said in SAID), trial
+            assert any(reason in trial.message for reason in REASONS), trial
             assert trial.kind == "read-only" or trial.strays() == [], trial
 
 
@@ -78,7 +78,7 @@ def test_scores_are_the_old_or_the_new_ones(tmp_path):
     for trial in found:
         assert trial.message.startswith("1 keraslm: "), trial
         assert trial.message.count("\n") == 1 and "scores.tsv: cannot be written (" in trial.message, trial
-        assert any(said in trial.message for said in SAID), trial
+        assert any(reason in trial.message for reason in REASONS), trial
         last = max(other.point for other in found if other.kind == trial.kind)
         assert (trial.files()["scores.tsv"] == OLD) == (trial.point < last), trial
         assert trial.kind == "read-only" or trial.strays() == [], trial
@@ -86,14 +86,14 @@ def test_scores_are_the_old_or_the_new_ones(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("level", ["token", "summary"])
-def test_standard_output_on_a_full_disk_is_a_sentence(tmp_path, level):
+def test_a_full_disk_behind_standard_output_is_reported(tmp_path, level):
     (tmp_path / "text.txt").write_text("the cat sat\n" * 1000)
     model = fake_model.write(tmp_path / "fake.onnx")
     line = [*START, "score", str(model), str(tmp_path / "text.txt"), "--level", level]
     with open("/dev/full", "w") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False)
-    said = "keraslm: standard output: cannot be written (No space left on device).\n"
-    assert (done.returncode, done.stderr) == (1, said)
+    message = "keraslm: standard output: cannot be written (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 def test_a_system_error_in_the_conversion_process_is_raised_again(tiny_run, tmp_path, capsys, monkeypatch):

@@ -13,7 +13,7 @@ DROPPED, RAW = (random.normal(size=(3, 4, 2)).astype(np.float32) for _ in range(
 
 
 def penalty(dropped, raw, alpha, beta):
-    """Merity's, where the loss is a mean; in float64."""
+    """The penalty of Merity et al. for a mean loss, in float64."""
     dropped, raw = dropped.astype(np.float64), raw.astype(np.float64)
     changes = np.mean((raw[:, 1:] - raw[:, :-1]) ** 2) if raw.shape[1] > 1 else 0.0
     return alpha * np.mean(dropped**2) + beta * changes
@@ -27,26 +27,14 @@ def test_the_penalty_equals_numpy_in_every_convention_of_the_loss(sum_steps, sum
     assert float(layer.losses[0]) == pytest.approx(scale * penalty(DROPPED, RAW, 2.0, 0.5), rel=1e-6)
 
 
-def test_nothing_is_added_outside_of_training():
-    layer = ActivationRegularization(2.0, 1.0)
-    layer([DROPPED, RAW], training=False)
-    assert layer.losses == []
-
-
 def test_a_window_of_one_step_has_no_change():
     layer = ActivationRegularization(0.0, 1.0)
     layer([DROPPED[:, :1], RAW[:, :1]], training=True)
     assert float(layer.losses[0]) == 0.0
 
 
-def test_a_configuration_gives_the_same_layer():
-    layer = ActivationRegularization(2.0, 1.0, True, False, name="own")
-    again = ActivationRegularization.from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
-
-
 @pytest.mark.parametrize("sums", [True, False])
-def test_a_trainings_loss_has_it_and_its_validation_and_perplexity_do_not(config, corpus, sums):
+def test_the_penalty_is_in_the_training_loss_but_not_in_validation_or_perplexity(config, corpus, sums):
     """Under `fit` as the backend compiles it, the validation last. A rate of nearly 0 keeps the weights."""
     without = {"embedding_dropout": 0, "recurrent_dropout": 0, "output_dropout": 0, "learning_rate": 1e-30}
     plain = config.replace(**without, num_layers=1, average_across_timesteps=not sums, average_across_batch=not sums)
@@ -72,16 +60,10 @@ def test_a_trainings_loss_has_it_and_its_validation_and_perplexity_do_not(config
     assert differences == pytest.approx([added] * 2, rel=1e-3) and added > 0.01
 
 
-def test_it_is_in_the_gradient(config, corpus):
-    """A small step against the gradient takes off the loss the rate times the square of the gradient's norm."""
-    still = {
-        "embedding_dropout": 0,
-        "recurrent_dropout": 0,
-        "output_dropout": 0,
-        "learning_rate": 1e-6,
-        "clip_norm": None,
-    }
-    still |= {"activation_regularization": 1e4, "temporal_regularization": 1e4}
+def test_the_penalty_is_part_of_the_gradient(config, corpus):
+    """A small step lowers the loss by the learning rate times the square of the gradient's norm."""
+    still = {"embedding_dropout": 0, "recurrent_dropout": 0, "output_dropout": 0, "clip_norm": None}
+    still |= {"learning_rate": 1e-6, "activation_regularization": 1e4, "temporal_regularization": 1e4}
     model = compiled_model(config.replace(**still), corpus[0].vocab_size)
     inputs, targets = corpus[1][0]
     losses = []
@@ -93,7 +75,7 @@ def test_it_is_in_the_gradient(config, corpus):
     assert losses[0] - losses[1] == pytest.approx(1e-6 * norm**2, rel=0.05) and norm > 100
 
 
-def test_it_is_there_where_a_factor_is(config, corpus):
+def test_the_layer_exists_only_with_a_factor(config, corpus):
     for changes, times in (({}, 0), ({"temporal_regularization": 1.0}, 1), ({"activation_regularization": 1.0}, 1)):
         model = compiled_model(config.replace(**changes), corpus[0].vocab_size)
         assert [layer.name for layer in model.layers].count("activation_regularization") == times

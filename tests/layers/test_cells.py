@@ -55,9 +55,6 @@ def assert_state(layer, state):
         np.testing.assert_allclose(to_numpy(variable), value, atol=1e-5)
 
 
-# Values
-
-
 @every_cell
 def test_outputs_equal_numpy(case):
     layer = case.built()
@@ -74,7 +71,7 @@ STOCK = {
 
 
 @pytest.mark.parametrize("name", STOCK)
-def test_outputs_equal_those_of_stock_keras_with_our_weights(name):
+def test_outputs_equal_those_of_stock_keras_with_the_same_weights(name):
     layer, stock = CASES[name].built(), STOCK[name]()
     stock.build((B, T, D))
     stock.set_weights([to_numpy(w) for w in layer.trainable_weights])
@@ -92,27 +89,7 @@ def test_a_mogrifier_with_matrices_of_zero_is_the_stock_lstm(rank):
     np.testing.assert_allclose(to_numpy(layer(STREAM)), to_numpy(stock(STREAM)), atol=1e-5)
 
 
-def test_a_gru_is_torchs_with_the_gates_in_its_order(backend):
-    if backend != "torch":
-        pytest.skip("torch.nn.GRU is torch's")
-    import torch
-
-    layer, stock = CASES["gru"].built(), torch.nn.GRU(D, H, batch_first=True)
-    kernel, recurrent_kernel, bias = (
-        np.concatenate([part[..., H : 2 * H], part[..., :H], part[..., 2 * H :]], axis=-1) for part in weights_of(layer)
-    )  # torch's order is r, z, n
-    values = {
-        "weight_ih_l0": kernel.T,
-        "weight_hh_l0": recurrent_kernel.T,
-        "bias_ih_l0": bias[0],
-        "bias_hh_l0": bias[1],
-    }
-    stock.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
-    expected = stock(torch.tensor(STREAM))[0].detach().numpy()
-    np.testing.assert_allclose(to_numpy(layer(STREAM)), expected, atol=1e-5)
-
-
-def test_a_mogrifiers_weights_have_the_names_and_shapes_of_its_rounds():
+def test_each_round_of_a_mogrifier_has_its_weights():
     found = {w.name: tuple(w.shape) for w in CASES["mogrifier"].built().trainable_weights[3:]}
     assert found == {f"mogrifier_{i}": (H, D) if i % 2 else (D, H) for i in range(1, 6)}
     found = {w.name: tuple(w.shape) for w in CASES["mogrifier of a rank"].built().trainable_weights[3:7]}
@@ -131,18 +108,15 @@ def test_the_forget_bias_is_in_the_second_quarter_of_the_bias(layer_class):
     np.testing.assert_array_equal(to_numpy(layer.bias).reshape(4, H), np.outer([0, 0.75, 0, 0], np.ones(H)))
 
 
-# State
-
-
 @every_cell
-def test_one_pass_equals_chunks_of_any_length_and_a_reset_starts_again(case):
+def test_one_pass_equals_chunks_of_any_length_after_a_reset(case):
     layer = case.built()
-    whole = to_numpy(layer(STREAM))
+    complete = to_numpy(layer(STREAM))
     assert np.abs(to_numpy(layer.h)).max() > 0.01
     layer.reset_state()
     assert_state(layer, case.zero)
     parts = [to_numpy(layer(chunk)) for chunk in np.split(STREAM, [1, 2, 9], axis=1)]
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), complete, atol=1e-5)
 
 
 @every_cell
@@ -166,13 +140,6 @@ def test_state_is_carried_through_fit_over_epochs(case):
     assert_state(layer, state)
 
 
-@every_cell
-def test_state_is_part_of_the_models_weights(case):
-    layer = case.built()
-    paths = [v.path for v in model_of(layer).non_trainable_variables]
-    assert paths == [f"memory/{name}" for name in ("h", "c")[: len(case.zero)]]
-
-
 # Resets, masks
 
 RESETS = np.zeros((B, T), bool)
@@ -180,7 +147,7 @@ RESETS[0, 0] = RESETS[1, 3] = RESETS[1, 4] = True
 
 
 @every_cell
-def test_a_reset_starts_one_row_anew_and_leaves_the_others_alone(case):
+def test_a_reset_restarts_one_row_and_leaves_the_others_alone(case):
     layer = case.built()
     layer(WINDOWS[0])
     _, state = case.reference(WINDOWS[0], case.zero, weights_of(layer))
@@ -225,9 +192,6 @@ def test_dropconnect_drops_elements_of_the_recurrent_kernel_alone(case, monkeypa
     np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
 
 
-# Gradient
-
-
 def gradient_of(case, weights, state, inputs, targets):
     """Central differences, in each weight, of the loss of the last steps of `inputs`."""
 
@@ -239,7 +203,7 @@ def gradient_of(case, weights, state, inputs, targets):
 
 
 def train_by_fit(model, targets):
-    """Two windows in one `fit`; the first has weight 0: it leaves its state behind but changes no weight."""
+    """Train on two windows in one `fit`; the first has weight 0, so it changes the state but no weight."""
     inputs, targets = np.concatenate(WINDOWS[:2]), np.concatenate([targets, targets])
     weights = np.repeat([0.0, 1.0], B)[:, None] * np.ones((1, T))
     model.fit(inputs, targets, sample_weight=weights, batch_size=B, shuffle=False, verbose=0)
@@ -266,9 +230,6 @@ def test_gradient_of_a_window_treats_the_carried_state_as_a_constant(case, train
     assert max(np.abs(one - other).max() for one, other in zip(cut, uncut, strict=True)) > 1e-2
 
 
-# Errors and configuration
-
-
 @every_cell
 def test_wrong_batch_sizes_are_refused(case):
     with pytest.raises(ValueError, match=r"'memory' was built for a batch size of 3 .* called with a batch of 2"):
@@ -276,16 +237,6 @@ def test_wrong_batch_sizes_are_refused(case):
     with pytest.raises(ValueError, match=r"'memory' .* needs a fixed batch size.*batch_shape"):
         case.layer_class(H, name="memory")(keras.Input((None, D)))
     assert case.layer_class(H).compute_output_shape((B, None, D)) == (B, None, H)
-
-
-@every_cell
-def test_a_configuration_gives_the_same_layer(case):
-    initializer = keras.initializers.RandomUniform(-0.2, 0.2, seed=5)
-    more = {"mogrifier_initializers": {"mogrifier_1": initializer}} if "rounds" in case.arguments else {}
-    layer = case.layer_class(H, recurrent_dropout=0.25, dropconnect=0.1, seed=7, **case.arguments, **more)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is case.layer_class
-    assert again.get_config() == layer.get_config()
 
 
 # The choice of the cell

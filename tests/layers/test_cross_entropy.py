@@ -5,7 +5,6 @@ from keras import ops
 
 from keraslm.layers import kernels
 from keraslm.layers.kernels.dispatch import cross_entropy
-from keraslm.layers.projection import ProjectionCrossEntropy
 from tests.reference.language_model import token_nats
 from tests.support.gradients import compiled, gradients, tensor, wide
 
@@ -19,7 +18,7 @@ TARGETS[0, 0], TARGETS[-1, -1] = 0, V - 1
 COTANGENT = random.normal(size=(B, T))
 
 
-@pytest.fixture(params=[None, 4, 1], ids=["whole", "pieces", "rows"])
+@pytest.fixture(params=[None, 4, 1], ids=["complete", "pieces", "rows"])
 def cut(request, monkeypatch):
     """Memory for all rows of logits, for four of the fifteen, or for one."""
     if request.param:
@@ -37,7 +36,7 @@ def gradients_of(operation, dtype, **options):
 
 
 def numpy_gradients():
-    """By hidden, kernel and bias, of `sum(COTANGENT * nats)`: softmax less one-hot, times what comes in."""
+    """By hidden, kernel and bias, of `sum(COTANGENT * nats)`: softmax minus one-hot, times the cotangent."""
     logits = HIDDEN @ KERNEL + BIAS
     softmax = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
     dlogits = (softmax - np.eye(V)[TARGETS]) * COTANGENT[..., None]
@@ -48,9 +47,6 @@ def assert_near(found, expected, tolerance):
     for value, wanted in zip(found, expected, strict=True):
         assert value.shape == wanted.shape
         np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
-
-
-# Values
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)])
@@ -87,15 +83,12 @@ def test_the_arguments_are_left_as_they_were():
         np.testing.assert_array_equal(ops.convert_to_numpy(argument), array.astype(np.float32))
 
 
-# Gradients
-
-
 def test_gradients_equal_numpy_in_float64(cut):
     with wide():
         assert_near(gradients_of(cross_entropy, np.float64), numpy_gradients(), 1e-12)
 
 
-def test_a_transposed_kernel_gives_the_same_and_its_gradient_transposed(cut):
+def test_a_transposed_kernel_has_the_same_nats_and_a_transposed_gradient(cut):
     loss = lambda *a: ops.sum(cross_entropy(*a, tensor(TARGETS), transposed=True) * tensor(COTANGENT))  # noqa: E731
     with wide():
         arguments = [tensor(HIDDEN), tensor(KERNEL.T), tensor(BIAS)]
@@ -122,17 +115,14 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(cut):
     assert_near(found, numpy_gradients(), 0.03)
 
 
-# Memory
-
-
-def test_pieces_keep_the_budget():
+def test_pieces_stay_within_the_budget():
     for rows, vocab_size in [(700, 10_000), (700, 1_000_000), (1, 10**9), (12_345, 54_321)]:
         piece = kernels.rows_per_piece(rows, vocab_size)
         assert 1 <= piece <= rows
         assert piece * vocab_size * 4 <= kernels.BUDGET or piece == 1
 
 
-def test_pieces_hold_less_than_the_whole(backend):
+def test_pieces_need_less_memory(backend):
     """Of the arrays that torch keeps for the backward pass, none is as wide as the vocabulary beyond the budget."""
     if backend != "torch":
         pytest.skip("only torch lets a test see what a graph keeps")
@@ -151,32 +141,3 @@ def test_pieces_hold_less_than_the_whole(backend):
 
     assert wide_arrays(kernels.BUDGET) == 1
     assert wide_arrays(4 * V) == 0
-
-
-# The layer
-
-
-def built_layer(**options):
-    projection = keras.layers.Dense(V, name="logits")
-    projection.build((B, T, H))
-    projection.kernel.assign(KERNEL)
-    projection.bias.assign(BIAS)
-    return ProjectionCrossEntropy(projection, **options)
-
-
-def test_the_layer_gives_nats_and_shares_the_projections_weights():
-    layer = built_layer()
-    found = ops.convert_to_numpy(layer([tensor(HIDDEN, np.float32), tensor(TARGETS)]))
-    np.testing.assert_allclose(found, token_nats(TARGETS, HIDDEN @ KERNEL + BIAS), rtol=1e-6, atol=1e-6)
-    assert [w.path for w in layer.trainable_weights] == [w.path for w in layer.projection.trainable_weights]
-
-
-def test_the_layers_output_shape_is_known_before_a_call():
-    assert built_layer().compute_output_shape([(B, None, H), (B, None)]) == (B, None)
-
-
-def test_a_configuration_gives_the_same_layer():
-    layer = built_layer(product_dtype="bfloat16", name="cost")
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is ProjectionCrossEntropy
-    assert (again.name, again.product_dtype, again.projection.units) == ("cost", "bfloat16", V)

@@ -23,7 +23,7 @@ def test_rows_of_the_table():
 
 @pytest.mark.parametrize("row_dropout", [0.0, 0.5])
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-def test_the_gradient_adds_up_the_places_of_a_word(backend, sparse, row_dropout):
+def test_the_gradient_is_the_sum_over_all_places_of_a_word(backend, sparse, row_dropout):
     weights = np.random.default_rng(1).normal(size=(*IDS.shape, D)).astype(np.float32)
     expected = np.zeros((V, D), np.float32)
     layer = built(row_dropout=row_dropout, seed=2)
@@ -51,13 +51,10 @@ def test_the_gradient_adds_up_the_places_of_a_word(backend, sparse, row_dropout)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-# Rows dropped for a window
-
-
 def factors(layer, ids, training=True):
-    """What each looked up vector was multiplied with, of the shape of `ids`."""
+    """The factor on each looked-up vector, in the shape of `ids`."""
     found = keras.ops.convert_to_numpy(layer(tensor(ids), training=training)) / TABLE[ids]
-    np.testing.assert_allclose(found, np.repeat(found[..., :1], D, axis=-1), rtol=1e-4)  # whole rows
+    np.testing.assert_allclose(found, np.repeat(found[..., :1], D, axis=-1), rtol=1e-4)  # complete rows
     return found[..., 0]
 
 
@@ -69,24 +66,17 @@ def test_a_row_is_dropped_or_scaled_wherever_its_word_occurs():
     assert set.union(*per_word) == {0.0, 1.333}
 
 
-def test_each_window_drops_other_rows_and_the_mean_stays():
+def test_each_window_drops_different_rows_and_the_mean_stays():
     layer, every = built(row_dropout=0.25, seed=1), np.arange(V, dtype=np.int32)[None]
     found = np.concatenate([factors(layer, every) for _ in range(300)])
     assert len({row.tobytes() for row in found}) > 100
     assert abs(found.mean() - 1) < 5 * np.sqrt(0.25 / 0.75 / found.size)
 
 
-def test_no_row_is_dropped_without_training_or_rate_and_the_table_stays_whole():
+def test_no_row_is_dropped_without_training_or_rate_and_the_table_does_not_change():
     layer = built(row_dropout=0.5, seed=1)
     np.testing.assert_allclose(factors(layer, IDS, training=False), 1)
     np.testing.assert_allclose(factors(built(), IDS), 1)
     assert built().seed_generator is None
     factors(layer, IDS)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.embeddings), TABLE)
-
-
-def test_a_configuration_gives_the_same_layer():
-    layer = built(row_dropout=0.3, seed=5)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is Embedding
-    assert again.get_config() == layer.get_config()

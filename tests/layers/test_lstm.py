@@ -2,32 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.dropout import mask_like
 from tests.reference.differences import central_differences
 from tests.reference.lstm import numpy_lstm
-from tests.support.stateful import (
-    STREAM,
-    WINDOWS,
-    ZERO,
-    B,
-    D,
-    H,
-    T,
-    assert_state,
-    built,
-    model_of,
-    to_numpy,
-    weights_of,
-)
-
-
-def test_state_is_carried_through_predict_on_batch():
-    layer = built()
-    model = model_of(layer)
-    outputs, h, c = numpy_lstm(STREAM, ZERO, ZERO, *weights_of(layer))
-    found = [model.predict_on_batch(window) for window in WINDOWS]
-    np.testing.assert_allclose(np.concatenate(found, axis=1), outputs, atol=1e-5)
-    assert_state(layer, h, c)
+from tests.support.stateful import STREAM, WINDOWS, ZERO, B, D, H, T, built, model_of, to_numpy, weights_of
 
 
 def test_resets_are_an_input_of_a_functional_model_that_trains_past_them():
@@ -69,20 +47,39 @@ def test_a_last_batch_with_fewer_rows_is_refused_by_a_model(call, rows, message)
         getattr(model, call)(*arguments, batch_size=B, verbose=0)
 
 
-def test_a_configuration_gives_the_same_layer():
-    layer = StatefulLSTM(
-        H,
-        forget_bias=0.5,
-        recurrent_dropout=0.25,
-        kernel_initializer=keras.initializers.RandomUniform(-0.2, 0.2, seed=5),
-        recurrent_initializer="zeros",
-        seed=7,
-        name="memory",
-    )
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is StatefulLSTM
-    assert again.get_config() == layer.get_config()
-    for copy in (layer, again):
-        copy.build((B, None, D))
-    np.testing.assert_array_equal(to_numpy(again.kernel), to_numpy(layer.kernel))
-    np.testing.assert_array_equal(to_numpy(again.bias), to_numpy(layer.bias))
+def masks_of(layer, x):
+    """The masks of the layer's first two calls in training, of the shape of `x`."""
+    generator = keras.random.SeedGenerator(layer.seed)
+    return [to_numpy(mask_like(keras.ops.convert_to_tensor(x), 0.5, generator)).astype(np.float64) for _ in range(2)]
+
+
+@pytest.mark.parametrize("rate", ["recurrent_dropout", "dropconnect"])
+def test_each_window_has_one_mask_for_all_steps(rate):
+    layer = built(**{rate: 0.5})
+    kernel, recurrent_kernel, bias = weights_of(layer)
+    h, c = ZERO, ZERO
+    masks = masks_of(layer, ZERO.astype(np.float32) if rate == "recurrent_dropout" else layer.recurrent_kernel)
+    for window, mask in zip(WINDOWS, masks, strict=False):
+        assert set(np.unique(mask).round(3)) == {0, 2}
+        if rate == "recurrent_dropout":
+            expected, h, c = numpy_lstm(window, h, c, kernel, recurrent_kernel, bias, mask)
+        else:
+            expected, h, c = numpy_lstm(window, h, c, kernel, recurrent_kernel * mask, bias)
+        np.testing.assert_allclose(to_numpy(layer(window, training=True)), expected, atol=1e-4)
+    assert (masks[0] != masks[1]).any()
+
+
+def test_connections_dropped_in_a_compiled_step_change_with_the_steps_and_get_no_gradient():
+    layer = built(dropconnect=0.5)
+    before = to_numpy(layer.recurrent_kernel).copy()
+    model, changed = model_of(layer, learning_rate=0.1), []
+    for mask in masks_of(layer, layer.recurrent_kernel):
+        dropped = mask == 0
+        layer.reset_state()
+        model.train_on_batch(WINDOWS[0], np.zeros((B, T, H)))
+        after = to_numpy(layer.recurrent_kernel).copy()
+        changed.append(after != before)
+        np.testing.assert_array_equal(after[dropped], before[dropped])
+        assert (after[~dropped] != before[~dropped]).mean() > 0.9
+        before = after
+    assert (changed[0] != changed[1]).any()

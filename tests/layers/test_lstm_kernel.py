@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from keraslm.layers.kernels.dispatch import describe_lstm, lstm
+from tests.reference.differences import central_differences
 from tests.reference.lstm import numpy_lstm, numpy_lstm_gradients
 from tests.support.gradients import compiled, gradients, tensor, wide
 
@@ -56,25 +57,12 @@ def assert_near(found, expected, tolerance):
         np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * np.abs(value).max(), err_msg=name)
 
 
-# The reference itself
-
-
 @every_factor
-def test_the_references_gradients_are_its_finite_differences(factors):
-    def loss(arrays):
-        return sum((v * w).sum() for v, w in zip(numpy_lstm(*arrays, **factors), COTANGENTS, strict=True))
-
-    for number, gradient in enumerate(numpy_lstm_gradients(*ARRAYS, *COTANGENTS, **factors)):
-        direction = np.random.default_rng(number).normal(size=gradient.shape)
-        around = []
-        for sign in (1, -1):
-            moved = list(ARRAYS)
-            moved[number] = ARRAYS[number] + sign * 1e-5 * direction
-            around.append(loss(moved))
-        assert (gradient * direction).sum() == pytest.approx((around[0] - around[1]) / 2e-5, rel=1e-7)
-
-
-# Values
+def test_gradients_of_the_reference_equal_finite_differences(factors):
+    arrays = [a.copy() for a in ARRAYS]
+    loss = lambda: sum((v * w).sum() for v, w in zip(numpy_lstm(*arrays, **factors), COTANGENTS, strict=True))  # noqa: E731
+    for found, expected in zip(numpy_gradients(factors).values(), central_differences(loss, arrays), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 every_type = pytest.mark.parametrize(
@@ -93,9 +81,6 @@ def test_values_equal_numpy(factors, dtype, context, tolerance):
             np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=tolerance / 5)
 
 
-# Gradients
-
-
 @every_type
 @every_factor
 def test_gradients_equal_numpy(factors, dtype, context, tolerance):
@@ -104,20 +89,13 @@ def test_gradients_equal_numpy(factors, dtype, context, tolerance):
 
 
 @pytest.mark.parametrize("output", [0, 1, 2], ids=["outputs", "h", "c"])
-def test_gradients_of_a_single_output(output):
+def test_one_output_alone_is_enough_for_a_gradient(output):
+    """In training, the state after a window is cut from the graph."""
     cotangents = [c if number == output else 0 * c for number, c in enumerate(COTANGENTS)]
     with wide():
-        found = gradients_of(lstm, np.float64, {}, cotangents=cotangents)
-        assert_near(found, numpy_gradients({}, cotangents=cotangents), 1e-12)
-
-
-def test_outputs_alone_are_enough_for_a_gradient():
-    """As in training, where the state after a window is cut from the graph."""
-    zeros = [COTANGENTS[0], 0 * COTANGENTS[1], 0 * COTANGENTS[2]]
-    with wide():
-        loss = lambda *arguments: ops.sum(lstm(*arguments)[0] * tensor(COTANGENTS[0]))  # noqa: E731
+        loss = lambda *arguments: ops.sum(lstm(*arguments)[output] * tensor(cotangents[output]))  # noqa: E731
         found = dict(zip(NAMES, gradients(loss, tensors(ARRAYS, np.float64)), strict=True))
-        assert_near(found, numpy_gradients({}, cotangents=zeros), 1e-12)
+        assert_near(found, numpy_gradients({}, cotangents=cotangents), 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +120,6 @@ def test_the_arguments_are_left_as_they_were():
     lstm(*arguments, mask=tensor(MASK, np.float32), keep=tensor(KEEP, np.float32))
     for argument, array in zip(arguments, ARRAYS, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(argument), array.astype(np.float32))
-
-
-# Compiled
 
 
 @every_factor
@@ -178,9 +153,6 @@ def test_one_tensorflow_function_serves_windows_of_any_length(backend):
         assert_near(dict(zip(NAMES[1:], found, strict=True)), dict(zip(NAMES[1:], expected, strict=True)), 5e-6)
 
 
-# bfloat16
-
-
 @every_factor
 def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
     """Eight bits of mantissa: each operand is wrong by at most 0.4 percent."""
@@ -198,12 +170,9 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
         assert 1e-5 < difference < 0.03  # the lower bound: bfloat16 was really used
 
 
-# torch's own kernels
-
-
 def test_native_kernel_of_torch_equals_numpy(backend):
     if backend != "torch":
-        pytest.skip("torch's own LSTM is torch's")
+        pytest.skip("only torch has a native LSTM")
     native = importlib.import_module("keraslm.layers.kernels.recurrent_torch").native
 
     def batch_first(x, *arguments):
@@ -213,9 +182,9 @@ def test_native_kernel_of_torch_equals_numpy(backend):
     assert_near(gradients_of(batch_first, np.float64, {}), numpy_gradients({}), 1e-12)
 
 
-def test_cudnn_is_used_only_where_it_can_do_what_is_asked(backend):
+def test_cudnn_is_used_only_where_it_supports_the_request(backend):
     if backend != "torch":
-        pytest.skip("only torch has a choice of its own")
+        pytest.skip("only torch chooses between kernels")
     uses_cudnn = importlib.import_module("keraslm.layers.kernels.recurrent_torch").uses_cudnn
 
     class OnGpu:

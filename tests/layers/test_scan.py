@@ -25,7 +25,7 @@ def numpy_scan(x, a, s, matrix, keep):
     return np.stack(outputs, axis=1), a, s
 
 
-def ours(x, a, s, matrix, keep):
+def by_keras(x, a, s, matrix, keep):
     def step(state, x):
         a, s = state
         return ops.sigmoid(x + a @ matrix), s + a
@@ -37,13 +37,11 @@ def ours(x, a, s, matrix, keep):
 def loss_of(dtype, keep):
     weights, keep = [tensor(c, dtype) for c in COTANGENTS], None if keep is None else tensor(keep, dtype)
     return lambda *arguments: sum(
-        ops.sum(value * weight) for value, weight in zip(ours(*arguments, keep), weights, strict=True)
+        ops.sum(value * weight) for value, weight in zip(by_keras(*arguments, keep), weights, strict=True)
     )
 
 
 def numpy_gradients(keep):
-    """Central differences in each element."""
-
     arrays = [array.copy() for array in (X, A, S, MATRIX)]
 
     def loss():
@@ -55,13 +53,13 @@ def numpy_gradients(keep):
 @every_keep
 def test_values_equal_numpy_in_float64(keep):
     with wide():
-        found = ours(*(tensor(a) for a in (X, A, S, MATRIX)), None if keep is None else tensor(keep))
+        found = by_keras(*(tensor(a) for a in (X, A, S, MATRIX)), None if keep is None else tensor(keep))
         for value, expected in zip(found, numpy_scan(X, A, S, MATRIX, keep), strict=True):
             np.testing.assert_allclose(ops.convert_to_numpy(value), expected, atol=1e-13)
 
 
 @every_keep
-def test_gradients_reach_inputs_state_and_what_the_step_closes_over(keep):
+def test_gradients_reach_inputs_state_and_captured_tensors(keep):
     with wide():
         found = gradients(loss_of(np.float64, keep), [tensor(a) for a in (X, A, S, MATRIX)])
     for value, expected in zip(found, numpy_gradients(keep), strict=True):
@@ -86,7 +84,7 @@ def test_one_tensorflow_function_serves_windows_of_any_length(backend):
     def step(x):
         with tf.GradientTape() as tape:
             tape.watch(matrix)
-            outputs, _, last = ours(x, a, s, matrix, None)
+            outputs, _, last = by_keras(x, a, s, matrix, None)
             value = tf.reduce_sum(outputs)
         return outputs, last, tape.gradient(value, matrix)
 
@@ -98,9 +96,3 @@ def test_one_tensorflow_function_serves_windows_of_any_length(backend):
         np.testing.assert_allclose(last, expected_last, atol=1e-5)
         around = [numpy_scan(x, A, S, MATRIX + sign * 1e-5, None)[0].sum() for sign in (1, -1)]
         assert float(tf.reduce_sum(gradient)) == pytest.approx((around[0] - around[1]) / 2e-5, abs=1e-4)
-
-
-def test_the_example_of_its_docstring():
-    sums, (last,) = scan(lambda state, x: (state[0] + x,), (ops.zeros((1, 2)),), ops.ones((1, 3, 2)))
-    np.testing.assert_array_equal(ops.convert_to_numpy(sums)[0, :, 0], [1, 2, 3])
-    np.testing.assert_array_equal(ops.convert_to_numpy(last), [[3, 3]])

@@ -1,4 +1,4 @@
-"""What a configuration says reaches the layers and the optimizer that compute it."""
+"""Fields of the configuration reach the layers and the optimizer."""
 
 import keras
 import numpy as np
@@ -6,31 +6,23 @@ import pytest
 
 from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.network.compile import compiled_model
-from keraslm.network.model import build_model, nats_model
+from keraslm.network.model import build_model, nats_model, reset_states
 from tests.reference import updates
+from tests.reference.language_model import token_nats
 from tests.support.gradients import tensor
+from tests.support.stateful import to_numpy
 
 V = 9
 IDS, TARGETS = (np.random.default_rng(seed).integers(0, V, (4, 5)).astype(np.int32) for seed in (1, 2))
 
 
-def to_numpy(value):
-    return keras.ops.convert_to_numpy(value)
-
-
 def in_training(model, *layers):
-    """Outputs of layers and of the model from one call in training, whose dropout is the same for all."""
+    """Outputs of layers and of the model from one call in training, with the same dropout masks."""
     probe = keras.Model(model.inputs, [*(model.get_layer(name).output for name in layers), *model.outputs])
     return [to_numpy(output).astype(np.float64) for output in probe([tensor(IDS), tensor(TARGETS)], training=True)]
 
 
-def nats_of(hidden, kernel, bias):
-    logits = hidden @ kernel + bias
-    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    return -np.take_along_axis(logs, TARGETS[..., None], -1)[..., 0]
-
-
-def test_the_activation_is_that_of_the_last_layer_after_dropout_and_its_change_that_before(config):
+def test_activations_are_regularized_after_dropout_and_their_changes_before(config):
     sizes = {"layer_units": (7, 6), "output_dropout": 0.1, "last_dropout": 0.5, "locked_dropout": True}
     factors = {"activation_regularization": 2.0, "temporal_regularization": 0.5, "average_across_timesteps": True}
     model = compiled_model(config.replace(**sizes, **factors), V)
@@ -40,10 +32,12 @@ def test_the_activation_is_that_of_the_last_layer_after_dropout_and_its_change_t
     (layer,) = (layer for layer in model.layers if isinstance(layer, ActivationRegularization))
     assert float(to_numpy(layer.losses[-1])) == pytest.approx(expected, rel=1e-5)
     weights = {v.path: to_numpy(v).astype(np.float64) for v in model.trainable_variables}
-    np.testing.assert_allclose(nats, nats_of(dropped, weights["logits/kernel"], weights["logits/bias"]), rtol=1e-4)
+    np.testing.assert_allclose(
+        nats, token_nats(TARGETS, dropped @ weights["logits/kernel"] + weights["logits/bias"]), rtol=1e-4
+    )
 
 
-def test_the_softmax_on_the_table_has_the_rows_that_the_embedding_drops(config):
+def test_a_tied_softmax_uses_the_rows_that_the_embedding_drops(config):
     tied = {"tie_weights": True, "embedding_row_dropout": 0.5, "embedding_dim": 6}
     none = dict.fromkeys(("embedding_dropout", "recurrent_dropout", "output_dropout"), 0)
     model = nats_model(build_model(config.replace(**tied, **none).model, V, 4))
@@ -52,10 +46,10 @@ def test_the_softmax_on_the_table_has_the_rows_that_the_embedding_drops(config):
     table = weights["embedding/embeddings"]
     dropped = ~embedded.any(-1)
     assert 0 < dropped.sum() < dropped.size and set(IDS[dropped]) & set(TARGETS.ravel())
-    np.testing.assert_allclose(nats, nats_of(hidden, table.T, weights["logits/bias"]), rtol=1e-4)
+    np.testing.assert_allclose(nats, token_nats(TARGETS, hidden @ table.T + weights["logits/bias"]), rtol=1e-4)
 
 
-def test_the_dropout_of_experts_is_there_in_training(config):
+def test_experts_have_dropout_in_training_only(config):
     none = dict.fromkeys(("embedding_dropout", "recurrent_dropout", "output_dropout"), 0)
     found = {}
     for rate in (0.0, 0.5):
@@ -63,9 +57,7 @@ def test_the_dropout_of_experts_is_there_in_training(config):
         model = nats_model(build_model(changed.model, V, 4))
         inputs = [tensor(IDS), tensor(TARGETS)]
         for training in (False, True):
-            for layer in model.layers:
-                if hasattr(layer, "reset_state"):
-                    layer.reset_state()
+            reset_states(model)
             found[rate, training] = to_numpy(model(inputs, training=training))
     np.testing.assert_allclose(found[0.0, True], found[0.0, False], rtol=1e-5)
     np.testing.assert_allclose(found[0.5, False], found[0.0, False], rtol=1e-5)
@@ -74,7 +66,7 @@ def test_the_dropout_of_experts_is_there_in_training(config):
 
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_an_update_has_every_field_of_the_configuration(config, optimizer, clip_norm):
+def test_an_update_uses_every_field_of_the_configuration(config, optimizer, clip_norm):
     fields = {"learning_rate": 0.3, "weight_decay": 0.2, "beta_1": 0.6, "beta_2": 0.7, "clip_norm": clip_norm}
     model = compiled_model(config.replace(optimizer=optimizer, **fields), V)
     variables = model.trainable_variables

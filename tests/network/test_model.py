@@ -11,8 +11,8 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.network.losses import Perplexity, SequenceLoss
 from keraslm.network.losses import token_nats as token_nats_of
 from keraslm.network.model import build_model, nats_model, reset_states, stateful_layers
-from keraslm.network.parts import SeededUniform
 from tests.reference.language_model import language_model, token_nats
+from tests.support.stateful import to_numpy
 
 CONFIG = ModelConfig(
     num_layers=2,
@@ -27,43 +27,41 @@ CONFIG = ModelConfig(
 V, B = 11, 3
 
 
-def to_numpy(value):
-    return keras.ops.convert_to_numpy(value)
-
-
 def weights_of(model):
     return {v.path: to_numpy(v) for v in model.trainable_variables}
 
 
-def test_layers_are_in_the_order_of_the_papers_figure():
-    names = [layer.name for layer in build_model(CONFIG, V, B).layers]
-    assert names == [
-        "ids",
-        "embedding",
-        "embedding_dropout",
-        "lstm_0",
-        "output_dropout_0",
-        "lstm_1",
-        "output_dropout_1",
-        "logits",
-    ]
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (CONFIG, "ids embedding embedding_dropout lstm_0 output_dropout_0 lstm_1 output_dropout_1 logits"),
+        (ModelConfig(units=6), "ids embedding lstm_0 lstm_1 logits"),
+    ],
+    ids=["dropout", "no dropout"],
+)
+def test_layers_have_the_order_of_the_paper(config, names):
+    assert [layer.name for layer in build_model(config, V, B).layers] == names.split()
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_shapes_go_from_ids_to_logits_with_any_number_of_steps(steps):
-    model = build_model(CONFIG, V, B)
-    assert model.output_shape == (B, None, V)
-    assert model.predict_on_batch(np.zeros((B, steps), np.int32)).shape == (B, steps, V)
-
-
-def test_network_equals_numpy():
-    model = build_model(CONFIG, V, B, seed=1)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layer_units": (6, 8, 4), "embedding_dim": None},
+        {"cell": "gru", "forget_bias": 0.0},
+        {"cell": "rnn", "forget_bias": 0.0},
+        {"mogrifier_rounds": 3},
+    ],
+    ids=str,
+)
+def test_network_equals_numpy(changes):
+    model = build_model(replace(CONFIG, **changes), V, B, seed=1)
     ids = np.random.default_rng(0).integers(0, V, (B, 7))
     logits, states = language_model(weights_of(model), ids)
     np.testing.assert_allclose(model.predict_on_batch(ids.astype(np.int32)), logits, atol=1e-5)
-    for layer, (h, c) in zip(stateful_layers(model), states, strict=True):
-        np.testing.assert_allclose(to_numpy(layer.h), h, atol=1e-5)
-        np.testing.assert_allclose(to_numpy(layer.c), c, atol=1e-5)
+    for layer, state in zip(stateful_layers(model), states, strict=True):
+        for variable, expected in zip(layer.state_variables, state, strict=True):
+            np.testing.assert_allclose(to_numpy(variable), expected, atol=1e-5)
 
 
 def test_reset_states_zeroes_every_layer():
@@ -75,23 +73,12 @@ def test_reset_states_zeroes_every_layer():
     assert all(np.abs(to_numpy(state)).max() == 0 for state in states)
 
 
-def test_layers_of_different_sizes_equal_numpy():
-    config = replace(CONFIG, layer_units=(6, 8, 4), embedding_dim=None)
-    model = build_model(config, V, B, seed=1)
-    assert [tuple(layer.h.shape) for layer in stateful_layers(model)] == [(B, 6), (B, 8), (B, 4)]
-    assert tuple(model.get_layer("embedding").embeddings.shape) == (V, 4)
-    ids = np.random.default_rng(0).integers(0, V, (B, 7))
-    np.testing.assert_allclose(
-        model.predict_on_batch(ids.astype(np.int32)), language_model(weights_of(model), ids)[0], atol=1e-5
-    )
-
-
-# The model that is trained
+# The model for training
 
 IDS = np.random.default_rng(1).integers(0, V, (B, 9)).astype(np.int32)
 
 
-def test_nats_model_gives_the_cross_entropy_of_the_logits_and_carries_the_state():
+def test_nats_model_returns_the_cross_entropy_and_carries_the_state():
     model = build_model(CONFIG, V, B, seed=1)
     trained = nats_model(model)
     logits, _ = language_model(weights_of(model), IDS[:, :-1])
@@ -101,7 +88,7 @@ def test_nats_model_gives_the_cross_entropy_of_the_logits_and_carries_the_state(
     np.testing.assert_allclose(np.concatenate(parts, axis=1), token_nats(IDS[:, 1:], logits), rtol=1e-5, atol=1e-5)
 
 
-def test_nats_model_has_the_same_variables_and_shows_no_logits():
+def test_nats_model_has_the_same_variables_and_no_logits():
     model = build_model(CONFIG, V, B)
     trained = nats_model(model)
     assert [v.path for v in trained.trainable_variables] == [v.path for v in model.trainable_variables]
@@ -110,7 +97,7 @@ def test_nats_model_has_the_same_variables_and_shows_no_logits():
 
 
 def test_training_on_nats_equals_training_on_logits():
-    """One step each of the same model, by the same loss and the ordinary metrics of Keras."""
+    """The same model is trained with the same loss and ordinary Keras metrics."""
     found = []
     for wrap in (nats_model, lambda model: model):
         model = build_model(ModelConfig(units=6, embedding_dim=5, init_scale=0.5), V, B, seed=2)
@@ -128,10 +115,7 @@ def test_training_on_nats_equals_training_on_logits():
         np.testing.assert_allclose(value, other_weights[name], atol=1e-5)
 
 
-# Dropout
-
-
-def test_each_dropout_rate_is_in_its_place():
+def test_each_layer_has_its_dropout_rate():
     rates = {"embedding_row_dropout": 0.1, "dropconnect": 0.5, "last_dropout": 0.4, "locked_dropout": True}
     model = build_model(replace(CONFIG, **rates), V, B)
     assert model.get_layer("embedding").row_dropout == 0.1
@@ -143,40 +127,30 @@ def test_each_dropout_rate_is_in_its_place():
     assert [layer.name for layer in only_last.layers if layer.name.startswith("output")] == ["output_dropout_1"]
 
 
-def test_there_is_no_dropout_layer_without_dropout():
-    names = [layer.name for layer in build_model(ModelConfig(units=6), V, B).layers]
-    assert names == ["ids", "embedding", "lstm_0", "lstm_1", "logits"]
-
-
-def masks(model, name):
-    """What a dropout layer of the model makes of ones, `(B, 6, 50)`, in two calls."""
+def mask_of(layer, seed):
+    """The mask that a dropout layer of a model draws first, of shape (B, 6, 50)."""
     ones = np.ones((B, 6, 50), np.float32)
-    return [to_numpy(model.get_layer(name)(ones, training=True)) for _ in range(2)]
+    return to_numpy(build_model(CONFIG, V, B, seed).get_layer(layer)(ones, training=True)) == 0
 
 
-def test_dropout_layers_draw_different_masks():
-    model = build_model(CONFIG, V, B)
-    assert not np.array_equal(masks(model, "output_dropout_0")[0] == 0, masks(model, "output_dropout_1")[0] == 0)
+def test_masks_depend_on_the_seed_and_the_layer():
+    one = mask_of("output_dropout_0", 1)
+    np.testing.assert_array_equal(one, mask_of("output_dropout_0", 1))
+    for other in (mask_of("output_dropout_0", 2), mask_of("output_dropout_1", 1)):
+        assert not np.array_equal(one, other)
 
 
-def test_dropout_is_repeated_by_the_same_seed_only():
-    one, same, other = (masks(build_model(CONFIG, V, B, seed), "output_dropout_0")[0] for seed in (1, 1, 2))
-    assert np.array_equal(one, same) and not np.array_equal(one, other)
-
-
-# Weights
-
-
-def test_the_small_recipe_has_the_published_number_of_parameters():
-    model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)
-    assert sum(np.prod(v.shape) for v in model.trainable_variables) == 4_651_600
-
-
-def test_the_awd_lstm_has_the_published_number_of_parameters():
-    """24,221,600 in Merity's program, whose LSTMs have two biases."""
-    config = ModelConfig(layer_units=(1150, 1150, 400), tie_weights=True)
-    second_biases = 4 * (1150 + 1150 + 400)
-    assert sum(map(np.prod, weight_shapes(config, 10_000).values())) == 24_221_600 - second_biases
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (ModelConfig(), 4_651_600),  # Zaremba et al., small
+        # 24,221,600 in the program of Merity et al., whose LSTMs have two biases.
+        (ModelConfig(layer_units=(1150, 1150, 400), tie_weights=True), 24_221_600 - 4 * (1150 + 1150 + 400)),
+    ],
+    ids=["small", "awd"],
+)
+def test_recipes_have_the_published_number_of_parameters(config, expected):
+    assert sum(map(np.prod, weight_shapes(config, 10_000).values())) == expected
 
 
 def test_the_embedding_table_has_its_own_initial_scale():
@@ -209,8 +183,3 @@ def test_biases_start_at_zero_except_that_of_the_forget_gate():
         np.testing.assert_array_equal(values[f"lstm_{number}/bias"], np.repeat([0, 0.5, 0, 0], 6))
     plain = build_model(ModelConfig(units=6), V, B)
     assert all(np.abs(value).max() == 0 for name, value in weights_of(plain).items() if name.endswith("bias"))
-
-
-def test_a_configuration_gives_the_same_initializer():
-    again = keras.initializers.deserialize(keras.initializers.serialize(SeededUniform(0.1, 3, "a/kernel")))
-    np.testing.assert_array_equal(to_numpy(again((2, 3))), to_numpy(SeededUniform(0.1, 3, "a/kernel")((2, 3))))

@@ -1,4 +1,4 @@
-"""Colours, words and statistics of the pictures, against formulas and NumPy."""
+"""Colours, words and statistics of the pictures, compared with formulas and NumPy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def colors(scheme):
 
 
 def lightness(color):
-    """CIE L*, which the scale is not made with."""
+    """CIE L*; the colour scale was made with a different formula."""
     return 116 * np.cbrt(max(luminance(color), 0.0089)) - 16
 
 

@@ -1,4 +1,4 @@
-"""The page: every character of the text, none of it as markup, and the numbers of each token."""
+"""The page has every character of the text, none as markup, and the numbers of each token."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """A page as the parser of the standard library sees it."""
+    """A page parsed by the standard library."""
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.lines, self.held = [], [], {}
+        self.elements, self.lines, self.content = [], [], {}
         self._open = []
         self.feed(text)
         self.close()
@@ -77,7 +77,7 @@ class Page(HTMLParser):
         if any(name == "t" for _, name in self._open):
             self.lines[-1] += data
         key = "data" if name == "d" else tag
-        self.held[key] = self.held.get(key, "") + data
+        self.content[key] = self.content.get(key, "") + data
 
     def handle_comment(self, data):
         raise AssertionError(f"a comment: {data}")
@@ -94,7 +94,7 @@ def page_of(lines, tokenizer, title="a text", facts=None, **settings):
 
 
 def pictured(text):
-    """A text as a page shows it, by the rule in words."""
+    """A text as a page shows it: control characters are replaced by visible ones."""
     numbered = [*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
     numbered += [*range(0xD800, 0xE000), *range(0xFDD0, 0xFDF0), 0xFFFE, 0xFFFF]
     table = {number: f"[U+{number:04X}]" for number in numbered}
@@ -127,7 +127,7 @@ def test_one_line_in_full(by_id):
         '<div\nid=1><i class="c" id=w1-0>the</i> <i class="b U" id=w1-1>bürd</i>  <i class="d" id=w1-2>sat</i>'
         '<i class="e E"></i></div><div\nid=2><i class="e E"></i></div></div>'
     ) in text
-    data = json.loads(Page(text).held["data"])
+    data = json.loads(Page(text).content["data"])
     assert data["names"] == {"0": "<eos>", "1": "sat", "2": "the", "5": "<unk>"}
     assert (data["unk"], data["width"]) == (5, 4)
     entropy = -sum(i / 21 * np.log2(i / 21) for i in range(1, 7))
@@ -169,11 +169,11 @@ def test_the_head_of_the_page(by_id):
 @given(lines=st.lists(st.text(max_size=30), min_size=1, max_size=3), seed=st.integers(0, 9))
 @example(lines=HOSTILE, seed=0)
 @example(lines=[" ".join(HOSTILE)], seed=0)
-def test_every_character_is_there_and_stays_text(kind, lines, seed):
+def test_every_character_is_shown_as_text(kind, lines, seed):
     tokenizer = TOKENIZERS[kind]
     scores = scored(lines, tokenizer, seed)
     page = check(page_of(scores, tokenizer), lines)
-    data = json.loads(page.held["data"])
+    data = json.loads(page.content["data"])
     ids = np.concatenate([line.ids for line in scores])
     assert data["tokens"][:: data["width"]] == ids.tolist()
     assert data["names"] == {str(i): pictured(tokenizer.tokens([i])[0]) for i in sorted(set(ids.tolist()))}
@@ -185,19 +185,19 @@ def test_every_character_is_there_and_stays_text(kind, lines, seed):
 def test_title_and_facts_are_text(name):
     text = page_of(scored(["the cat"], TOKENIZER), TOKENIZER, name, {name: name})
     page = check(text, ["the cat"])
-    assert page.held["title"].startswith(pictured(name)) or page.held["title"] == pictured(name)
-    assert pictured(name) in page.held["dt"]
+    assert page.content["title"].startswith(pictured(name)) or page.content["title"] == pictured(name)
+    assert pictured(name) in page.content["dt"]
 
 
 def test_only_the_own_style_and_script_may_run():
     page = Page(page_of(scored(HOSTILE, TOKENIZER), TOKENIZER))
     policy = next(a["content"] for _, a, _ in page.elements if a.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
-    for rule, held in (("style-src", page.held["style"]), ("script-src", page.held["script"])):
+    for rule, held in (("style-src", page.content["style"]), ("script-src", page.content["script"])):
         digest = base64.b64encode(hashlib.sha256(held.encode()).digest()).decode()
         assert rules[rule] == f"'sha256-{digest}'"
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
-    assert not re.search(r"https?:|url\(|@import", page.held["style"] + page.held["script"])
+    assert not re.search(r"https?:|url\(|@import", page.content["style"] + page.content["script"])
 
 
 def test_bytes_of_one_character_are_one_element():
@@ -216,13 +216,13 @@ def test_infinite_and_missing_numbers_are_null():
     line = scored(["the cat"], TOKENIZER)[0]
     line = dataclasses.replace(line, logprobs=np.array([-np.inf, np.nan, -1.0]))
     page = check(page_of([line], TOKENIZER), ["the cat"])
-    assert json.loads(page.held["data"])["tokens"][1::4] == [None, None, -1.0]
+    assert json.loads(page.content["data"])["tokens"][1::4] == [None, None, -1.0]
     assert [a["class"] for tag, a, within in page.elements if within and tag == "i"] == ["p", "p", "b E"]
 
 
 def test_a_page_without_distributions_has_ids_and_log_probabilities():
     lines = scored(["the cat"], TOKENIZER, distributions=False)
-    data = json.loads(Page(page_of(lines, TOKENIZER)).held["data"])
+    data = json.loads(Page(page_of(lines, TOKENIZER)).content["data"])
     assert data["width"] == 2 and len(data["tokens"]) == 6
 
 
@@ -230,9 +230,6 @@ def test_page_of_an_empty_text():
     text = page_of([], TOKENIZER)
     check(text, [])
     assert "Most surprising" not in text and "nan" in text
-
-
-# Long texts
 
 
 def test_lines_beyond_the_limit_count_but_are_not_shown():
@@ -244,7 +241,7 @@ def test_lines_beyond_the_limit_count_but_are_not_shown():
     text = page_of(lines, TOKENIZER, limit=8)
     page = check(text, ["the cat sat", "the dog"])
     assert report.note in text and "<dt>tokens</dt><dd><bdi>11</bdi>" in text
-    assert len(json.loads(page.held["data"])["tokens"]) == 7 * 4
+    assert len(json.loads(page.content["data"])["tokens"]) == 7 * 4
     links = {a["href"] for tag, a, _ in page.elements if tag == "a"}
     assert links <= {f"#{a['id']}" for _, a, within in page.elements if within and "id" in a}
     assert HtmlReport(TOKENIZER, "a text").note == ""
@@ -254,7 +251,7 @@ def test_a_first_line_beyond_the_limit_is_cut():
     text = page_of(scored(["the cat sat on", "dog"], TOKENIZER), TOKENIZER, limit=2)
     page = check(text, ["the cat"])
     assert "The page shows the beginning of the first line; the numbers are those of the whole text." in text
-    assert len(json.loads(page.held["data"])["tokens"]) == 2 * 4
+    assert len(json.loads(page.content["data"])["tokens"]) == 2 * 4
 
 
 def test_a_page_is_written_completely(tmp_path):

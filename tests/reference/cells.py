@@ -1,6 +1,6 @@
-"""The cells other than the plain LSTM in a few lines of NumPy, in float64.
+"""GRU, RNN and Mogrifier LSTM in NumPy, in float64.
 
-Each runs over `x` (B, T, D) from a state of arrays (B, H), and returns outputs (B, T, H) and the last state. `mask`
+Each runs over `x` (B, T, D) from a state of arrays (B, H) and returns outputs (B, T, H) and the last state. `mask`
 (B, H) multiplies h wherever it enters a product; where `keep` (B, T) is 0 the state is zero before that step.
 """
 

@@ -1,4 +1,4 @@
-"""Derivatives without differentiation."""
+"""Numerical derivatives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def central_differences(loss, arrays, step=1e-5):
-    """Derivatives of `loss()` by each element of `arrays`, which it reads and which are changed meanwhile."""
+    """Derivatives of `loss()` by each element of `arrays`, which `loss` reads and which are restored afterwards."""
     found = [np.zeros_like(array) for array in arrays]
     for array, gradient in zip(arrays, found, strict=True):
         for place in np.ndindex(array.shape):

@@ -1,9 +1,10 @@
-"""The whole network and its loss in NumPy, in float64, without dropout."""
+"""The network and its loss in NumPy, in float64, without dropout."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from tests.reference.cells import numpy_gru, numpy_mogrifier, numpy_rnn
 from tests.reference.lstm import numpy_lstm
 
 
@@ -16,21 +17,28 @@ def token_nats(targets, logits):
 
 
 def language_model(weights, ids, states=None):
-    """Logits (B, T, V) of ids (B, T) and the new states, from named weights; zero states when none are given."""
-    x = weights["embedding/embeddings"].astype(np.float64)[ids]
-    layers = sum(name.endswith("/recurrent_kernel") for name in weights)
-    sizes = [weights[f"lstm_{number}/recurrent_kernel"].shape[0] for number in range(layers)]
-    states = states or [(np.zeros((len(ids), units)), np.zeros((len(ids), units))) for units in sizes]
-    after = []
-    for number, (h, c) in enumerate(states):
-        parts = (weights[f"lstm_{number}/{name}"] for name in ("kernel", "recurrent_kernel", "bias"))
-        x, h, c = numpy_lstm(x, h, c, *parts)
-        after.append((h, c))
-    return projection({name: value.astype(np.float64) for name, value in weights.items()}, x), after
+    """Logits (B, T, V) of ids (B, T) and the new states, from named weights; zero states by default."""
+    weights = {name: value.astype(np.float64) for name, value in weights.items()}
+    x, after = weights["embedding/embeddings"][ids], []
+    layers = sorted(name.split("/")[0] for name in weights if name.endswith("/recurrent_kernel"))
+    for number, layer in enumerate(layers):
+        zero = np.zeros((len(ids), len(weights[f"{layer}/recurrent_kernel"])))
+        state = states[number] if states else (zero,) * (2 if layer.startswith("lstm") else 1)
+        names = [f"{layer}/{name}" for name in ("kernel", "recurrent_kernel", "bias")]
+        names += sorted(name for name in weights if name.startswith(f"{layer}/mogrifier"))
+        parts = [weights[name] for name in names]
+        if layer.startswith("lstm") and len(parts) > 3:
+            x, state = numpy_mogrifier(x, state, parts)
+        elif layer.startswith("lstm"):
+            x, *state = numpy_lstm(x, *state, *parts)
+        else:
+            x, state = (numpy_gru if layer.startswith("gru") else numpy_rnn)(x, state, parts)
+        after.append(tuple(state))
+    return projection(weights, x), after
 
 
 def projection(weights, hidden):
-    """Logits (B, T, V) of hidden states (B, T, H): a softmax with a kernel of its own or a tied one, or a mixture."""
+    """Logits (B, T, V) of hidden states (B, T, H): a softmax with its own or a tied kernel, or a mixture."""
     kernel = weights.get("logits/kernel", weights["embedding/embeddings"].T)
     if "logits/prior_kernel" not in weights:
         return hidden @ kernel + weights["logits/bias"]
@@ -47,3 +55,9 @@ def projection(weights, hidden):
 
 def softmax(logits):
     return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+
+
+def log_mean_exp(logprobs):
+    """log(1/M * sum over m of exp(logprobs[m])), `(M, ...)` to `(...)`, in extended precision and range."""
+    with np.errstate(divide="ignore"):
+        return np.log(np.mean(np.exp(np.asarray(logprobs, np.longdouble)), axis=0)).astype(np.float64)

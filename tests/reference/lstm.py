@@ -1,4 +1,4 @@
-"""An LSTM and its gradients in a few lines of NumPy, in float64: what every LSTM of the toolkit is compared with."""
+"""An LSTM and its gradients in NumPy, in float64."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def numpy_lstm(x, h, c, kernel, recurrent_kernel, bias, mask=None, keep=None):
 def numpy_lstm_gradients(x, h, c, kernel, recurrent_kernel, bias, dh, dh_last, dc_last, mask=None, keep=None):
     """Gradients of `sum(dh * outputs) + sum(dh_last * h) + sum(dc_last * c)` by x, h, c and the three weights.
 
-    Backpropagation through time as textbooks have it: one step after the other, each adding its share.
+    Backpropagation through time as in textbooks, step by step.
     """
     steps, _, _ = _steps(x, h, c, kernel, recurrent_kernel, bias, mask, keep)
     kernel, recurrent_kernel = np.asarray(kernel, np.float64), np.asarray(recurrent_kernel, np.float64)

@@ -1,4 +1,4 @@
-"""The test-time techniques token by token, in float64, as their papers state them."""
+"""The test-time techniques token by token, in float64, as in their papers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ def outputs(run, ids):
 
 def tempered_nats(targets, logits, temperature):
     """Cost of each target (T,) under softmax(logits / temperature), logits (T, V)."""
-    nats = []
-    for target, row in zip(targets, np.asarray(logits, np.float64), strict=True):
-        powers = [math.exp(value / temperature) for value in row]
-        nats.append(-math.log(powers[target] / sum(powers)))
-    return np.array(nats)
+    return token_nats(targets[None], np.asarray(logits, np.float64)[None] / temperature)[0]
 
 
 def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
@@ -36,15 +32,10 @@ def cached_nats(targets, hidden, nats, history, theta, share, contexts=None):
         if not seen:
             found.append(nats[t])
             continue
-        # Dividing all by the largest changes no quotient.
+        # Dividing by the largest changes no quotient.
         products = {i: float(np.dot(hidden[t].astype(np.float64), hidden[i].astype(np.float64))) for i in seen}
         highest = max(products.values())
         powers = {i: math.exp(theta * (product - highest)) for i, product in products.items()}
         cached = sum(power for i, power in powers.items() if targets[i] == target) / sum(powers.values())
         found.append(-math.log((1 - share) * math.exp(-nats[t]) + share * cached))
     return np.array(found)
-
-
-def averaged_nats(members):
-    """Cost of each token under the mean of the members' probabilities."""
-    return np.array([-math.log(sum(math.exp(-n) for n in token) / len(token)) for token in zip(*members, strict=True)])

@@ -1,4 +1,4 @@
-"""A made-up text with something to learn: after each word, two words follow more often than the others."""
+"""A random text with something to learn: after each word, some words are more frequent than others."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def clipped(gradients, clip_norm):
 
 
 def sgd(weights, steps, rates, clip_norm=None, decay=0.0):
-    """The weights after each step; `rates` has one number a step."""
+    """The weights after each step; `rates` has one number per step."""
     iterates, weights = [], [w.astype(np.float64) for w in weights]
     for gradients, rate in zip(steps, rates, strict=True):
         gradients = clipped(gradients, clip_norm)

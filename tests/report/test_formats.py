@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keraslm import ScoreOptions, write_scores
-from keraslm.errors import KeraslmError, UsageError
+from keraslm.errors import UsageError
 from keraslm.report import tables
 from keraslm.report.options import COLUMNS, DEFAULT_COLUMNS, OF_DISTRIBUTIONS
 from keraslm.report.writer import opened_output, signature
@@ -31,7 +31,7 @@ def written(scorer, lines, **options) -> str:
 
 
 def assert_same(found: str, expected: str) -> None:
-    """Equal but for the last digits of numbers with a point, which the model gives as float32."""
+    """Compare texts; numbers with a point may differ in their last digits, since the model computes in float32."""
     number = re.compile(r"-?\d+\.\d+")
     assert number.sub("#", found) == number.sub("#", expected)
     ours, theirs = ([float(x) for x in number.findall(text)] for text in (found, expected))
@@ -127,7 +127,7 @@ def test_json_lines_equal_the_table(by_id, level):
                 assert value == (type(value)(cell) if not isinstance(value, float) else pytest.approx(float(cell)))
 
 
-def test_json_has_no_nan(by_id):
+def test_nan_is_null_in_json(by_id):
     (row,) = (r for r in written(by_id, LINES, unk="exclude", format="jsonl").splitlines() if "unk" in r)
     assert json.loads(row)["logprob"] is None
 
@@ -151,7 +151,7 @@ def test_kenlm_writes_words_totals_and_the_summary(by_id):
     )
 
 
-def test_srilm_counts_words_from_the_begin_of_the_line(by_id):
+def test_srilm_writes_words_totals_and_the_summary(by_id):
     rows = [
         "the bürd sat",
         "\tp( the | <s> ) \t= [2gram] 0.1428571 [ -0.845098 ]",
@@ -166,32 +166,8 @@ def test_srilm_counts_words_from_the_begin_of_the_line(by_id):
 
 
 @pytest.mark.parametrize("format", ["kenlm", "srilm"])
-def test_other_tools_write_words_for_both_levels(by_id, format):
+def test_formats_of_other_tools_have_words_for_both_levels(by_id, format):
     assert written(by_id, LINES, format=format, level="token") == written(by_id, LINES, format=format, level="word")
-
-
-@pytest.mark.parametrize("format", ["tsv", "jsonl", "kenlm", "srilm"])
-@pytest.mark.parametrize("level", ["token", "word", "sentence", "summary"])
-def test_every_format_has_the_same_total(by_history, format, level):
-    lines = ["the cat sat", "", "dog sat the", "cat"]
-    expected = math.fsum(map(math.fsum, by_history.logprobs(lines)))
-    out = written(by_history, lines, format=format, level=level)
-    assert _total(out, format, level) == pytest.approx(expected, rel=1e-5)
-
-
-def _total(out, format, level):
-    rows = out.splitlines()
-    if format == "kenlm":
-        values = dict(row.split(":\t") for row in rows[-4:])
-        return -math.log(float(values["Perplexity including OOVs"])) * int(values["Tokens"])
-    if format == "srilm":
-        return float(rows[-1].split("logprob= ")[1].split()[0]) * math.log(10)
-    if level == "summary":
-        return -json.loads(out)["nats"] if format == "jsonl" else -float(rows[7].split()[1])
-    if format == "jsonl":
-        return sum(json.loads(row)["logprob"] for row in rows)
-    place = rows[0].split("\t").index("logprob")
-    return sum(float(row.split("\t")[place]) for row in rows[1:])
 
 
 @pytest.mark.parametrize("format", ["tsv", "jsonl", "kenlm", "srilm"])
@@ -251,7 +227,7 @@ def test_summary_has_its_signature_on_request(by_id):
         ({"spaces": "after"}, '`spaces="after"` moves the space between two words: it needs `level="word"`.'),
     ],
 )
-def test_contradicting_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(UsageError) as caught:
         ScoreOptions(**options)
     assert message in str(caught.value)
@@ -280,17 +256,6 @@ def test_gzip_output_is_reproducible(tmp_path):
             out.write("row\n" * 1000)
         found.append((tmp_path / name).read_bytes())
     assert found[0] == found[1] and gzip.decompress(found[0]) == b"row\n" * 1000
-
-
-def test_full_disk_is_reported(tmp_path, monkeypatch):
-    class Full(io.BytesIO):
-        def write(self, _):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.open", lambda *_, **__: Full())
-    message = r"scores\.tsv: cannot be written \(No space left"
-    with pytest.raises(KeraslmError, match=message), opened_output(tmp_path / "scores.tsv") as out:
-        out.write("x" * 100_000)
 
 
 def test_sums_are_float64(by_id):

@@ -25,7 +25,7 @@ def summary(by_id):
 
 
 def strict(values):
-    """Write and parse JSON as the standard has it: no NaN, no Infinity."""
+    """Write and parse strict JSON, without NaN and Infinity."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")

@@ -25,7 +25,7 @@ FLAT = (
 
 @pytest.fixture
 def file(tmp_path):
-    """A function that writes a text and opens it."""
+    """Write a text and open it."""
 
     def write(content: str | bytes, name: str = "lists") -> TextFile:
         path = tmp_path / name
@@ -50,15 +50,12 @@ def test_tab_separated_rows(file):
         [("u1", "the cat", (-1.5, 20.0)), ("u1", "", (-2.0, 3.0))],
         [("u2", " the  cat ", (0.0, 0.0))],
     ]
+    assert shape(read_nbest(file("u1\ta\nu1\tb\n"))) == [[("u1", "a", ()), ("u1", "b", ())]]
 
 
 def test_a_header_names_the_scores(file):
     ((first,),) = read_nbest(file("utterance\tam\tlm\ttext\nu1\t1\t2\ta\n"))
     assert (first.names, first.scores, first.where) == (("am", "lm"), (1.0, 2.0), "lists:2")
-
-
-def test_no_scores_at_all(file):
-    assert shape(read_nbest(file("u1\ta\nu1\tb\n"))) == [[("u1", "a", ()), ("u1", "b", ())]]
 
 
 def test_kaldi_rows_and_costs(file):
@@ -166,7 +163,7 @@ def test_faults_are_reported_with_their_line(file, format, content, costs, messa
     assert message in str(refused.value)
 
 
-def test_given_number_of_score_columns(file):
+def test_the_number_of_score_columns_can_be_given(file):
     assert shape(read_nbest(file("u1\t1\ta\n"), score_columns=1)) == [[("u1", "a", (1.0,))]]
     with pytest.raises(TextError, match="lists:1: 3 columns, but 4 are expected: utterance, 2 scores, text"):
         list(read_nbest(file("u1\t1\ta\n"), score_columns=2))

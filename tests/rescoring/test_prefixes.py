@@ -1,4 +1,4 @@
-"""Sets of texts that begin alike, against models whose answers are formulas, and against each text alone."""
+"""Sets of texts with common prefixes, compared with formulas and with each text alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import keraslm
 from keraslm.config import Config
 from keraslm.errors import TextError
 from keraslm.rescoring import prefixes
@@ -21,7 +20,7 @@ from keraslm.scoring.state import ModelState
 from tests.support import fake_model
 from tests.support.fake_model import BY_HISTORY, V, expected, ids_of
 
-# Few tokens, so that beginnings are shared; the end symbol may stand in the middle, and one sequence may begin another.
+# Few tokens, so that prefixes are shared. The end symbol may occur inside, and a sequence may be a prefix of another.
 sequences = st.lists(st.lists(st.integers(0, V - 1), min_size=1, max_size=7), max_size=14)
 texts = st.lists(st.sampled_from(["the", "cat", "dog", "bird", "<eos>"]), max_size=6).map(" ".join)
 sets = st.lists(st.lists(texts, max_size=6), max_size=8)
@@ -38,7 +37,7 @@ limits = st.fixed_dictionaries(
 
 @contextlib.contextmanager
 def with_limits(values):
-    """Trees and calls of a few rows, so that a short text meets every cut."""
+    """Limit trees and calls to a few rows, so that a short text is cut everywhere."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setattr(prefixes, name, value)
@@ -47,7 +46,7 @@ def with_limits(values):
 
 @pytest.fixture(scope="module")
 def kinds(fake_folder):
-    """The same answers from a file that says that its softmax is full, and from one that says adaptive."""
+    """Two files with the same distributions; the metadata of one say that its softmax is adaptive."""
     config = Config().replace(num_layers=1, units=1, softmax="adaptive", cutoffs=(2,))
     info = fake_model.model_info(softmax="adaptive", config=json.dumps(config.to_dict()))
     paths = (
@@ -78,17 +77,8 @@ def test_any_grouping_gives_the_scores_of_each_text_alone(by_history, groups, va
         np.testing.assert_allclose(own.logprobs, wanted.logprobs, atol=1e-5)
 
 
-def test_a_trained_model_gives_the_scores_of_each_text_alone(tiny_model):
-    scorer = keraslm.load(tiny_model)
-    words = ["the", "cat", "dog", "sat", "日本", "unheard", "here"]
-    groups = [[" ".join(path) for path in itertools.product(words[n : n + 2], repeat=n + 1)] for n in range(5)]
-    found = [line for lines in score_sets(scorer, groups) for line in lines]
-    alone = list(scorer.score_lines(itertools.chain.from_iterable(groups)))
-    np.testing.assert_allclose([line.logprob for line in found], [line.logprob for line in alone], atol=1e-5)
-
-
 def fed(ids) -> int:
-    """Tokens that go through the network."""
+    """The number of tokens that are fed to the network."""
     rows = []
 
     class Session:
@@ -115,11 +105,6 @@ def test_each_prefix_is_fed_once(ids):
     assert fed(ids) == len({tuple(each[:length]) for each in ids for length in range(len(each))})
 
 
-def test_the_example_of_the_tree_takes_ten_steps():
-    # the cat sat down . / the cat ran off . / the bat ran off .
-    assert fed([[1, 2, 3, 4, 0], [1, 2, 5, 3, 0], [1, 4, 5, 3, 0]]) == 10
-
-
 def test_a_tree_in_numbers():
     tree = Tree.of([np.array(each) for each in ([1, 2], [1, 2, 0], [1, 4], [3])])
     assert tree.tokens.tolist() == [1, 3, 2, 4, 0]
@@ -143,7 +128,7 @@ def test_runs_without_a_fork_go_through_in_one_call(kinds, monkeypatch):
     np.testing.assert_allclose(found, expected(BY_HISTORY, [[i % V for i in range(50)]])[0], rtol=1e-5)
 
 
-def test_sets_before_a_fault_come_first(by_id):
+def test_sets_before_an_error_are_scored(by_id):
     def faulty():
         yield from [["the"], ["cat"], ["dog"]]
         raise TextError("here")
@@ -154,7 +139,7 @@ def test_sets_before_a_fault_come_first(by_id):
     assert len(found) == 3
 
 
-def test_the_first_sets_are_answered_before_many_are_read(by_id):
+def test_the_first_set_is_scored_before_the_second_is_read(by_id):
     read = []
 
     def counted():

@@ -13,13 +13,15 @@ import pytest
 
 import keraslm
 from keraslm.errors import RunError, UsageError, WriteError
+from keraslm.runs import averaging
 from keraslm.runs.averaging import members_of
+from keraslm.runs.resume import find_previous_run
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights, write_weights
 from keraslm.system.atomic import make_folder
 from keraslm.text.store import fingerprint
-from tests.reference.mean import mean_of_weights
 from tests.support.made_run import make_run, random_weights
+from tests.support.words import train_words
 
 MARK = ", of a different text or windows"
 FIELDS = {"units": 4, "embedding_dim": 3, "train": ("gone.txt",)}
@@ -55,6 +57,10 @@ def weights_of(run, seed):
 
 def read(run):
     return read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+
+
+def mean_of_weights(members):
+    return {name: np.mean([np.asarray(own[name], np.float64) for own in members], axis=0) for name in members[0]}
 
 
 def average(runs, output, **arguments):
@@ -120,13 +126,8 @@ def test_the_last_epochs_of_one_run_are_averaged(kept, tmp_path):
     assert_mean(run, (3, 9, 1000))
     assert lines[-1] == f"member    {kept.kept_weights_path(1000)} (epoch 1000): val_perplexity 1020.00"
     assert [member["epoch"] for member in run.averaged()["averaged"]] == [3, 9, 1000]
-
-
-def test_an_epoch_without_a_row_is_averaged_too(kept, tmp_path):
-    kept.metrics_path.unlink()
-    run, lines = average(kept, tmp_path / "mean", last=2)
-    assert_mean(run, (9, 1000))
-    assert lines[0] == f"member    {kept.kept_weights_path(9)} (epoch 9)"
+    kept.metrics_path.unlink()  # an epoch without a row
+    assert average(kept, tmp_path / "again", last=2)[1][0] == f"member    {kept.kept_weights_path(9)} (epoch 9)"
 
 
 def test_best_weights_are_averaged(runs, tmp_path):
@@ -136,8 +137,10 @@ def test_best_weights_are_averaged(runs, tmp_path):
     assert_mean(average(best, tmp_path / "mean")[0], (10, 11, 12))
 
 
-def test_an_averaged_run_can_be_averaged_again(runs, tmp_path):
+def test_an_averaged_run_can_be_averaged_again_but_not_resumed(runs, tmp_path):
     first, _ = average(runs[:2], tmp_path / "first")
+    with pytest.raises(RunError, match="first holds a run without a checkpoint, which cannot be resumed"):
+        find_previous_run(first.path, "auto", False, print)
     second, lines = average([first, runs[2]], tmp_path / "second")
     wanted = mean_of_weights([read(first), weights_of(runs[2], 2)])
     for name, value in read(second).items():
@@ -145,12 +148,7 @@ def test_an_averaged_run_can_be_averaged_again(runs, tmp_path):
     assert lines[0] == f"member    {first.path}/weights.safetensors"
 
 
-def test_perplexities_of_different_windows_are_marked(runs, tmp_path):
-    other = Run(runs[1].path, runs[1].config.replace(num_steps=7), runs[1].tokenizer)
-    assert average([runs[0], other], tmp_path / "mean")[1][1].endswith(f": val_perplexity 11.00{MARK}")
-
-
-def test_perplexities_of_different_texts_are_marked(runs, tmp_path):
+def test_perplexities_of_different_texts_or_windows_are_marked(runs, tmp_path):
     def on(run, path, tokens):
         texts = {"valid": {"tokens": tokens, "sha256": "a"}}
         return dataclasses.replace(run, config=run.config.replace(valid=(path,)), texts=texts)
@@ -159,6 +157,8 @@ def test_perplexities_of_different_texts_are_marked(runs, tmp_path):
     run, (_, moved, changed, _) = average(three, tmp_path / "mean")
     assert moved.endswith(": val_perplexity 11.00") and changed.endswith(f": val_perplexity 12.00{MARK}")
     assert run.texts == Run.open(run.path).texts == three[0].texts
+    other = dataclasses.replace(runs[1], config=runs[1].config.replace(num_steps=7))
+    assert average([runs[0], other], tmp_path / "windows")[1][1].endswith(f": val_perplexity 11.00{MARK}")
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,6 @@ def test_without_its_text_the_average_is_not_evaluated(tmp_path, monkeypatch, va
     assert "val_perplexity" not in run.averaged() and read(run)
 
 
-def test_an_averaged_run_cannot_be_resumed(runs, tmp_path):
-    run, _ = average(runs, tmp_path / "mean")
-    with pytest.raises(RunError, match="mean holds a run without a checkpoint, which cannot be resumed"):
-        from keraslm.runs.resume import find_previous_run
-
-        find_previous_run(run.path, "auto", False, print)
-
-
 def test_a_previous_run_is_kept_unless_overwrite_is_given(runs, kept, tmp_path):
     output = shutil.copytree(kept.path, tmp_path / "mean")
     (output / "notes.txt").write_text("mine")
@@ -205,8 +197,6 @@ def test_a_previous_run_is_kept_unless_overwrite_is_given(runs, kept, tmp_path):
 
 
 def test_a_failed_write_leaves_the_folder_as_it_was(runs, tmp_path, monkeypatch):
-    from keraslm.runs import averaging
-
     def full(path, weights):
         raise WriteError(f"{path}: cannot be written (No space left on device).")
 
@@ -247,8 +237,6 @@ def test_different_shapes_are_refused(runs, tmp_path, fields, message):
 
 
 def test_a_different_tokenizer_is_refused(runs, tmp_path):
-    from tests.support.words import train_words
-
     other = Run(runs[1].path, runs[1].config, train_words(["quite other words"]))
     with pytest.raises(RunError, match=r"their tokenizers differ \(\d+ and \d+ tokens\)\. Train both with the same"):
         average([runs[0], other], tmp_path / "mean")

@@ -37,8 +37,11 @@ def store(tmp_path):
 def test_a_checkpoint_survives_a_round_trip(store):
     path = store.save(checkpoint(3, 450, backend="jax", texts={"train": {"tokens": 5}}))
     assert path.name == "0003-00000450" and sorted(file.name for file in path.iterdir()) == FILES
+    written = {"format_version": 1, "epoch": 3, "window": 450, "backend": "jax", "texts": {"train": {"tokens": 5}}}
+    assert json.loads((path / "state.json").read_text()) == written
     found, damaged = store.newest()
     assert damaged == {} and (found.epoch, found.window) == (3, 450)
+    assert found.position == "window 450 of epoch 4" and checkpoint(2, 0).position == "epoch 2"
     assert found.state == {"backend": "jax", "texts": {"train": {"tokens": 5}}} and found.metrics == METRICS
     assert found.variables.keys() == VARIABLES.keys()
     for name, value in VARIABLES.items():
@@ -53,23 +56,17 @@ def test_digests_are_those_of_sha256sum(store):
     assert (path / "SHA256SUMS").read_text() == printed
 
 
-def test_positions_in_words():
-    assert checkpoint(2, 450).position == "window 450 of epoch 3"
-    assert checkpoint(2, 0).position == "epoch 2"
-
-
-def test_the_newest_two_are_kept(store):
-    for position in ((0, 5), (0, 10), (1, 0), (10, 3)):
+@pytest.mark.parametrize(
+    ("positions", "kept"),
+    [
+        (((0, 5), (0, 10), (1, 0), (10, 3)), ["0001-00000000", "0010-00000003"]),
+        (((9999, 0), (9999, 10**8), (10_000, 0)), ["9999-100000000", "10000-00000000"]),
+    ],
+)
+def test_the_newest_two_are_kept(store, positions, kept):
+    for position in positions:
         store.save(checkpoint(*position))
-    assert store.names() == ["0001-00000000", "0010-00000003"]
-    assert store.newest()[0].name == "0010-00000003"
-
-
-def test_names_are_sorted_by_their_numbers(store):
-    for position in ((9999, 0), (9999, 10**8), (10_000, 0)):
-        store.save(checkpoint(*position))
-    assert store.names() == ["9999-100000000", "10000-00000000"]
-    assert store.newest()[0].name == "10000-00000000"
+    assert store.names() == kept and store.newest()[0].name == kept[-1]
 
 
 def test_the_names_of_folders_are_flushed(store, monkeypatch):
@@ -93,16 +90,16 @@ def test_folders_of_a_killed_process_are_ignored_and_removed(store):
 
 
 def test_a_checkpoint_of_the_same_position_is_kept(store):
-    store.save(checkpoint(2, said="first"))
-    store.save(checkpoint(2, said="again"))
-    assert store.newest()[0].state == {"said": "first"}
+    store.save(checkpoint(2, note="first"))
+    store.save(checkpoint(2, note="again"))
+    assert store.newest()[0].state == {"note": "first"}
 
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory):
     store = CheckpointStore(tmp_path_factory.mktemp("committed"))
-    store.save(checkpoint(1, said="before"))
-    store.save(checkpoint(2, said="last"))
+    store.save(checkpoint(1, note="before"))
+    store.save(checkpoint(2, note="last"))
     return store
 
 
@@ -122,7 +119,7 @@ def test_flipped_bits_and_cut_files_are_found(committed, data):
         found, damaged = committed.newest()
     finally:
         path.write_bytes(original)
-    assert found.state == {"said": "before"}
+    assert found.state == {"note": "before"}
     assert set(damaged) == {"0002-00000000"} and path.name in damaged["0002-00000000"]
 
 
@@ -173,9 +170,3 @@ def test_nan_in_the_state_is_refused(store):
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.save(checkpoint(1, seconds=float("nan")))
     assert store.newest() == (None, {}) and not store.folder.exists()
-
-
-def test_the_state_is_readable_json(store):
-    path = store.save(checkpoint(3, 450, said="so"))
-    state = json.loads((path / "state.json").read_text())
-    assert state == {"format_version": 1, "epoch": 3, "window": 450, "said": "so"}

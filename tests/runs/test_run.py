@@ -56,9 +56,6 @@ def test_check_free(run_copy, tmp_path):
         check_free(run_copy / "config.json", overwrite=True)
 
 
-# Opening a run
-
-
 def change(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
@@ -112,9 +109,6 @@ def test_a_vocabulary_of_a_different_size_is_refused_with_both_numbers(run_copy,
     message = f"tokenizer.json has {trained_run.tokenizer.vocab_size} tokens, but config.json says {size!r}"
     with pytest.raises(RunError, match=message):
         Run.open(run_copy)
-
-
-# Metrics
 
 
 def test_epochs_are_the_rows_with_a_perplexity(run_copy):

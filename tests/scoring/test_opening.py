@@ -16,6 +16,7 @@ from keraslm.scoring.seal import KEY, SIZE, sealed
 from keraslm.scoring.session import ModelSession
 from tests.scoring.test_sniff import KNOWN, other_model
 from tests.support import fake_model
+from tests.support.words import train_words
 from tests.torture.model_files import damage
 
 
@@ -79,7 +80,7 @@ def test_an_incomplete_model_is_refused(refused, tiny_model, part):
     )
 
 
-def test_unsealed_files_are_told_apart(refused, plain):
+def test_unsealed_files_are_distinguished(refused, plain):
     refused(b"\x08" + np.random.default_rng(0).bytes(5000), "not an ONNX model. ")
     refused(other_model(), "an ONNX model, but not one made by keraslm")
     refused(plain, "has no checksum at its end: it was cut short, or changed by a different program. ")
@@ -199,8 +200,6 @@ def test_sessions_do_not_read_external_data(opened, weights, monkeypatch, kind, 
 
 
 def test_the_word_location_in_a_vocabulary_is_no_external_data(tmp_path):
-    from tests.support.words import train_words
-
     tokenizer = train_words(["location location and location"])
     table = np.log(np.full((tokenizer.vocab_size,) * 2, 1 / tokenizer.vocab_size))
     session = ModelSession(fake_model.write(tmp_path / "m.onnx", table, fake_model.info_of(tokenizer)))
@@ -239,7 +238,7 @@ def test_a_wrong_provider_or_number_of_threads_is_refused(opened, plain, monkeyp
     assert opened(sealed(plain), "auto").provider == "cpu"
 
 
-def test_cuda_that_onnxruntime_replaces_is_noticed(opened, plain, monkeypatch, capsys):
+def test_an_unavailable_cuda_provider_is_noticed(opened, plain, monkeypatch, capsys):
     """As with onnxruntime-gpu on a machine without a GPU."""
     make, both = onnxruntime.InferenceSession, ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)

@@ -1,4 +1,4 @@
-"""Scorers in other processes, however these are started."""
+"""Scorers in other processes, with every start method."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def paths(tmp_path):
 @pytest.fixture(params=["one", "ensemble"])
 def scorer(paths, request):
     loaded = keraslm.load(paths if request.param == "ensemble" else paths[0], "cpu", threads=2)
-    loaded.score("the cat")  # the threads run
+    loaded.score("the cat")  # start the threads
     return loaded
 
 
@@ -79,11 +79,6 @@ os._exit(int(scorers[0].score("the cat") != expected[0]))  # as multiprocessing 
 @pytest.mark.skipif("fork" not in METHODS, reason="this system has no fork")
 def test_a_forked_process_may_free_its_scorers(paths):
     subprocess.run([sys.executable, "-c", FORK, *paths], check=True, timeout=60)
-
-
-def test_joblib_gives_the_same_scores(scorer):
-    joblib = pytest.importorskip("joblib", reason="joblib is not installed")
-    assert joblib.Parallel(2)(joblib.delayed(scores)(scorer) for _ in range(2)) == [scores(scorer)] * 2
 
 
 def test_a_pickled_scorer_keeps_its_settings(scorer, monkeypatch):

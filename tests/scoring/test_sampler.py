@@ -156,7 +156,7 @@ def test_text_is_that_of_the_tokens(by_id):
 
 
 def likeliest(prompt, count):
-    """The tokens of temperature 0 from the model that remembers everything, by its formula."""
+    """The tokens at temperature 0, by the formula of `BY_HISTORY`."""
     state = sum(i + 1 for i in [0, *prompt]) % V
     for _ in range(count):
         token = int(np.argmax(np.where(np.arange(V) == TOKENIZER.unk_id, -np.inf, BY_HISTORY[state])))

@@ -1,4 +1,4 @@
-"""Scores of text, against models whose answers are formulas."""
+"""Scores of text, compared with models whose answers are formulas."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_several_tokens_have_the_scores_of_single_ones(by_history, tokens, cut, 
 
 
 def watch(session, monkeypatch, shapes):
-    """Note the shape of every call."""
+    """Record the shape of every call."""
     call = session.target_logprobs
     monkeypatch.setattr(session, "target_logprobs", lambda ids, *rest: shapes.append(ids.shape) or call(ids, *rest))
 
@@ -199,7 +199,7 @@ def test_a_call_never_holds_more_logits_than_allowed(by_history, monkeypatch):
 def test_the_first_sentence_is_scored_before_the_second_is_read(by_history):
     def lines():
         yield "the cat sat"
-        pytest.fail("the second line was asked for")
+        pytest.fail("the second line was read")
 
     assert next(by_history.score_lines(lines())).ids.tolist() == [2, 3, 1, 0]
 

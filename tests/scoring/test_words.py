@@ -48,7 +48,7 @@ def distributions(scorer, table, ids):
 
 
 def pieces_of(line, tokenizer):
-    """Tokens of each word, told by their own text: those before its first visible character belong to it."""
+    """The tokens of each word; those of white space before a word belong to it."""
     ids = tokenizer.encode_lines([line])[0]
     spans = tokenizer.offsets(line)
     visible = [bool(line[b:e].strip(" \t")) for b, e in spans[:-1]]
@@ -95,7 +95,7 @@ def test_the_correction_moves_the_cost_of_a_boundary_to_the_previous_word(model,
     raw, found = word_scores(plain, scorer.tokenizer), word_scores(scored, scorer.tokenizer)
     groups, ids = pieces_of(line, scorer.tokenizer)
     rows = distributions(scorer, table, ids)
-    over = np.log(rows[:, mask].sum(1))  # the word before is over
+    over = np.log(rows[:, mask].sum(1))  # the previous word ends here
     begins = np.log(rows[:, ~mask].sum(1) + rows[:, scorer.tokenizer.eos_id])
     spaced = scorer.tokenizer.space_marks[ids[0]]
     before = [over[group[0]] if place or spaced else begins[0] for place, group in enumerate(groups)]

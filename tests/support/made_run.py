@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,14 @@ def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -
     return {name: rng.uniform(-scale, scale, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def make_run(folder: Path, **fields) -> Run:
-    """A run with random weights in `folder/run`, as if trained with `fields`."""
+LINES = ("the cat sat on the mat", "a dog ran")
+
+
+def make_run(folder: Path, lines: Iterable[str] = LINES, **fields) -> Run:
+    """A run with the configuration `fields`, random weights and the words of `lines`."""
     config = Config().replace(**fields)
-    tokenizer = train_words(["the cat sat on the mat", "a dog ran"])
-    with contextlib.chdir(folder):  # creates runs/latest there
+    tokenizer = train_words(lines)
+    with contextlib.chdir(folder):  # runs/latest is made there
         run = Run(folder / "run", config, tokenizer)
         create_run(run, "jax", overwrite=False)
     write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))

@@ -54,6 +54,6 @@ def test_fit_without_shuffling_trains_on_every_window_in_each_epoch():
 
 
 def test_the_default_shuffling_of_keras_is_refused():
-    """TensorFlow wraps the error of a dataset in an error of its own, which contains the message."""
+    """TensorFlow wraps the error in its own, which contains the message."""
     with pytest.raises(Exception, match=r"(?s)must stay in order: call fit\(\.\.\., shuffle=False\)"):
         small_model().fit(WindowDataset(windows()), verbose=0)

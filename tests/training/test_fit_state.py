@@ -46,17 +46,15 @@ def test_without_the_callback_the_state_is_carried_into_the_next_epoch(standing_
 def test_validation_starts_from_zero_and_restores_the_training_state(standing_model, corpus):
     (loss, states), (val_loss, val_states) = (expected_of(standing_model, windows) for windows in corpus[1:])
     during, after = [], []
-    spies = [
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: after.append(states_of(standing_model))),
-        TestEndSpy(during),
-    ]
+    validated = keras.callbacks.LambdaCallback(on_test_end=lambda logs: during.append(states_of(standing_model)))
+    trained = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: after.append(states_of(standing_model)))
     history = standing_model.fit(
         WindowDataset(corpus[1]),
         validation_data=WindowDataset(corpus[2]),
         epochs=2,
         shuffle=False,
         verbose=0,
-        callbacks=[spies[1], callbacks.ResetStates(), spies[0]],
+        callbacks=[validated, callbacks.ResetStates(), trained],
     ).history
     assert history["val_loss"] == pytest.approx([val_loss] * 2, rel=1e-5)
     assert history["loss"] == pytest.approx([loss] * 2, rel=1e-5)
@@ -64,19 +62,6 @@ def test_validation_starts_from_zero_and_restores_the_training_state(standing_mo
     for number in range(2):
         assert_states(during[number], val_states)
         assert_states(after[number], states)
-
-
-class TestEndSpy(keras.callbacks.Callback):
-    """Keeps the states at the end of each evaluation."""
-
-    __test__ = False
-
-    def __init__(self, kept):
-        super().__init__()
-        self.kept = kept
-
-    def on_test_end(self, logs=None):
-        self.kept.append(states_of(self.model))
 
 
 def test_evaluate_starts_from_zero_and_restores_the_state(standing_model, corpus):

@@ -1,4 +1,4 @@
-"""A training is killed five times; `tests/torture/kill_training.py` kills it a hundred times."""
+"""A training run is killed five times; `tests/torture/kill_training.py` kills it a hundred times."""
 
 from __future__ import annotations
 

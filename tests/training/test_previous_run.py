@@ -1,4 +1,4 @@
-"""Requests to a folder that already holds a run: refused with the difference, logged, or done."""
+"""Training in a folder that already holds a run: refused with the difference, logged, or resumed."""
 
 from __future__ import annotations
 
@@ -211,9 +211,7 @@ def test_the_checkpoints_of_a_finished_run(trained_run):
 # `resume` and restarts
 
 
-def test_resume_never_and_must(config, run_copy):
-    with pytest.raises(RunError, match="already holds a run"):
-        quietly(config, run_copy, resume="never")
+def test_resume_must_needs_a_run(config):
     with pytest.raises(RunError, match="there is no run to resume"):
         quietly(config, "nowhere", resume="must")
 

@@ -13,7 +13,7 @@ TOKENS = 20
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test moves by hand: `clock[0] += seconds`."""
+    """A clock that the test advances: `clock[0] += seconds`."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
@@ -62,9 +62,6 @@ def test_logs_are_unread_and_the_same_numbers(backend, standing_model, corpus, c
     assert f"{len(corpus[1])}/{len(corpus[1])}" in out and "loss: " in out and f"{TOKENS_PER_SECOND}: " in out
 
 
-# Tokens per second
-
-
 def run_epoch(throughput, clock, windows, seconds, validation=None):
     """The logs of an epoch whose windows take `seconds` each, but the first one ten times as long."""
     logs = {"loss": 1.0}
@@ -98,9 +95,6 @@ def test_the_rate_is_known_during_an_epoch(clock):
         clock[0] += 0.5
         throughput.on_train_batch_end(number, {"loss": 1.0})
         assert throughput.rate == TOKENS / 0.5
-
-
-# The progress bar
 
 
 class Unread:

@@ -1,4 +1,4 @@
-"""A training that was stopped ends as if it had not been: every variable, bit for bit."""
+"""A training run that was stopped and resumed ends with the same variables, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from keraslm.network.compile import compiled_model
+from keraslm.network.parts import describe_cell
 from keraslm.runs.run import Run
 from keraslm.text import window_lengths
 from keraslm.training.schedule import learning_rate_of
@@ -154,6 +155,9 @@ def test_every_technique_is_resumed_bit_for_bit(stopped, config, technique, monk
     assert complete.best_weights_path.exists() == (changes.get("valid", "") is not None)
     assert list(complete.kept_weights()) == ([3, 4] if "keep_weights" in changes else [])
     assert sum(line.startswith("average ") for line in lines) == ("nonmonotone_interval" in changes)
+    assert sum(line.startswith("export ") for line in lines) == ("mogrifier_rounds" in changes)
+    model = complete.config.model
+    assert f"{model.cell:<10}{describe_cell(model)}" in lines
     for moment in ((epochs - 2, None, None), (epochs - 1, 4, None)):
         stopped("run", *moment, changes=changes)
     assert_same(quietly(config.replace(**changes), "run")[0], complete)

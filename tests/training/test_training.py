@@ -24,9 +24,6 @@ def rows_of(run):
     return [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
 
 
-# The run folder
-
-
 def test_the_run_folder_holds_its_files_and_no_others(trained_run):
     names = {"config.json", "tokenizer.json", "weights.safetensors", "metrics.jsonl", "learning_curve.png"}
     names |= {"best.safetensors", "checkpoints"}
@@ -56,9 +53,6 @@ def test_best_weights_are_those_of_the_epoch_with_the_best_validation(config):
     best = int(np.argmin([row["val_perplexity"] for row in run.epochs()])) + 1
     assert best < 3 and run.best_weights_path.read_bytes() == run.kept_weights_path(best).read_bytes()
     assert run.weights_path.read_bytes() == run.kept_weights_path(3).read_bytes()
-
-
-# Metrics and progress
 
 
 def test_metrics_have_one_row_per_epoch(trained_run, config, corpus):
@@ -103,7 +97,7 @@ def test_progress_lines_have_the_sizes_of_the_texts(training, config, corpus):
 
 
 def test_a_run_without_a_name_or_a_validation_text(trained_run, config, tmp_path):
-    """It has the same losses, since a validation does not touch the state of a training."""
+    """The losses are the same, since validation does not change the state of training."""
     text = tmp_path / "broken.txt"
     text.write_bytes(Path(config.data.train[0]).read_bytes().replace(b"\n", b"\xff\n", 2))
     _, lines = quietly(config.replace(train=text, valid=None, errors="replace", epochs=1, num_layers=1), "broken")
@@ -113,9 +107,6 @@ def test_a_run_without_a_name_or_a_validation_text(trained_run, config, tmp_path
     losses = [row["loss"] for row in rows_of(trained_run)]
     assert [row["loss"] for row in timeless(run)] == pytest.approx(losses, rel=1e-6)
     assert not any("val_loss" in row for row in run.epochs())
-
-
-# Errors
 
 
 def test_a_run_is_kept_unless_overwrite_is_given(config, run_copy):
