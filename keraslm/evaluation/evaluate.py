@@ -41,21 +41,21 @@ def evaluate_run(
     show: bool = False,
     log: Log = lambda _: None,
 ) -> Evaluation:
-    """Perplexity of a text, plain and with each requested technique.
+    """Evaluate a text, plain and with each requested technique.
 
     Args:
-        run: the run folder.
+        run: the run.
         text: the text.
         techniques: the techniques and their parameters; missing parameters are tuned.
-        tutorial: count as the PTB tutorial does: cut the text into the rows and windows of the training, and leave out
-            the rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
+        tutorial: count as the PTB tutorial does: cut the text into the rows and windows of training and leave out the
+            rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
         context: how far the state is carried. None: as in training.
         cache: folder for the ids of large texts.
-        show: show progress bars while large texts are encoded.
+        show: whether to show progress bars while large texts are encoded.
         log: called with lines of progress.
 
     Returns:
-        the plain evaluation, with one `Variant` per technique; a combination follows the technique it was added to.
+        the plain evaluation, with one `Variant` per technique; a combination follows its first technique.
 
     Raises:
         UsageError: runs with different tokenizers, or no text to tune on.
@@ -83,22 +83,12 @@ def evaluate_run(
 
 
 class _Bench:
-    """One text and the techniques tried on it so far.
+    """A text and its variants so far. All texts are read first, to report a missing one before hours of computing."""
 
-    All texts are read first, so that a missing one is reported before hours of computing.
-
-    Attributes:
-        tuning: the text to tune on; only if something is tuned.
-        train_ids: the training text, or its beginning; only for dynamic evaluation.
-        variants: the costs of the text with techniques.
-        base, tuning_base: cost of each token of the text, and of the text to tune on, with the technique that the cache
-            is added to. None: the plain cost.
-    """
-
-    tuning: EncodedText
-    train_ids: NDArray[Any]
-    base: Floats | None = None
-    tuning_base: Floats | None = None
+    tuning: EncodedText  # only if something is tuned
+    train_ids: NDArray[Any]  # only for dynamic evaluation
+    base: Floats | None = None  # cost of each token with the technique that the cache is added to; None: the plain cost
+    tuning_base: Floats | None = None  # the same for the text to tune on
 
     def __init__(self, reader: Reader, text: Text, techniques: Techniques, encoder: Encoder, log: Log):
         self.reader, self.techniques, self.log = reader, techniques, log
@@ -160,12 +150,7 @@ class _Bench:
     def _add(
         self, name: str, nats: Floats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), limit: int | None = None
     ) -> None:
-        """Add a variant, combined with the previous technique if there is one.
-
-        Args:
-            name, nats, parameters, tuned: of the technique, as in `Variant`; nats of each token.
-            limit: number of tokens used for tuning. None: all.
-        """
+        """Add a variant, combined with the previous technique if there is one; tuning used at most `limit` tokens."""
         part = f"the first {limit:,} tokens of " if limit and tuned and limit < len(self.tuning.ids) else ""
         tuned_on = f"{part}{self.tuning.name}" if tuned else ""
         if self.base is not None:
@@ -175,8 +160,7 @@ class _Bench:
             if previous.tuned_on != tuned_on:  # a part of the text, or empty
                 tuned_on = " and all of ".join(filter(None, (previous.tuned_on, tuned_on)))
         optimistic = bool(tuned) and one_contains_the_other(self.ids, self.tuning.ids)
-        variant = _variant(name, nats, parameters)
-        self.variants.append(replace(variant, tuned=tuned, tuned_on=tuned_on, optimistic=optimistic))
+        self.variants.append(_variant(name, nats, parameters, tuned, tuned_on, optimistic))
         self.base = nats
 
 
@@ -210,6 +194,6 @@ def one_contains_the_other(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return bool(short.strip()) and short in long
 
 
-def _variant(name: str, nats: Floats, parameters: dict[str, Any]) -> Variant:
+def _variant(name: str, nats: Floats, parameters: dict[str, Any], *tuning: Any) -> Variant:
     total = math.fsum(nats)
-    return Variant(name, perplexity(total, len(nats)), total, parameters)
+    return Variant(name, perplexity(total, len(nats)), total, parameters, *tuning)

@@ -27,7 +27,7 @@ class SeededUniform(keras.initializers.Initializer):
     Args:
         scale: bound of the interval.
         seed: seed of the run.
-        name: name of the weight; different names give independent draws.
+        name: name of the weight; draws for different names are independent.
 
     Example:
         >>> SeededUniform(0.1, seed=0, name="lstm_0/kernel")((2, 3)).shape
@@ -47,24 +47,19 @@ class SeededUniform(keras.initializers.Initializer):
 
 
 def seed_of(seed: int, name: str) -> int:
-    """The seed of a layer's own draws, such as dropout masks, from the seed of the run and the layer's name.
-
-    Example:
-        >>> seed_of(0, "lstm_0") == seed_of(0, "lstm_1")
-        False
-    """
+    """The seed of a layer's draws, such as dropout masks, from the seed of the run and the name of the layer."""
     return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF
 
 
 def recurrent_layer(
     config: ModelConfig, number: int, seed: int = 0, product_dtype: str = "float32"
 ) -> StatefulRecurrent:
-    """Make a recurrent layer; its weights have the shapes of `keraslm.config.shapes.cell_shapes`.
+    """Make a recurrent layer, e.g. `gru_0`; its weights have the shapes of `keraslm.config.shapes.cell_shapes`.
 
     Args:
         config: cell, units, dropout and scale of the initial weights.
-        number: of the layer, 0 for the lowest; its name is the cell and the number, e.g. `gru_0`.
-        seed: of the run.
+        number: number of the layer, 0 for the lowest.
+        seed: seed of the run.
         product_dtype: as in `StatefulLSTM`; other cells ignore it.
     """
     name, units = f"{config.cell}_{number}", config.sizes[number]
@@ -108,7 +103,7 @@ def projection_layer(
         config: kind of softmax and scale of the initial weights.
         vocab_size: V.
         embedding: the layer whose table a tied softmax uses.
-        seed: of the run.
+        seed: seed of the run.
 
     Example:
         >>> type(projection_layer(ModelConfig(softmax="adaptive", cutoffs=(2000,)), 10000, embedding)).__name__
