@@ -53,7 +53,6 @@ def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSett
     """Compute the mean of squared gradients over a training text, in about the time of a training epoch.
 
     Args:
-        run: the run.
         train_ids: token ids, `(tokens,)`. A short text is read in fewer rows than `statistics_batch`.
         settings: only `segment` and `statistics_batch` are used.
 
@@ -84,11 +83,6 @@ class DynamicModel:
 
     Each text starts with the trained weights. The state is carried, not recomputed after updates. The weights stay
     adapted when a sentence or paragraph starts from a state of zeros.
-
-    Args:
-        run: the run.
-        segment: tokens between updates.
-        context: how far the state is carried. None: as in training.
     """
 
     def __init__(self, run: Run, segment: int, context: str | None = None):
@@ -146,9 +140,9 @@ def _factors(
     """`min(lambda * R, 1)` and `1 / (sqrt(MS) + epsilon)`, by weight."""
     found = {name: np.shape(value) for name, value in statistics.items()}
     if found != shapes:
-        odd = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+        names = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
         raise UsageError(
-            f"The gradient statistics do not fit the run: {', '.join(odd)} are missing, unknown or of a different "
+            f"The gradient statistics do not fit the run: {', '.join(names)} are missing, unknown or of a different "
             "shape. Compute them with gradient_statistics of this run."
         )
     roots = {name: np.sqrt(value, dtype=np.float64) for name, value in statistics.items()}

@@ -23,15 +23,7 @@ from keraslm.text.stream import Window
 class SegmentModel:
     """A run's network in evaluation mode, with an optimizer that acts after each segment.
 
-    Args:
-        run: the run.
-        shape: B, T: rows, and tokens per row in a segment.
-        context: how far the state is carried.
-        optimizer: receives the gradient of the mean cost of a segment's tokens, as in `compile_model`.
-
-    Attributes:
-        network: result of `load_model`.
-        weights: its trained variables.
+    Segments have the shape `(B, T)`. The optimizer receives the gradient of the mean cost of a segment's tokens.
     """
 
     def __init__(self, run: Run, shape: tuple[int, int], context: str, optimizer: keras.optimizers.Optimizer):
@@ -76,10 +68,9 @@ class SquaredGradients(keras.optimizers.Optimizer):
     takes_sparse_gradients = False
 
     def build(self, variables: Any) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        self.squares = [self.add_variable_from_reference(v, name="squares") for v in variables]
+        if not self.built:
+            super().build(variables)
+            self.squares = [self.add_variable_from_reference(v, name="squares") for v in variables]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         self.assign_add(self.squares[self._get_variable_index(variable)], ops.square(_dense(gradient)))
@@ -96,13 +87,12 @@ class DynamicUpdate(keras.optimizers.Optimizer):
     takes_sparse_gradients = True
 
     def build(self, variables: Any) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        self.start, self.pull, self.scale = (
-            [self.add_variable_from_reference(v, name=name, initializer=initial) for v in variables]
-            for name, initial in (("start", "zeros"), ("pull", "zeros"), ("scale", "ones"))
-        )
+        if not self.built:
+            super().build(variables)
+            self.start, self.pull, self.scale = (
+                [self.add_variable_from_reference(v, name=name) for v in variables]
+                for name in ("start", "pull", "scale")
+            )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         number, rate = self._get_variable_index(variable), ops.cast(learning_rate, variable.dtype)

@@ -44,15 +44,12 @@ def evaluate_run(
     """Evaluate a text, plain and with each requested technique.
 
     Args:
-        run: the run.
-        text: the text.
         techniques: the techniques and their parameters; missing parameters are tuned.
         tutorial: count as the PTB tutorial does: cut the text into the rows and windows of training and leave out the
             rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
         context: how far the state is carried. None: as in training.
         cache: folder for the ids of large texts.
         show: whether to show progress bars while large texts are encoded.
-        log: called with lines of progress.
 
     Returns:
         the plain evaluation, with one `Variant` per technique; a combination follows its first technique.
@@ -67,22 +64,22 @@ def evaluate_run(
         return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context)
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_tokenizers(run, others)
-    bench = _Bench(Reader(run, context), text, techniques, encoder, log)
-    plain = bench.reader.evaluation(bench.text)
+    evaluator = _Evaluator(Reader(run, context), text, techniques, encoder, log)
+    plain = evaluator.reader.evaluation(evaluator.text)
     if techniques.mc_dropout:
-        bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
+        evaluator.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:
-        bench.ensemble([Reader(other, context) for other in others])
+        evaluator.ensemble([Reader(other, context) for other in others])
     if techniques.temperature:
-        bench.temperature(techniques.temperature)
+        evaluator.temperature(techniques.temperature)
     if techniques.dynamic:
-        bench.dynamic()
+        evaluator.dynamic()
     if techniques.neural_cache:
-        bench.neural_cache()
-    return replace(plain, variants=tuple(bench.variants))
+        evaluator.neural_cache()
+    return replace(plain, variants=tuple(evaluator.variants))
 
 
-class _Bench:
+class _Evaluator:
     """A text and its variants so far. All texts are read first, to report a missing one before hours of computing."""
 
     tuning: EncodedText  # only if something is tuned
@@ -113,10 +110,10 @@ class _Bench:
 
     def temperature(self, value: float | str) -> None:
         tuned = ("temperature",) if value == TUNE else ()
-        heat = tune_temperature(self.reader, self.tuning.ids, self.log) if tuned else float(value)
-        self._add("temperature", temperature_nats(self.reader, self.ids, heat), {"temperature": heat}, tuned)
+        divisor = tune_temperature(self.reader, self.tuning.ids, self.log) if tuned else float(value)
+        self._add("temperature", temperature_nats(self.reader, self.ids, divisor), {"temperature": divisor}, tuned)
         if self.techniques.tunes_cache:
-            self.tuning_base = temperature_nats(self.reader, self.tuning.ids, heat)
+            self.tuning_base = temperature_nats(self.reader, self.tuning.ids, divisor)
 
     def dynamic(self) -> None:
         run, settings = self.reader.run, DynamicSettings()

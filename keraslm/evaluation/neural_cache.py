@@ -139,10 +139,8 @@ def tune_cache(
             costs += [[mixed_nats(nats, mass, share).sum() for share in shares] for mass in masses]
         return costs
 
-    def log_point(name: str, point: tuple[float, ...]) -> None:
-        log(f"neural cache  {name}: theta {point[0]:g}, lambda {point[1]:g}")
-
-    theta, share = cheapest(cost, grids, log_point)
+    found = "neural cache  {}: theta {:g}, lambda {:g}".format
+    theta, share = cheapest(cost, grids, lambda name, point: log(found(name, *point)))
     return replace(settings, theta=theta, share=share)
 
 

@@ -109,9 +109,9 @@ class Techniques:
             check(self, name, _at_least(getattr(self, name), Integral, least), f"an integer of at least {least}")
         for name in ("cache_theta", "dynamic_lr", "dynamic_decay"):
             check(self, name, _at_least(getattr(self, name), Real, 0), "a number of at least 0")
-        share, heat = self.cache_lambda, self.temperature
+        share, divisor = self.cache_lambda, self.temperature
         check(self, "cache_lambda", _at_least(share, Real, 0) and (share or 0) < 1, "at least 0 and below 1")
-        positive = heat == TUNE or (_at_least(heat, Real, 0) and heat != 0)
+        positive = divisor == TUNE or (_at_least(divisor, Real, 0) and divisor != 0)
         check(self, "temperature", positive, "a number above 0, or tune")
 
     def _check_owners(self) -> None:
@@ -138,5 +138,5 @@ class Techniques:
 
 
 def _at_least(value: Any, kind: Any, least: float) -> bool:
-    """Whether a value is None, or a finite number not below `least`."""
+    """Whether a value is None, or a finite number of at least `least`."""
     return value is None or (isinstance(value, kind) and math.isfinite(value) and bool(value >= least))

@@ -25,14 +25,7 @@ _LOGPROBS = 1 << 22  # log-probabilities per call, 16 MiB
 def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 0) -> keras.Model:
     """Build the network of a run with its trained weights.
 
-    Args:
-        run: the run.
-        batch_size: B, number of rows.
-        resets: whether the model has a second input, as in `build_model`.
-        seed: seed of the dropout masks, for calls in training mode.
-
-    Returns:
-        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`.
+    Arguments and result are those of `build_model`; `seed` is that of the dropout masks in training mode.
 
     Raises:
         RunError: the weights are missing, damaged or not finite.
@@ -65,12 +58,7 @@ class Scored(NamedTuple):
 
 
 class Reader:
-    """Reads texts with the network of a run, in one row from the first token to the last.
-
-    Args:
-        run: the run.
-        context: how far the state is carried. None: as in training.
-    """
+    """Reads texts with the network of a run, in one row from the first token to the last."""
 
     def __init__(self, run: Run, context: str | None = None):
         self.run = run

@@ -24,10 +24,6 @@ class Variant:
         tuned: names of the parameters that were tuned.
         tuned_on: the text used for tuning, or the part of it; empty if nothing was tuned.
         optimistic: whether the tuning text contains the evaluated text, or is a part of it.
-
-    Example:
-        >>> Variant("temperature", 98.5, 459.0, {"temperature": 1.1}, ("temperature",), "valid.txt").description
-        'temperature 1.1 tuned on valid.txt'
     """
 
     name: str

@@ -23,13 +23,7 @@ GRID = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0)
 def tempered_nats(
     targets: NDArray[Any], logprobs: NDArray[np.float32], temperatures: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Cost of targets `(T,)` at G temperatures, `(G, T)`, from log-probabilities or logits `(T, V)`.
-
-    Example:
-        >>> tempered_nats(np.array([0]), np.log(np.array([[0.9, 0.1]], np.float32)), [1.0, 2.0]).round(3)
-        array([[0.105],
-               [0.288]])
-    """
+    """Cost of targets `(T,)` at G temperatures, `(G, T)`, from log-probabilities or logits `(T, V)`."""
     below = logprobs - logprobs.max(axis=-1, keepdims=True)  # [T, V], at most 0: nothing overflows
     own = np.take_along_axis(below, np.asarray(targets)[:, None], axis=-1)[:, 0].astype(np.float64)
     scaled, nats = np.empty_like(below), np.empty((len(temperatures), len(below)))

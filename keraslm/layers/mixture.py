@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 from keraslm.layers.dropout import Dropout
-from keraslm.layers.kernels.dispatch import cross_entropy
-from keraslm.layers.projection import Projection, check_tied
+from keraslm.layers.kernels.dispatch import cross_entropy, product
+from keraslm.layers.projection import Projection
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -26,7 +26,7 @@ class MixtureOfSoftmaxes(Projection):
         latent_k = dropout(tanh(h @ latent_kernel_k + latent_bias_k))   # [B, T, E]
         p(word) = sum over k of prior_k * softmax(latent_k @ kernel + bias)(word)
 
-    All experts share kernel and bias. The cost is that of K projections of size E.
+    All experts share kernel and bias.
 
     Args:
         experts: K.
@@ -38,9 +38,6 @@ class MixtureOfSoftmaxes(Projection):
 
     Weights: `prior_kernel` `(H, K)`, `latent_kernel` `(H, K * E)`, `latent_bias` `(K * E,)`, `kernel` `(E, V)` unless
     it is the embedding's, `bias` `(V,)`.
-
-    Raises:
-        ValueError: if the embeddings do not have size E.
 
     Example:
         >>> MixtureOfSoftmaxes(10000, experts=15, size=280)(hidden).shape
@@ -75,8 +72,6 @@ class MixtureOfSoftmaxes(Projection):
         self.latent_bias = self._add("latent_bias", (latent,))
         if self.embedding is None:
             self.kernel = self._add("kernel", (self.size, self.vocab_size))
-        else:
-            check_tied(self, self.embedding, self.size)
         self.bias = self._add("bias", (self.vocab_size,))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -100,12 +95,8 @@ class MixtureOfSoftmaxes(Projection):
 
     def _experts(self, hidden: Any, product_dtype: str, training: bool) -> tuple[Any, Any]:
         """Logarithms of the prior `(B, T, K)`, and latent vectors `(B, T, K, E)`."""
-
-        def product(kernel: Any) -> Any:
-            low = product_dtype if product_dtype == "bfloat16" else hidden.dtype
-            return ops.cast(ops.matmul(ops.cast(hidden, low), ops.cast(kernel, low)), hidden.dtype)
-
-        latents = self.drop(ops.tanh(product(self.latent_kernel) + self.latent_bias), training=training)
+        latents = ops.tanh(product(hidden, self.latent_kernel, product_dtype) + self.latent_bias)
+        latents = self.drop(latents, training=training)
         rows, steps = ops.shape(hidden)[:2]
         latents = ops.reshape(latents, (rows, steps, self.experts, self.size))
-        return ops.log_softmax(product(self.prior_kernel)), latents
+        return ops.log_softmax(product(hidden, self.prior_kernel, product_dtype)), latents

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keraslm.layers.embedding import look_up
-from keraslm.layers.kernels.dispatch import cross_entropy
+from keraslm.layers.kernels.dispatch import cross_entropy, product
 from keraslm.layers.projection import Projection
 
 
@@ -84,9 +84,9 @@ class SampledSoftmax(Projection):
         true = ops.sum(hidden * own, axis=-1) + ops.reshape(bias[:count], ops.shape(targets))  # [B, T]
         probability = ops.log1p(1.0 / (ops.cast(negatives, "float32") + 1.0)) / math.log(self.vocab_size + 1)
         expected = ops.log(probability * self.negatives)
-        low = product_dtype if product_dtype == "bfloat16" else hidden.dtype
-        product = ops.matmul(ops.cast(hidden, low), ops.transpose(ops.cast(rows[count:], low)))
-        others = ops.cast(product, hidden.dtype) + bias[count:] - expected  # [B, T, negatives]
+        others = (
+            product(hidden, ops.transpose(rows[count:]), product_dtype) + bias[count:] - expected
+        )  # [B, T, negatives]
         others = ops.where(ops.equal(targets[..., None], negatives), -1e9, others)
         both = ops.concatenate([true[..., None], others], axis=-1)
         return ops.logsumexp(both, axis=-1) - true

@@ -37,14 +37,9 @@ def compile_model(
     loss: keras.losses.Loss,
     metric: keras.metrics.Metric,
 ) -> None:
-    """Compile a nats model in the way that is fastest on this backend.
+    """Compile the result of `nats_model` in the way that is fastest on this backend.
 
-    Args:
-        model: result of `nats_model`.
-        network: result of `build_model`, with the same layers.
-        config: configuration of the network.
-        optimizer: an optimizer with the attribute `takes_sparse_gradients`.
-        loss, metric: arguments of `compile()`.
+    `network` is the result of `build_model`; `optimizer` has the attribute `takes_sparse_gradients`.
     """
     # The gradient of a table that is also the kernel of the softmax is not sparse.
     sparse = optimizer.takes_sparse_gradients and not config.tie_weights

@@ -93,7 +93,11 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         updates = importlib.import_module(f"keraslm.optimizers.updates_{keras.backend.backend()}")
         gradients, norm = updates.with_norm([g for _, g in pairs])
         self._follow(norm)
-        rate, factor = self._rate(), 1.0
+        rate, factor = self.learning_rate, 1.0
+        if self.window_factors is not None:
+            rate = ops.convert_to_tensor(rate) * ops.take(
+                self.window_factors.value, self.iterations.value % self.windows
+            )
         if self.clip_norm is not None:
             # NaN for a norm that is not finite, so that divergence is visible in the weights.
             factor = self.clip_norm / ops.maximum(norm, self.clip_norm) + (norm - norm)
@@ -102,12 +106,6 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
             number = ops.maximum(self.iterations.value + 1 - self.averages_from.value, 1)  # 1 before the averaging
             updates.average(self.averages, self._trainable_variables, 1.0 / ops.cast(number, "float32"))
         self.iterations.assign_add(1)
-
-    def _rate(self) -> Any:
-        if self.window_factors is None:
-            return self.learning_rate
-        factor = ops.take(self.window_factors.value, self.iterations.value % self.windows)
-        return ops.convert_to_tensor(self.learning_rate) * factor
 
     def _follow(self, norm: Any) -> None:
         """Count a step and keep its norm, unless this norm or an earlier one is not finite."""
@@ -162,9 +160,6 @@ class ClippedAdamW(ClippedOptimizer):
         *arguments, **keywords: see `ClippedOptimizer`.
         beta_1: decay of the mean of gradients.
         beta_2: decay of the mean of squared gradients.
-
-    Example:
-        >>> model.compile(ClippedAdamW(1e-3, clip_norm=5.0, weight_decay=0.01), loss=SequenceLoss())
 
     References: Kingma and Ba 2015, Loshchilov and Hutter 2019.
     """

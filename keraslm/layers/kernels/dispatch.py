@@ -127,6 +127,12 @@ def adaptive_cross_entropy(
     return restore(nats)
 
 
+def product(a: Any, b: Any, product_dtype: str) -> Any:
+    """Compute `a @ b` with operands of `product_dtype` and a result of the type of `a`."""
+    low = _low(product_dtype, a)
+    return ops.cast(ops.matmul(ops.cast(a, low), ops.cast(b, low)), a.dtype)
+
+
 def describe_lstm(recurrent_dropout: float, product_dtype: str) -> str:
     """Describe the implementation of `lstm` that a training run will use."""
     kernel = f"hand-written {keras.backend.backend()} kernel"
