@@ -123,11 +123,7 @@ def cache_nats(reader: Reader, ids: NDArray[Any], settings: CacheSettings, base:
 
 
 def tune_cache(
-    reader: Reader,
-    ids: NDArray[Any],
-    settings: CacheSettings,
-    log: Callable[[str], None],
-    base: Floats | None = None,
+    reader: Reader, ids: NDArray[Any], settings: CacheSettings, log: Callable[[str], None], base: Floats | None = None
 ) -> CacheSettings:
     """Replace a theta and share of None by those with the lowest cost of a text, in two passes."""
     grids = [np.asarray(THETAS if settings.theta is None else [settings.theta])]

@@ -44,11 +44,7 @@ class Dropout(keras.layers.Dropout):
 
 
 def mask_like(x: Any, rate: float, generator: keras.random.SeedGenerator) -> Any:
-    """Draw a mask with the shape and type of `x`, and on torch its memory layout.
-
-    Example:
-        >>> mask_like(ops.zeros((2, 3)), 0.5, keras.random.SeedGenerator(1))     # of 0 and 2
-    """
+    """Draw a mask with the shape and type of `x`, and on torch its memory layout."""
     if not _on_torch_cpu(x):
         return keras.random.dropout(ops.ones_like(x), rate, seed=generator)
     import torch

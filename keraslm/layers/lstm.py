@@ -63,11 +63,11 @@ class StatefulLSTM(StatefulRecurrent):
         product_dtype: `"float32"`, or `"bfloat16"` for the operands of the matrix products. Everything else, including
             the state, stays float32.
         recurrent_dropout: Float, rate of dropout on `h` inside the recurrence, with the same mask for all steps of a
-            call (Gal and Ghahramani 2016, arXiv:1512.05287).
-        dropconnect: Float, rate of dropout on the elements of `recurrent_kernel`, with one mask per call (Wan et al.
-            2013; Merity, Keskar and Socher 2018, arXiv:1708.02182, section 2).
-        kernel_initializer: Initializer of `kernel`.
-        recurrent_initializer: Initializer of `recurrent_kernel`.
+            call; 0 by default (Gal and Ghahramani 2016, arXiv:1512.05287).
+        dropconnect: Float, rate of dropout on the elements of `recurrent_kernel`, with one mask per call; 0 by default
+            (Wan et al. 2013; Merity, Keskar and Socher 2018, arXiv:1708.02182, section 2).
+        kernel_initializer: Initializer of `kernel`, `"glorot_uniform"` by default.
+        recurrent_initializer: Initializer of `recurrent_kernel`, `"orthogonal"` by default.
         seed: Integer or None, seed of the dropout masks.
 
     Call arguments:
@@ -88,9 +88,9 @@ class StatefulLSTM(StatefulRecurrent):
 
         >>> layer = StatefulLSTM(8)
         >>> x = np.random.rand(2, 6, 3)
-        >>> whole = layer(x)
+        >>> at_once = layer(x)
         >>> layer.reset_state()
-        >>> parts = ops.concatenate([layer(x[:, :4]), layer(x[:, 4:])], axis=1)   # equal to `whole`
+        >>> parts = ops.concatenate([layer(x[:, :4]), layer(x[:, 4:])], axis=1)   # equal to `at_once`
 
     Reference: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """

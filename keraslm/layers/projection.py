@@ -87,9 +87,6 @@ class ProjectionCrossEntropy(Configured):
         product_dtype: "float32", or "bfloat16" for the operands of the matrix products.
 
     Input shape: a list of hidden states `(B, T, H)` and integer targets `(B, T)`. Output shape: `(B, T)`, nats.
-
-    Example:
-        >>> nats = ProjectionCrossEntropy(model.get_layer("logits"))([hidden, targets])
     """
 
     ARGUMENTS = ("projection", "product_dtype")

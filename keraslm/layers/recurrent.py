@@ -68,7 +68,7 @@ class StatefulRecurrent(Configured):
 
     def call(self, inputs: Any, resets: Any = None, training: bool = False) -> Any:
         inputs = self._check_batch_size(inputs)
-        # The cut: no gradient flows into the carried state. Copied, because torch's backward pass still needs it.
+        # The cut: the carried state is a constant. A copy, because torch's backward pass needs it after the assignment.
         state = tuple(ops.stop_gradient(ops.copy(variable)) for variable in self.state_variables)  # [B, H] each
         kernel, mask = ops.convert_to_tensor(self.recurrent_kernel), None
         if training and self.recurrent_dropout:
