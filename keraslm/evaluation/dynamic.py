@@ -167,9 +167,7 @@ def tune_dynamic(
     Args:
         model: of the run, with the segment length of the settings.
         ids: token ids of a text different from the one to be evaluated; only the first `TUNED_TOKENS` are used.
-        statistics: of `gradient_statistics`.
-        settings: initial settings.
-        log: called with one line per setting.
+        statistics: result of `gradient_statistics`.
     """
     ids = ids[:TUNED_TOKENS]
     log(f"dynamic       tuning on {len(ids):,} tokens")

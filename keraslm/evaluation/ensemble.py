@@ -1,4 +1,4 @@
-"""Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble of one run's dropout masks.
+"""Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble over one run's masks.
 
 Plain evaluation approximates the average over all dropout masks by one pass with scaled weights; Monte Carlo dropout
 samples it: p(w) = 1/N sum over n of p(w | masks n). N rows of one batch read the same text, each with its own masks and

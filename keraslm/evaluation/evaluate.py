@@ -181,7 +181,7 @@ def _train_ids(run: Run, encoder: Encoder) -> NDArray[Any]:
         text = run_text(run, "train", encoder)
     except TextError as error:
         raise TextError(f"{error} `dynamic` needs the gradients of the run's training text.") from error
-    assert text is not None
+    assert text is not None  # every run has a training text
     return text.ids[:STATISTICS]
 
 

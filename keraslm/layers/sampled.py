@@ -84,9 +84,8 @@ class SampledSoftmax(Projection):
         true = ops.sum(hidden * own, axis=-1) + ops.reshape(bias[:count], ops.shape(targets))  # [B, T]
         probability = ops.log1p(1.0 / (ops.cast(negatives, "float32") + 1.0)) / math.log(self.vocab_size + 1)
         expected = ops.log(probability * self.negatives)
-        others = (
-            product(hidden, ops.transpose(rows[count:]), product_dtype) + bias[count:] - expected
-        )  # [B, T, negatives]
+        others = product(hidden, ops.transpose(rows[count:]), product_dtype)  # [B, T, negatives]
+        others = others + bias[count:] - expected
         others = ops.where(ops.equal(targets[..., None], negatives), -1e9, others)
         both = ops.concatenate([true[..., None], others], axis=-1)
         return ops.logsumexp(both, axis=-1) - true

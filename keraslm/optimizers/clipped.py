@@ -95,9 +95,8 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         self._follow(norm)
         rate, factor = self.learning_rate, 1.0
         if self.window_factors is not None:
-            rate = ops.convert_to_tensor(rate) * ops.take(
-                self.window_factors.value, self.iterations.value % self.windows
-            )
+            window = self.iterations.value % self.windows
+            rate = ops.convert_to_tensor(rate) * ops.take(self.window_factors.value, window)
         if self.clip_norm is not None:
             # NaN for a norm that is not finite, so that divergence is visible in the weights.
             factor = self.clip_norm / ops.maximum(norm, self.clip_norm) + (norm - norm)
