@@ -12,7 +12,7 @@ from keras import ops
 
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.kernels.dispatch import cross_entropy, product
-from keraslm.layers.projection import Projection
+from keraslm.layers.projection import Projection, check_tied
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -72,6 +72,8 @@ class MixtureOfSoftmaxes(Projection):
         self.latent_bias = self._add("latent_bias", (latent,))
         if self.embedding is None:
             self.kernel = self._add("kernel", (self.size, self.vocab_size))
+        else:
+            check_tied(self, self.embedding, self.size)
         self.bias = self._add("bias", (self.vocab_size,))
 
     def call(self, inputs: Any, training: bool = False) -> Any:

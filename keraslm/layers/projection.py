@@ -67,6 +67,7 @@ class TiedSoftmax(Projection):
         self.embedding = embedding
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        check_tied(self, self.embedding, input_shape[-1])
         self.bias = self._add("bias", (self.vocab_size,))
 
     def call(self, inputs: Any) -> Any:
@@ -74,6 +75,15 @@ class TiedSoftmax(Projection):
 
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
         return cross_entropy(hidden, self.embedding.embeddings, self.bias, targets, product_dtype, transposed=True)
+
+
+def check_tied(layer: keras.layers.Layer, embedding: keras.layers.Embedding, size: int | None) -> None:
+    """Check that hidden states of `size` can be multiplied with an embedding table."""
+    if size != embedding.output_dim:
+        raise ValueError(
+            f"Layer {layer.name!r} multiplies hidden states with the table of {embedding.name!r}, so both must have "
+            f"the same size, but hidden states have {size} and embeddings {embedding.output_dim}."
+        )
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
