@@ -1,17 +1,16 @@
-"""Dynamic evaluation: the weights keep learning from the evaluated text, after each segment has been scored.
+"""Dynamic evaluation: the weights keep learning from the evaluated text.
 
-A segment of a few tokens is scored with the current weights. Then the weights take one step down the gradient of its
-cost, and one step back to the trained weights. Names, topics and phrases of the recent text become cheaper. No token is
-scored with weights that have seen it, so perplexities are comparable with those of any model.
+After each segment of a few tokens has been scored, the weights take one step down the gradient of its cost, and one
+step back to the trained weights. No token is scored with weights that have seen it.
 
 With g the gradient of a segment's mean cost, w0 the trained weights, and MS the mean of g squared over segments of the
 training text, element by element:
 
-    R  = sqrt(MS) / mean(sqrt(MS))                 # the mean over weights of the mean of each, as published
+    R  = sqrt(MS) / mean(sqrt(MS))                 # the mean over weight arrays of the mean of each, as published
     w += min(lambda * R, 1) * (w0 - w) - eta * g / (sqrt(MS) + epsilon)
 
 Reference: Krause, Kahembwe, Murray and Renals 2018, "Dynamic Evaluation of Neural Sequence Models", arXiv:1709.07432,
-section 5; their program `dynamiceval.py` has the defaults used here, for its loss and batches.
+section 5. The defaults are those of their program `dynamiceval.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from keraslm.network.model import reset_states
 from keraslm.runs.run import Run
 from keraslm.text.stream import EveryToken, Windows
 
-TUNED_TOKENS = 10_000  # tokens of a validation text used for tuning; Krause's program takes 30,000 or all
+TUNED_TOKENS = 10_000  # tokens of a validation text used for tuning; Krause's program uses 30,000 or all
 LOOK_FROM = 1_000  # tokens after which settings may be given up
 CLEARLY_WORSE = 0.02  # nats per token above the best settings at the same token, 2 % of perplexity
 BETTER = 1e-3  # nats per token below the best settings, 0.1 % of perplexity
@@ -41,32 +40,21 @@ Statistics = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """How far the weights of a run follow a text. The defaults are those of Krause's program for AWD-LSTM on PTB.
+    """How strongly weights adapt to a text. The defaults are those of Krause's program for AWD-LSTM on PTB."""
 
-    Attributes:
-        learning_rate: step size eta, for the gradient of the mean cost of a segment. If segments are k times as long,
-            try k times the rates.
-        decay: rate lambda of the pull back to the trained weights.
-        epsilon: added to the root of the mean squared gradient.
-        segment: tokens between updates.
-        statistics_batch: rows of segments whose mean gradient is squared for the statistics.
-    """
-
-    learning_rate: float = 5e-5
-    decay: float = 2e-3
+    learning_rate: float = 5e-5  # eta; try k times the rates for segments that are k times as long
+    decay: float = 2e-3  # lambda
     epsilon: float = 2e-5
-    segment: int = 5
-    statistics_batch: int = 100
+    segment: int = 5  # tokens between updates
+    statistics_batch: int = 100  # segments whose mean gradient is squared for the statistics
 
 
 def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSettings) -> dict[str, NDArray[np.float32]]:
-    """The mean of squared gradients over a training text, about as slow as a training epoch.
+    """Compute the mean of squared gradients over a training text, in about the time of a training epoch.
 
     Args:
-        run: the run folder.
-        train_ids: token ids, `(tokens,)`; the remainder after rows and segments is left out. A short text is read in
-            fewer rows than `statistics_batch`.
-        settings: `segment` and `statistics_batch` are used.
+        train_ids: token ids, `(tokens,)`. A short text is read in fewer rows than `statistics_batch`.
+        settings: only `segment` and `statistics_batch` are used.
 
     Returns:
         one array per weight, by its name and of its shape, in nats squared.
@@ -91,22 +79,10 @@ def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSett
 
 
 class DynamicModel:
-    """A run's network that adapts to texts; it is compiled once, for any number of texts and one segment length.
+    """A run's network that adapts to texts; compiled once for all texts and settings with one segment length.
 
-    Each text starts with the trained weights. The state is carried, not recomputed after updates. If the context is a
-    sentence or paragraph, the state starts from zeros in each, and the weights stay adapted. With a learning rate of 0
-    the costs are the plain ones.
-
-    Args:
-        run: the run folder.
-        segment: tokens between updates.
-        context: how far the state is carried. None: as in training.
-
-    Example:
-        >>> settings = DynamicSettings()
-        >>> statistics = gradient_statistics(run, train_ids, settings)
-        >>> nats = DynamicModel(run, settings.segment).nats(valid_ids, settings, statistics)
-        >>> perplexity = math.exp(nats.mean())
+    Each text starts with the trained weights. The state is carried, not recomputed after updates. The weights stay
+    adapted when a sentence or paragraph starts from a state of zeros.
     """
 
     def __init__(self, run: Run, segment: int, context: str | None = None):
@@ -120,9 +96,7 @@ class DynamicModel:
             start.assign(value)
 
     def nats(self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics) -> NDArray[np.float64]:
-        """Cost of each token of a text while the weights adapt to it, `(tokens,)`.
-
-        It is infinite from the segment at which the weights have diverged.
+        """Cost of each token of a text, `(tokens,)`; infinite from the segment at which the weights have diverged.
 
         Raises:
             TextError: the text is empty.
@@ -138,7 +112,7 @@ class DynamicModel:
         done = 0
         for window in EveryToken(ids, self._eos_id, self._segment, context=self._context):
             count = window[0].shape[1]
-            # The last segment is padded to the shape of the others; padding after its end does not change its costs.
+            # The last segment is padded to the shape of the others; the padding does not change its costs.
             padded = tuple(np.pad(part, ((0, 0), (0, self._segment - count))) for part in window)
             nats = self._model.step(padded)[0, :count]
             if not np.isfinite(nats).all():
@@ -166,9 +140,9 @@ def _factors(
     """`min(lambda * R, 1)` and `1 / (sqrt(MS) + epsilon)`, by weight."""
     found = {name: np.shape(value) for name, value in statistics.items()}
     if found != shapes:
-        odd = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+        names = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
         raise UsageError(
-            f"The gradient statistics do not fit the run: {', '.join(odd)} are missing, unknown or of a different "
+            f"The gradient statistics do not fit the run: {', '.join(names)} are missing, unknown or of a different "
             "shape. Compute them with gradient_statistics of this run."
         )
     roots = {name: np.sqrt(value, dtype=np.float64) for name, value in statistics.items()}
@@ -184,21 +158,16 @@ def tune_dynamic(
     settings: DynamicSettings,
     log: Callable[[str], None],
 ) -> DynamicSettings:
-    """Find the eta and lambda with the lowest cost of a validation text.
+    """Find the eta and lambda with the lowest cost of a validation text, starting from the given settings.
 
-    Each in turn is multiplied or divided by 3, from the given settings, as long as that helps, then by 1.5: about a
-    dozen settings. Settings are given up if they cost 2 % of perplexity more than the best ones at the same token, but
-    not before 1,000 tokens.
+    Each in turn is multiplied or divided by 3 as long as that helps, then by 1.5: about a dozen settings. Settings are
+    given up after at least 1,000 tokens if their perplexity is 2 % above that of the best ones at the same token. They
+    replace the best ones only if they are better by 0.1 %.
 
     Args:
         model: of the run, with the segment length of the settings.
         ids: token ids of a text different from the one to be evaluated; only the first `TUNED_TOKENS` are used.
-        statistics: of `gradient_statistics`.
-        settings: initial settings; only eta and lambda change.
-        log: called with one line per setting.
-
-    Returns:
-        the best settings. Later settings replace earlier ones only if they are better by 0.1 % of perplexity.
+        statistics: result of `gradient_statistics`.
     """
     ids = ids[:TUNED_TOKENS]
     log(f"dynamic       tuning on {len(ids):,} tokens")
@@ -213,7 +182,7 @@ def tune_dynamic(
 
 
 def _multiplied(settings: DynamicSettings, name: str, factor: float) -> DynamicSettings:
-    """Settings with one value multiplied; six significant digits, so that the printed value is the exact one."""
+    """Settings with one value multiplied and rounded, so that the printed value is the exact one."""
     value: Any = float(f"{getattr(settings, name) * factor:g}")
     return dataclasses.replace(settings, **{name: value})
 
@@ -246,7 +215,7 @@ class _Search:
     def _improves(self, settings: DynamicSettings, total: float) -> bool:
         if self._totals is None:
             return True
-        if np.isinf(self._totals[-1]):  # everything has diverged so far: a lower rate is a step in the right direction
+        if np.isinf(self._totals[-1]):  # everything has diverged so far, so a lower rate is better
             return np.isfinite(total) or settings.learning_rate < self.best.learning_rate
         return bool(total < self._totals[-1] - BETTER * len(self._ids))
 

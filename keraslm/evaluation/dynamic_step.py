@@ -23,15 +23,7 @@ from keraslm.text.stream import Window
 class SegmentModel:
     """A run's network in evaluation mode, with an optimizer that acts after each segment.
 
-    Args:
-        run: the run folder.
-        shape: B, T: rows whose state is carried, and tokens of each in a segment.
-        context: how far the state is carried.
-        optimizer: takes the gradient of the mean cost of a segment's tokens; see `network.compile.compile_model`.
-
-    Attributes:
-        network: of `load_model`.
-        weights: its trained variables.
+    Segments have the shape `(B, T)`. The optimizer receives the gradient of the mean cost of a segment's tokens.
     """
 
     def __init__(self, run: Run, shape: tuple[int, int], context: str, optimizer: keras.optimizers.Optimizer):
@@ -44,13 +36,13 @@ class SegmentModel:
         compile_model(self._model, self.network, run.config.model, optimizer, loss, self._nats)
 
     def step(self, window: Window) -> NDArray[np.float64]:
-        """Nats of a segment, `(B, T)`, with the weights from before the update."""
+        """Update the weights by a segment; return its nats before the update, `(B, T)`."""
         self._model.train_on_batch(list(window), window[1])
         return np.asarray(ops.convert_to_numpy(self._nats.nats), np.float64)
 
 
 class _EvaluationMode(keras.Model):
-    """A model whose layers run in evaluation mode even in training: no dropout, no estimated softmax."""
+    """A model whose layers run in evaluation mode even in training, without dropout and sampling."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return super().call(inputs, training=False, mask=mask)
@@ -71,19 +63,14 @@ class _LastNats(keras.metrics.Metric):
 
 
 class SquaredGradients(keras.optimizers.Optimizer):
-    """Adds up the squares of gradients, element by element, and does not change the weights.
-
-    Attributes:
-        squares: for each weight, in the order of `model.trainable_variables`, the sum over all steps.
-    """
+    """Adds up the squares of gradients in `squares`, one variable per weight, and does not change the weights."""
 
     takes_sparse_gradients = False
 
     def build(self, variables: Any) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        self.squares = [self.add_variable_from_reference(v, name="squares") for v in variables]
+        if not self.built:
+            super().build(variables)
+            self.squares = [self.add_variable_from_reference(v, name="squares") for v in variables]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         self.assign_add(self.squares[self._get_variable_index(variable)], ops.square(_dense(gradient)))
@@ -94,37 +81,32 @@ class DynamicUpdate(keras.optimizers.Optimizer):
 
         w += pull * (start - w) - learning_rate * scale * gradient
 
-    Attributes:
-        start, pull, scale: for each weight, in the order of `model.trainable_variables`, arrays of its shape. Assign to
-            them; initially 0, 0 and 1, which is plain SGD.
+    `start`, `pull` and `scale` are lists of one variable per weight, to be assigned by the caller.
     """
 
     takes_sparse_gradients = True
 
     def build(self, variables: Any) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        self.start, self.pull, self.scale = (
-            [self.add_variable_from_reference(v, name=name, initializer=initial) for v in variables]
-            for name, initial in (("start", "zeros"), ("pull", "zeros"), ("scale", "ones"))
-        )
+        if not self.built:
+            super().build(variables)
+            self.start, self.pull, self.scale = (
+                [self.add_variable_from_reference(v, name=name) for v in variables]
+                for name in ("start", "pull", "scale")
+            )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        number = self._get_variable_index(variable)
+        number, rate = self._get_variable_index(variable), ops.cast(learning_rate, variable.dtype)
         start, pull, scale = (ops.convert_to_tensor(of[number]) for of in (self.start, self.pull, self.scale))
-        rate = ops.cast(learning_rate, variable.dtype)
-        self.assign_add(variable, pull * (start - variable) - rate * scale * _dense(gradient))
-
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables. On torch in place, and with the sparse gradient of an embedding table as it is."""
         if keras.backend.backend() != "torch":
-            super().apply(grads, trainable_variables)
+            self.assign_add(variable, pull * (start - variable) - rate * scale * _dense(gradient))
             return
-        variables = trainable_variables or self._trainable_variables
-        values = zip(*([v.value for v in of] for of in (variables, self.start, self.pull, self.scale)), strict=True)
-        _update_torch(list(values), grads, float(self.learning_rate))
-        self.iterations.assign_add(1)
+        weight = variable.value.lerp_(start, pull)  # in place
+        if gradient.is_sparse:
+            gradient = gradient.coalesce()  # adds up the rows of a repeated word
+            rows = gradient.indices()[0]
+            weight.index_add_(0, rows, gradient.values() * scale[rows], alpha=-float(rate))
+        else:
+            weight.addcmul_(gradient, scale, value=-float(rate))
 
 
 def _dense(gradient: Any) -> Any:
@@ -134,17 +116,3 @@ def _dense(gradient: Any) -> Any:
     import tensorflow as tf
 
     return tf.convert_to_tensor(gradient)  # keras.ops would square each row of a repeated word separately
-
-
-def _update_torch(values: list[tuple[Any, ...]], gradients: list[Any], learning_rate: float) -> None:
-    import torch
-
-    with torch.no_grad():
-        for (weight, start, pull, scale), gradient in zip(values, gradients, strict=True):
-            weight.lerp_(start, pull)
-            if gradient.is_sparse:
-                gradient = gradient.coalesce()  # adds up the rows of a repeated word
-                rows = gradient.indices()[0]
-                weight.index_add_(0, rows, gradient.values() * scale[rows], alpha=-learning_rate)
-            else:
-                weight.addcmul_(gradient, scale, value=-learning_rate)

@@ -1,17 +1,9 @@
-"""Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble of one run's dropout masks.
+"""Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble over one run's masks.
 
-An ensemble needs runs with one tokenizer; sizes, cells and softmaxes may differ. Its perplexity is at most the
-geometric mean of those of its members.
-
-A network trained with dropout is an average over networks without some of their units. Plain evaluation approximates
-that average by one pass with scaled weights; Monte Carlo dropout samples it:
-
-    p(w) = 1/N sum over n of p(w | masks n)
-
-N rows of one batch read the same text, each with its own masks and state, in windows of the training's `num_steps`,
-because masks that are constant within a window (recurrent and locked dropout) were trained at that length. Dropout on
-weights (DropConnect, rows of the embedding) has one mask per window for all rows, so only the masks of units make the
-passes differ.
+Plain evaluation approximates the average over all dropout masks by one pass with scaled weights; Monte Carlo dropout
+samples it: p(w) = 1/N sum over n of p(w | masks n). N rows of one batch read the same text, each with its own masks and
+state, in windows of the training's `num_steps`, because recurrent and locked masks were trained at that length. Masks
+of weights (DropConnect, rows of the embedding) are the same for all rows.
 
 Reference: Gal and Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks",
 arXiv:1512.05287, section 4.
@@ -34,10 +26,7 @@ from keraslm.runs.run import Run
 
 
 def mean_nats(members: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cost under the mean of probabilities.
-
-    Args:
-        members: nats of each token under each of N, `(N, ...)`.
+    """Cost under the mean of probabilities, `(...)`, from the nats under each of N members, `(N, ...)`.
 
     Example:
         >>> np.exp(-mean_nats(-np.log([[0.5], [0.1]]))).round(3)
@@ -47,11 +36,7 @@ def mean_nats(members: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_tokenizers(first: Run, others: Iterable[Run]) -> None:
-    """Check that runs have the same tokenizer, so that their probabilities are of the same tokens.
-
-    Raises:
-        UsageError: with the paths of two runs that differ.
-    """
+    """Raise a UsageError unless all runs have the same tokenizer."""
     for other in others:
         if other.tokenizer.digest != first.tokenizer.digest:
             raise UsageError(
@@ -63,15 +48,9 @@ def check_tokenizers(first: Run, others: Iterable[Run]) -> None:
 
 
 def monte_carlo_nats(reader: Reader, ids: NDArray[Any], passes: int, seed: int = 0) -> NDArray[np.float64]:
-    """Cost of each token of a text under the mean of several passes with dropout, `(tokens,)`.
+    """Cost of each token of a text under the mean of N passes with dropout, `(tokens,)`.
 
-    Memory is needed for N x num_steps x V logits. Without dropout in the run, the result is the plain cost.
-
-    Args:
-        reader: of the run.
-        ids: the text.
-        passes: N.
-        seed: of the masks; the same seed gives the same cost on the same backend.
+    It needs memory for N x num_steps x V logits. The same seed gives the same cost on the same backend.
     """
     network = load_model(reader.run, passes, reader.context != "document", seed)
     model = _WithDropout(network)
@@ -84,7 +63,7 @@ def monte_carlo_nats(reader: Reader, ids: NDArray[Any], passes: int, seed: int =
 
 
 class _WithDropout(keras.Model):
-    """Nats of targets with dropout in every mode, and under the full softmax."""
+    """Nats of targets with dropout, under the full softmax."""
 
     def __init__(self, network: keras.Model):
         super().__init__(name="stochastic")

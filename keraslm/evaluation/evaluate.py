@@ -39,21 +39,18 @@ def evaluate_run(
     show: bool = False,
     log: Log = lambda _: None,
 ) -> Evaluation:
-    """Perplexity of a text, plain and with each requested technique.
+    """Evaluate a text, plain and with each requested technique.
 
     Args:
-        run: the run folder.
-        text: the text.
         techniques: the techniques and their parameters; missing parameters are tuned.
-        tutorial: count as the PTB tutorial does: cut the text into the rows and windows of the training, and leave out
-            the rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
+        tutorial: count as the PTB tutorial does: cut the text into the rows and windows of training and leave out the
+            rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
         context: how far the state is carried. None: as in training.
         cache: folder for the ids of large texts.
-        show: show progress bars while large texts are encoded.
-        log: called with lines of progress.
+        show: whether to show progress bars while large texts are encoded.
 
     Returns:
-        the plain evaluation, with one `Variant` per technique; a combination follows the technique it was added to.
+        the plain evaluation, with one `Variant` per technique; a combination follows its first technique.
 
     Raises:
         UsageError: runs with different tokenizers, or no text to tune on.
@@ -65,38 +62,28 @@ def evaluate_run(
         return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context)
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_tokenizers(run, others)
-    bench = _Bench(Reader(run, context), text, techniques, encoder, log)
-    plain = bench.reader.evaluation(bench.text)
+    evaluator = _Evaluator(Reader(run, context), text, techniques, encoder, log)
+    plain = evaluator.reader.evaluation(evaluator.text)
     if techniques.mc_dropout:
-        bench.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
+        evaluator.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:
-        bench.ensemble([Reader(other, context) for other in others])
+        evaluator.ensemble([Reader(other, context) for other in others])
     if techniques.temperature:
-        bench.temperature(techniques.temperature)
+        evaluator.temperature(techniques.temperature)
     if techniques.dynamic:
-        bench.dynamic()
+        evaluator.dynamic()
     if techniques.neural_cache:
-        bench.neural_cache()
-    return replace(plain, variants=tuple(bench.variants))
+        evaluator.neural_cache()
+    return replace(plain, variants=tuple(evaluator.variants))
 
 
-class _Bench:
-    """One text and the techniques tried on it so far.
+class _Evaluator:
+    """A text and its variants so far. All texts are read first, to report a missing one before hours of computing."""
 
-    All texts are read first, so that a missing one is reported before hours of computing.
-
-    Attributes:
-        tuning: the text to tune on; only if something is tuned.
-        train_ids: the training text, or its beginning; only for dynamic evaluation.
-        variants: the costs of the text with techniques.
-        base, tuning_base: cost of each token of the text, and of the text to tune on, with the technique that the cache
-            is added to. None: the plain cost.
-    """
-
-    tuning: EncodedText
-    train_ids: NDArray[Any]
-    base: Floats | None = None
-    tuning_base: Floats | None = None
+    tuning: EncodedText  # only if something is tuned
+    train_ids: NDArray[Any]  # only for dynamic evaluation
+    base: Floats | None = None  # cost of each token with the technique that the cache is added to; None: the plain cost
+    tuning_base: Floats | None = None  # the same for the text to tune on
 
     def __init__(self, reader: Reader, text: Text, techniques: Techniques, encoder: Encoder, log: Log):
         self.reader, self.techniques, self.log = reader, techniques, log
@@ -121,10 +108,10 @@ class _Bench:
 
     def temperature(self, value: float | str) -> None:
         tuned = ("temperature",) if value == TUNE else ()
-        heat = tune_temperature(self.reader, self.tuning.ids, self.log) if tuned else float(value)
-        self._add("temperature", temperature_nats(self.reader, self.ids, heat), {"temperature": heat}, tuned)
+        divisor = tune_temperature(self.reader, self.tuning.ids, self.log) if tuned else float(value)
+        self._add("temperature", temperature_nats(self.reader, self.ids, divisor), {"temperature": divisor}, tuned)
         if self.techniques.tunes_cache:
-            self.tuning_base = temperature_nats(self.reader, self.tuning.ids, heat)
+            self.tuning_base = temperature_nats(self.reader, self.tuning.ids, divisor)
 
     def dynamic(self) -> None:
         run, settings = self.reader.run, DynamicSettings()
@@ -158,12 +145,7 @@ class _Bench:
     def _add(
         self, name: str, nats: Floats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), limit: int | None = None
     ) -> None:
-        """Add a variant, combined with the previous technique if there is one.
-
-        Args:
-            name, nats, parameters, tuned: of the technique, as in `Variant`; nats of each token.
-            limit: number of tokens used for tuning. None: all.
-        """
+        """Add a variant, combined with the previous technique if there is one; tuning used at most `limit` tokens."""
         part = f"the first {limit:,} tokens of " if limit and tuned and limit < len(self.tuning.ids) else ""
         tuned_on = f"{part}{self.tuning.name}" if tuned else ""
         if self.base is not None:
@@ -173,8 +155,7 @@ class _Bench:
             if previous.tuned_on != tuned_on:  # a part of the text, or empty
                 tuned_on = " and all of ".join(filter(None, (previous.tuned_on, tuned_on)))
         optimistic = bool(tuned) and one_contains_the_other(self.ids, self.tuning.ids)
-        variant = _variant(name, nats, parameters)
-        self.variants.append(replace(variant, tuned=tuned, tuned_on=tuned_on, optimistic=optimistic))
+        self.variants.append(_variant(name, nats, parameters, tuned, tuned_on, optimistic))
         self.base = nats
 
 
@@ -198,7 +179,7 @@ def _train_ids(run: Run, encoder: Encoder) -> NDArray[Any]:
         text = run_text(run, "train", encoder)
     except TextError as error:
         raise TextError(f"{error} `dynamic` needs the gradients of the run's training text.") from error
-    assert text is not None
+    assert text is not None  # every run has a training text
     return text.ids[:STATISTICS]
 
 
@@ -208,6 +189,6 @@ def one_contains_the_other(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return bool(short.strip()) and short in long
 
 
-def _variant(name: str, nats: Floats, parameters: dict[str, Any]) -> Variant:
+def _variant(name: str, nats: Floats, parameters: dict[str, Any], *tuning: Any) -> Variant:
     total = math.fsum(nats)
-    return Variant(name, perplexity(total, len(nats)), total, parameters)
+    return Variant(name, perplexity(total, len(nats)), total, parameters, *tuning)

@@ -1,4 +1,4 @@
-"""Grid search, and a finer grid around the best point."""
+"""Grid search."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ def cheapest(
     grids: Sequence[NDArray[np.float64]],
     log: Callable[[str, tuple[float, ...]], None],
 ) -> tuple[float, ...]:
-    """The point with the lowest cost, on a grid and then on a finer one around the best point.
+    """Find the point with the lowest cost, on a grid and then on a finer grid around the best point.
 
     Args:
-        cost: from grids of G, H, ... values to the cost at each point, `(G, H, ...)`; called twice.
+        cost: maps grids of G, H, ... values to the cost at each point, `(G, H, ...)`; called twice.
         grids: increasing values of each parameter.
         log: called with "grid" or "finer grid", and its best point.
-
-    Example:
-        >>> cheapest(lambda grid: (grid - 1.2) ** 2, [np.array([0.0, 1.0, 2.0])], lambda *_: None)
-        (1.25,)
     """
     best: tuple[int, ...] = ()
     for name in ("grid", "finer grid"):
@@ -38,9 +34,9 @@ def cheapest(
 
 
 def finer(grid: Sequence[float] | NDArray[np.float64], best: int) -> NDArray[np.float64]:
-    """A finer grid around the point with index `best`, up to its neighbours; a grid of one value stays as it is.
+    """A finer grid that contains the point with index `best` and ends at its neighbours.
 
-    It contains the point, so the result is never worse. Four significant digits make the printed value the exact one.
+    A grid of one value is not changed. Values are rounded to four digits, so that the printed value is the exact one.
     """
     if len(grid) == 1:
         return np.asarray(grid, np.float64)

@@ -1,16 +1,13 @@
 """The neural cache: words that occurred recently in similar contexts become more probable.
 
-The history holds the last N tokens, each with the hidden state h_i before it. At a token with hidden state h_t
+The history contains the last N tokens, each with the hidden state h_i before it. At a token with hidden state h_t
 
     p_cache(w) = sum over i with token_i = w of exp(theta h_t . h_i)  /  sum over all i of exp(theta h_t . h_i)
     p(w)       = (1 - lambda) p_vocab(w) + lambda p_cache(w)
 
-With theta 0 it is a unigram cache, in which all N tokens have the same weight. If the history is empty, as at the start
-of a text and of each sentence or paragraph that starts from zeros, p = p_vocab. The cost is convex in lambda, but not
-always in theta.
-
-The products h_t . h_i do not depend on theta, so one matrix product per block serves all thetas and lambdas of a grid.
-Memory: N hidden states and the products of a block.
+With theta 0, all N tokens have the same weight. If the history is empty, as at the start of a text and wherever the
+state starts from zeros, p = p_vocab. The products h_t . h_i do not depend on theta, so one matrix product per block of
+tokens serves all thetas and lambdas of a grid.
 
 Reference: Grave, Joulin and Usunier 2017, "Improving Neural Language Models with a Continuous Cache", arXiv:1612.04426,
 section 3, the linear interpolation.
@@ -31,7 +28,7 @@ from keraslm.evaluation.reader import Reader
 HISTORY = 500  # Grave et al. 2017, section 5, on PTB; 2000 on WikiText-2
 THETAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 LAMBDAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
-_PRODUCTS = 1 << 21  # h_t . h_i of a block, 8 MiB
+_PRODUCTS = 1 << 21  # products per block, 8 MiB
 
 Floats = NDArray[np.float64]
 
@@ -40,17 +37,13 @@ Floats = NDArray[np.float64]
 class CacheSettings:
     """Parameters of the cache; a theta or share of None is tuned."""
 
-    history: int = HISTORY  # N, number of tokens
-    theta: float | None = None  # how much more similar states count
-    share: float | None = None  # lambda, of the cache in the mixture
+    history: int = HISTORY  # N
+    theta: float | None = None
+    share: float | None = None  # lambda
 
 
 class NeuralCache:
-    """The last tokens of a text with their hidden states.
-
-    Args:
-        history: N, number of tokens in the history.
-        thetas: G numbers of at least 0.
+    """The last N tokens of a text with their hidden states; `thetas` are G numbers of at least 0.
 
     Example:
         >>> cache = NeuralCache(history=2, thetas=[0.0])
@@ -68,10 +61,10 @@ class NeuralCache:
     def step(
         self, hidden: NDArray[np.float32], targets: NDArray[Any], starts: NDArray[np.bool_] | None = None
     ) -> Floats:
-        """Read more tokens; return the probability of each under the cache, from before the token was added.
+        """Add tokens to the history; return the probability of each under the cache before it was added.
 
         Args:
-            hidden: before each token, `(T, H)`.
+            hidden: hidden state before each token, `(T, H)`.
             targets: the tokens, `(T,)`.
             starts: where the history is emptied, `(T,)`; None: nowhere.
 
@@ -102,7 +95,7 @@ class NeuralCache:
         return masses
 
     def _append(self, hidden: Any, targets: Any, starts: Any) -> NDArray[np.float32]:
-        """Keep the N tokens before a block and the block itself; return their hidden states."""
+        """Keep the last N tokens and add a block; return their hidden states."""
         contexts = np.full(len(targets), self._context)
         if starts is not None:
             contexts += np.cumsum(starts)
@@ -115,13 +108,7 @@ class NeuralCache:
 
 
 def mixed_nats(nats: Floats, masses: Floats, share: Any) -> Floats:
-    """Cost under (1 - share) p_vocab + share p_cache.
-
-    Args:
-        nats: of each token under the network.
-        masses: p_cache of each token; NaN if the history is empty.
-        share: lambda, 0 <= lambda < 1; all three broadcast.
-    """
+    """Cost under (1 - share) p_vocab + share p_cache; p_cache are the masses, NaN if the history is empty."""
     empty = np.isnan(masses)
     with np.errstate(divide="ignore"):  # log(0) = -inf is the right value
         cached = np.log(share) + np.log(np.where(empty, 0.0, masses))
@@ -129,20 +116,16 @@ def mixed_nats(nats: Floats, masses: Floats, share: Any) -> Floats:
 
 
 def cache_nats(reader: Reader, ids: NDArray[Any], settings: CacheSettings, base: Floats | None = None) -> Floats:
-    """Cost of each token of a text with the cache, `(tokens,)`; `base` replaces the network's own cost if given."""
+    """Cost of each token of a text with the cache, `(tokens,)`; `base` replaces the cost under the network."""
     assert settings.theta is not None
     windows = _masses(reader, ids, settings.history, [settings.theta], base)
     return np.concatenate([mixed_nats(nats, masses[0], settings.share) for nats, masses in windows])
 
 
 def tune_cache(
-    reader: Reader,
-    ids: NDArray[Any],
-    settings: CacheSettings,
-    log: Callable[[str], None],
-    base: Floats | None = None,
+    reader: Reader, ids: NDArray[Any], settings: CacheSettings, log: Callable[[str], None], base: Floats | None = None
 ) -> CacheSettings:
-    """Replace a theta and share of None by those with the lowest cost of a text; two passes over it."""
+    """Replace a theta and share of None by those with the lowest cost of a text, in two passes."""
     grids = [np.asarray(THETAS if settings.theta is None else [settings.theta])]
     grids.append(np.asarray(LAMBDAS if settings.share is None else [settings.share]))
 
@@ -152,17 +135,15 @@ def tune_cache(
             costs += [[mixed_nats(nats, mass, share).sum() for share in shares] for mass in masses]
         return costs
 
-    def log_point(name: str, point: tuple[float, ...]) -> None:
-        log(f"neural cache  {name}: theta {point[0]:g}, lambda {point[1]:g}")
-
-    theta, share = cheapest(cost, grids, log_point)
+    found = "neural cache  {}: theta {:g}, lambda {:g}".format
+    theta, share = cheapest(cost, grids, lambda name, point: log(found(name, *point)))
     return replace(settings, theta=theta, share=share)
 
 
 def _masses(
     reader: Reader, ids: NDArray[Any], history: int, thetas: Sequence[float] | Floats, base: Floats | None
 ) -> Iterator[tuple[Floats, Floats]]:
-    """For each window the nats to mix with, `(T,)`, and the masses of the cache, `(G, T)`."""
+    """The nats without the cache, `(T,)`, and the masses of the cache, `(G, T)`, of each window."""
     cache, place = NeuralCache(history, thetas), 0
     for scored in reader.hidden(ids):
         assert scored.hidden is not None

@@ -1,4 +1,4 @@
-"""The requested test-time techniques, checked before anything is loaded."""
+"""The requested test-time techniques."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OWNERS = {  # the technique to which an option belongs
 
 
 class TechniqueOptions(TypedDict, total=False):
-    """Each field of `Techniques`, all optional; a test holds this table to it."""
+    """The fields of `Techniques`, all optional."""
 
     temperature: float | Literal["tune"] | None
     neural_cache: bool
@@ -43,7 +43,7 @@ class TechniqueOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Techniques:
-    """The test-time techniques of an evaluation. True if there is at least one.
+    """The test-time techniques of an evaluation; true if there is at least one.
 
     The neural cache can be added to the temperature or to dynamic evaluation. Nothing else can be combined.
 
@@ -54,10 +54,9 @@ class Techniques:
         cache_theta: how much more similar hidden states count; None: tuned.
         cache_lambda: share of the cache in the mixture; None: tuned.
         dynamic: keep learning from the text while it is read.
-        dynamic_lr, dynamic_decay: its learning rate, and the rate of the pull back to the trained weights; both None:
-            tuned.
+        dynamic_lr, dynamic_decay: learning rate, and rate of the pull back to the trained weights; both None: tuned.
         mc_dropout: number of passes with dropout to average.
-        seed: of the dropout masks; None: 0.
+        seed: seed of the dropout masks; None: 0.
         with_runs: folders of other runs to average probabilities with.
         tune_on: texts to tune on; empty: the run's validation text.
 
@@ -110,9 +109,9 @@ class Techniques:
             check(self, name, _at_least(getattr(self, name), Integral, least), f"an integer of at least {least}")
         for name in ("cache_theta", "dynamic_lr", "dynamic_decay"):
             check(self, name, _at_least(getattr(self, name), Real, 0), "a number of at least 0")
-        share, heat = self.cache_lambda, self.temperature
+        share, divisor = self.cache_lambda, self.temperature
         check(self, "cache_lambda", _at_least(share, Real, 0) and (share or 0) < 1, "at least 0 and below 1")
-        positive = heat == TUNE or (_at_least(heat, Real, 0) and heat != 0)
+        positive = divisor == TUNE or (_at_least(divisor, Real, 0) and divisor != 0)
         check(self, "temperature", positive, "a number above 0, or tune")
 
     def _check_owners(self) -> None:
@@ -139,5 +138,5 @@ class Techniques:
 
 
 def _at_least(value: Any, kind: Any, least: float) -> bool:
-    """Whether a value is None, or a finite number not below `least`."""
+    """Whether a value is None, or a finite number of at least `least`."""
     return value is None or (isinstance(value, kind) and math.isfinite(value) and bool(value >= least))

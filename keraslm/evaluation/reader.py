@@ -1,4 +1,4 @@
-"""A run that reads texts: its network, and the plain cost of a text."""
+"""The network of a run, and the plain cost of a text."""
 
 from __future__ import annotations
 
@@ -23,16 +23,9 @@ _LOGPROBS = 1 << 22  # log-probabilities per call, 16 MiB
 
 
 def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 0) -> keras.Model:
-    """The trained network of a run, for any batch size.
+    """Build the network of a run with its trained weights.
 
-    Args:
-        run: the run folder.
-        batch_size: B, rows whose state the model carries.
-        resets: whether the model takes a second input, as in `build_model`.
-        seed: of the dropout masks, for calls in training mode.
-
-    Returns:
-        a `keras.Model` from token ids `(B, T)` to logits `(B, T, V)`.
+    Arguments and result are those of `build_model`; `seed` is that of the dropout masks in training mode.
 
     Raises:
         RunError: the weights are missing, damaged or not finite.
@@ -46,7 +39,7 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 
 
 
 def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None) -> Evaluation:
-    """The plain cost of an encoded text; arguments and errors as for `evaluate_run`."""
+    """The plain cost of an encoded text; arguments and errors are those of `evaluate_run`."""
     if not tutorial:
         return Reader(run, context).evaluation(text)
     train, context = run.config.train, context or run.config.data.context
@@ -60,31 +53,21 @@ class Scored(NamedTuple):
 
     targets: NDArray[np.int32]  # [B, T]
     nats: NDArray[np.float64]  # [B, T]
-    hidden: NDArray[np.float32] | None  # [B, T, H], input of the projection to the vocabulary; None unless requested
+    hidden: NDArray[np.float32] | None  # [B, T, H], input of the projection; None unless requested
     starts: NDArray[np.bool_] | None  # [B, T], where a row starts from a state of zeros; None: nowhere
 
 
 class Reader:
-    """Reads texts under a run in one row, from the first token to the last, window by window.
-
-    Args:
-        run: the run folder.
-        context: how far the state is carried. None: as in training.
-
-    Example:
-        >>> Reader(run).nats(ids).sum()
-    """
+    """Reads texts with the network of a run, in one row from the first token to the last."""
 
     def __init__(self, run: Run, context: str | None = None):
         self.run = run
         self.context = run.config.data.context if context is None else context
 
     def windows(self, ids: NDArray[Any], num_steps: int | None = None, name: str = "text") -> EveryToken:
-        """The windows of a text, `(1, T)` each."""
         return EveryToken(ids, self.run.tokenizer.eos_id, num_steps or NUM_STEPS, name, self.context)
 
     def evaluation(self, text: EncodedText) -> Evaluation:
-        """The plain cost of a text over every token."""
         windows = self.windows(text.ids, name=text.name)
         return _evaluation(self._nats, windows, text, self.run.tokenizer.unk_id, "every token")
 
@@ -97,10 +80,7 @@ class Reader:
         return _scored(self._hidden, self.windows(ids))
 
     def logprobs(self, ids: NDArray[Any]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Targets `(T,)` and log-probabilities of every word at each target `(T, V)`, window by window.
-
-        Windows are shorter for a large vocabulary, to bound memory.
-        """
+        """Targets `(T,)` and log-probabilities of all words `(T, V)` of each window; windows fit into memory."""
         reset_states(self._network)
         steps = min(NUM_STEPS, max(1, _LOGPROBS // self.run.tokenizer.vocab_size))
         for inputs, targets, *resets in self.windows(ids, steps):
@@ -116,7 +96,6 @@ class Reader:
 
     @cached_property
     def _hidden(self) -> keras.Model:
-        """The model of `nats_model` with the hidden states `(B, T, H)` as a second output."""
         model = nats_model(self._network)
         return keras.Model(model.inputs, [model.outputs[0], self._network.get_layer("logits").input])
 
@@ -127,13 +106,11 @@ class Reader:
 
 
 def _scored(model: keras.Model, windows: EveryToken | Windows) -> Iterator[Scored]:
-    """Score a text window by window, from a state of zeros."""
     reset_states(model)
-    for window in windows:
-        found = model.predict_on_batch(list(window))
+    for inputs, targets, *resets in windows:
+        found = model.predict_on_batch([inputs, targets, *resets])
         nats, hidden = found if len(model.outputs) == 2 else (found, None)
-        starts = window[2] if len(window) == 3 else None
-        yield Scored(window[1], np.asarray(nats, np.float64), hidden, starts)
+        yield Scored(targets, np.asarray(nats, np.float64), hidden, resets[0] if resets else None)
 
 
 def _evaluation(

@@ -1,4 +1,4 @@
-"""The result of an evaluation: `Evaluation` for the text, with one `Variant` per technique."""
+"""The result of an evaluation."""
 
 from __future__ import annotations
 
@@ -17,17 +17,13 @@ class Variant:
     """The cost of a text with a technique.
 
     Attributes:
-        name: of the technique or combination, e.g. `"temperature + neural cache"`.
+        name: name of the technique or combination, e.g. `"temperature + neural cache"`.
         perplexity: per token, over every token of the text.
         nats: negative log-likelihood of the text.
-        parameters: by name.
-        tuned: names of the parameters that were tuned; the others were given.
-        tuned_on: name of the text, or of the part of it, used for tuning; empty if nothing was tuned.
+        parameters: values by name.
+        tuned: names of the parameters that were tuned.
+        tuned_on: the text used for tuning, or the part of it; empty if nothing was tuned.
         optimistic: whether the tuning text contains the evaluated text, or is a part of it.
-
-    Example:
-        >>> Variant("temperature", 98.5, 459.0, {"temperature": 1.1}, ("temperature",), "valid.txt").description
-        'temperature 1.1 tuned on valid.txt'
     """
 
     name: str
@@ -43,14 +39,11 @@ class Variant:
 
     @property
     def description(self) -> str:
-        """The parameters in words: those given, then those tuned and the text they were tuned on."""
-        given = [name for name in self.parameters if name not in self.tuned]
-        parts = [
-            ", ".join(f"{name} {_plain(self.parameters[name])}" for name in names) for names in (given, self.tuned)
-        ]
-        if self.tuned:
-            parts[1] += f" tuned on {self.tuned_on}"
-        return "; ".join(part for part in parts if part)
+        """The given parameters, the tuned parameters and the text they were tuned on."""
+        texts = {k: f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.parameters.items()}
+        given = ", ".join(text for name, text in texts.items() if name not in self.tuned)
+        tuned = ", ".join(texts[name] for name in self.tuned)
+        return "; ".join(filter(None, (given, f"{tuned} tuned on {self.tuned_on}" if tuned else "")))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; None stands for infinity."""
@@ -64,10 +57,9 @@ class Evaluation(TextCost):
 
     Attributes:
         text: its name.
-        counting: `"every token"` (one row, the first token predicted from the end symbol) or `"tutorial"` (rows x
-            steps).
+        counting: `"every token"`, or `"tutorial"` for rows x steps.
         context: how far the state was carried: `"sentence"`, `"paragraph"` or `"document"`.
-        variants: the same text with each requested test-time technique.
+        variants: the cost with each requested test-time technique.
     """
 
     text: str
@@ -85,7 +77,7 @@ class Evaluation(TextCost):
         return super().to_dict() | {"variants": [variant.to_dict() for variant in self.variants]}
 
     def rows(self) -> list[str]:
-        """Lines for people: one value per line, and the perplexity of each variant."""
+        """Lines to print: one value per line, and the perplexity of each variant."""
         rows = [f"{_label(row[:_WIDTH].rstrip()):<{_WIDTH}}{row[_WIDTH:]}" for row in super().rows()]
         return rows + self._variant_rows()
 
@@ -108,9 +100,5 @@ class Evaluation(TextCost):
 
 
 def _label(name: str) -> str:
-    """A field in plain English, e.g. `perplexity_excluding_oovs` as `perplexity excluding OOVs`."""
+    """The label of a field, e.g. `perplexity excluding OOVs` for `perplexity_excluding_oovs`."""
     return _LABELS.get(name, name.replace("_", " ").replace("oov", "OOV"))
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value}"

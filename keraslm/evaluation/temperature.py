@@ -1,7 +1,7 @@
 """Temperature: p(w) = softmax(logits / T), with T tuned on a held-out text.
 
-An overconfident (overfitted) network gains from T above 1, an underconfident one from T below 1. The ranking of words
-does not change. The cost is convex in 1 / T, so a grid and a finer one around its best point find the best T.
+An overconfident (overfitted) network gains from T above 1, an underconfident one from T below 1. The cost is convex in
+1 / T, so a grid and a finer one around its best point find the best T.
 
 Reference: Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 """
@@ -23,21 +23,7 @@ GRID = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0)
 def tempered_nats(
     targets: NDArray[Any], logprobs: NDArray[np.float32], temperatures: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Cost of each target at each of several temperatures.
-
-    Args:
-        targets: integers, `(T,)`.
-        logprobs: log-probabilities or logits, `(T, V)`.
-        temperatures: G numbers above 0.
-
-    Returns:
-        nats, `(G, T)`.
-
-    Example:
-        >>> tempered_nats(np.array([0]), np.log(np.array([[0.9, 0.1]], np.float32)), [1.0, 2.0]).round(3)
-        array([[0.105],
-               [0.288]])
-    """
+    """Cost of targets `(T,)` at G temperatures, `(G, T)`, from log-probabilities or logits `(T, V)`."""
     below = logprobs - logprobs.max(axis=-1, keepdims=True)  # [T, V], at most 0: nothing overflows
     own = np.take_along_axis(below, np.asarray(targets)[:, None], axis=-1)[:, 0].astype(np.float64)
     scaled, nats = np.empty_like(below), np.empty((len(temperatures), len(below)))
@@ -54,7 +40,7 @@ def temperature_nats(reader: Reader, ids: NDArray[Any], temperature: float) -> N
 
 
 def tune_temperature(reader: Reader, ids: NDArray[Any], log: Callable[[str], None]) -> float:
-    """The temperature with the lowest cost of a text; two passes over it."""
+    """Find the temperature with the lowest cost of a text, in two passes."""
 
     def cost(grid: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.sum([tempered_nats(*window, grid).sum(axis=1) for window in reader.logprobs(ids)], axis=0)

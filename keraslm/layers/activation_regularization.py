@@ -10,19 +10,18 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class ActivationRegularization(keras.layers.Layer):
-    """Returns its first input; in training it adds to the loss
+    """Returns its first input and, in training, adds a penalty to the loss:
 
         alpha * mean(dropped ** 2) + beta * mean((raw[:, 1:] - raw[:, :-1]) ** 2)
 
-    if the loss is a mean over steps and rows. The penalty is multiplied by T for a loss that is summed over steps and
-    by B for a loss that is summed over rows, so that `alpha` and `beta` mean the same for each loss. The second term of
-    a window of one step is 0.
+    The second term is 0 for a window of one step. The penalty is multiplied by T if the loss is summed over steps, and
+    by B if the loss is summed over rows, so that `alpha` and `beta` mean the same for every loss.
 
     Args:
-        alpha: factor of the mean square of the output after dropout ("AR").
-        beta: factor of the mean square of the change of the output before dropout ("TAR").
-        sum_steps: whether the loss is summed over steps.
-        sum_rows: whether the loss is summed over rows.
+        alpha: factor of activation regularization ("AR").
+        beta: factor of temporal activation regularization ("TAR").
+        sum_steps: whether the loss is summed over steps; False means a mean.
+        sum_rows: whether the loss is summed over rows; False means a mean.
 
     Input shape: a list of the output after dropout and the output before dropout, `(B, T, H)` each.
 

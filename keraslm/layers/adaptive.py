@@ -1,4 +1,4 @@
-"""The adaptive softmax: frequent words at full width, rare words in narrower clusters."""
+"""The adaptive softmax: full width for frequent words, narrower clusters for rare words."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ class AdaptiveSoftmax(Projection):
 
         log p(word) = log head(cluster i | h) + log softmax(h @ projection_i @ kernel_i + bias_i)(word)
 
-    Ids should be in order of falling frequency, because this is fast only then; probabilities sum to 1 in any order.
+    This is fast only if ids are in order of falling frequency.
 
     Args:
-        vocab_size: V.
-        cutoffs: ids at which the head and each cluster but the last end; increasing, below V.
-        **kwargs: `kernel_initializers` and the arguments of every layer.
+        cutoffs: increasing ids below V, at which the head and each cluster but the last end.
+        **kwargs: `kernel_initializers` as in `Projection`, and the arguments of every layer.
 
     Weights: `head_kernel` `(H, head + clusters)`, `head_bias`, and for each cluster i `tail_i_projection` `(H, d_i)`,
     `tail_i_kernel` `(d_i, words)`, `tail_i_bias`.
@@ -49,12 +48,8 @@ class AdaptiveSoftmax(Projection):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shapes = adaptive_shapes(int(input_shape[-1] or 0), tuple(self.cutoffs), self.vocab_size)
-        made = {name: self._add(name, shape) for name, shape in shapes.items()}
-        self.head = made["head_kernel"], made["head_bias"]
-        self.tails = [
-            tuple(made[f"tail_{cluster}_{part}"] for part in ("projection", "kernel", "bias"))
-            for cluster in range(len(self.cutoffs))
-        ]
+        kernel, bias, *tails = [self._add(name, shape) for name, shape in shapes.items()]
+        self.head, self.tails = (kernel, bias), [tuple(tails[i : i + 3]) for i in range(0, len(tails), 3)]
 
     def call(self, inputs: Any) -> Any:
         head = ops.log_softmax(ops.matmul(inputs, self.head[0]) + self.head[1])

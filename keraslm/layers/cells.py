@@ -1,6 +1,6 @@
-"""Stateful recurrent layers with other cells than the plain LSTM: simple RNN, GRU and Mogrifier LSTM.
+"""Stateful simple RNN, GRU and Mogrifier LSTM.
 
-They carry their state as `keraslm.layers.lstm` explains and share the arguments, call arguments and shapes of
+`keraslm.layers.lstm` explains how they carry their state. Arguments, call arguments and shapes are those of
 `StatefulLSTM`. Shapes: `B` rows, `T` steps, `D` inputs, `H` units.
 """
 
@@ -90,21 +90,18 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
         i odd:   x = 2 sigmoid(h @ mogrifier_i) * x                     # [B, D]
         i even:  h = 2 sigmoid(x @ mogrifier_i) * h                     # [B, H]
 
-    The step of `StatefulLSTM` then uses this x and this h, and the unchanged c. Gates whose matrices are 0 are 1, which
-    makes the layer a plain LSTM. A gate needs h, so `x @ kernel` cannot be computed before the loop: one step costs
-    `rounds + 2` small products, one after the other.
+    The step of `StatefulLSTM` then uses this x and this h, and the unchanged c. If all matrices are 0, all gates are 1
+    and the layer is a plain LSTM. Each step takes `rounds + 2` small products in sequence.
 
     Args:
-        units: H.
         rounds: number of gates; 0 is a plain LSTM, 5 the paper's choice.
-        rank: rank of the matrices, each then the product of `(H, rank)` and `(rank, D)`; None means full matrices.
-        forget_bias: initial bias of the forget gate.
+        rank: rank of the matrices, each then the product of two factors; None means full matrices.
         mogrifier_initializers: initializer of each matrix by the name of the weight; Glorot's by default.
         **kwargs: other arguments of `StatefulLSTM`, except `product_dtype`. Recurrent dropout acts on h before the
-            first round, so that it holds in every product.
+            first round, and so in every product.
 
     Weights: those of `StatefulLSTM`, then `mogrifier_i`, `(H, D)` for odd i and `(D, H)` for even i, or, with a rank,
-    `mogrifier_i_left` and `mogrifier_i_right`.
+    its factors `mogrifier_i_left` and `mogrifier_i_right`.
 
     Example:
         >>> StatefulMogrifierLSTM(8, rounds=5, rank=2)(np.random.rand(2, 6, 3)).shape

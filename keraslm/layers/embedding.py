@@ -12,21 +12,19 @@ from keraslm.layers.dropout import mask_like
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class Embedding(keras.layers.Embedding):
-    """`keras.layers.Embedding` whose gradient lists only the rows that were looked up, where that helps.
+    """`keras.layers.Embedding` with a sparse gradient on torch and dropout of whole rows.
 
-    A window of 700 tokens uses at most 700 of 10,000 rows, but a dense gradient clears, measures and adds the whole
-    table at every step. TensorFlow's gradient is sparse anyway. On torch it is sparse if `sparse_gradient` is set,
-    which needs an optimizer that accepts it, such as `keraslm.optimizers.clipped.ClippedSGD`. JAX differentiates to
-    dense arrays only. The gradient of a table that is also the kernel of the softmax is dense on every backend.
+    A window of 700 tokens looks up at most 700 of 10,000 rows, but a dense gradient has the size of the table. The
+    gradient is always sparse on TensorFlow and always dense on JAX.
 
     Args:
-        row_dropout: rate at which a row of the table, that is every occurrence of a token, is dropped for one call in
-            training; the other rows are scaled by one over the share that is kept. The mask acts on the vectors that
-            were looked up, not on the table.
+        row_dropout: share of the rows, that is of the tokens of the vocabulary, to drop in each call in training; the
+            other rows are divided by the share that is kept.
         seed: seed of the masks.
 
     Attributes:
-        sparse_gradient: whether torch makes a sparse gradient; set it before training. False by default.
+        sparse_gradient: whether torch makes a sparse gradient. Set it before training, with an optimizer that accepts
+            it, such as `ClippedSGD`, and not if the table is also the kernel of the softmax.
 
     Reference: for dropping rows, Gal and Ghahramani 2016, arXiv:1512.05287, section 4.2, and Merity, Keskar and Socher
     2018, arXiv:1708.02182, section 4.3.
@@ -57,7 +55,7 @@ class Embedding(keras.layers.Embedding):
 
 
 def look_up(table: Any, ids: Any, sparse: bool) -> Any:
-    """Rows of a table; on torch with a sparse gradient if requested."""
+    """Rows of a table; `sparse` requests a sparse gradient from torch."""
     if keras.backend.backend() != "torch":
         return ops.take(table, ids, axis=0)
     import torch

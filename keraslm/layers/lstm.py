@@ -1,8 +1,8 @@
 """The stateful LSTM: truncated backpropagation through time on every Keras backend.
 
 A language model reads one long stream of tokens. Backpropagation through the whole stream would need memory for every
-token, so training cuts the stream into windows of `T` steps and takes one gradient step per window. Here is one row of
-a batch, with T = 3:
+token, so training cuts the stream into windows of `T` steps and updates the weights once per window. Here is one row
+of a batch, with T = 3:
 
     stream     x0    x1    x2    x3    x4    x5    x6    x7    x8   ...
                |---- window 0 ---|---- window 1 ---|---- window 2 ---|
@@ -11,18 +11,21 @@ a batch, with T = 3:
     backward   cell<-cell<-cell| cell<-cell<-cell| cell<-cell<-cell|
                               cut               cut               cut
 
-Going forward, the state after the last step of a window (`=>`) is the state before the first step of the next window.
-The forward pass therefore computes the same numbers as one pass over the whole stream. Going backward, the gradient
-stops at the start of the window (the cut): the carried state is treated as a constant. Memory and time of a training
-step depend on `T`, not on the length of the stream, while the network still sees everything since the last reset
-through its state. What it cannot learn directly is a dependency longer than `T`, because no gradient crosses a cut.
+Forward, the state after the last step of a window (`=>`) is the state before the first step of the next window. With
+fixed weights, the outputs are therefore those of one pass over the whole stream. Backward, the gradient stops at the
+start of the window (the cut), because the carried state is treated as a constant. `StatefulRecurrent.call` does both.
 
-The `B` rows of a batch are `B` independent streams. Row 3 of one batch continues row 3 of the batch before it, so the
+Memory and time of a training step therefore depend on `T`, not on the length of the stream, and through the state the
+network still sees everything since the last reset. But the loss at x3 has no gradient with respect to what the cells
+did at x0, x1 and x2. Training can teach a window to use the state it receives, but not what to store in it for later
+windows, and no dependency that is longer than `T` is learned directly.
+
+The `B` rows of a batch are `B` independent streams. Row 3 of one batch continues row 3 of the previous batch, so the
 batch size is fixed and batches must come in order, without shuffling.
 
 Keras' own `LSTM(stateful=True)` carries its state on TensorFlow only: on JAX the compiled step drops the new state
-without a warning, and torch fails in the backward pass (keras issues 20875 and 23462). Here `h` and `c` are
-non-trainable weights of the layer, so that they are compiled, saved and restored with the model.
+without a warning, and on torch the backward pass fails (keras issues 20875 and 23462). Here `h` and `c` are
+non-trainable weights of the layer, so they are compiled, saved and restored with the model.
 
 Shapes: `B` rows, `T` steps, `D` inputs, `H` units.
 """
@@ -48,24 +51,24 @@ class StatefulLSTM(StatefulRecurrent):
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)                       # [B, H]
         h = sigmoid(o) * tanh(c)                                        # [B, H]
 
-    Each call starts from the state that the previous call left and differentiates through its own steps only. State is
+    Each call starts from the state after the previous call and differentiates through its own steps only. The state is
     never reset automatically: call `reset_state()` at the start of an epoch or a text, or pass `resets`.
 
-    `kernel`, `recurrent_kernel` and `bias` have the names, shapes and gate order of `keras.layers.LSTM`, so that
-    `stock.set_weights([w.numpy() for w in layer.trainable_weights])` and its reverse work.
+    `kernel`, `recurrent_kernel` and `bias` have the names, shapes and gate order of `keras.layers.LSTM`, so
+    `stock.set_weights([w.numpy() for w in layer.trainable_weights])` and the reverse work.
 
     Args:
         units: Integer H, the size of `h` and `c`.
         forget_bias: Float, initial bias of the forget gate. 0 in Zaremba et al. 2014, 1 in stock Keras.
-        recurrent_dropout: Float, rate of dropout on `h` inside the recurrence, with one mask per row for all steps of a
-            call (Gal and Ghahramani 2016, arXiv:1512.05287).
-        dropconnect: Float, rate of dropout on the elements of `recurrent_kernel`, with one mask per call (Wan et al.
-            2013; Merity, Keskar and Socher 2018, arXiv:1708.02182, section 2).
-        kernel_initializer: Initializer of `kernel`.
-        recurrent_initializer: Initializer of `recurrent_kernel`.
-        seed: Integer or None, seed of the dropout masks.
         product_dtype: `"float32"`, or `"bfloat16"` for the operands of the matrix products. Everything else, including
             the state, stays float32.
+        recurrent_dropout: Float, rate of dropout on `h` inside the recurrence, with the same mask for all steps of a
+            call; 0 by default (Gal and Ghahramani 2016, arXiv:1512.05287).
+        dropconnect: Float, rate of dropout on the elements of `recurrent_kernel`, with one mask per call; 0 by default
+            (Wan et al. 2013; Merity, Keskar and Socher 2018, arXiv:1708.02182, section 2).
+        kernel_initializer: Initializer of `kernel`, `"glorot_uniform"` by default.
+        recurrent_initializer: Initializer of `recurrent_kernel`, `"orthogonal"` by default.
+        seed: Integer or None, seed of the dropout masks.
 
     Call arguments:
         inputs: Float tensor of shape `(B, T, D)`. B must be known and the same in every call; T may differ.
@@ -85,9 +88,9 @@ class StatefulLSTM(StatefulRecurrent):
 
         >>> layer = StatefulLSTM(8)
         >>> x = np.random.rand(2, 6, 3)
-        >>> whole = layer(x)
+        >>> at_once = layer(x)
         >>> layer.reset_state()
-        >>> parts = ops.concatenate([layer(x[:, :4]), layer(x[:, 4:])], axis=1)   # equal to `whole`
+        >>> parts = ops.concatenate([layer(x[:, :4]), layer(x[:, 4:])], axis=1)   # equal to `at_once`
 
     Reference: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """
@@ -95,22 +98,9 @@ class StatefulLSTM(StatefulRecurrent):
     STATE: ClassVar = ("h", "c")
     ARGUMENTS: ClassVar = (*StatefulRecurrent.ARGUMENTS, "forget_bias", "product_dtype")
 
-    def __init__(
-        self,
-        units: int,
-        forget_bias: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        dropconnect: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        seed: int | None = None,
-        product_dtype: str = "float32",
-        **kwargs: Any,
-    ):
-        shared = recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed
-        super().__init__(units, *shared, **kwargs)
-        self.forget_bias = forget_bias
-        self.product_dtype = product_dtype
+    def __init__(self, units: int, forget_bias: float = 0.0, product_dtype: str = "float32", **kwargs: Any):
+        super().__init__(units, **kwargs)
+        self.forget_bias, self.product_dtype = forget_bias, product_dtype
 
     def _add_weights(self, input_dim: int) -> None:
         self._add_matrices(input_dim, 4, (4 * self.units,), forget_gate_bias(self.forget_bias))

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keraslm.layers.dropout import Dropout
-from keraslm.layers.kernels.dispatch import cross_entropy
+from keraslm.layers.kernels.dispatch import cross_entropy, product
 from keraslm.layers.projection import Projection, check_tied
 
 
@@ -19,30 +19,25 @@ from keraslm.layers.projection import Projection, check_tied
 class MixtureOfSoftmaxes(Projection):
     """Projection to the vocabulary by a weighted mean of several softmaxes; returns log-probabilities.
 
-    The logits of one softmax over all contexts are a matrix of rank H at most. The logarithms of a mixture have no such
-    limit:
+    Over all contexts, the logits of a single softmax form a matrix of rank H at most. The logarithms of a mixture have
+    no such limit:
 
         prior = softmax(h @ prior_kernel)                               # [B, T, K]
         latent_k = dropout(tanh(h @ latent_kernel_k + latent_bias_k))   # [B, T, E]
         p(word) = sum over k of prior_k * softmax(latent_k @ kernel + bias)(word)
 
-    All experts share kernel and bias. The cost is that of K projections of size E.
+    All experts share kernel and bias.
 
     Args:
-        vocab_size: V.
         experts: K.
         size: E.
-        embedding: the built layer whose table `(V, E)` is the kernel; None gives the softmaxes a kernel of their own.
+        embedding: the built layer whose table `(V, E)` is the kernel; None: the layer adds a kernel.
         dropout: rate of dropout on the experts' hidden vectors.
-        locked: use one mask per row for all steps of a window, as Yang et al. do; see `Dropout`.
-        seed: seed of the masks.
-        **kwargs: `kernel_initializers` and the arguments of every layer.
+        locked: use the same mask for all steps of a window, as Yang et al. do.
+        **kwargs: `kernel_initializers` as in `Projection`, and the arguments of every layer.
 
     Weights: `prior_kernel` `(H, K)`, `latent_kernel` `(H, K * E)`, `latent_bias` `(K * E,)`, `kernel` `(E, V)` unless
     it is the embedding's, `bias` `(V,)`.
-
-    Raises:
-        ValueError: if the embeddings do not have size E.
 
     Example:
         >>> MixtureOfSoftmaxes(10000, experts=15, size=280)(hidden).shape
@@ -85,18 +80,15 @@ class MixtureOfSoftmaxes(Projection):
         log_prior, latents = self._experts(inputs, "float32", training)
         kernel = self.kernel if self.embedding is None else ops.transpose(self.embedding.embeddings)
         mixed = None
-        for k in range(self.experts):  # one after the other: all at once would take K times the memory of the output
+        for k in range(self.experts):  # all at once would take K times the memory of the output
             log_p = ops.log_softmax(ops.matmul(latents[:, :, k], kernel) + self.bias) + log_prior[:, :, k, None]
             mixed = log_p if mixed is None else ops.logaddexp(mixed, log_p)
         return mixed
 
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:
-        # K costs under single softmaxes, mixed; never K distributions over V.
+        # The costs under K softmaxes are mixed, without K distributions over V.
         log_prior, latents = self._experts(hidden, product_dtype, training)
-        rows, steps = (
-            ops.shape(hidden)[0],
-            ops.shape(targets)[1],
-        )  # each from where TensorFlow knows it, to count pieces
+        rows, steps = ops.shape(hidden)[0], ops.shape(targets)[1]  # in `fit()`, TensorFlow knows one from each
         every = ops.repeat(ops.cast(targets, "int32"), self.experts, axis=1)  # [B, T * K]
         table = self.kernel if self.embedding is None else self.embedding.embeddings
         flat = ops.reshape(latents, (rows, steps * self.experts, self.size))
@@ -105,12 +97,8 @@ class MixtureOfSoftmaxes(Projection):
 
     def _experts(self, hidden: Any, product_dtype: str, training: bool) -> tuple[Any, Any]:
         """Logarithms of the prior `(B, T, K)`, and latent vectors `(B, T, K, E)`."""
-
-        def product(kernel: Any) -> Any:
-            low = product_dtype if product_dtype == "bfloat16" else hidden.dtype
-            return ops.cast(ops.matmul(ops.cast(hidden, low), ops.cast(kernel, low)), hidden.dtype)
-
-        latents = self.drop(ops.tanh(product(self.latent_kernel) + self.latent_bias), training=training)
+        latents = ops.tanh(product(hidden, self.latent_kernel, product_dtype) + self.latent_bias)
+        latents = self.drop(latents, training=training)
         rows, steps = ops.shape(hidden)[:2]
         latents = ops.reshape(latents, (rows, steps, self.experts, self.size))
-        return ops.log_softmax(product(self.prior_kernel)), latents
+        return ops.log_softmax(product(hidden, self.prior_kernel, product_dtype)), latents

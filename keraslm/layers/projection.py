@@ -1,34 +1,21 @@
-"""From hidden states to the cost of each target: the base of all softmax layers, and the tied softmax.
+"""The base of all softmax layers, the tied softmax, and the layer that computes the cost of each target.
 
 Shapes: `B` rows, `T` steps, `H` units, `V` vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 from keras import ops
 
+from keraslm.layers import Configured
 from keraslm.layers.kernels.dispatch import cross_entropy
 
 
-class Configured(keras.layers.Layer):
-    """A layer that is saved by the values of its arguments, which may be layers and initializers."""
-
-    ARGUMENTS: ClassVar[tuple[str, ...]] = ()
-
-    def get_config(self) -> dict[str, Any]:
-        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.ARGUMENTS}
-        return {**super().get_config(), **own}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
-
-
 class Projection(Configured):
-    """Base class of the softmax layers: logits or log-probabilities, and the cost of targets without either.
+    """Base of the softmax layers: `call` returns logits or log-probabilities, `nats` computes costs without them.
 
     Args:
         vocab_size: V.
@@ -55,22 +42,15 @@ class Projection(Configured):
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class TiedSoftmax(Projection):
-    """Projection to the vocabulary by the embedding table; returns logits.
+    """Projection to the vocabulary by the embedding table; returns logits `h @ embeddings.T + bias`.
 
-    The vector that represents a token as input is also the vector that predicts it:
-
-        logits = h @ embeddings.T + bias
-
-    The gradient of the table is the sum of both uses. Rows that `Embedding` drops in a call are not dropped here, as in
-    Merity's program.
+    The vector that represents a token as input also predicts it. Rows that `Embedding` drops in a call are not dropped
+    here, as in Merity's program.
 
     Args:
         embedding: the built layer whose table `(V, H)` is used.
 
     Weights: `bias` `(V,)`; the table belongs to the embedding layer.
-
-    Raises:
-        ValueError: if hidden states and embeddings differ in size.
 
     Example:
         >>> TiedSoftmax(model.get_layer("embedding"), name="logits")(hidden).shape
@@ -108,21 +88,15 @@ def check_tied(layer: keras.layers.Layer, embedding: keras.layers.Embedding, siz
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class ProjectionCrossEntropy(Configured):
-    """From hidden states and targets to the cost of each target; the logits of a window never leave the layer.
+    """Computes the cost of each target from hidden states, with less memory than a projection followed by a loss.
 
-    `B x T x V` logits are by far the largest array of a language model's step, and a projection followed by a loss
-    holds several arrays of that size. Here the gradient overwrites the logits, and beyond a budget of memory they are
-    computed in pieces.
+    The `B x T x V` logits are by far the largest array of a training step. See `kernels.dispatch.cross_entropy`.
 
     Args:
-        projection: the built layer whose weights are used and shared: a `Dense` layer without activation, or a
-            `Projection`.
+        projection: the built layer whose weights are shared: a `Dense` layer without activation, or a `Projection`.
         product_dtype: "float32", or "bfloat16" for the operands of the matrix products.
 
     Input shape: a list of hidden states `(B, T, H)` and integer targets `(B, T)`. Output shape: `(B, T)`, nats.
-
-    Example:
-        >>> nats = ProjectionCrossEntropy(model.get_layer("logits"))([hidden, targets])
     """
 
     ARGUMENTS = ("projection", "product_dtype")

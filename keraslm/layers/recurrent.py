@@ -1,6 +1,6 @@
 """The base of all recurrent layers: carried state, resets, and dropout inside the recurrence.
 
-`keraslm.layers.lstm` explains how the state is carried. Shapes: `B` rows, `T` steps, `D` inputs, `H` units.
+Shapes: `B` rows, `T` steps, `D` inputs, `H` units.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from keraslm.layers import Configured
 from keraslm.layers.dropout import mask_like
 
 State = tuple[Any, ...]  # of tensors, (B, H) each
 
 
-class StatefulRecurrent(keras.layers.Layer):
-    """A recurrent layer that carries its state from one call to the next, in `fit`, `evaluate` and `predict`.
+class StatefulRecurrent(Configured):
+    """A recurrent layer that carries its state as `keraslm.layers.lstm` explains.
 
-    Arguments, call arguments and shapes are those of `keraslm.layers.lstm.StatefulLSTM`. A subclass names its state in
-    `STATE` and its arguments in `ARGUMENTS`, adds its weights in `_add_weights` and runs a window in `_window`.
+    Arguments, call arguments and shapes are those of `StatefulLSTM`. A subclass names its state in `STATE` and its
+    arguments in `ARGUMENTS`, adds its weights in `_add_weights` and runs a window in `_window`.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("h",)  # names of the variables `(B, H)`; the first one is the layer's output
@@ -50,7 +51,7 @@ class StatefulRecurrent(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.seed = seed
-        # The generator is a variable of the model, so there is none where nothing is dropped.
+        # Only if needed, because the generator adds a variable to the model.
         self.seed_generator = keras.random.SeedGenerator(seed) if recurrent_dropout or dropconnect else None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -67,7 +68,7 @@ class StatefulRecurrent(keras.layers.Layer):
 
     def call(self, inputs: Any, resets: Any = None, training: bool = False) -> Any:
         inputs = self._check_batch_size(inputs)
-        # A copy, because torch's backward pass still needs the old value when the variable below is overwritten.
+        # The cut: the carried state is a constant. A copy, because torch's backward pass needs it after the assignment.
         state = tuple(ops.stop_gradient(ops.copy(variable)) for variable in self.state_variables)  # [B, H] each
         kernel, mask = ops.convert_to_tensor(self.recurrent_kernel), None
         if training and self.recurrent_dropout:
@@ -77,7 +78,7 @@ class StatefulRecurrent(keras.layers.Layer):
         keep = None if resets is None else 1.0 - ops.cast(resets, state[0].dtype)
         outputs, state = self._window(inputs, state, kernel, mask, keep)
         for variable, value in zip(self.state_variables, state, strict=True):
-            variable.assign(ops.stop_gradient(value))
+            variable.assign(ops.stop_gradient(value))  # the next call starts here
         return outputs  # [B, T, H]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -93,19 +94,11 @@ class StatefulRecurrent(keras.layers.Layer):
         for variable in self.state_variables:
             variable.assign(ops.zeros(variable.shape))
 
-    def get_config(self) -> dict[str, Any]:
-        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.ARGUMENTS}
-        return {**super().get_config(), **own}
-
     def _add_weights(self, input_dim: int) -> None:
         raise NotImplementedError
 
     def _window(self, inputs: Any, state: State, recurrent_kernel: Any, mask: Any, keep: Any) -> tuple[Any, State]:
-        """Run a window from a state; return outputs `(B, T, H)` and the state after the last step.
-
-        `recurrent_kernel` is the kernel of this window, after DropConnect; `mask` and `keep` are those of
-        `kernels.dispatch.lstm`.
-        """
+        """The outputs of a window, `(B, T, H)`, and the state after it; `mask` and `keep` are as in `dispatch.lstm`."""
         raise NotImplementedError
 
     def _add_matrices(self, input_dim: int, gates: int, bias_shape: tuple[int, ...], bias: Any = "zeros") -> None:
@@ -118,7 +111,7 @@ class StatefulRecurrent(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=bias_shape, initializer=bias)
 
     def _projected(self, inputs: Any) -> Any:
-        """`inputs @ kernel` of the whole window, `(B, T, width of kernel)`: one product outside the loop."""
+        """`inputs @ kernel` for all steps in one product, `(B, T, width of kernel)`."""
         kernel = ops.convert_to_tensor(self.kernel)
         rows = ops.reshape(inputs, (-1, kernel.shape[0])) @ kernel
         return ops.reshape(rows, (self.state_variables[0].shape[0], -1, kernel.shape[1]))
@@ -127,11 +120,11 @@ class StatefulRecurrent(keras.layers.Layer):
         found, expected = inputs.shape[0], self.state_variables[0].shape[0]
         if found is not None and found != expected:
             raise ValueError(
-                f"Layer {self.name!r} was built for a batch size of {expected} and carries one state for each of these "
-                f"rows, but was called with a batch of {found}. Build the model again for that batch size."
+                f"Layer {self.name!r} was built for a batch size of {expected} and carries one state per row, but was "
+                f"called with a batch of {found}. Build the model again for that batch size."
             )
         if found is None and keras.backend.backend() == "tensorflow":
-            # TensorFlow traces without knowing the size, and would broadcast one row over all states.
+            # A traced graph does not know the size and would broadcast one row over all states.
             import tensorflow as tf
 
             return tf.ensure_shape(inputs, (expected, None, None), name=f"{self.name}_batch_size")
@@ -139,15 +132,9 @@ class StatefulRecurrent(keras.layers.Layer):
 
 
 def forget_gate_bias(value: float) -> Callable[..., Any]:
-    """Initializer of an LSTM's bias `(4H,)`, gates i, f, g, o: `value` for the forget gate, 0 elsewhere."""
-
-    def bias(shape: tuple[int, ...], dtype: Any = None) -> Any:
-        zeros = ops.zeros((shape[0] // 4,), dtype)
-        return ops.concatenate([zeros, zeros + value, zeros, zeros])
-
-    return bias
+    """Initializer of an LSTM's bias `(4H,)`: `value` for the forget gate, 0 for the others."""
+    return lambda shape, dtype=None: ops.repeat(ops.convert_to_tensor([0.0, value, 0.0, 0.0], dtype), shape[0] // 4)
 
 
 def masked(h: Any, mask: Any) -> Any:
-    """`h` as it enters a product."""
     return h if mask is None else h * mask

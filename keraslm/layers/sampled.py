@@ -1,4 +1,4 @@
-"""The sampled softmax: training compares the target with a sample of the vocabulary, evaluation with all of it."""
+"""The sampled softmax: training uses a sample of the vocabulary, evaluation all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keraslm.layers.embedding import look_up
-from keraslm.layers.kernels.dispatch import cross_entropy
+from keraslm.layers.kernels.dispatch import cross_entropy, product
 from keraslm.layers.projection import Projection
 
 
@@ -17,33 +17,29 @@ from keraslm.layers.projection import Projection
 class SampledSoftmax(Projection):
     """Projection to a large vocabulary whose training cost uses a sample of the words; returns logits.
 
-    In training, one set of negatives is drawn for all tokens of a window, with replacement, from the log-uniform
-    distribution `P(k) = ln((k + 2) / (k + 1)) / ln(V + 1)`, which is close to that of words in order of frequency. The
-    negatives stand for the whole vocabulary in the denominator of the softmax, each divided by its expected count among
-    them. A negative that equals the target does not count, because the target's own term is exact:
+    In training, negatives are drawn for all tokens of a window, with replacement, from the log-uniform distribution
+    `P(k) = ln((k + 2) / (k + 1)) / ln(V + 1)`. They estimate the denominator of the full softmax. Negatives that equal
+    the target do not count, because the target's own term is exact:
 
         s(k)  = h . kernel[k] + bias[k]
         nats  = ln(exp s(target) + sum over negatives k of exp s(k) / (negatives * P(k))) - s(target)
 
-    This estimates the cost under the full softmax and approaches it with more negatives. The estimate is good only if
-    ids are in order of falling frequency.
+    The estimate is good only if ids are in order of falling frequency, and improves with more negatives.
 
     Args:
-        vocab_size: V.
         negatives: number of words drawn per window.
         seed: seed of the draws.
-        **kwargs: `kernel_initializers` and the arguments of every layer. The initializer of `kernel` is called with
-            shape `(H, V)`, as for the full softmax, so that both start from the same weights.
+        **kwargs: `kernel_initializers` as in `Projection`, and the arguments of every layer. The initializer of
+            `kernel` is called with shape `(H, V)`, so that it draws the same weights as for a full softmax.
 
-    Weights: `kernel` `(V, H)`, one row per word, so that the gradient is a list of rows; `bias` `(V,)`.
+    Weights: `kernel` `(V, H)`, one row per word, so that its gradient can be sparse; `bias` `(V,)`.
 
     Attributes:
-        sparse_gradient: as in `keraslm.layers.embedding.Embedding`.
+        sparse_gradient: as in `Embedding`.
 
     Reference: Bengio and Senécal 2008, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic
     Language Model", IEEE Transactions on Neural Networks 19; Jean, Cho, Memisevic and Bengio 2015, "On Using Very Large
-    Target Vocabulary for Neural Machine Translation", arXiv:1412.2007. TensorFlow's `sampled_softmax_loss` also divides
-    the term of the target.
+    Target Vocabulary for Neural Machine Translation", arXiv:1412.2007.
     """
 
     ARGUMENTS = ("vocab_size", "negatives", "kernel_initializers", "seed")
@@ -78,7 +74,7 @@ class SampledSoftmax(Projection):
         return ops.cast(ops.clip(ids, 0, self.vocab_size - 1), "int32")
 
     def estimated_nats(self, hidden: Any, targets: Any, negatives: Any, product_dtype: str = "float32") -> Any:
-        """Estimate the cost of each target, `(B, T)`, from the given negatives."""
+        """Estimate the cost of each target, `(B, T)`."""
         targets = ops.cast(targets, "int32")
         flat = ops.reshape(targets, (-1,))
         ids = ops.concatenate([flat, negatives])
@@ -86,15 +82,10 @@ class SampledSoftmax(Projection):
         count = -self.negatives
         own = ops.reshape(rows[:count], ops.shape(hidden))
         true = ops.sum(hidden * own, axis=-1) + ops.reshape(bias[:count], ops.shape(targets))  # [B, T]
-        low = product_dtype if product_dtype == "bfloat16" else hidden.dtype
-        product = ops.matmul(ops.cast(hidden, low), ops.transpose(ops.cast(rows[count:], low)))
-        others = ops.cast(product, hidden.dtype) + bias[count:] - self._log_expected(negatives)  # [B, T, negatives]
+        probability = ops.log1p(1.0 / (ops.cast(negatives, "float32") + 1.0)) / math.log(self.vocab_size + 1)
+        expected = ops.log(probability * self.negatives)
+        others = product(hidden, ops.transpose(rows[count:]), product_dtype)  # [B, T, negatives]
+        others = others + bias[count:] - expected
         others = ops.where(ops.equal(targets[..., None], negatives), -1e9, others)
         both = ops.concatenate([true[..., None], others], axis=-1)
         return ops.logsumexp(both, axis=-1) - true
-
-    def _log_expected(self, ids: Any) -> Any:
-        """`ln(negatives * P(id))`."""
-        rank = ops.cast(ids, "float32")
-        probability = ops.log1p(1.0 / (rank + 1.0)) / math.log(self.vocab_size + 1)
-        return ops.log(probability * self.negatives)

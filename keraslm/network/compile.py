@@ -1,4 +1,4 @@
-"""From a configuration to a model that is ready for `fit()`: loss, optimizer, regularization, metric."""
+"""Build and compile a model that is ready for `fit()`: loss, optimizer, regularization, metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keraslm.optimizers.clipped import ClippedAdamW, ClippedOptimizer, ClippedSG
 
 
 def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
-    """Build the nats model of a configuration and compile it with its loss, optimizer, clipping and metric.
+    """Build the nats model of a configuration and compile it with its loss, optimizer and metric.
 
     Args:
         config: configuration of the run.
@@ -37,20 +37,15 @@ def compile_model(
     loss: keras.losses.Loss,
     metric: keras.metrics.Metric,
 ) -> None:
-    """Compile a nats model in the way that is fastest on this backend.
+    """Compile the result of `nats_model` in the way that is fastest on this backend.
 
-    Args:
-        model: result of `nats_model`.
-        network: result of `build_model`, with the same layers.
-        config: configuration of the network.
-        optimizer: its `takes_sparse_gradients` tells whether the gradient of a table may list rows.
-        loss, metric: arguments of `compile()`.
+    `network` is the result of `build_model`; `optimizer` has the attribute `takes_sparse_gradients`.
     """
     # The gradient of a table that is also the kernel of the softmax is not sparse.
     sparse = optimizer.takes_sparse_gradients and not config.tie_weights
     for layer in (network.get_layer("embedding"), network.get_layer("logits")):
         layer.sparse_gradient = sparse
-    # Without XLA, TensorFlow multiplies with oneDNN: on a CPU twice as fast at 650 units (benchmarks/README.md).
+    # Without XLA, TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units (benchmarks/README.md).
     jit = False if keras.backend.backend() == "tensorflow" else "auto"
     model.compile(optimizer=optimizer, loss=loss, metrics=[metric], jit_compile=jit)
 

@@ -9,11 +9,7 @@ from keras import ops
 
 
 def token_nats(targets: Any, predictions: Any) -> Any:
-    """Return the nats of each target, `(B, T)`, from logits `(B, T, V)` or from nats `(B, T)` themselves.
-
-    A model that ends in `ProjectionCrossEntropy` returns nats, without logits. Losses and metrics accept both, so that
-    both kinds of model compile alike.
-    """
+    """Return the nats of each target, `(B, T)`, from logits `(B, T, V)` or from nats `(B, T)` themselves."""
     if len(predictions.shape) == 2:
         return ops.convert_to_tensor(predictions)
     return keras.losses.sparse_categorical_crossentropy(targets, predictions, from_logits=True)
@@ -38,7 +34,7 @@ def sequence_loss(
     Returns:
         With both averages a scalar, with one of them `(B,)` or `(T,)`, with none `(B, T)`.
 
-    Example: with uniform logits over 100 words each token costs ln 100 = 4.605 nats. The PTB tutorial's loss of a
+    Example: with uniform logits over 100 words, each token costs ln 100 = 4.605 nats. The PTB tutorial's loss of a
     window, averaged over rows and summed over 20 steps, is then 92.1.
     """
     nats = token_nats(targets, predictions)  # [B, T]
@@ -47,7 +43,7 @@ def sequence_loss(
     axes = [axis for axis, average in ((1, average_across_timesteps), (0, average_across_batch)) if average]
     if not axes:
         return nats
-    # The small number keeps a column without any weight at 0 instead of 0 / 0, as in the original.
+    # As in the original, the small number avoids 0 / 0 for a row or step without weight.
     return ops.sum(nats, axis=axes) / (ops.sum(weights, axis=axes) + 1e-12)
 
 
@@ -55,13 +51,9 @@ def sequence_loss(
 class SequenceLoss(keras.losses.Loss):
     """`sequence_loss` for `compile()`, summed to a scalar over the axes that are not averaged.
 
-    The default is that of Zaremba et al. 2014: summed over the steps of a window, averaged over its rows. The learning
-    rates and the clipping norm of that recipe belong to this scale; Keras' own mean is `num_steps` times smaller. The
-    `sample_weight` of `fit()` is the weight of each token.
-
-    Args:
-        average_across_timesteps: divide by the weights summed over steps.
-        average_across_batch: divide by the weights summed over rows.
+    The default is that of Zaremba et al. 2014, summed over the steps of a window and averaged over its rows. The
+    learning rates and the clipping norm of that recipe assume this scale; Keras' own mean is `num_steps` times smaller.
+    The `sample_weight` of `fit()` is the weight of each token.
     """
 
     def __init__(
@@ -87,8 +79,7 @@ class SequenceLoss(keras.losses.Loss):
 class Perplexity(keras.metrics.Metric):
     """Keras metric `exp(nats / tokens)` over all tokens since the last reset, each counted with its weight.
 
-    It takes logits `(B, T, V)` or nats `(B, T)` and sums in float32, as metrics of Keras do; `keraslm.evaluate` sums in
-    float64. Uniform logits over 100 words give 100.
+    It accepts logits `(B, T, V)` or nats `(B, T)` and sums in float32; `keraslm.evaluate` sums in float64.
     """
 
     def __init__(self, name: str = "perplexity"):

@@ -25,8 +25,8 @@ def build_model(
     """Build the language model.
 
     Args:
-        config: sizes, initialisation and dropout.
-        vocab_size: V, size of the vocabulary.
+        config: sizes, initialization and dropout.
+        vocab_size: V.
         batch_size: B, number of rows, each with its own state.
         seed: seed of initial weights and dropout masks.
         product_dtype: type of the operands of the LSTMs' matrix products, "float32" or "bfloat16".
@@ -34,9 +34,8 @@ def build_model(
 
     Returns:
         A `keras.Model` from token ids `(B, T)` to logits `(B, T, V)` for any T. An adaptive softmax and a mixture
-        return log-probabilities, which are logits too. The layers are named `embedding`, `embedding_dropout`, `lstm_0`,
-        `output_dropout_0`, `lstm_1`, ..., `logits`, with the name of the cell in place of `lstm`; there is a dropout
-        layer only where its rate is above 0.
+        return log-probabilities, which are logits too. The layers are named `embedding`, `embedding_dropout`, `lstm_0`
+        (or `gru_0`, `rnn_0`), `output_dropout_0`, `lstm_1`, ..., `logits`; dropout layers exist only for rates above 0.
 
     Example:
         >>> model = build_model(ModelConfig(), vocab_size=10000, batch_size=20)

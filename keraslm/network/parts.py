@@ -27,11 +27,7 @@ class SeededUniform(keras.initializers.Initializer):
     Args:
         scale: bound of the interval.
         seed: seed of the run.
-        name: name of the weight; different names give independent draws.
-
-    Example:
-        >>> SeededUniform(0.1, seed=0, name="lstm_0/kernel")((2, 3)).shape
-        (2, 3)
+        name: name of the weight; draws for different names are independent.
     """
 
     def __init__(self, scale: float, seed: int, name: str):
@@ -47,25 +43,16 @@ class SeededUniform(keras.initializers.Initializer):
 
 
 def seed_of(seed: int, name: str) -> int:
-    """The seed of a layer's own draws, such as dropout masks, from the seed of the run and the layer's name.
-
-    Example:
-        >>> seed_of(0, "lstm_0") == seed_of(0, "lstm_1")
-        False
-    """
+    """The seed of a layer's draws, such as dropout masks, from the seed of the run and the name of the layer."""
     return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF
 
 
 def recurrent_layer(
     config: ModelConfig, number: int, seed: int = 0, product_dtype: str = "float32"
 ) -> StatefulRecurrent:
-    """Make a recurrent layer; its weights have the shapes of `keraslm.config.shapes.cell_shapes`.
+    """Make the recurrent layer with a number, 0 for the lowest; its name is e.g. `gru_0`.
 
-    Args:
-        config: cell, units, dropout and scale of the initial weights.
-        number: of the layer, 0 for the lowest; its name is the cell and the number, e.g. `gru_0`.
-        seed: of the run.
-        product_dtype: as in `StatefulLSTM`; other cells ignore it.
+    Its weights have the shapes of `keraslm.config.shapes.cell_shapes`. Only LSTMs use `product_dtype`.
     """
     name, units = f"{config.cell}_{number}", config.sizes[number]
 
@@ -80,10 +67,8 @@ def recurrent_layer(
         "seed": seed_of(seed, name),
         "name": name,
     }
-    if config.cell == "gru":
-        return StatefulGRU(units, **shared)
-    if config.cell == "rnn":
-        return StatefulRNN(units, **shared)
+    if config.cell != "lstm":
+        return {"gru": StatefulGRU, "rnn": StatefulRNN}[config.cell](units, **shared)
     if not config.mogrifier_rounds:
         return StatefulLSTM(units, forget_bias=config.forget_bias, product_dtype=product_dtype, **shared)
     rounds, rank = config.mogrifier_rounds, config.mogrifier_rank
@@ -103,12 +88,6 @@ def projection_layer(
     config: ModelConfig, vocab_size: int, embedding: keras.layers.Embedding, seed: int = 0
 ) -> keras.layers.Layer:
     """Make the layer `logits`; its weights have the shapes of `keraslm.config.shapes.softmax_shapes`.
-
-    Args:
-        config: kind of softmax and scale of the initial weights.
-        vocab_size: V.
-        embedding: the layer whose table a tied softmax uses.
-        seed: of the run.
 
     Example:
         >>> type(projection_layer(ModelConfig(softmax="adaptive", cutoffs=(2000,)), 10000, embedding)).__name__

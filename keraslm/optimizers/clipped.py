@@ -1,14 +1,12 @@
-"""The optimizers. `updates_jax`, `updates_tensorflow` and `updates_torch` change the weights, each in its own way.
+"""The optimizers. `updates_jax`, `updates_tensorflow` and `updates_torch` hold the updates of the weights.
 
-Keras' own optimizers write each squared, scaled or multiplied gradient to a new array, accept no sparse gradients on
-torch, cannot average weights from a given step on, and do not keep the norm, which the report of a diverged training
-run needs.
+Keras' own optimizers make more passes over the weights, accept no sparse gradients on torch, cannot average weights
+from a given step on, and do not keep the norm, which is needed to report a diverged training run.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 from typing import Any
 
 import keras
@@ -22,31 +20,30 @@ NEVER = 2**31 - 1  # a number of steps that no training reaches
 class ClippedOptimizer(keras.optimizers.Optimizer):
     """An optimizer whose gradient is clipped by its global norm; `rule` names a function of `updates_*`.
 
-    These variables follow the step on the device, so that no step has to wait for the host:
+    These variables are updated on the device, so that no step has to wait for the host:
 
         finite_steps     steps before the first gradient whose norm is NaN or infinite; equals `iterations` until then
-        gradient_norm    norm before clipping of the last gradient that was counted
+        gradient_norm    norm of the last of these gradients, before clipping
         mean_norm        mean of these norms since the epoch began
         epoch_start      number of steps before this epoch; a callback assigns it
         window_factors   with `windows`: factor on the learning rate for each window of an epoch
         averages_from    with `averaging`: number of steps before the first whose weights are averaged; `NEVER` at first
         <weight>_average with `averaging`: the mean of a weight after each of these steps
 
-    The rate of a step is `learning_rate * window_factors[iterations % windows]`. It is a table because on JAX variables
-    can be assigned between epochs only.
+    The rate of a step is `learning_rate * window_factors[iterations % windows]`, from a table because on JAX variables
+    can be assigned only between epochs.
 
     Args:
         learning_rate: step size, or a schedule.
         clip_norm: largest global norm of the gradient; None means no clipping.
-        weight_decay: share of every weight that is subtracted per step, times the rate of the step. It is neither part
-            of the gradient's norm nor clipped (Loshchilov and Hutter 2019, "decoupled").
+        weight_decay: share of every weight that is subtracted per step, times the rate of the step; not clipped.
         windows: length of `window_factors`; None means no table.
-        averaging: whether to average the weights, which takes one more pass over them per step.
+        averaging: whether to average the weights.
 
     Attributes:
-        takes_sparse_gradients: whether a gradient may list the rows of a table that a window has looked up.
+        takes_sparse_gradients: whether a gradient may list only the rows of a table that were looked up.
 
-    References: Pascanu, Mikolov and Bengio 2013 for the clipping; Polyak and Juditsky 1992 for the averages.
+    References: for clipping, Pascanu, Mikolov and Bengio 2013; for averages, Polyak and Juditsky 1992.
     """
 
     takes_sparse_gradients = False
@@ -88,7 +85,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         return [self.add_variable_from_reference(v, name=name) for v in variables]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update variables by their gradients, in the order in which the optimizer was built."""
+        """Update the variables by their gradients."""
         if not self.built:
             self.build(list(trainable_variables))
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
@@ -96,18 +93,18 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         updates = importlib.import_module(f"keraslm.optimizers.updates_{keras.backend.backend()}")
         gradients, norm = updates.with_norm([g for _, g in pairs])
         self._follow(norm)
-        rate, factor = self._rate(), _clip_factor(norm, self.clip_norm)
+        rate, factor = self.learning_rate, 1.0
+        if self.window_factors is not None:
+            window = self.iterations.value % self.windows
+            rate = ops.convert_to_tensor(rate) * ops.take(self.window_factors.value, window)
+        if self.clip_norm is not None:
+            # NaN for a norm that is not finite, so that divergence is visible in the weights.
+            factor = self.clip_norm / ops.maximum(norm, self.clip_norm) + (norm - norm)
         getattr(updates, self.rule)(self, [v for v, _ in pairs], gradients, rate, factor)
         if self.averages:
             number = ops.maximum(self.iterations.value + 1 - self.averages_from.value, 1)  # 1 before the averaging
             updates.average(self.averages, self._trainable_variables, 1.0 / ops.cast(number, "float32"))
         self.iterations.assign_add(1)
-
-    def _rate(self) -> Any:
-        if self.window_factors is None:
-            return self.learning_rate
-        factor = ops.take(self.window_factors.value, self.iterations.value % self.windows)
-        return ops.convert_to_tensor(self.learning_rate) * factor
 
     def _follow(self, norm: Any) -> None:
         """Count a step and keep its norm, unless this norm or an earlier one is not finite."""
@@ -119,9 +116,9 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         self.mean_norm.assign(ops.where(counts, mean + (norm - mean) / number, mean))
 
     def averaged(self) -> dict[str, NDArray[Any]]:
-        """Return the average of every weight by the weight's path; empty before anything was averaged.
+        """Return the average of every weight by its path; empty before anything was averaged.
 
-        On JAX the variables must be synchronised.
+        On JAX, the variables must be synchronised.
         """
         if not self.averages or int(self.iterations) <= int(self.averages_from):
             return {}
@@ -136,12 +133,11 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class ClippedSGD(ClippedOptimizer):
-    """SGD on the clipped gradient: the numbers of `keras.optimizers.SGD(learning_rate, global_clipnorm=clip_norm)`.
+    """SGD on the clipped gradient, as `keras.optimizers.SGD(learning_rate, global_clipnorm=clip_norm)`:
 
         w -= rate * (weight_decay * w + gradient * min(1, clip_norm / norm))
 
-    On torch and TensorFlow it reads each gradient once for the norm and once for the update, and takes the sparse
-    gradient of an embedding table. On JAX the compiler fuses the plain formula. Arguments: see `ClippedOptimizer`.
+    Arguments: see `ClippedOptimizer`.
 
     Example:
         >>> model.compile(ClippedSGD(1.0, clip_norm=5.0), loss=SequenceLoss())
@@ -159,14 +155,10 @@ class ClippedAdamW(ClippedOptimizer):
         v = beta_2 * v + (1 - beta_2) * g ** 2
         w -= rate * (weight_decay * w + m / (1 - beta_1 ** t) / (sqrt(v / (1 - beta_2 ** t)) + 1e-8))
 
-    Sparse gradients are made dense, because m changes every row. Other arguments: see `ClippedOptimizer`.
-
     Args:
+        *arguments, **keywords: see `ClippedOptimizer`.
         beta_1: decay of the mean of gradients.
         beta_2: decay of the mean of squared gradients.
-
-    Example:
-        >>> model.compile(ClippedAdamW(1e-3, clip_norm=5.0, weight_decay=0.01), loss=SequenceLoss())
 
     References: Kingma and Ba 2015, Loshchilov and Hutter 2019.
     """
@@ -186,16 +178,9 @@ class ClippedAdamW(ClippedOptimizer):
             self._moments = self._for_each(variables, "mean"), self._for_each(variables, "mean_square")
 
     def moments(self, variables: list[keras.Variable]) -> tuple[list[keras.Variable], ...]:
-        """Return the variables m and v of each weight."""
+        """The variables m and v of each weight."""
         places = [self._get_variable_index(v) for v in variables]
         return tuple([own[place] for place in places] for own in self._moments)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta_1": self.betas[0], "beta_2": self.betas[1]}
-
-
-def _clip_factor(norm: Any, clip_norm: float | None) -> Any:
-    """min(1, clip_norm / norm); NaN for a norm that is not finite, so that a diverged training shows."""
-    if clip_norm is None or math.isinf(clip_norm):
-        return 1.0
-    return clip_norm / ops.maximum(norm, clip_norm) + (norm - norm)

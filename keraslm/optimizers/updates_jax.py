@@ -1,4 +1,4 @@
-"""Updates of weights on JAX: the plain formulas, which the compiler fuses into one pass."""
+"""Updates of weights on JAX: the plain formulas, which the compiler fuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras import ops
 
 
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
-    """Return the gradients, and their global norm: the square root of the sum of all squares."""
+    """Return the gradients and their global norm, the square root of the sum of all squares."""
     squares = [ops.sum(ops.square(g)) for g in gradients]
     return gradients, ops.sqrt(ops.sum(ops.stack(squares)))
 
@@ -35,6 +35,6 @@ def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any,
 
 
 def average(averages: list[Any], variables: list[Any], share: Any) -> None:
-    """Move each average towards its weight by a share of the distance; a share of 1 makes it the weight."""
+    """Move each average towards its weight by a share of the distance."""
     for mean, variable in zip(averages, variables, strict=True):
         mean.assign((1.0 - share) * mean.value + share * variable.value)

@@ -1,4 +1,4 @@
-"""Updates of weights on TensorFlow: the functions of `updates_jax` by fused operations, in place."""
+"""Updates of weights on TensorFlow: the functions of `updates_jax`, in place, by fused operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, f
 
 def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
     number, betas, decay = tf.cast(optimizer.iterations.value + 1, tf.float32), optimizer.betas, optimizer.decay
-    # 1 - beta ** number, for the betas that the operation computes with: one minus their float32 differs by 5e-5.
+    # 1 - beta ** number with beta in float32, as in the operation; in float64 the corrections would differ by 5e-5.
     corrections = [-tf.math.expm1(number * math.log(np.float32(beta))) if beta else 1.0 for beta in betas]
     rate, root = tf.cast(rate, tf.float32), tf.sqrt(corrections[1])
     arrays = zip(_values(variables), gradients, *map(_values, optimizer.moments(variables)), strict=True)
@@ -39,12 +39,12 @@ def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any,
             var=weight.handle,
             m=mean.handle,
             v=square.handle,
-            beta1_power=0.0,  # the corrections are in `lr`: one minus a power loses digits
+            beta1_power=0.0,  # `lr` contains the corrections, because one minus a power loses digits
             beta2_power=0.0,
             lr=rate * root / corrections[0],
             beta1=betas[0],
             beta2=betas[1],
-            epsilon=optimizer.epsilon * root,  # which TensorFlow adds before the correction
+            epsilon=optimizer.epsilon * root,  # TensorFlow adds it before the correction
             grad=tf.convert_to_tensor(gradient) * factor,
         )
 
@@ -59,7 +59,7 @@ def _values(variables: list[Any]) -> list[Any]:
 
 
 def _summed(gradient: Any) -> Any:
-    """Indexed slices with one row per index: a word that occurs twice has the sum of its rows in the norm."""
+    """Indexed slices with one row per index, so that the norm contains the sum of the rows of a repeated word."""
     indices, places = tf.unique(gradient.indices)
     rows = tf.math.unsorted_segment_sum(gradient.values, places, tf.shape(indices)[0])
     return tf.IndexedSlices(rows, indices, gradient.dense_shape)

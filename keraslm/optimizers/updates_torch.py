@@ -1,4 +1,4 @@
-"""Updates of weights on torch: the functions of `updates_jax` in place, over all weights at once where torch can."""
+"""Updates of weights on torch: the functions of `updates_jax`, in place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, f
     step, kept = _number(-_tensor(rate) * factor), _number(1.0 - _tensor(rate) * decay)
     if decay:
         torch._foreach_mul_(weights, kept)
-    on_cpu = isinstance(step, float)  # there `alpha` saves a pass
+    on_cpu = isinstance(step, float)  # then `alpha` saves a pass
     dense = []
     for weight, gradient in zip(weights, gradients, strict=True):
         if not gradient.is_sparse:
@@ -32,7 +32,7 @@ def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, f
             weight.index_add_(0, gradient.indices()[0], gradient.values().mul_(step))
     if on_cpu and dense:
         torch._foreach_add_([w for w, _ in dense], [g for _, g in dense], alpha=step)
-    elif dense:
+    else:
         for weight, gradient in dense:
             weight.add_(gradient.mul_(step))
 
@@ -42,7 +42,7 @@ def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any,
     dense = [(g.to_dense() if g.is_sparse else g).contiguous() for g in gradients]
     means, squares = map(_values, optimizer.moments(variables))
     number = (optimizer.iterations.value + 1).float()
-    # One pass over the five arrays; torch divides the gradient by `grad_scale`.
+    # One pass over all arrays; torch divides the gradient by `grad_scale`.
     torch._fused_adamw_(
         _values(variables),
         dense,
@@ -76,5 +76,5 @@ def _tensor(rate: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A Python number on the CPU, where reading it does not wait; otherwise the tensor itself."""
+    """A Python number on the CPU, where reading it does not wait for a device; otherwise the tensor itself."""
     return float(value) if value.device.type == "cpu" else value

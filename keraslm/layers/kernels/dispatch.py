@@ -1,4 +1,4 @@
-"""The public operations. Each prepares its arguments and calls the implementation of the current backend.
+"""The public operations, which call the implementation of the current backend.
 
 Shapes: `B` rows, `T` steps, `D` inputs, `H` units, `V` vocabulary, `N = B * T` tokens.
 """
@@ -29,7 +29,7 @@ def lstm(
 ) -> tuple[Any, Any, Any]:
     """Run an LSTM over a window; `StatefulLSTM` states the formula.
 
-    A backend's `lstm(x, h0, c0, weights, h_factor, c_factor, low)` takes and returns time-first arrays: x `(T, B, D)`,
+    A backend's `lstm(x, h0, c0, weights, h_factor, c_factor, low)` has time-first arguments and results: x `(T, B, D)`,
     the factors on h and c before each step, `(T, B, H)` or `(T, B, 1)` or None, and the type of the products' operands.
 
     Args:
@@ -38,8 +38,7 @@ def lstm(
         kernel, recurrent_kernel, bias: `(D, 4H)`, `(H, 4H)`, `(4H,)`; gates i, f, g, o.
         mask: factor on `h` wherever it enters the recurrence, `(B, H)`: recurrent dropout. Not differentiated.
         keep: `(B, T)`, 0 where a row's state is set to zero before that step, and 1 elsewhere.
-        product_dtype: "float32", or "bfloat16" for the operands of the matrix products. State, gates, weights and
-            gradients stay float32.
+        product_dtype: "float32", or "bfloat16" for the operands of the matrix products; all else stays float32.
 
     Returns:
         outputs `(B, T, H)`, and `h` and `c` after the last step, `(B, H)` each.
@@ -60,17 +59,12 @@ def scan(
 
     Args:
         step: maps the state before a step, `(B, H)` each, and the input of that step, `(B, D)`, to the state after it.
-        state: tuple of tensors, before the window.
+        state: the state before the window.
         inputs: `(B, T, D)`.
         keep: as in `lstm`.
 
     Returns:
         the first tensor of the state after each step, `(B, T, H)`, and the state after the last step.
-
-    Example:
-        >>> sums, _ = scan(lambda state, x: (state[0] + x,), (ops.zeros((1, 2)),), ops.ones((1, 3, 2)))
-        >>> sums[0, :, 0]
-        [1., 2., 3.]
     """
 
     def kept_step(state: tuple[Any, ...], x: Any, kept: Any) -> tuple[Any, ...]:
@@ -84,17 +78,16 @@ def cross_entropy(
 ) -> Any:
     """Compute the negative log-likelihood of each target under `softmax(hidden @ kernel + bias)`.
 
-    It holds one array of `N x V` numbers where automatic differentiation holds three, and only pieces of it beyond
-    `kernels.BUDGET`.
-
-    A backend's `cross_entropy(hidden, kernel, bias, targets, low, transposed)` takes `(N, H)` and int32 `(N,)`.
+    It needs memory for one array of `N x V` numbers, where automatic differentiation needs three, and only for pieces
+    of it beyond `kernels.BUDGET`. A backend's `cross_entropy(hidden, kernel, bias, targets, low, transposed)` has
+    arguments `(N, H)` and int32 `(N,)`.
 
     Args:
         hidden: `(B, T, H)`.
         kernel, bias: weights of the projection, `(H, V)` and `(V,)`.
         targets: token ids, `(B, T)`, integers below V.
         product_dtype: as in `lstm`; the softmax is float32.
-        transposed: the kernel is given as `(V, H)`, one row per token, as an embedding table is stored.
+        transposed: whether the kernel has shape `(V, H)`, as an embedding table.
 
     Returns:
         nats, `(B, T)`.
@@ -114,12 +107,10 @@ def adaptive_cross_entropy(
     members, which the boolean `member` `(N,)` marks.
 
     Args:
-        hidden: `(B, T, H)`.
-        head: kernel `(H, ends[0] + clusters)` and bias; the last entries stand for the clusters.
-        tails: per cluster its projection `(H, d)`, kernel `(d, words)` and bias `(words,)`.
-        targets: token ids, `(B, T)`.
+        hidden, targets, product_dtype: as in `cross_entropy`.
+        head: kernel `(H, ends[0] + clusters)` and bias; the last entries are the clusters.
+        tails: projection `(H, d)`, kernel `(d, words)` and bias `(words,)` of each cluster.
         ends: first id after the head and after each cluster.
-        product_dtype: as in `lstm`; the softmax is float32.
 
     Returns:
         nats, `(B, T)`.
@@ -136,6 +127,12 @@ def adaptive_cross_entropy(
     return restore(nats)
 
 
+def product(a: Any, b: Any, product_dtype: str) -> Any:
+    """Compute `a @ b` with operands of `product_dtype` and a result of the type of `a`."""
+    low = _low(product_dtype, a)
+    return ops.cast(ops.matmul(ops.cast(a, low), ops.cast(b, low)), a.dtype)
+
+
 def describe_lstm(recurrent_dropout: float, product_dtype: str) -> str:
     """Describe the implementation of `lstm` that a training run will use."""
     kernel = f"hand-written {keras.backend.backend()} kernel"
@@ -148,11 +145,11 @@ def describe_lstm(recurrent_dropout: float, product_dtype: str) -> str:
 
 
 def _flattened(hidden: Any, targets: Any) -> tuple[Any, Any, Callable[[Any], Any]]:
-    """Hidden states `(N, H)`, int32 targets `(N,)`, and a function that gives `(N,)` the shape `(B, T)` again."""
-    time_first = keras.backend.backend() == "torch"  # as the LSTM leaves it in memory, so that nothing is copied
+    """Hidden states `(N, H)`, int32 targets `(N,)`, and a function that restores the shape `(B, T)`."""
+    time_first = keras.backend.backend() == "torch"  # the memory order of the LSTM's outputs, so that nothing is copied
     if time_first:
         hidden, targets = ops.transpose(hidden, (1, 0, 2)), ops.transpose(targets)
-    # In a TensorFlow graph of `fit()` the number of steps is missing from one shape, that of rows from the other.
+    # In TensorFlow's graph of `fit()`, one shape lacks the number of steps and the other that of rows.
     known = [size or other for size, other in zip(hidden.shape[:2], targets.shape, strict=True)]
     rows = ops.reshape(hidden, (math.prod(known) if all(known) else -1, hidden.shape[-1]))
     shape = ops.shape(targets)
@@ -170,7 +167,7 @@ def _low(product_dtype: str, x: Any) -> str:
 
 
 def _tensors(*weights: Any) -> tuple[Any, ...]:
-    return tuple(keras.ops.convert_to_tensor(w) for w in weights)
+    return tuple(map(ops.convert_to_tensor, weights))
 
 
 def _backend(operations: str) -> ModuleType:

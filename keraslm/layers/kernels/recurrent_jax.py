@@ -1,8 +1,7 @@
 """LSTM and scan on JAX. Arrays of the LSTM are time first: `[T, B, H]`.
 
-Automatic differentiation of a scan adds a rank-B product to the gradients of both weight matrices at every step, which
-reads and writes `4H x (D + H)` numbers `T` times. Here the backward scan computes only the gradient of the gates. Both
-weight gradients are one product over the whole window after it.
+Automatic differentiation of a scan adds a product of rank B to the gradients of both weight matrices at every step.
+Here the backward scan computes only the gradient of the gates; each weight gradient is then one product over all steps.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ def lstm(
 def _forward(x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Any, c_factor: Any, low: str) -> Any:
     kernel, recurrent_kernel, bias = weights
     recurrent = recurrent_kernel.astype(low)
-    projected = _product(x, kernel, low) + bias  # [T, B, 4H]
+    projected = product(x, kernel, low) + bias  # [T, B, 4H]
 
     def step(state: Any, inputs: Any) -> Any:
         z, h_factor, c_factor = inputs
         h, c = _scaled(state[0], h_factor), _scaled(state[1], c_factor)
-        i, f, g, o = jnp.split(z + _product(h, recurrent, low), 4, axis=-1)
+        i, f, g, o = jnp.split(z + product(h, recurrent, low), 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
         c = f * c + i * g
         h = o * jnp.tanh(c)
@@ -61,12 +60,12 @@ def _backward(low: str, saved: Any, gradients: tuple[Array, Array, Array]) -> tu
         dc = dc + dh * o * (1 - tanh_c * tanh_c)
         parts = dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)
         dz = jnp.concatenate(parts, axis=-1)
-        return (_scaled(_product(dz, transposed, low), h_factor), _scaled(dc * f, c_factor)), dz
+        return (_scaled(product(dz, transposed, low), h_factor), _scaled(dc * f, c_factor)), dz
 
     arrays = (dh_all, gates, c, c_before, h_factor, c_factor)
     (dh0, dc0), dz = lax.scan(step, (dh_last, dc_last), arrays, reverse=True)
     dkernel, drecurrent = _weight_product(x, dz, low), _weight_product(h_before, dz, low)
-    dx = _product(dz, kernel.astype(low).T, low)
+    dx = product(dz, kernel.astype(low).T, low)
     none = jax.tree.map(jnp.zeros_like, (h_factor, c_factor))
     return dx, dh0, dc0, (dkernel, drecurrent, dz.sum((0, 1))), *none
 
@@ -74,15 +73,14 @@ def _backward(low: str, saved: Any, gradients: tuple[Array, Array, Array]) -> tu
 lstm.defvjp(_forward, _backward)
 
 
-def _product(a: Array, b: Array, low: str) -> Array:
-    """`a @ b` over the last axis of `a`, operands in `low`, result in the type of `a`."""
+def product(a: Array, b: Array, low: str) -> Array:
+    """`a @ b`, with operands of type `low` and a result of the type of `a`."""
     return jnp.matmul(a.astype(low), b.astype(low), preferred_element_type=a.dtype)
 
 
 def _weight_product(a: Array, dz: Array, low: str) -> Array:
     """The sum over steps and rows of the outer products of `a` and `dz`."""
-    a, dz = a.reshape(-1, a.shape[-1]), dz.reshape(-1, dz.shape[-1])
-    return jnp.matmul(a.T.astype(low), dz.astype(low), preferred_element_type=a.dtype)
+    return product(a.reshape(-1, a.shape[-1]).T, dz.reshape(-1, dz.shape[-1]), low)
 
 
 def _scaled(value: Array, factor: Array | None) -> Array:

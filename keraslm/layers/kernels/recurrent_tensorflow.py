@@ -1,7 +1,6 @@
 """LSTM and scan on TensorFlow. Arrays of the LSTM are time first: `[T, B, H]`.
 
-As in `recurrent_jax`, the backward loop computes only the gradient of the gates. Both weight gradients are one product
-over the whole window after it. Loops are `tf.while_loop`, so that one graph serves windows of any length.
+The backward pass is that of `recurrent_jax`. Loops are `tf.while_loop`, so that one graph runs windows of any length.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def lstm(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, h_factor: Any, c_facto
 
         return (h, h[-1], c[-1]), gradient
 
-    # Tensors, because a function with its own gradient may not use variables.
+    # Tensors, because a function with a custom gradient must not use variables.
     return window(x, h0, c0, *map(tf.convert_to_tensor, weights))
 
 
@@ -54,9 +53,7 @@ def _forward(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, factors: Any, low:
         return t + 1, h, c, hs.write(t, h), cs.write(t, c), gates.write(t, tf.concat([i, f, g, o], 1))
 
     arrays = (_array(h0, steps), _array(c0, steps), _array(projected[0], steps))
-    _, _, _, hs, cs, gates = tf.while_loop(
-        lambda t, *_: t < steps, step, (0, h0, c0, *arrays), parallel_iterations=1, maximum_iterations=steps
-    )
+    _, _, _, hs, cs, gates = _loop(lambda t, *_: t < steps, step, (0, h0, c0, *arrays), steps)
     return hs.stack(), cs.stack(), gates.stack()
 
 
@@ -69,7 +66,7 @@ def _backward(
     recurrent = tf.cast(recurrent_kernel, low)
     i, f, g, o = tf.split(gates, 4, axis=2)
     tanh_c = tf.tanh(c)
-    # All that does not depend on later steps, for the whole window at once.
+    # Everything that does not depend on later steps, for all steps at once.
     of_ifg = tf.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], axis=2)  # [T, B, 3, H]
     of_o, dc_dh = tanh_c * o * (1 - o), o * (1 - tanh_c * tanh_c)
     width = 3 * c.shape[2]
@@ -81,14 +78,13 @@ def _backward(
         dh_here = tf.cast(tf.matmul(tf.cast(dz, low), recurrent, transpose_b=True), dz.dtype)
         return t - 1, _scaled(dh_here, h_factor, t), _scaled(dc * f[t], c_factor, t), dzs.write(t, dz)
 
-    _, dh0, dc0, dzs = tf.while_loop(
-        lambda t, *_: t >= 0,
-        step,
-        (steps - 1, dh_last, dc_last, _array(gates[0], steps)),
-        parallel_iterations=1,
-        maximum_iterations=steps,
-    )
+    start = (steps - 1, dh_last, dc_last, _array(gates[0], steps))
+    _, dh0, dc0, dzs = _loop(lambda t, *_: t >= 0, step, start, steps)
     return dzs.stack(), dh0, dc0
+
+
+def _loop(condition: Any, step: Any, start: tuple[Any, ...], steps: Tensor) -> Any:
+    return tf.while_loop(condition, step, start, parallel_iterations=1, maximum_iterations=steps)
 
 
 def _array(element: Tensor, steps: Tensor) -> Any:
@@ -96,7 +92,7 @@ def _array(element: Tensor, steps: Tensor) -> Any:
 
 
 def _product(a: Tensor, b: Tensor, low: str, **transposed: bool) -> Tensor:
-    """Product of matrices, the steps and rows of a window taken as one axis."""
+    """Product of matrices, with steps and rows flattened to one axis."""
     a, b = (tf.cast(tf.reshape(m, (-1, m.shape[-1])), low) for m in (a, b))
     return tf.cast(tf.matmul(a, b, **transposed), tf.float32 if low == "bfloat16" else low)
 
@@ -110,10 +106,8 @@ def _scaled(value: Tensor, factor: Tensor | None, t: Tensor | None = None) -> Te
 def scan(
     step: Callable[[State, Tensor, Any], State], state: State, inputs: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, State]:
-    """`dispatch.scan`; `keep` is `[B, T, 1]` or None.
-
-    Steps are read from TensorArrays: the gradient of a slice `inputs[t]` would be an array of the size of the window.
-    """
+    """`dispatch.scan`; `keep` is `[B, T, 1]` or None."""
+    # Steps are read from TensorArrays, because the gradient of a slice `inputs[t]` has the size of the window.
     steps = tf.shape(inputs)[1]
     x, kept = _unstacked(inputs), None if keep is None else _unstacked(keep)
 
@@ -121,13 +115,7 @@ def scan(
         state = step(state, x.read(t), None if kept is None else kept.read(t))
         return t + 1, state, outputs.write(t, state[0])
 
-    _, last, outputs = tf.while_loop(
-        lambda t, *_: t < steps,
-        with_output,
-        (0, state, _array(state[0], steps)),
-        parallel_iterations=1,
-        maximum_iterations=steps,
-    )
+    _, last, outputs = _loop(lambda t, *_: t < steps, with_output, (0, state, _array(state[0], steps)), steps)
     return tf.transpose(outputs.stack(), (1, 0, 2)), last
 
 

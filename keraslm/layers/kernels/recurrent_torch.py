@@ -1,9 +1,7 @@
 """LSTM and scan on torch. Arrays of the LSTM are time first: `[T, B, H]`.
 
-Autograd of the plain loop would record a dozen operations per step and add a rank-B product to both weight gradients at
-each one. Here the backward loop computes only the gradient of the gates; the weight gradients are one product each over
-the whole window. On a CPU this is faster than oneDNN's LSTM, which needs transposed weights (see
-`benchmarks/README.md`). On a GPU cuDNN runs instead where it can.
+The backward pass is that of `recurrent_jax`. On a CPU this is faster than oneDNN's LSTM, which needs transposed weights
+(see `benchmarks/README.md`). On a GPU, cuDNN runs instead if it can.
 """
 
 from __future__ import annotations
@@ -44,19 +42,21 @@ def native(x: Tensor, h0: Tensor, c0: Tensor, kernel: Tensor, recurrent_kernel: 
 
 
 class _Window(torch.autograd.Function):
-    """h of all steps, and the last h and c, with a backward pass written by hand."""
-
     @staticmethod
     def forward(ctx: Any, low: torch.dtype, *arrays: Any) -> State:
         x, h0, c0, kernel, recurrent_kernel, bias, h_factor, c_factor = arrays
         steps, batch, inputs = x.shape
         units = h0.shape[1]
         x_low, recurrent_low = x.reshape(steps * batch, inputs).to(low), recurrent_kernel.to(low)
-        gates = _product(x_low, kernel.to(low), bias).view(steps, batch, 4 * units)
+        if low == bias.dtype:
+            gates = torch.addmm(bias, x_low, kernel)
+        else:
+            gates = torch.mm(x_low, kernel.to(low)).to(bias.dtype).add_(bias)
+        gates = gates.view(steps, batch, 4 * units)
         h, c = _with_first(h0, steps), _with_first(c0, steps)  # [T + 1, B, H]: before each step, and after the last
         tanh_c = torch.empty_like(h[1:])
         # The loop turns `gates`, now x @ kernel + bias, into the values of i, f, g and o, and fills h, c and tanh_c.
-        # Slices are made once for all steps: inside the loop they would cost as much as a small model's arithmetic.
+        # Slices are made before the loop: inside it, they would cost as much as the arithmetic of a small model.
         z, hs, cs, tanhs = gates.unbind(0), h.unbind(0), c.unbind(0), tanh_c.unbind(0)
         i_and_f = gates[:, :, : 2 * units].unbind(0)
         i, f, g, o = (part.unbind(0) for part in gates.split(units, 2))
@@ -74,7 +74,7 @@ class _Window(torch.autograd.Function):
             torch.tanh(cs[t + 1], out=tanhs[t])
             torch.mul(o[t], tanhs[t], out=hs[t + 1])
         ctx.save_for_backward(x_low, kernel, recurrent_low, gates, h, c, tanh_c, h_factor, c_factor)
-        # Copies, as each is assigned to a variable that outlives the window's arrays.
+        # Copies, because the state's variables outlive the arrays of the window.
         return h[1:], h[-1].clone(), c[-1].clone()
 
     @staticmethod
@@ -100,7 +100,7 @@ class _Window(torch.autograd.Function):
 
 
 def _gate_factors(gates: Tensor, c_before: Tensor, tanh_c: Tensor) -> tuple[Tensor, Tensor]:
-    """What does not depend on later steps: dz over dc (for o: over dh), `[T, B, 4H]`, and dc over dh, `[T, B, H]`."""
+    """Factors that turn dc (for o: dh) into dz, `[T, B, 4H]`, and dh into its part of dc, `[T, B, H]`."""
     factors = torch.empty_like(gates)
     units = tanh_c.shape[2]
     i, f, g, o = gates.split(units, 2)
@@ -115,7 +115,7 @@ def _gate_factors(gates: Tensor, c_before: Tensor, tanh_c: Tensor) -> tuple[Tens
 def _backward_loop(
     dz: Tensor, dc_dh: Tensor, dc_dc: Tensor, gradients: State, recurrent: Tensor, h_factor: Tensor | None
 ) -> State:
-    """Turn the factors in `dz` into the gradient of z; return it in the products' type, with dh0 and dc0."""
+    """Turn the factors in `dz` into the gradient of z; return it in the type of the products, with dh0 and dc0."""
     dh, dh_last, dc_last = gradients
     steps, batch, units = dc_dh.shape
     dz_low = dz if recurrent.dtype == dz.dtype else torch.empty_like(dz, dtype=recurrent.dtype)
@@ -143,13 +143,6 @@ def _backward_loop(
     return dz_low, dh_here, dc
 
 
-def _product(a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
-    """`a @ b + bias` in the bias' type, whatever the type of the product."""
-    if a.dtype == bias.dtype:
-        return torch.addmm(bias, a, b)
-    return torch.mm(a, b).to(bias.dtype).add_(bias)
-
-
 def _with_first(first: Tensor, steps: int) -> Tensor:
     array = first.new_empty(steps + 1, *first.shape)
     array[0] = first
@@ -161,7 +154,7 @@ def scan(
 ) -> tuple[Tensor, State]:
     """`dispatch.scan`, recorded by autograd step by step; `keep` is `[B, T, 1]` or None."""
     outputs = []
-    # The gradient of `unbind` is one stack; the gradient of `inputs[:, t]` would be a whole window per step.
+    # The gradient of `unbind` is one stack; the gradient of each `inputs[:, t]` has the size of the window.
     for x, kept in zip(inputs.unbind(1), repeat(None) if keep is None else keep.unbind(1), strict=False):
         state = step(state, x, kept)
         outputs.append(state[0])

@@ -1,7 +1,7 @@
 """Cross entropy and the tails of an adaptive softmax on JAX.
 
 A compiled step has fixed shapes, but the number of tokens in a cluster changes from window to window. Therefore the
-tokens of a cluster are moved to the front and processed in pieces of a fixed number of rows, as many as there are.
+tokens of a cluster are gathered and processed in as many pieces of a fixed number of rows as needed.
 
 Shapes: `N` tokens, `H` units, `V` vocabulary, `P` rows of a piece.
 """
@@ -16,16 +16,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from keraslm.layers.kernels import rows_per_piece
+from keraslm.layers.kernels.recurrent_jax import product
 
 Weights = tuple[Array, Array, Array]  # projection, kernel, bias
-ROWS = 32  # of a piece of a tail: a rare cluster wastes little, and a product still runs at full rate
+ROWS = 32  # rows of a piece of a tail: few are wasted on a rare cluster, and products still run at full speed
 
 
 def cross_entropy(
     hidden: Array, kernel: Array, bias: Array, targets: Array, low: str, transposed: bool = False
 ) -> Array:
     """`dispatch.cross_entropy` for `(N, H)` and `(N,)`."""
-    # The compiler makes the transposition a part of the products.
     return _nats(hidden, kernel.T if transposed else kernel, bias, targets, low)
 
 
@@ -35,7 +35,7 @@ def _nats(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -
 
 
 def _forward(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -> Any:
-    """Nats `(N,)`, and for the backward pass log-probabilities `(N, V)`, or None beyond the budget."""
+    """Nats `(N,)`, and arrays for the backward pass; beyond the budget without the log-probabilities `(N, V)`."""
     rows = rows_per_piece(len(hidden), len(bias))
     if rows == len(hidden):
         log_p = _log_softmax(hidden, kernel, bias, low)
@@ -74,20 +74,16 @@ _nats.defvjp(_forward, _backward)
 
 
 def _gradients(hidden: Array, kernel: Array, dnats: Array, targets: Array, log_p: Array, low: str) -> Any:
-    """Of hidden, kernel and bias. The narrow sides of the products are scaled, not the array of `N x V`."""
+    """Gradients of hidden, kernel and bias. The narrow sides of the products are scaled, not the array `(N, V)`."""
     one_hot = targets[:, None] == jnp.arange(log_p.shape[1])
     dlogits = jnp.exp(log_p) - one_hot
-    dkernel = _product((hidden * dnats[:, None]).T, dlogits, low)
-    dhidden = _product(dlogits, kernel.T, low) * dnats[:, None]
-    return dhidden, dkernel, _product(dnats, dlogits, low)
+    dkernel = product((hidden * dnats[:, None]).T, dlogits, low)
+    dhidden = product(dlogits, kernel.T, low) * dnats[:, None]
+    return dhidden, dkernel, product(dnats, dlogits, low)
 
 
 def _log_softmax(hidden: Array, kernel: Array, bias: Array, low: str) -> Array:
-    return jax.nn.log_softmax(_product(hidden, kernel, low) + bias)
-
-
-def _product(a: Array, b: Array, low: str) -> Array:
-    return jnp.matmul(a.astype(low), b.astype(low), preferred_element_type=a.dtype)
+    return jax.nn.log_softmax(product(hidden, kernel, low) + bias)
 
 
 def _picked(log_p: Array, targets: Array) -> Array:
@@ -104,17 +100,17 @@ def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _tail_nats(hidden: Array, weights: Weights, targets: Array, member: Array, low: str) -> Array:
-    """Nats of each member within its cluster, 0 for the others, `(N,)`."""
     return _tail_forward(hidden, weights, targets, member, low)[0]
 
 
 def _tail_forward(hidden: Array, weights: Weights, targets: Array, member: Array, low: str) -> Any:
+    """Nats of each member within its cluster, 0 for other tokens, `(N,)`, and arrays for the backward pass."""
     projection, kernel, bias = weights
     rows, places, pieces = _pieces(member, kernel.shape[1])
 
     def piece(number: Array, nats: Array) -> Array:
         place = lax.dynamic_slice(places, (number * rows,), (rows,))
-        narrow = _product(_at(hidden, place), projection, low)
+        narrow = product(_at(hidden, place), projection, low)
         cost = _picked(_log_softmax(narrow, kernel, bias, low), _at(targets, place))
         return nats.at[place].set(cost, mode="drop")
 
@@ -123,7 +119,7 @@ def _tail_forward(hidden: Array, weights: Weights, targets: Array, member: Array
 
 
 def _tail_backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
-    """Gradients by hidden and weights; the logits of each piece are computed again."""
+    """Gradients of hidden and weights; the logits of each piece are computed again."""
     hidden, weights, targets, member = saved
     projection, kernel, bias = weights
     rows, places, pieces = _pieces(member, kernel.shape[1])
@@ -133,15 +129,15 @@ def _tail_backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
         place = lax.dynamic_slice(places, (number * rows,), (rows,))
         own = _at(hidden, place)
         scale = jnp.where(place < len(dnats), _at(dnats, place), 0.0)  # rows of padding have no gradient
-        narrow = _product(own, projection, low)  # [P, d]
+        narrow = product(own, projection, low)  # [P, d]
         log_p = _log_softmax(narrow, kernel, bias, low)
         one_hot = _at(targets, place)[:, None] == jnp.arange(log_p.shape[1])
         dlogits = (jnp.exp(log_p) - one_hot) * scale[:, None]
-        dnarrow = _product(dlogits, kernel.T, low)
+        dnarrow = product(dlogits, kernel.T, low)
         return (
-            dhidden.at[place].add(_product(dnarrow, projection.T, low), mode="drop"),
-            dprojection + _product(own.T, dnarrow, low),
-            dkernel + _product(narrow.T, dlogits, low),
+            dhidden.at[place].add(product(dnarrow, projection.T, low), mode="drop"),
+            dprojection + product(own.T, dnarrow, low),
+            dkernel + product(narrow.T, dlogits, low),
             dbias + dlogits.astype(low).sum(axis=0, dtype=bias.dtype),
         )
 
@@ -154,7 +150,7 @@ _tail_nats.defvjp(_tail_forward, _tail_backward)
 
 
 def _pieces(member: Array, words: int) -> tuple[int, Array, Array]:
-    """Rows of a piece; indices of the members, then `N` up to a multiple of the rows; number of pieces in use."""
+    """Rows per piece; indices of the members, padded with `N` to a multiple of the rows; number of pieces needed."""
     count = len(member)
     rows = rows_per_piece(min(ROWS, count), words)
     places = jnp.nonzero(member, size=-(-count // rows) * rows, fill_value=count)[0]
@@ -162,5 +158,5 @@ def _pieces(member: Array, words: int) -> tuple[int, Array, Array]:
 
 
 def _at(values: Array, place: Array) -> Array:
-    """Rows of an array; for an index beyond its end the last row, whose result is dropped."""
+    """Rows of an array; the last row for an index beyond the end, whose result is dropped."""
     return jnp.take(values, place, axis=0, mode="clip")

@@ -18,7 +18,7 @@ Weights = tuple[Tensor, Tensor, Tensor]  # projection, kernel, bias
 def cross_entropy(
     hidden: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor, low: str, transposed: bool = False, most: int = 0
 ) -> Tensor:
-    """`dispatch.cross_entropy` for `(N, H)` and `(N,)`; `most` is the largest possible N where a graph lacks it."""
+    """`dispatch.cross_entropy` for `(N, H)` and `(N,)`; `most` is the largest possible N if a graph does not know N."""
     size = hidden.shape[0] or most
     rows = rows_per_piece(size, bias.shape[0]) if size else size
 
@@ -32,7 +32,7 @@ def cross_entropy(
         def gradient(dnats: Tensor) -> Any:
             dhidden, dkernel, dbias = [], tf.zeros_like(kernel), tf.zeros_like(bias)
             for piece in pieces:
-                # One piece after the other: without this TensorFlow would start all at once, and hold them all.
+                # One piece after the other; otherwise TensorFlow would keep all pieces in memory at once.
                 with tf.control_dependencies([dkernel]):
                     own = tf.identity(hidden[piece])
                 _, dlogits = _softmax_cost(own, kernel, bias, targets[piece], low, transposed)
@@ -48,7 +48,7 @@ def cross_entropy(
             each.append(_softmax_cost(own, kernel, bias, targets[piece], low, transposed)[0])
         return tf.concat(each, 0), gradient
 
-    # Tensors, because a function with its own gradient may not use variables.
+    # Tensors, because a function with a custom gradient must not use variables.
     return nats(hidden, tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
 
 
@@ -65,7 +65,7 @@ def add_tail(nats: Tensor, hidden: Tensor, tail: Weights, targets: Tensor, membe
 def _softmax_cost(
     hidden: Tensor, kernel: Tensor, bias: Tensor, ids: Tensor, low: str, transposed: bool
 ) -> tuple[Tensor, Tensor]:
-    """Nats `(n,)`, and the gradient of their sum by the logits, `(n, V)`: one kernel gives both."""
+    """Nats `(n,)`, and the gradient of their sum with respect to the logits, `(n, V)`."""
     product = tf.matmul(tf.cast(hidden, low), tf.cast(kernel, low), transpose_b=transposed)
     logits = tf.cast(product, bias.dtype) + bias
     cost = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=ids)
@@ -73,7 +73,7 @@ def _softmax_cost(
 
 
 def _gradients(hidden: Tensor, kernel: Tensor, dlogits: Tensor, dnats: Tensor, low: str, transposed: bool) -> Any:
-    """Of hidden, kernel and bias. The narrow sides of the products are scaled, not the array of `n x V`."""
+    """Gradients of hidden, kernel and bias. The narrow sides of the products are scaled, not the array `(n, V)`."""
     wide = tf.cast(dlogits, low)
     dhidden = tf.cast(tf.matmul(wide, tf.cast(kernel, low), transpose_b=not transposed), hidden.dtype)
     scaled = tf.cast(hidden * dnats[:, None], low)

@@ -34,9 +34,8 @@ def add_tail(nats: Tensor, hidden: Tensor, tail: Weights, targets: Tensor, membe
 class _Nats(torch.autograd.Function):
     """Nats of each target, `(N,)`.
 
-    The forward pass overwrites the logits with their gradient, `softmax - one_hot`. The backward pass scales the narrow
-    sides of its two products by the incoming gradient, not the wide array. Beyond the budget that array is not kept:
-    the backward pass computes it again, piece by piece.
+    The forward pass overwrites the logits with their gradient, `softmax - one_hot`. Beyond the budget, that array is
+    not kept: the backward pass computes it again, piece by piece.
     """
 
     @staticmethod
@@ -68,7 +67,7 @@ class _Nats(torch.autograd.Function):
             dlogits = kept
             if dlogits is None:
                 dlogits = _minus_target(_log_softmax(own_hidden.to(low), kernel_low, bias), ids).to(low)
-            # In the memory order of the kernel itself: a gradient in another one would be copied.
+            # In the memory order of the kernel; otherwise the gradient would be copied.
             sides = (dlogits.t(), own_scaled) if ctx.transposed else (own_scaled.t(), dlogits)
             product = torch.mm(*sides).to(bias.dtype)
             dkernel = product if dkernel.ndim == 0 else dkernel.add_(product)
@@ -78,14 +77,14 @@ class _Nats(torch.autograd.Function):
 
 
 def _log_softmax(hidden: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """`(n, V)`, in the bias' type."""
-    # Not `addmm`, which first writes the bias to every row: a pass over memory that is not in the cache yet.
+    """Log-probabilities `(n, V)` of the type of the bias."""
+    # Faster than `addmm`, which first writes the bias to every row.
     logits = torch.mm(hidden, kernel).to(bias.dtype).add_(bias)
     return torch.log_softmax(logits, 1, out=logits)
 
 
 def _minus_target(log_p: Tensor, targets: Tensor) -> Tensor:
-    """`exp(log_p)` less 1 at each target, in the place of `log_p`."""
+    """`exp(log_p)` minus 1 at each target; overwrites `log_p`."""
     p = log_p.exp_()
     p[torch.arange(len(targets), device=targets.device), targets] -= 1.0
     return p
