@@ -98,8 +98,20 @@ class StatefulLSTM(StatefulRecurrent):
     STATE: ClassVar = ("h", "c")
     ARGUMENTS: ClassVar = (*StatefulRecurrent.ARGUMENTS, "forget_bias", "product_dtype")
 
-    def __init__(self, units: int, forget_bias: float = 0.0, product_dtype: str = "float32", **kwargs: Any):
-        super().__init__(units, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        forget_bias: float = 0.0,
+        product_dtype: str = "float32",
+        recurrent_dropout: float = 0.0,
+        dropconnect: float = 0.0,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        shared = recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed
+        super().__init__(units, *shared, **kwargs)
         self.forget_bias, self.product_dtype = forget_bias, product_dtype
 
     def _add_weights(self, input_dim: int) -> None:
