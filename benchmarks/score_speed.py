@@ -58,7 +58,8 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
             _, context = scorer.advance(context, token)
         return len(tokens)
 
-    return found | {"stream": _rate(stream, [*map(int, scorer.tokenizer.encode_text(lines)[:STREAMED])])}
+    ids = scorer.tokenizer.encode_block("".join(f"{line}\n" for line in lines))[:STREAMED]
+    return found | {"stream": _rate(stream, [*map(int, ids)])}
 
 
 def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
@@ -95,7 +96,7 @@ def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
             last = token
         return len(tokens)
 
-    stream_ids = [*map(int, tokenizer.encode_text(lines)[:STREAMED])]
+    stream_ids = [*map(int, tokenizer.encode_block("".join(f"{line}\n" for line in lines))[:STREAMED])]
     return {"batch": _rate(batch, groups), "stream": _rate(stream, stream_ids)}
 
 

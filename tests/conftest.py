@@ -117,12 +117,12 @@ def corpus(config):
     """Tokenizer, training windows and validation windows of the tiny configuration."""
     from keraslm.text.files import TextFile
     from keraslm.text.stream import Windows
-    from tests.support.words import train_words
+    from tests.support.words import encode_text, train_words
 
     train, valid = TextFile(config.data.train[0]), TextFile(config.data.valid[0])
     tokenizer = train_words(train)
     sizes = config.train.batch_size, config.train.num_steps
-    return (tokenizer, *(Windows(tokenizer.encode_text(text), *sizes) for text in (train, valid)))
+    return (tokenizer, *(Windows(encode_text(tokenizer, text), *sizes) for text in (train, valid)))
 
 
 @pytest.fixture

@@ -120,10 +120,6 @@ class Tokenizer:
             return [np.append(self.encode_prompt(line), np.int32(self.eos_id)) for line in lines]
         return [np.array(e.ids, np.int32) for e in self._encode(list(lines), True)]
 
-    def encode_text(self, lines: Iterable[str]) -> Ids:
-        """Ids of a text as one stream, int32 `(tokens,)`, the end symbol after each line."""
-        return self.encode_block("".join(f"{line}\n" for line in lines))
-
     def encode_prompt(self, text: str) -> Ids:
         """Ids of an unfinished line, int32 `(tokens,)`, without an end symbol."""
         return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(text)), False)])

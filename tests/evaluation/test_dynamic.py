@@ -13,6 +13,7 @@ from keraslm.text.files import TextFile
 from tests.reference import dynamic as reference
 from tests.reference.differences import central_differences
 from tests.support.made_run import make_run
+from tests.support.words import encode_text
 
 SETTINGS = DynamicSettings(learning_rate=0.01, decay=0.1, epsilon=1e-3, segment=3, statistics_batch=4)
 SIZES = {"units": 5, "embedding_dim": 4, "num_layers": 2, "output_dropout": 0.5, "recurrent_dropout": 0.5}
@@ -111,7 +112,7 @@ def test_a_learning_rate_of_zero_has_the_plain_costs(run, statistics, tmp_path, 
     text = TextFile(tmp_path / "text.txt")
     settings = dataclasses.replace(SETTINGS, learning_rate=0.0, segment=segment)
     plain = evaluate_run(run, text)
-    found = dynamic_nats(run, run.tokenizer.encode_text(text), settings, statistics)
+    found = dynamic_nats(run, encode_text(run.tokenizer, text), settings, statistics)
     assert found.dtype == np.float64 and found.shape == (plain.predicted,)
     assert found.sum() == pytest.approx(plain.nats, rel=1e-6)
 

@@ -23,11 +23,12 @@ from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
 from tests.reference.language_model import log_mean_exp
 from tests.support.made_run import make_run
+from tests.support.words import encode_text
 
 
 @pytest.fixture
 def ids(trained_run, config):
-    return trained_run.tokenizer.encode_text(TextFile(config.data.valid[0]))
+    return encode_text(trained_run.tokenizer, TextFile(config.data.valid[0]))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_the_tuned_temperature_equals_a_brute_force_search(trained_run, ids):
 )
 def test_monte_carlo_uses_the_full_softmax_and_the_context(tmp_path, softmax):
     run = make_run(tmp_path, num_layers=1, units=4, context="sentence", num_steps=3, **softmax)
-    ids = run.tokenizer.encode_text(["the cat sat on the mat", "a dog ran"] * 3)
+    ids = encode_text(run.tokenizer, ["the cat sat on the mat", "a dog ran"] * 3)
     np.testing.assert_allclose(monte_carlo_nats(Reader(run), ids, 2), Reader(run).nats(ids), rtol=1e-5)
 
 
@@ -108,7 +109,7 @@ def test_an_ensemble_reports_its_members(trained_run, run_copy, held_out):
     first, second, both = found.variants
     assert [v.name for v in found.variants] == [f"run {trained_run.path}", f"run {run_copy}", "ensemble"]
     assert first.nats == pytest.approx(found.nats) and second.perplexity == pytest.approx(other.perplexity)
-    ids = trained_run.tokenizer.encode_text(TextFile(held_out))
+    ids = encode_text(trained_run.tokenizer, TextFile(held_out))
     members = np.stack([Reader(run).nats(ids) for run in (trained_run, Run.open(run_copy))])
     assert both.nats == pytest.approx(-log_mean_exp(-members).sum())
     assert both.parameters == {"runs": 2} and both.perplexity < math.sqrt(first.perplexity * second.perplexity)
@@ -142,7 +143,7 @@ def test_parameters_are_tuned_on_the_validation_text(trained_run, held_out, ids,
     assert both.name == "temperature + neural cache" and both.tuned == ("temperature", "theta", "lambda")
     expected = {"temperature": tuned, "window": 30, "theta": settings.theta, "lambda": settings.share}
     assert both.parameters == expected
-    text_ids = trained_run.tokenizer.encode_text(TextFile(held_out))
+    text_ids = encode_text(trained_run.tokenizer, TextFile(held_out))
     nats = cache_nats(read, text_ids, settings, temperature_nats(read, text_ids, tuned))
     assert both.nats == pytest.approx(nats.sum()) and both.perplexity == pytest.approx(math.exp(nats.mean()))
     assert heat.tuned_on == both.tuned_on == str(config.data.valid[0])
@@ -217,7 +218,7 @@ def test_without_a_validation_text_tuning_raises(trained_run, held_out, valid, e
 
 
 def test_a_changed_validation_text_raises(trained_run, held_out):
-    ids = trained_run.tokenizer.encode_text(TextFile(held_out))
+    ids = encode_text(trained_run.tokenizer, TextFile(held_out))
     words = (
         rf"held-out\.txt is no longer the validation text of {trained_run.path}, which was \S+ tokens with SHA-256 "
         rf"[0-9a-f]{{12}}; this one is {len(ids)} tokens with SHA-256 [0-9a-f]{{12}}\. It is the text to tune on"
@@ -289,8 +290,8 @@ def fake_dynamic(monkeypatch):
 
 def test_dynamic_evaluation_is_tuned_and_the_cache_added(trained_run, held_out, ids, config, fake_dynamic):
     found = keraslm.evaluate(trained_run, held_out, dynamic=True, neural_cache=True, cache_window=30)
-    text_ids = trained_run.tokenizer.encode_text(TextFile(held_out))
-    train = len(trained_run.tokenizer.encode_text(TextFile(config.data.train[0])))
+    text_ids = encode_text(trained_run.tokenizer, TextFile(held_out))
+    train = len(encode_text(trained_run.tokenizer, TextFile(config.data.train[0])))
     assert fake_dynamic == [
         ("statistics", train),
         ("model", 5, "document"),

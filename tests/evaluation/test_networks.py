@@ -20,6 +20,7 @@ from keraslm.system.backend import select_backend
 from tests.reference import testtime as reference
 from tests.reference.language_model import log_mean_exp
 from tests.support.made_run import make_run
+from tests.support.words import encode_text
 
 NETWORKS = {
     "tied": {"tie_weights": True, "layer_units": (6, 4)},
@@ -57,7 +58,7 @@ def run(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ids(run):
-    return run.tokenizer.encode_text(LINES)
+    return encode_text(run.tokenizer, LINES)
 
 
 @pytest.fixture(scope="module")

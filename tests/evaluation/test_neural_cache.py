@@ -20,6 +20,7 @@ from keraslm.evaluation.reader import Reader
 from keraslm.text.files import TextFile
 from tests.reference.testtime import cached_nats, outputs
 from tests.support.made_run import make_run
+from tests.support.words import encode_text
 
 RANDOM = np.random.default_rng(5)
 HIDDEN = RANDOM.normal(size=(40, 3)).astype(np.float32)
@@ -37,7 +38,7 @@ def in_steps(length, history, thetas, starts=None):
 
 @pytest.fixture
 def valid_ids(trained_run, config):
-    return trained_run.tokenizer.encode_text(TextFile(config.data.valid[0]))
+    return encode_text(trained_run.tokenizer, TextFile(config.data.valid[0]))
 
 
 @pytest.mark.parametrize("length", [1, 3, 7, 40])
@@ -90,7 +91,7 @@ def test_costs_of_a_text_equal_numpy(trained_run, valid_ids):
 
 def test_the_context_of_a_run_bounds_the_cache(tmp_path):
     run = make_run(tmp_path, num_layers=1, units=3, context="sentence")
-    ids = run.tokenizer.encode_text(["the cat sat", "the cat sat on", "a dog"])
+    ids = encode_text(run.tokenizer, ["the cat sat", "the cat sat on", "a dog"])
     found = cache_nats(Reader(run), ids, CacheSettings(20, 1.0, 0.5))
     plain = Reader(run).nats(ids)
     firsts = [0, 4, 9]  # of each line

@@ -11,6 +11,7 @@ from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
 from tests.reference.language_model import language_model
 from tests.reference.testtime import outputs
+from tests.support.words import encode_text
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def valid(config):
 @pytest.mark.parametrize("num_steps", [1, 7, 50, 10_000])
 def test_costs_equal_numpy_with_any_num_steps(trained_run, valid, monkeypatch, num_steps):
     monkeypatch.setattr(reader, "NUM_STEPS", num_steps)
-    nats = outputs(trained_run, trained_run.tokenizer.encode_text(valid))[2]
+    nats = outputs(trained_run, encode_text(trained_run.tokenizer, valid))[2]
     found = evaluate_run(trained_run, valid)
     assert found.nats == pytest.approx(nats.sum(), rel=1e-5)
     assert found.perplexity == pytest.approx(math.exp(nats.mean()), rel=1e-5)

@@ -13,7 +13,7 @@ from keraslm.errors import RunError, WriteError
 from keraslm.runs.create import check_free, create_run, update_config
 from keraslm.runs.run import LATEST, Run
 from keraslm.text.files import TextFile
-from tests.support.words import train_words
+from tests.support.words import encode_text, train_words
 
 TOKENIZER = train_words(["a b c"])
 
@@ -81,7 +81,7 @@ def test_a_missing_folder_is_named(tmp_path, monkeypatch):
 def test_a_run_has_the_fingerprints_of_its_texts(trained_run, run_copy, config):
     expected = {}
     for split in ("train", "valid"):
-        ids = trained_run.tokenizer.encode_text(TextFile(getattr(config.data, split)[0]))
+        ids = encode_text(trained_run.tokenizer, TextFile(getattr(config.data, split)[0]))
         digest = hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids.tolist())).hexdigest()
         expected[split] = {"tokens": len(ids), "sha256": digest}
     assert trained_run.texts == Run.open(trained_run.path).texts == expected

@@ -12,3 +12,8 @@ from keraslm.text.vocabulary import train_tokenizer
 
 def train_words(lines: Iterable[str], **fields: Any) -> Tokenizer:
     return train_tokenizer(lines, DataConfig(**fields))
+
+
+def encode_text(tokenizer, lines):
+    """Ids of a text as one stream, int32 `(tokens,)`, the end symbol after each line."""
+    return tokenizer.encode_block("".join(f"{line}\n" for line in lines))

@@ -23,7 +23,7 @@ from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFile, TextFiles
 from tests.support.program import PEAK
 from tests.support.tiny import text_lines
-from tests.support.words import train_words
+from tests.support.words import encode_text, train_words
 
 KINDS = [
     {},
@@ -295,7 +295,7 @@ def test_a_killed_encoding_leaves_no_complete_entry_and_the_next_one_cleans_up(t
     assert left.name.startswith(".") and (left / "ids.bin").stat().st_size
     encoder = large(tmp_path)
     tokenizer = train_words(LINES)
-    np.testing.assert_array_equal(encoder.encode(text, tokenizer).ids, tokenizer.encode_text(LINES))
+    np.testing.assert_array_equal(encoder.encode(text, tokenizer).ids, encode_text(tokenizer, LINES))
     assert not left.exists()
 
 
@@ -315,7 +315,7 @@ def test_the_death_of_a_worker_changes_nothing(tmp_path, text, monkeypatch):
     monkeypatch.setattr(encoding, "_EncodeBlock", KillOnce)
     (tmp_path / "kill").touch()
     tokenizer = train_words(LINES)
-    np.testing.assert_array_equal(large(tmp_path).encode(text, tokenizer).ids, tokenizer.encode_text(LINES))
+    np.testing.assert_array_equal(large(tmp_path).encode(text, tokenizer).ids, encode_text(tokenizer, LINES))
     assert not (tmp_path / "kill").exists()
 
 

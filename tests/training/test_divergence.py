@@ -26,6 +26,7 @@ from keraslm.training.divergence import StopOnNonFiniteLoss, check_finite
 from keraslm.training.progress import Throughput
 from keraslm.training.train import run_callbacks
 from keraslm.training.variables import synchronise
+from tests.support.words import encode_text
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -83,7 +84,7 @@ def test_the_files_of_the_good_epoch_are_kept(config, corpus, tmp_path, one_wind
     message = r"The \w+ became (inf|nan).* at window 2 of epoch 2"
     if one_window:
         config = config.replace(clip_norm=None, average_across_batch=False)
-        windows = Windows(corpus[0].encode_text(TextFile(config.data.valid[0]))[:24], 4, 5)
+        windows = Windows(encode_text(corpus[0], TextFile(config.data.valid[0]))[:24], 4, 5)
         message = r"contains NaN or infinity \(.* after window 1 of epoch 2\. The norm of every gradient was finite"
     run, kept = new_run(config, corpus[0], tmp_path), []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: kept.append(files_of(run)))

@@ -17,6 +17,7 @@ from keraslm.training.callbacks import ResetStates
 from keraslm.training.dataset import WindowDataset
 from keraslm.training.schedule import averaging_since, window_factors
 from tests.support.resuming import last, quietly
+from tests.support.words import encode_text
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -70,7 +71,7 @@ def test_rates_and_windows_equal_those_of_a_loop_of_single_steps(config, corpus,
     config = config.replace(num_layers=1, epochs=2, variable_windows=True, optimizer="adamw", learning_rate=0.01)
     config = config.replace(lr_schedule="cosine", warmup_epochs=0.5, valid=None)
     run, _ = quietly(config, "run")
-    ids = corpus[0].encode_text(TextFile(config.data.train[0]))
+    ids = encode_text(corpus[0], TextFile(config.data.train[0]))
     windows, model = Windows(ids, 4, 5, length_seed=config.train.seed), compiled_model(config, corpus[0].vocab_size, 1)
     for epoch, row in enumerate(run.epochs()):
         windows.set_epoch(epoch)
