@@ -133,7 +133,7 @@ def score_files(
                 if outcome.failure:
                     log(outcome.failure)
                 elif outcome.replaced:
-                    log(f"{outcome.shard.name}: {outcome.replaced} lines held invalid UTF-8, read as U+FFFD")
+                    log(f"{outcome.shard.name}: {outcome.replaced} lines contained invalid UTF-8, read as U+FFFD")
                 outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.shard.output)
     result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - start)

@@ -124,7 +124,7 @@ BIAS = np.zeros(16, np.float32)
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        *((np.append(BIAS[1:], np.float32(x)), "contains NaN or infinity \(1 of") for x in ("nan", "-inf")),
+        *((np.append(BIAS[1:], np.float32(x)), r"contains NaN or infinity \(1 of") for x in ("nan", "-inf")),
         (BIAS[:5], r"is float32 \(5,\), but config\.json requires .* \(16,\)"),
         *((BIAS.astype(kind), rf"is {kind} \(16,\), but") for kind in ("float64", "float16", "int32")),
     ],

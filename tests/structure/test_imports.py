@@ -17,7 +17,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "network": "config layers optimizers",
     "runs": "errors config system text",
     "training": "errors perplexity config system text optimizers network runs",
-    "evaluation": "errors perplexity config text network runs",
+    "evaluation": "errors perplexity config system text network runs",
     "scoring": "errors perplexity config text",
     "report": "errors perplexity config system text scoring",
     "rescoring": "errors perplexity text scoring",

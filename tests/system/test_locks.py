@@ -81,7 +81,7 @@ def test_the_same_process_is_refused_and_keeps_its_first_lock(tmp_path):
         assert_locked(tmp_path, f"process {os.getpid()} ")
         assert_locked(tmp_path)
         (tmp_path / ".lock").write_bytes(b"\xff\x00")
-        assert_locked(tmp_path, r"is locked by another process\. One trainer")
+        assert_locked(tmp_path, r"is locked by another process\. Wait for it")
     assert_free(tmp_path)
 
 
