@@ -73,10 +73,9 @@ def train(
     """
     if resume not in ("auto", "never", "must"):
         raise UsageError(f"`resume` is {resume!r}, but must be one of auto, never, must.")
-    if resume == "must" and overwrite:
-        raise UsageError('`resume="must"` needs the run that `overwrite` would replace; leave one of them out.')
-    if resume == "must" and run is None:
-        raise UsageError('`resume="must"` needs the folder of the run: `run`.')
+    if resume == "must" and (overwrite or run is None):
+        reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
+        raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
     if run is not None and resume != "never" and not overwrite and (Path(run) / "config.json").exists():
         previous = load_run(run)
         config = _resumed_config(previous, config, overrides)
