@@ -128,11 +128,7 @@ def _import_path() -> list[str]:
 
 
 def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verification:
-    """Write a float32 file, and one with 8-bit weights if `int8` is given; needs the TensorFlow backend.
-
-    Raises:
-        ExportError: a graph failed a check; its file is not written.
-    """
+    """Write a float32 file, and one with 8-bit weights if `int8` is given; needs the TensorFlow backend."""
     from keraslm_export.graph import Writer, build_model, softmax_matrices
     from keraslm_export.quantize import Int8Writer
     from keraslm_export.softmax import convert_softmax
@@ -160,7 +156,6 @@ def _file(proto: Any, info: ModelInfo, num_layers: int, kind: str) -> bytes:
 
 
 def model_info(run: Run) -> ModelInfo:
-    """The metadata of a run's model file."""
     tokenizer, model = run.tokenizer, run.config.model
     return ModelInfo(
         keraslm_version=VERSION,

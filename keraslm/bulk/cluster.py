@@ -20,11 +20,6 @@ def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outco
 
     Yields the outcomes in the order in which they finish. Dask gives the shard of a lost worker to a different one, at
     most as often as its setting `allowed-failures`.
-
-    Raises:
-        MissingPackageError: `distributed` is not installed here.
-        UsageError: an invalid address.
-        KeraslmError: no scheduler answers, the connection is lost, or the model or the output folder cannot be used.
     """
     require("distributed", extra="cluster", purpose="`scheduler`")
     from distributed import Client, as_completed
@@ -62,15 +57,14 @@ def _outcome(future: Any, scheduler: str) -> Outcome | None:
     from distributed import CancelledError, KilledWorker
 
     try:
-        outcome = future.result()
+        outcome: Outcome = future.result()
+        return outcome
     except KilledWorker:
         return None
     except CancelledError as error:
         raise KeraslmError(f"{scheduler}: the Dask scheduler has gone. Pass `resume=True` to continue.") from error
     except ImportError as error:
         raise KeraslmError(f"A Dask worker lacks a module ({error}). Install the same keraslm on each.") from error
-    assert isinstance(outcome, Outcome)
-    return outcome
 
 
 @contextmanager

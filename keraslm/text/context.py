@@ -23,13 +23,9 @@ _CHUNK = 1 << 22  # tokens read at a time
 
 
 def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: str) -> NDArray[np.bool_]:
-    """Which tokens are the last of their sentence or paragraph.
+    """Which tokens are the last of their sentence or paragraph (none for `"document"`), in the shape of `ids`.
 
-    Args:
-        ids: of any shape.
-        before: the token before each of them, of the same shape.
-        eos_id: the end symbol.
-        context: `"sentence"`, `"paragraph"` or `"document"` (none of them).
+    `before` holds the token before each of them.
 
     Example:
         >>> ends_context(np.array([5, 0, 0]), np.array([0, 5, 0]), eos_id=0, context="paragraph")
@@ -44,11 +40,8 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
 class ShuffledStream:
     """A stream whose sentences or paragraphs are in a new order in each epoch, determined by `seed` and the epoch.
 
-    An unfinished last one stays at the end. Needs 24 bytes of memory per sentence or paragraph.
-
-    Args:
-        ids: the stream, `(tokens,)`; may be a mapped file.
-        context: `"sentence"` or `"paragraph"`.
+    An unfinished last one stays at the end. Needs 24 bytes of memory per sentence or paragraph; `ids`, `(tokens,)`, may
+    be a mapped file.
 
     Example:
         >>> stream = ShuffledStream(np.array([5, 0, 6, 7, 0]), eos_id=0, context="sentence", seed=1)

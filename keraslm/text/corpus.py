@@ -76,11 +76,7 @@ Text = TextFile | TextFiles | EmbeddedText
 
 
 def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
-    """The training text and the validation text that a configuration names.
-
-    Raises:
-        TextError: a folder without a training text, a pattern without a match, or standard input given twice.
-    """
+    """The training text and the validation text that a configuration names; a TextError if one does not exist."""
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")
     train, valid = config.train or (), config.valid or ()
