@@ -57,14 +57,15 @@ def _outcome(future: Any, scheduler: str) -> Outcome | None:
     from distributed import CancelledError, KilledWorker
 
     try:
-        outcome: Outcome = future.result()
-        return outcome
+        outcome = future.result()
     except KilledWorker:
         return None
     except CancelledError as error:
         raise KeraslmError(f"{scheduler}: the Dask scheduler has gone. Pass `resume=True` to continue.") from error
     except ImportError as error:
         raise KeraslmError(f"A Dask worker lacks a module ({error}). Install the same keraslm on each.") from error
+    assert isinstance(outcome, Outcome)
+    return outcome
 
 
 @contextmanager

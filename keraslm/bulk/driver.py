@@ -57,8 +57,7 @@ class BulkResult:
             return
         code = min(outcome.exit_code for outcome in self.failed)
         listed = [f"  {outcome.failure}" for outcome in self.failed]
-        total = len(self.outcomes) + self.finished
-        message = f"{len(self.failed)} of {total} shards failed, the others are finished:"
+        message = f"{len(self.failed)} of {len(self.outcomes) + self.finished} shards failed, the others are finished:"
         raise (InputError if code == InputError.exit_code else KeraslmError)(message, *listed)
 
     def __str__(self) -> str:

@@ -18,10 +18,8 @@ def find_splits(folder: str | Path) -> dict[str, str]:
     """Paths of the train, valid and test files of a folder, by split; valid and test may be missing.
 
     A file belongs to a split if a part of its name, split at `.`, `_` and `-`, is the name of the split: `train.txt`,
-    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
-
-    Raises:
-        TextError: no such folder, no train file, or two files for one split.
+    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`. A TextError if there is no train
+    file, or two files for one split.
     """
     root = Path(folder)
     if not root.is_dir():

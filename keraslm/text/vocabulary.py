@@ -27,12 +27,7 @@ _MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
 
 
 def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
-    """Train the tokenizer of a configuration on blocks of text, each of which ends a line.
-
-    Example:
-        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char"))
-        Tokenizer(char, 9 tokens, eos='<eos>', unk='<unk>')
-    """
+    """Train the tokenizer of a configuration on blocks of text, each of which ends a line."""
     config = config or DataConfig()
     kind = config.tokenizer
     if kind in ("word", "char"):
