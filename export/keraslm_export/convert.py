@@ -105,7 +105,10 @@ def export(
 def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
     paths = [str(path.resolve()) for path in (run.path, *outputs)]
     command = [sys.executable, "-P", "-m", "keraslm_export.convert", run.weights, *paths]
-    settings = {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": os.pathsep.join(_import_path())}
+    # The import path of this process without the current directory, unless keraslm itself was imported from there.
+    own = {Path(str(system.__file__)).resolve().parents[2], Path(__file__).resolve().parents[1]}
+    path = [p for p in sys.path if p and (Path(p).resolve() in own or Path(p).resolve() != Path.cwd())]
+    settings = {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": os.pathsep.join(path)}
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     try:
         answer = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
@@ -121,18 +124,8 @@ def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
     return verify.Verification(**answer)
 
 
-def _import_path() -> list[str]:
-    """The import path of this process without the current directory, unless keraslm itself was imported from there."""
-    own = {Path(str(system.__file__)).resolve().parents[2], Path(__file__).resolve().parents[1]}
-    return [path for path in sys.path if path and (Path(path).resolve() in own or Path(path).resolve() != Path.cwd())]
-
-
 def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verification:
-    """Write a float32 file, and one with 8-bit weights if `int8` is given; needs the TensorFlow backend.
-
-    Raises:
-        ExportError: a graph failed a check; its file is not written.
-    """
+    """Write a float32 file, and one with 8-bit weights if `int8` is given; needs the TensorFlow backend."""
     from keraslm_export.graph import Writer, build_model, softmax_matrices
     from keraslm_export.quantize import Int8Writer
     from keraslm_export.softmax import convert_softmax
@@ -160,7 +153,6 @@ def _file(proto: Any, info: ModelInfo, num_layers: int, kind: str) -> bytes:
 
 
 def model_info(run: Run) -> ModelInfo:
-    """The metadata of a run's model file."""
     tokenizer, model = run.tokenizer, run.config.model
     return ModelInfo(
         keraslm_version=VERSION,

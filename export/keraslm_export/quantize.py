@@ -29,8 +29,6 @@ LARGEST = 63  # absolute value of a weight
 
 
 class Int8Writer(Writer):
-    """Collects the nodes and constants of a graph with 8-bit weights."""
-
     domains = Writer.domains | {DOMAIN: 1}
 
     def __init__(self) -> None:
@@ -92,12 +90,7 @@ class Int8Writer(Writer):
 
 
 def quantized(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """The nearest integers from -63 to 63, and the scales that turn them back into weights, of size 1 on `axis`.
-
-    Example:
-        >>> quantized(np.array([[1.0, -2.0], [0.25, 0.0]], np.float32), axis=1)[0].tolist()
-        [[32, -63], [63, 0]]
-    """
+    """The nearest integers from -63 to 63, and the scales that turn them back into weights, of size 1 on `axis`."""
     scales = np.abs(weight).max(axis=axis, keepdims=True) / np.float32(LARGEST)
     scales = np.where(scales > 0, scales, np.float32(1)).astype(np.float32)
     return np.rint(weight / scales).astype(np.int8), scales

@@ -71,10 +71,7 @@ class Int8Comparison:
 def check_structure(proto: Any, num_layers: int, kind: str) -> None:
     """Check that an `onnx.ModelProto` has one recurrent node per layer, no control flow, and finite weights.
 
-    With the kind `"DynamicQuantizeLSTM"` no large matrix may be float32.
-
-    Raises:
-        ExportError: a check fails.
+    With the kind `"DynamicQuantizeLSTM"` no large matrix may be float32. An ExportError if a check fails.
     """
     from onnx import numpy_helper
 
@@ -97,14 +94,11 @@ def check_structure(proto: Any, num_layers: int, kind: str) -> None:
             raise ExportError(f"The matrix {tensor.name} of the int8 graph is float32. Not published.")
 
 
-def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification:
+def compare(run: Run, data: bytes) -> Verification:
     """Compare a serialised graph with the run's stateful training model, on random ids.
 
     Each shape is scored in two windows with the state carried. onnxruntime scores them in one pass too, and the second
-    with one step per call.
-
-    Raises:
-        ExportError: a difference is above `tolerance` or not a number.
+    with one step per call. An ExportError if a difference is above `TOLERANCE` or not a number.
     """
     import keras
     import onnxruntime
@@ -124,10 +118,10 @@ def compare(run: Run, data: bytes, tolerance: float = TOLERANCE) -> Verification
         largest += [np.abs(in_chunks - expected).max(), np.abs(of_targets - picked).max()]
         chunked.append(np.abs(one_pass - in_chunks)[:, steps:].max())
     found = Verification(len(SHAPES), float(np.max(largest)), float(np.max(chunked)))  # NaN if one of them is
-    if not np.maximum(found.largest_difference, found.chunked_difference) <= tolerance:
+    if not np.maximum(found.largest_difference, found.chunked_difference) <= TOLERANCE:
         raise ExportError(
             f"The exported graph differs from Keras: largest difference {found.largest_difference:.3g} nats, with the "
-            f"state carried between chunks {found.chunked_difference:.3g} nats; at most {tolerance:g} is allowed. Not "
+            f"state carried between chunks {found.chunked_difference:.3g} nats; at most {TOLERANCE:g} is allowed. Not "
             "published."
         )
     return found
@@ -150,11 +144,7 @@ def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tupl
 
 
 def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[str]]:
-    """Name and lines of a text; by default the run's validation text, or the end of its training text.
-
-    Raises:
-        TextError: the text is empty or cannot be read.
-    """
+    """Name and lines of a text; by default the run's validation text, or the end of its training text."""
     try:
         if path is None:
             train, valid = open_texts(run.config.data)
@@ -172,13 +162,9 @@ def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[st
 
 
 def compare_files(
-    float32: Path, int8: Path, text: str, lines: Sequence[str], context: Context, tolerance: float = INT8_TOLERANCE
+    float32: Path, int8: Path, text: str, lines: Sequence[str], context: Context, tolerance: float
 ) -> Int8Comparison:
-    """Score the lines of a text with two model files of one run and compare their perplexities.
-
-    Raises:
-        ExportError: their relative difference is above `tolerance` or not a number.
-    """
+    """Score a text with two model files of one run; an ExportError if their perplexities differ too much."""
     tokens, scores = 0, []
     for path in (float32, int8):
         scorer = load(path, "cpu")

@@ -20,11 +20,6 @@ def score_on_cluster(job: Job, shards: Sequence[Shard], scheduler: str) -> Outco
 
     Yields the outcomes in the order in which they finish. Dask gives the shard of a lost worker to a different one, at
     most as often as its setting `allowed-failures`.
-
-    Raises:
-        MissingPackageError: `distributed` is not installed here.
-        UsageError: an invalid address.
-        KeraslmError: no scheduler answers, the connection is lost, or the model or the output folder cannot be used.
     """
     require("distributed", extra="cluster", purpose="`scheduler`")
     from distributed import Client, as_completed

@@ -57,8 +57,7 @@ class BulkResult:
             return
         code = min(outcome.exit_code for outcome in self.failed)
         listed = [f"  {outcome.failure}" for outcome in self.failed]
-        total = len(self.outcomes) + self.finished
-        message = f"{len(self.failed)} of {total} shards failed, the others are finished:"
+        message = f"{len(self.failed)} of {len(self.outcomes) + self.finished} shards failed, the others are finished:"
         raise (InputError if code == InputError.exit_code else KeraslmError)(message, *listed)
 
     def __str__(self) -> str:
@@ -108,6 +107,7 @@ def score_files(
     Raises:
         UsageError: existing outputs, texts with the same name, no texts, or a second job in the folder.
         ModelFileError: a model cannot be used.
+        MissingPackageError: `scheduler` needs `distributed`, which is not installed here.
         KeraslmError: the folder cannot be written, or nothing can be scored. Finished outputs are kept.
 
     Example:
@@ -124,7 +124,7 @@ def score_files(
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending)
     with ended_by_sigterm(), _claimed(folder, shards, log):
-        todo = pending(shards, job.settings, resume=resume, overwrite=overwrite)
+        todo = pending(shards, job.settings, resume, overwrite)
         scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
         outcomes = []
         with closing(scored), meter("scoring", sum(shard.size for shard in todo), show=True) as advance:
@@ -142,11 +142,7 @@ def score_files(
 
 
 def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outcomes:
-    """Score shards in processes of this machine; yields the outcomes in the order in which they finish.
-
-    Raises:
-        KeraslmError: the model or the output folder cannot be used, or every process dies.
-    """
+    """Score shards in processes of this machine; yields the outcomes in the order in which they finish."""
     if not shards:
         return
     workers, deaths = min(workers, len(shards)), 0

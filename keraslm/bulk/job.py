@@ -68,15 +68,7 @@ Outcomes = Generator[Outcome, None, None]
 
 
 def score_shard(job: Job, shard: Shard) -> Outcome:
-    """Score one text into its file, which appears complete or not at all; runs in a worker process.
-
-    Returns:
-        the counts, or why the text cannot be read.
-
-    Raises:
-        ModelFileError: the model cannot be used, or its file has changed since the job began.
-        KeraslmError: the output folder cannot be written.
-    """
+    """Score one text into its file, which appears complete or not at all; runs in a worker process."""
     scorer = _CountingScorer(_session(job.models, job.provider))
     text = TextFile(shard.text, job.errors, shard.name)
     try:
@@ -97,8 +89,6 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
 
 
 class _CountingScorer(Scorer):
-    """Counts its lines and tokens."""
-
     def __init__(self, session: Session):
         super().__init__(session)
         self.lines = self.tokens = 0

@@ -86,15 +86,8 @@ class Record:
         return "; ".join(found)
 
 
-def pending(
-    shards: Sequence[Shard], settings: dict[str, Any], *, resume: bool = False, overwrite: bool = False
-) -> list[Shard]:
-    """The shards that still have to be scored.
-
-    Raises:
-        UsageError: an output exists and may not be replaced.
-        KeraslmError: an output cannot be read.
-    """
+def pending(shards: Sequence[Shard], settings: dict[str, Any], resume: bool, overwrite: bool) -> list[Shard]:
+    """The shards that still have to be scored; a UsageError if an output exists and may not be replaced."""
     found = []
     for shard in shards:
         try:

@@ -37,10 +37,6 @@ def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
     Raises:
         UsageError: no file, standard input or a pipe, two texts with one name, or a text that scores would overwrite.
         TextError: a text that does not exist.
-
-    Example:
-        >>> [shard.output.name for shard in plan(["small.txt", "large.txt.gz"], Path("scores"), ".tsv")]
-        ['large.txt.tsv', 'small.txt.tsv']
     """
     if STDIN in map(str, files):
         raise UsageError("Standard input cannot be scored into a folder: give files, or leave out `output`.")

@@ -31,8 +31,6 @@ def folder_lock(
     On a file system without locks (some network file systems) the block runs without one, after a warning.
 
     Args:
-        folder: a folder that exists.
-        log: called with the warning.
         error: class of the error if the folder is locked.
         field: name of the argument with which the user chose the folder.
         file: the lock file, in the folder.

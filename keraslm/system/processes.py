@@ -89,8 +89,6 @@ class Workers:
 
 
 class _Worker:
-    """One process and its replacements."""
-
     def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...]):
         self._make, self._arguments = make, arguments
         self._executor: ProcessPoolExecutor | None = None

@@ -67,27 +67,24 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             self._before = {n: before for n, before in handlers.items() if before not in (signal.SIG_IGN, None)}
         if self._before:
-            self._install()
+            self._ears, self._mouth = socket.socketpair()
+            self._mouth.setblocking(False)
+            self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+            self._thread.start()
+            _active.append(self)
+            for number in self._before:
+                signal.signal(number, self._note)
+            if hasattr(signal, "pthread_sigmask"):
+                self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & self._before.keys())
+            self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._before:
             self._restore()
 
-    def _install(self) -> None:
-        self._ears, self._mouth = socket.socketpair()
-        self._mouth.setblocking(False)
-        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
-        self._thread.start()
-        _active.append(self)
-        for number in self._before:
-            signal.signal(number, self._note)
-        if hasattr(signal, "pthread_sigmask"):
-            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & self._before.keys())
-        self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
-
     def _restore(self) -> None:
-        """Undo `_install`, also in a forked child, which has no second thread."""
+        """Undo `__enter__`, also in a forked child, which has no second thread."""
         signal.set_wakeup_fd(self._wakeup)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)  # a pending SIGINT is noted here

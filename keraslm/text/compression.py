@@ -22,11 +22,7 @@ _OPEN: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
 
 def unpacked(raw: io.BufferedReader) -> tuple[Any, str | None]:
-    """The unpacked bytes of an open file as a file, and the name of its compression; None for a plain file.
-
-    Raises:
-        MissingPackageError: the file is zstandard and its package is not installed.
-    """
+    """The unpacked bytes of an open file as a file, and the name of its compression; None for a plain file."""
     head = raw.peek(8)
     kind = next((name for name, magic in _MAGIC.items() if head.startswith(magic)), None)
     if kind is None:

@@ -23,18 +23,7 @@ _CHUNK = 1 << 22  # tokens read at a time
 
 
 def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: str) -> NDArray[np.bool_]:
-    """Which tokens are the last of their sentence or paragraph.
-
-    Args:
-        ids: of any shape.
-        before: the token before each of them, of the same shape.
-        eos_id: the end symbol.
-        context: `"sentence"`, `"paragraph"` or `"document"` (none of them).
-
-    Example:
-        >>> ends_context(np.array([5, 0, 0]), np.array([0, 5, 0]), eos_id=0, context="paragraph")
-        array([False, False,  True])
-    """
+    """Which of `ids` end their sentence or paragraph, in their shape; `before` holds the token before each of them."""
     if context == "document":
         return np.zeros(ids.shape, np.bool_)
     ends: NDArray[np.bool_] = ids == eos_id
@@ -44,16 +33,7 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
 class ShuffledStream:
     """A stream whose sentences or paragraphs are in a new order in each epoch, determined by `seed` and the epoch.
 
-    An unfinished last one stays at the end. Needs 24 bytes of memory per sentence or paragraph.
-
-    Args:
-        ids: the stream, `(tokens,)`; may be a mapped file.
-        context: `"sentence"` or `"paragraph"`.
-
-    Example:
-        >>> stream = ShuffledStream(np.array([5, 0, 6, 7, 0]), eos_id=0, context="sentence", seed=1)
-        >>> stream.take(np.arange(5))
-        array([6, 7, 0, 5, 0], dtype=int32)
+    An unfinished last one stays last. `ids`, `(tokens,)`, may be mapped; needs 24 bytes per sentence or paragraph.
     """
 
     def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):

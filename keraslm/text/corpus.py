@@ -18,10 +18,8 @@ def find_splits(folder: str | Path) -> dict[str, str]:
     """Paths of the train, valid and test files of a folder, by split; valid and test may be missing.
 
     A file belongs to a split if a part of its name, split at `.`, `_` and `-`, is the name of the split: `train.txt`,
-    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`.
-
-    Raises:
-        TextError: no such folder, no train file, or two files for one split.
+    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`. A TextError if there is no train
+    file, or two files for one split.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -76,11 +74,7 @@ Text = TextFile | TextFiles | EmbeddedText
 
 
 def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
-    """The training text and the validation text that a configuration names.
-
-    Raises:
-        TextError: a folder without a training text, a pattern without a match, or standard input given twice.
-    """
+    """The training text and the validation text that a configuration names; a TextError if one does not exist."""
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")
     train, valid = config.train or (), config.valid or ()

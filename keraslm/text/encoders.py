@@ -112,8 +112,7 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
     def encode(text: str) -> Ids:
         parts = [list(pieces(line)) for line in text.split("\n")]
         with at_work():
-            batch = backend.encode_batch_fast([*chain.from_iterable(parts)], add_special_tokens=False)
-        found = iter(batch)
+            found = iter(backend.encode_batch_fast([*chain.from_iterable(parts)], add_special_tokens=False))
         ids: list[int] = []
         for line in parts:
             for _ in line:
@@ -125,10 +124,7 @@ def _lines(backend: tokenizers.Tokenizer, eos_id: int) -> BlockEncoder:
 
 
 def byte_names() -> list[str]:
-    """The character that represents each byte in a byte-level vocabulary, as defined by GPT-2.
-
-    Printable bytes represent themselves; the others are the characters from U+0100.
-    """
+    """The character that represents each byte in a byte-level vocabulary, as defined by GPT-2."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]

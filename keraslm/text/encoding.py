@@ -99,7 +99,6 @@ class Encoder:
         return self._each_block("encoding", text, _EncodeBlock, tokenizer.to_json(), text.errors)
 
     def _each_block(self, title: str, text: Text, make: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-        """The result of a function for each block of a text, in order."""
         workers = self._workers if self._is_large(text) else 0
         with meter(title, text.size(), self._show) as advance:
             blocks: Iterable[Block] = text.blocks(advance)

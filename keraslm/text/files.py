@@ -78,11 +78,7 @@ class TextFile:
         self.replaced = 0
 
     def __iter__(self) -> Iterator[str]:
-        """Yield each line, without its line end.
-
-        Raises:
-            TextError: no such file, a byte that is not UTF-8, damaged compression, or a line longer than `LONGEST`.
-        """
+        """Yield each line, without its line end; a TextError if the file or a line cannot be read."""
         self.replaced = 0
         with self._opened() as (_, file, offset):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
@@ -102,8 +98,7 @@ class TextFile:
     def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
         """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on the length of lines.
 
-        Args:
-            advance: receives the number of bytes that each step has read from the file, compressed or not.
+        `advance` receives the number of bytes that each step has read from the file, compressed or not.
         """
         offset: int
         line, rest, taken, long = 1, b"", 0, False
@@ -171,12 +166,7 @@ class TextFile:
 class TextFiles:
     """Several files as one text, in the given order; the end of a file always ends a line.
 
-    Args:
-        paths: files, patterns, or `"-"`.
-        errors: as for `TextFile`.
-
-    Raises:
-        TextError: a pattern that matches no file.
+    `paths` are files, patterns, or `"-"`. A pattern that matches no file raises a TextError.
     """
 
     def __init__(self, paths: Sequence[str], errors: str = "strict"):

@@ -22,12 +22,7 @@ SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 
 def import_tokenizer(config: DataConfig) -> Tokenizer:
-    """The tokenizer in the file `config.tokenizer`; `eos_token` and `unk_token` select its symbols.
-
-    Raises:
-        TokenizerError: no such file, a file of a different kind, or one without an end symbol.
-        MissingPackageError: the file is a sentencepiece model, and the package is not installed.
-    """
+    """The tokenizer in the file `config.tokenizer`; `eos_token` and `unk_token` select its symbols."""
     path = Path(config.tokenizer)
     try:
         data = path.read_bytes()

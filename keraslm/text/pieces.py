@@ -16,12 +16,7 @@ _LAST_SPACE = re.compile(rb".*[^\t-\r ](?=[\t-\r ])", re.DOTALL)
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, which white space separates.
-
-    Example:
-        >>> split_words("the  cat\\nsat ")
-        ['the', 'cat', 'sat']
-    """
+    """The words of a text, which white space separates: `['the', 'cat']` for `the  cat`."""
     return _WORD.findall(text) if any(character in text for character in _SEPARATORS) else text.split()
 
 
@@ -51,12 +46,7 @@ def cut(data: bytes, limit: int = PIECE) -> int:
 
 
 def pieces(line: str, limit: int = PIECE) -> Iterator[str]:
-    """A line in pieces of at most `limit` bytes; nearly every line is one piece.
-
-    Example:
-        >>> list(pieces("one two three", limit=10))
-        ['one two', ' three']
-    """
+    """A line in pieces of at most `limit` bytes; nearly every line is one piece."""
     if len(line) <= limit // 4:  # a character has at most 4 bytes
         yield line
         return

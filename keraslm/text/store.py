@@ -56,7 +56,6 @@ class EncodedText:
 
 
 def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:
-    """A text from its parts."""
     ids, counts, replaced = zip((np.zeros(0, np.int32), TextCounts(), 0), *parts, strict=True)
     return EncodedText(name, np.concatenate(ids), sum(counts, TextCounts()), sum(replaced))
 

@@ -53,7 +53,6 @@ class Windows:
         ids: integers of shape `(tokens,)`; may be a mapped file.
         batch_size: B, rows side by side.
         num_steps: T, tokens per row in a window.
-        name: the name of the text in messages.
         context: `"document"`, `"sentence"` or `"paragraph"`: how far the state is carried.
         eos_id: the end symbol, needed for sentences and paragraphs.
         shuffle_seed: a new order of sentences or paragraphs in each epoch. Default: the order of the text.

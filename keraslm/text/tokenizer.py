@@ -54,7 +54,11 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
-        _check_deterministic(backend)
+        for name in ("truncation", "padding"):
+            if getattr(backend, name) is not None:
+                raise TokenizerError(f"The tokenizer has {name}, but keraslm scores exactly the tokens of a text.")
+        if getattr(backend.model, "dropout", None):
+            raise TokenizerError(f"The tokenizer merges at random, with a dropout of {backend.model.dropout}.")
         self.vocab_size: int = backend.get_vocab_size()
         end = end_symbol(backend)
         if end is None:
@@ -181,14 +185,6 @@ def end_lines_with(backend: tokenizers.Tokenizer, token: str) -> None:
     """Make a tokenizer add one token of its vocabulary after each line, and nothing else."""
     number = backend.token_to_id(token)
     backend.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=[(token, number)])
-
-
-def _check_deterministic(backend: tokenizers.Tokenizer) -> None:
-    for name in ("truncation", "padding"):
-        if getattr(backend, name) is not None:
-            raise TokenizerError(f"The tokenizer has {name}, but keraslm scores exactly the tokens of a text.")
-    if getattr(backend.model, "dropout", None):
-        raise TokenizerError(f"The tokenizer merges at random, with a dropout of {backend.model.dropout}.")
 
 
 def end_symbol(backend: tokenizers.Tokenizer) -> int | None:

@@ -27,19 +27,26 @@ _MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
 
 
 def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
-    """Train the tokenizer of a configuration on blocks of text, each of which ends a line.
-
-    Example:
-        >>> train_tokenizer(["the cat sat"], DataConfig(tokenizer="char"))
-        Tokenizer(char, 9 tokens, eos='<eos>', unk='<unk>')
-    """
+    """Train the tokenizer of a configuration on blocks of text, each of which ends a line."""
     config = config or DataConfig()
-    if config.tokenizer in ("word", "char"):
+    kind = config.tokenizer
+    if kind in ("word", "char"):
         counter = TokenCounter(config)
         for block in blocks:
             counter.add(block)
         return tokenizer_of_counts(counter.counts, config)
-    return _subwords(blocks, config)
+    backend, end = _skeleton(config), byte_names()[ord(LINE_END)]
+    if kind == "byte":
+        backend.model = models.BPE({name: number for number, name in enumerate(byte_names())}, [])
+    elif kind == "bpe":
+        limits: dict[str, Any] = {"vocab_size": config.vocab_size, "min_frequency": config.min_count}
+        trainer = trainers.BpeTrainer(**limits, initial_alphabet=byte_names(), show_progress=False)
+        backend.train_from_iterator(_lines(blocks), trainer)
+    else:
+        end = LINE_END
+        _train_unigram(backend, blocks, config.vocab_size)
+    end_lines_with(backend, end)
+    return Tokenizer(backend)
 
 
 class TokenCounter:
@@ -104,22 +111,6 @@ def _skeleton(config: DataConfig) -> tokenizers.Tokenizer:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "bpe")
         backend.decoder = decoders.ByteLevel()
     return backend
-
-
-def _subwords(blocks: Iterable[str], config: DataConfig) -> Tokenizer:
-    backend, kind = _skeleton(config), config.tokenizer
-    end = byte_names()[ord(LINE_END)]
-    if kind == "byte":
-        backend.model = models.BPE({name: number for number, name in enumerate(byte_names())}, [])
-    elif kind == "bpe":
-        limits: dict[str, Any] = {"vocab_size": config.vocab_size, "min_frequency": config.min_count}
-        trainer = trainers.BpeTrainer(**limits, initial_alphabet=byte_names(), show_progress=False)
-        backend.train_from_iterator(_lines(blocks), trainer)
-    else:
-        end = LINE_END
-        _train_unigram(backend, blocks, config.vocab_size)
-    end_lines_with(backend, end)
-    return Tokenizer(backend)
 
 
 def _train_unigram(backend: tokenizers.Tokenizer, blocks: Iterable[str], vocab_size: int) -> None:
