@@ -16,7 +16,6 @@ from keraslm.text.tokenizer import Tokenizer
 
 LABELLED = 80  # largest number of pieces with labels
 DRAWN = 4096  # largest number of pieces drawn for a text of few lines
-FEW = 8  # lines
 _BLUE, _ORANGE = "#1f77b4", "#d95f02"
 _LONGEST = 24  # characters of a label
 _BLANKS = str.maketrans({" ": "␣", "\t": "⇥"})
@@ -60,7 +59,7 @@ class SurprisalPlot:
         figure = Figure(figsize=(wide, 4.2), layout="constrained")
         axes = figure.subplots()
         cost = self._statistics.cost
-        if self._count <= LABELLED or cost.lines < FEW:
+        if self._count <= LABELLED or cost.lines < 8:
             self._draw_pieces(axes)
         else:
             self._draw_lines(axes)

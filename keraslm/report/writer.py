@@ -95,8 +95,7 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
 def opened_output(path: Path | None) -> Iterator[TextIO]:
     """A text file for scores, gzip if the name ends with `.gz`; standard output if `path` is None.
 
-    An existing file is replaced when the block ends without an error; otherwise nothing changes. Raises `UsageError`
-    without a folder to write to, `WriteError` if writing fails.
+    An existing file is replaced when the block ends without an error; otherwise nothing changes.
     """
     if path is None:
         yield sys.stdout
