@@ -27,14 +27,7 @@ class SurprisalPlot:
     A text of at most 80 pieces (words, subwords or characters) has one labelled point per piece, a text of fewer than
     eight lines one point per piece, and any other text the mean and the middle half of each line or block of lines.
 
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-
-    Example:
-        >>> plot = SurprisalPlot(scorer.tokenizer, "a.txt")
-        >>> for line in scorer.score_lines(lines):
-        ...     plot.add(line)
-        >>> plot.write(Path("surprisal.png"))
+    Used as `keraslm.pictures.page.HtmlReport`. Raises a `MissingPackageError` if matplotlib is not installed.
     """
 
     def __init__(self, tokenizer: Tokenizer, title: str) -> None:

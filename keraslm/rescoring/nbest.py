@@ -51,10 +51,6 @@ def read_nbest(
         format: `"tsv"`, `"kaldi"` or `"jsonl"`.
         score_columns: number of scores per row of `"tsv"`; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
-
-    Raises:
-        TextError: a malformed row, with file and line, or an utterance whose rows do not follow each other.
-        UsageError: an unknown format, or an argument that belongs to a different format.
     """
     if format not in FORMATS:
         raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")

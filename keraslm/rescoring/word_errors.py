@@ -111,10 +111,7 @@ def best_point(found: Mapping[Point, WordErrors]) -> Point:
 
 
 def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Iterator[str]:
-    """The table of word errors, tab-separated: first pass, oracle, and the best point.
-
-    With `tune`, the best point is called `best`, and a row per point follows; otherwise it is called `rescored`.
-    """
+    """The table of word errors, tab-separated: first pass, oracle, best point, and with `tune` a row per point."""
     found = {point: errors.at(*point) for point in points}
     best = best_point(found)
     rows = [("first-pass\t-\t-", errors.first_pass()), ("oracle\t-\t-", errors.oracle())]

@@ -27,14 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block.
-
-    `continues` if the text began in a previous block; `open` if it may continue in the next block.
-    """
+    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block."""
 
     lines: list[Ids]
-    continues: bool
-    open: bool
+    continues: bool  # the text began in a previous block
+    open: bool  # the text may continue in the next block
 
     def __len__(self) -> int:
         return sum(map(len, self.lines))

@@ -224,10 +224,7 @@ _OPEN: WeakSet[ModelSession] = WeakSet()
 
 
 def _forget_sessions() -> None:
-    """Detach the onnxruntime sessions of the parent process after a fork: their threads do not exist in this process.
-
-    Freeing such a session would wait for its threads forever, so it is kept until the process ends.
-    """
+    # The threads of the sessions do not exist after a fork. Freeing a session would wait for them forever.
     for session in list(_OPEN):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._onnx))
         session._onnx = None
