@@ -39,7 +39,6 @@ from keraslm.text.tokenizer import UNK
 
 _BEGIN, _END = "<s>", "</s>"
 _BEFORE = "a"  # any word, so that the next word is inside a line
-_KEPT_WORDS = 1 << 16  # words whose tokens are cached
 _LN10 = BASES["10"]
 
 
@@ -157,7 +156,7 @@ class Model:
     def __setstate__(self, state: tuple[bytes, Scorer]) -> None:
         self.path, self._scorer = state
         self._begin = self._scorer.begin()
-        self._encode = functools.lru_cache(_KEPT_WORDS)(self._encode_word)
+        self._encode = functools.lru_cache(1 << 16)(self._encode_word)
 
     @property
     def order(self) -> int:

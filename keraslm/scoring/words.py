@@ -26,7 +26,8 @@ from keraslm.text.tokenizer import EOS, Tokenizer
 class WordScore:
     """The score of one word, or of the end of a line, `<eos>`: natural logarithm.
 
-    `begin` and `end` count characters. `tokens` is the begin and end of its tokens, including white space before it.
+    `begin` and `end` count characters. `tokens` is the begin and end of its tokens, including white space before it;
+    `oov` if one of them is `<unk>`.
     """
 
     word: str
