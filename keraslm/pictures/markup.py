@@ -13,7 +13,6 @@ from keraslm.perplexity import bits
 from keraslm.pictures.spans import Laid
 
 NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last includes everything above
-OOV, END = "U", "E"  # classes in addition to that of the colour
 
 # Background of each colour, and the classes with white text: equal steps of lightness in Oklab (Ottosson 2020).
 # Lightness, chroma and hue run from 0.985, 0.012, 100 to 0.38, 0.17, 5, and from 0.27, 0.03, 290 to 0.93, 0.13, 455.
@@ -74,7 +73,7 @@ def line_markup(laid: Laid, number: int, linked: set[int], pieces: int) -> str:
     for piece, ((begin, until, first, last), surprisal, oov) in enumerate(rows):
         part = text[begin:until]
         blank = len(part) - len(part.lstrip()) if not part.isspace() else 0  # it stays uncoloured before a word
-        classes = color(surprisal) + f" {OOV}" * oov + f" {END}" * (piece == len(laid.pieces) - 1)
+        classes = color(surprisal) + " U" * oov + " E" * (piece == len(laid.pieces) - 1)  # out of vocabulary, line end
         count = f" data-n={last - first}" if last - first > 1 else ""
         name = f" id=w{number}-{piece}" if piece in linked else ""
         parts.append(f'{markup(text[at : begin + blank])}<i class="{classes}"{count}{name}>{markup(part[blank:])}</i>')

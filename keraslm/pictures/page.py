@@ -30,10 +30,7 @@ _LONGEST = 40  # characters of a word in the list
 class HtmlReport:
     """Gathers scored lines and writes the page.
 
-    Args:
-        title: name of the text.
-        facts: additional rows for the top of the page.
-        limit: number of tokens that are shown and kept in memory. The statistics include all lines.
+    The top of the page shows `title` and `facts`; `limit` tokens are shown and kept in memory.
 
     Example:
         >>> report = HtmlReport(scorer.tokenizer, "a.txt", {"model": "model.onnx"})
@@ -74,7 +71,8 @@ class HtmlReport:
             temporary.write_text(self.page(), encoding="utf-8", newline="")
 
     def page(self) -> str:
-        style, script = _style(), _resource("page.js")
+        dark = f"@media screen and (prefers-color-scheme:dark){{\n{color_rules('dark')}}}\n"
+        style, script = _resource("page.css") + color_rules("light") + dark, _resource("page.js")
         policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'"
         ids, series = sorted(self._ids), self._statistics.series
         course = f"Mean surprisal of each {series.block}"
@@ -146,11 +144,6 @@ def _text(text: str) -> str:
 
 def _resource(name: str) -> str:
     return files("keraslm.pictures").joinpath(name).read_text(encoding="utf-8")
-
-
-def _style() -> str:
-    dark = f"@media screen and (prefers-color-scheme:dark){{\n{color_rules('dark')}}}\n"
-    return _resource("page.css") + color_rules("light") + dark
 
 
 def _digest(text: str) -> str:

@@ -16,7 +16,6 @@ from keraslm.text.tokenizer import Tokenizer
 
 LABELLED = 80  # largest number of pieces with labels
 DRAWN = 4096  # largest number of pieces drawn for a text of few lines
-FEW = 8  # lines
 _BLUE, _ORANGE = "#1f77b4", "#d95f02"
 _LONGEST = 24  # characters of a label
 _BLANKS = str.maketrans({" ": "␣", "\t": "⇥"})
@@ -28,14 +27,7 @@ class SurprisalPlot:
     A text of at most 80 pieces (words, subwords or characters) has one labelled point per piece, a text of fewer than
     eight lines one point per piece, and any other text the mean and the middle half of each line or block of lines.
 
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-
-    Example:
-        >>> plot = SurprisalPlot(scorer.tokenizer, "a.txt")
-        >>> for line in scorer.score_lines(lines):
-        ...     plot.add(line)
-        >>> plot.write(Path("surprisal.png"))
+    Used as `keraslm.pictures.page.HtmlReport`. Raises a `MissingPackageError` if matplotlib is not installed.
     """
 
     def __init__(self, tokenizer: Tokenizer, title: str) -> None:
@@ -60,7 +52,7 @@ class SurprisalPlot:
         figure = Figure(figsize=(wide, 4.2), layout="constrained")
         axes = figure.subplots()
         cost = self._statistics.cost
-        if self._count <= LABELLED or cost.lines < FEW:
+        if self._count <= LABELLED or cost.lines < 8:
             self._draw_pieces(axes)
         else:
             self._draw_lines(axes)

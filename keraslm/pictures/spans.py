@@ -17,18 +17,14 @@ from keraslm.text.tokenizer import Tokenizer
 class Laid:
     """A line with its tokens in place. Tokens that share characters, such as the bytes of a character, are one piece.
 
-    Attributes:
-        bits: surprisal of each token; float64 `(tokens,)`.
-        pieces: begin and end in characters, begin and end in tokens; int64 `(pieces, 4)`. The last is the line's end.
-        piece_bits: surprisal of each piece, the sum over its tokens; float64 `(pieces,)`.
-        oov: pieces with a token `<unk>`; bool `(pieces,)`.
+    `pieces` is their begin and end in characters, and in tokens, `(pieces, 4)`; the last piece is the line's end.
     """
 
     score: LineScore
-    bits: NDArray[np.float64]
+    bits: NDArray[np.float64]  # of each token, (tokens,)
     pieces: NDArray[np.int64]
-    piece_bits: NDArray[np.float64]
-    oov: NDArray[np.bool_]
+    piece_bits: NDArray[np.float64]  # the sum over the tokens of each piece, (pieces,)
+    oov: NDArray[np.bool_]  # pieces with a token <unk>, (pieces,)
 
     def words(self) -> list[tuple[str, float, int]]:
         """Text, surprisal and first piece of each word. A piece belongs to the word with its last character."""

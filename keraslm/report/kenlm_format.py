@@ -47,12 +47,7 @@ def kenlm_rows(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreO
 
 
 def shortest(value: np.float32 | np.float64) -> str:
-    """The shortest decimal that rounds to the same float, as Google's double-conversion writes it for KenLM.
-
-    Example:
-        >>> shortest(np.float32(-0.1)), shortest(np.float32(1e-7)), shortest(np.float64("nan"))
-        ('-0.1', '1e-7', 'NaN')
-    """
+    """The shortest decimal that rounds to the same float, as Google's double-conversion writes it: `1e-7`, `NaN`."""
     if np.isnan(value):
         return "NaN"
     if value == 0 or 1e-6 <= np.abs(value) < 1e21:

@@ -4,7 +4,6 @@
 `unk="include"`, an unknown word is the word `<unk>` with its probability (`-unk`); with `"exclude"`, it is an OOV of
 probability 0 that sums and counts leave out. The n of `[ngram]` is the number of words since the start of the line,
 including `<s>` and the word itself. SRILM skips blank lines; here they are scored.
-
 Reference: SRILM, `lm/src/LM.cc`, `lm/src/NgramLM.cc`, `lm/src/TextStats.cc`.
 """
 

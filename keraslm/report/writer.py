@@ -93,11 +93,7 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextIO]:
-    """A text file for scores, gzip if the name ends with `.gz`; standard output if `path` is None.
-
-    An existing file is replaced when the block ends without an error; otherwise nothing changes. Raises `UsageError`
-    without a folder to write to, `WriteError` if writing fails.
-    """
+    """A text file for scores, gzip if named `.gz`; replaces `path` if the block succeeds. None is standard output."""
     if path is None:
         yield sys.stdout
         return

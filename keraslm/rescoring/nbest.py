@@ -26,13 +26,9 @@ LM = "lm_logprob"
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One hypothesis of an utterance.
+    """One hypothesis of an utterance, with its first-pass scores (larger is better) and their names, if any.
 
-    Attributes:
-        scores: first-pass scores; larger is better.
-        names: names of the scores; empty if they have none.
-        row: cells, or JSON objects, of the file.
-        where: file and line, for messages.
+    `row` is its cells, or JSON objects, in the file; `where` is file and line, for messages.
     """
 
     utterance: str
@@ -55,10 +51,6 @@ def read_nbest(
         format: `"tsv"`, `"kaldi"` or `"jsonl"`.
         score_columns: number of scores per row of `"tsv"`; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
-
-    Raises:
-        TextError: a malformed row, with file and line, or an utterance whose rows do not follow each other.
-        UsageError: an unknown format, or an argument that belongs to a different format.
     """
     if format not in FORMATS:
         raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
@@ -175,13 +167,10 @@ def _check(right: bool, message: str) -> None:
 
 
 def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str = LM) -> Iterator[str]:
-    """The rows of an utterance with one more score per row.
+    """The rows of an utterance with one more score per row; a `TextError` if it has a score of this name.
 
     With `"tsv"` the score comes before the text; with `"kaldi"` a row is a key and a cost, the negated score; with
     `"jsonl"` the score is added to `scores` under `name`.
-
-    Raises:
-        TextError: the file has a score of this name.
     """
     first = utterance[0]
     free = format == "kaldi" or name not in first.names

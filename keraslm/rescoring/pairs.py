@@ -41,15 +41,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairScore:
-    """Log-probabilities (nats) of both sentences of a pair, with their ends, and the number of `<unk>` in them.
-
-    `difference` is `good - bad`; 0 if both have the same tokens.
-    """
+    """Log-probabilities (nats) of both sentences of a pair, with their ends, and the number of `<unk>` in them."""
 
     pair: Pair
     good: float
     bad: float
-    difference: float
+    difference: float  # good - bad; 0 if both have the same tokens
     oovs: int
 
     @property

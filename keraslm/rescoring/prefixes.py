@@ -89,22 +89,14 @@ class Tree:
 
     An edge is a token after a prefix; edges are numbered depth by depth. A node is fed if an edge leaves it; the fed
     nodes of each depth are numbered from 0, in the order of the edges that lead to them.
-
-    Attributes:
-        tokens: token of each edge, `(E,)`.
-        sources: edge before each edge, `(E,)`; -1 at the start.
-        nodes: number of the node that each edge leaves, `(E,)`.
-        starts: first edge of each depth, and E at the end, `(D + 1,)`.
-        widths: number of fed nodes at each depth, `(D,)`.
-        edges_of_rows: edges along each sequence, `(S, D)`; meaningless after its end.
     """
 
-    tokens: Indices
-    sources: Indices
-    nodes: Indices
-    starts: Indices
-    widths: Indices
-    edges_of_rows: Indices
+    tokens: Indices  # of each edge, (E,)
+    sources: Indices  # edge before each edge, (E,); -1 at the start
+    nodes: Indices  # number of the node that each edge leaves, (E,)
+    starts: Indices  # first edge of each depth, and E at the end, (D + 1,)
+    widths: Indices  # number of fed nodes at each depth, (D,)
+    edges_of_rows: Indices  # edges along each sequence, (S, D); meaningless after its end
 
     @classmethod
     def of(cls, sequences: Sequence[Ids]) -> Tree:

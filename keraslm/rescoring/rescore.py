@@ -25,7 +25,6 @@ from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
 from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
 from keraslm.rescoring.prefixes import Floats, Model, opened, score_sets
-from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import TextFile
 from keraslm.text.pieces import split_words
 
@@ -162,11 +161,9 @@ def rescore(
             [each if isinstance(each, Hypothesis) else Hypothesis(str(number), each) for each in texts]
             for number, texts in enumerate(lists, 1)
         )
-    return _rescored(opened(model, provider), utterances, weighting, BASES[base])
-
-
-def _rescored(scorer: Scorer, utterances: Iterator[Utterance], weighting: Weighting, unit: float) -> Iterator[Rescored]:
     kept, read = tee(utterances)
-    scored = score_sets(scorer, ([hypothesis.text for hypothesis in utterance] for utterance in read))
-    for lines, utterance in zip(scored, kept, strict=True):
-        yield Rescored(utterance, [line.logprob / unit for line in lines], weighting)
+    scored = score_sets(opened(model, provider), ([each.text for each in utterance] for utterance in read))
+    return (
+        Rescored(utterance, [line.logprob / BASES[base] for line in lines], weighting)
+        for lines, utterance in zip(scored, kept, strict=True)
+    )

@@ -38,11 +38,7 @@ class WordErrors(NamedTuple):
 
 
 def read_references(file: TextFile) -> dict[str, str]:
-    """The reference of each utterance: rows of `utterance <blank or tab> text`; the text may be empty.
-
-    Raises:
-        TextError: a blank line, or a second row of an utterance.
-    """
+    """The reference of each utterance: rows of `utterance <blank or tab> text`; the text may be empty."""
     found: dict[str, str] = {}
     for number, line in enumerate(file, 1):
         name, text = key_and_rest(line)
@@ -54,14 +50,7 @@ def read_references(file: TextFile) -> dict[str, str]:
 
 
 def count_errors(reference: str, texts: Sequence[str]) -> Counts:
-    """Substitutions, deletions and insertions of each text, `(texts, 3)`; equal texts are compared once.
-
-    Words are separated by white space and compared as they are.
-
-    Example:
-        >>> count_errors("the cat sat", ["the bat sat", "cat sat down"]).tolist()
-        [[1, 0, 0], [0, 1, 1]]
-    """
+    """Substitutions, deletions and insertions of each text, `(texts, 3)`; words are separated by white space."""
     import jiwer
 
     texts = [" ".join(split_words(text)) for text in texts]
@@ -76,15 +65,7 @@ def count_errors(reference: str, texts: Sequence[str]) -> Counts:
 
 
 class ListErrors:
-    """The word errors of n-best lists for any weights; the texts are not kept.
-
-    Example:
-        >>> errors = ListErrors(references)
-        >>> for found in rescore("model.onnx", "dev.tsv"):
-        ...     errors.add(found)
-        >>> errors.oracle().rate <= errors.at(weight=0.5, word_penalty=0.0).rate
-        True
-    """
+    """The word errors of n-best lists for any weights; the texts are not kept."""
 
     def __init__(self, references: Mapping[str, str]) -> None:
         self._references = references
@@ -93,11 +74,7 @@ class ListErrors:
         self.words = 0
 
     def add(self, found: Rescored) -> None:
-        """Count the errors of an utterance's hypotheses.
-
-        Raises:
-            TextError: the utterance has no reference.
-        """
+        """Count the errors of an utterance's hypotheses; a `TextError` if it has no reference."""
         first = found.hypotheses[0]
         if first.utterance not in self._references:
             raise TextError(f"{first.where}: utterance {first.utterance!r} has no reference.")
@@ -134,10 +111,7 @@ def best_point(found: Mapping[Point, WordErrors]) -> Point:
 
 
 def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Iterator[str]:
-    """The table of word errors, tab-separated: first pass, oracle, and the best point.
-
-    With `tune`, the best point is called `best`, and a row per point follows; otherwise it is called `rescored`.
-    """
+    """The table of word errors, tab-separated: first pass, oracle, best point, and with `tune` a row per point."""
     found = {point: errors.at(*point) for point in points}
     best = best_point(found)
     rows = [("first-pass\t-\t-", errors.first_pass()), ("oracle\t-\t-", errors.oracle())]

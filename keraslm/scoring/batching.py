@@ -27,14 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block.
-
-    `continues` if the text began in a previous block; `open` if it may continue in the next block.
-    """
+    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block."""
 
     lines: list[Ids]
-    continues: bool
-    open: bool
+    continues: bool  # the text began in a previous block
+    open: bool  # the text may continue in the next block
 
     def __len__(self) -> int:
         return sum(map(len, self.lines))
@@ -44,10 +41,6 @@ def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], 
     """Items in blocks of about `limit` texts; small ones at first, so that a slow stream is answered at once.
 
     If reading the items fails, the items before the failure are yielded first.
-
-    Example:
-        >>> [len(block) for block in blocks(["a"] * 9, 4, 2, lambda line: [line])]
-        [1, 2, 4, 2]
     """
     block: list[T] = []
     size, texts, characters = 1, 0, 0
@@ -68,13 +61,9 @@ def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], 
 
 
 def cut(block: Sequence[Ids | None], context: str, continues: bool) -> tuple[list[Row], bool]:
-    """The rows of a block, in order, and whether the block ends inside a text.
+    """The rows of a block, in order, and whether the block ends inside a text; `continues` if it begins inside one.
 
-    Args:
-        block: ids of each line; None marks the end of a file.
-        context: `"sentence"`, `"paragraph"` (ends with a line that is only its end symbol) or `"document"` (ends with a
-            file).
-        continues: whether the block begins inside a text.
+    A paragraph ends with a line that is only its end symbol, a document with None, the end of a file.
     """
     rows: list[Row] = []
     lines: list[Ids] = []

@@ -54,12 +54,8 @@ OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0, TARGET_LOG_PROBS)
 class Vocabulary:
     """The metadata that all members of an ensemble share.
 
-    Attributes:
-        tokenizer: the complete `tokenizer.json`.
-        tokenizer_sha256: of that text in UTF-8, hexadecimal.
-        unk_id: id of `<unk>`, which counts as out of vocabulary; -1 if the tokenizer can encode every text.
-        bos_id: id that a text starts from; the same as `eos_id`.
-        eos_id: id of the symbol that ends each line.
+    `tokenizer` is the complete `tokenizer.json`. `unk_id` is -1 if the tokenizer can encode every text. A text starts
+    from `bos_id`, which is the same as `eos_id`.
     """
 
     tokenizer: str = field(repr=False)
@@ -75,7 +71,6 @@ class ModelInfo(Vocabulary):
     """The metadata of a model file.
 
     Attributes:
-        keraslm_version: version that wrote the file.
         num_layers, hidden_size, embedding_dim: L, H and the size of an embedding.
         valid_perplexity: after the run's last epoch; NaN without a validation text.
         config: the run's configuration, JSON.
@@ -97,11 +92,7 @@ class ModelInfo(Vocabulary):
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
-        """Read the metadata of a file; `where` names the file in messages.
-
-        Raises:
-            ModelFileError: a key is missing or malformed, or this version of keraslm does not read the format.
-        """
+        """Read the metadata of the file `where`; a `ModelFileError` if they are malformed or of an unknown format."""
         if "format_version" not in metadata or "keraslm_version" not in metadata:
             raise ModelFileError(
                 f"{where}: an ONNX model, but not one made by keraslm (its metadata have no keraslm_version). "

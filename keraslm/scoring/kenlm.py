@@ -37,11 +37,8 @@ from keraslm.scoring.scorer import Context, Scorer, load
 from keraslm.text.pieces import split_words
 from keraslm.text.tokenizer import UNK
 
-ORDER = 2**31 - 1  # the largest C int
-
 _BEGIN, _END = "<s>", "</s>"
 _BEFORE = "a"  # any word, so that the next word is inside a line
-_KEPT_WORDS = 1 << 16  # words whose tokens are cached
 _LN10 = BASES["10"]
 
 
@@ -159,12 +156,12 @@ class Model:
     def __setstate__(self, state: tuple[bytes, Scorer]) -> None:
         self.path, self._scorer = state
         self._begin = self._scorer.begin()
-        self._encode = functools.lru_cache(_KEPT_WORDS)(self._encode_word)
+        self._encode = functools.lru_cache(1 << 16)(self._encode_word)
 
     @property
     def order(self) -> int:
         """Largest number of words that a score can depend on: no limit."""
-        return ORDER
+        return 2**31 - 1  # the largest C int
 
     def score(self, sentence: str | bytes, bos: bool = True, eos: bool = True) -> float:
         """Logarithm to base 10 of the probability of a sentence, after `<s>` if `bos`, with `</s>` if `eos`."""

@@ -117,10 +117,7 @@ def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: 
 
 
 def with_reductions(measures: Measures, before: float) -> Measures:
-    """Insert entropy reductions after logprob, rank and entropy, if there are any; `(M, tokens)`.
-
-    `before` is the entropy of the token before the row; NaN at the start of a text.
-    """
+    """Insert entropy reductions after entropies, if there are any; `before` is the previous entropy, or NaN."""
     if len(measures) == 1:
         return measures
     previous = np.concatenate([[before], measures[2, :-1]])

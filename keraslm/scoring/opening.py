@@ -29,11 +29,7 @@ _NO_FOLDER = str(Path(__file__).resolve() / "external-data")
 
 
 def read_model(path: Path) -> tuple[bytes, str]:
-    """Read a model file and check its seal: the bytes of the file and their SHA-256, hexadecimal.
-
-    Raises:
-        ModelFileError: the file cannot be read, is not a keraslm model, is damaged, or keeps weights in other files.
-    """
+    """Read a model file and check its seal: the bytes of the file and their SHA-256, hexadecimal."""
     data = _read(path)
     if not has_seal(data):
         raise ModelFileError(f"{path}: {_describe_unsealed(data, path)}")
@@ -47,12 +43,7 @@ def read_model(path: Path) -> tuple[bytes, str]:
 
 
 def open_session(path: Path, data: bytes, provider: str, threads: int | None) -> tuple[Any, str]:
-    """An onnxruntime session on the bytes of a file, and the provider in use, `"cpu"` or `"cuda"`.
-
-    Raises:
-        ModelFileError: onnxruntime cannot open the model.
-        UsageError: an unknown provider, fewer than one thread, or CUDA was requested but is not available.
-    """
+    """An onnxruntime session on the bytes of a file, and the provider in use, `"cpu"` or `"cuda"`."""
     if provider not in ("auto", *_PROVIDERS):
         raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
     if threads is not None and threads < 1:

@@ -46,15 +46,7 @@ class Sampling:
 
 
 def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArray[np.float64]:
-    """The distribution that the next token is drawn from, float64 `(V,)`.
-
-    Args:
-        log_probs: natural logarithms, `(V,)`; -inf forbids a token.
-
-    Example:
-        >>> probabilities(np.log([0.5, 0.3, 0.2]), Sampling(top_k=2)).round(3)
-        array([0.625, 0.375, 0.   ])
-    """
+    """The distribution that the next token is drawn from, float64 `(V,)`; a log-probability of -inf forbids a token."""
     scores = log_probs.astype(np.float64)
     order = np.argsort(-scores, kind="stable")  # most likely first, ties by id
     if sampling.temperature == 0.0:
@@ -86,7 +78,6 @@ def generate(
     """Draw tokens after a prompt, one at a time.
 
     Args:
-        session: an open model.
         prompt: beginning of a line; an empty prompt starts a text.
         sampling: None draws from the model's own distribution.
         stop_at_eos: stop after the end symbol of a line.

@@ -4,9 +4,8 @@ Every token is scored, including the end symbol of each line. The first token of
 and a zero state. With `context="sentence"` each line is a separate text; with `"paragraph"` the state is carried to the
 next line up to a line without tokens, and with `"document"` through all lines of a file.
 
-The numbers depend on the text and the model only, not on how lines are grouped, except for rounding.
-
-Dimensions: `N` rows, `T` steps, `V` vocabulary, `M` measures of a token (`keraslm.scoring.measures`).
+The numbers depend on the text and the model only, not on how lines are grouped, except for rounding. Dimensions are
+those of `keraslm.scoring.measures`.
 """
 
 from __future__ import annotations
@@ -36,17 +35,11 @@ MAX_ROWS = 64  # rows side by side
 
 @dataclass(frozen=True)
 class Context:
-    """A position in a text, as a value.
+    """A position in a text, as a value."""
 
-    Attributes:
-        state: of one row, after every token before `last`.
-        last: the last token so far; the end symbol at the start of a text.
-        entropy: of the distribution of `last`, nats; NaN if it was not computed.
-    """
-
-    state: State
-    last: int
-    entropy: float = field(default=math.nan, compare=False)
+    state: State  # of one row, after every token before `last`
+    last: int  # the last token so far; the end symbol at the start of a text
+    entropy: float = field(default=math.nan, compare=False)  # of the distribution of `last`, nats; NaN if unknown
 
 
 class Scorer:

@@ -24,8 +24,6 @@ class Session(Protocol):
     """An open model: a `ModelSession` or an `Ensemble`. Dimensions: `N` rows, `T` steps, `V` vocabulary.
 
     Attributes:
-        tokenizer: of the model.
-        info: metadata of its vocabulary.
         adaptive: whether the log-probability of a target costs less than a distribution (adaptive softmax).
         logits_per_token: estimated numbers in memory per token of a call; mostly logits.
         state_size: numbers per row in h; c has as many.
@@ -51,8 +49,7 @@ class Session(Protocol):
         """Feed tokens and return the log-probability of one token after each.
 
         Args:
-            ids: integers of shape `(N, T)`, at least one row and one step.
-            targets: token ids of the same shape.
+            ids, targets: integers of shape `(N, T)`, at least one row and one step.
             state: of N rows, from `zero_state` or a previous call.
 
         Returns:
@@ -227,10 +224,7 @@ _OPEN: WeakSet[ModelSession] = WeakSet()
 
 
 def _forget_sessions() -> None:
-    """Detach the onnxruntime sessions of the parent process after a fork: their threads do not exist in this process.
-
-    Freeing such a session would wait for its threads forever, so it is kept until the process ends.
-    """
+    # The threads of the sessions do not exist after a fork. Freeing a session would wait for them forever.
     for session in list(_OPEN):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._onnx))
         session._onnx = None

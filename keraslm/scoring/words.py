@@ -24,14 +24,10 @@ from keraslm.text.tokenizer import EOS, Tokenizer
 
 @dataclass(frozen=True)
 class WordScore:
-    """The score of one word, or of the end of a line.
+    """The score of one word, or of the end of a line, `<eos>`: natural logarithm.
 
-    Attributes:
-        word: as in the text; `<eos>` for the end of the line.
-        begin, end: position in the line, characters.
-        tokens: begin and end of its tokens, including white space before it.
-        logprob: natural logarithm.
-        oov: whether one of its tokens is `<unk>`.
+    `begin` and `end` count characters. `tokens` is the begin and end of its tokens, including white space before it;
+    `oov` if one of them is `<unk>`.
     """
 
     word: str
