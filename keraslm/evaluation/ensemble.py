@@ -26,12 +26,7 @@ from keraslm.runs.run import Run
 
 
 def mean_nats(members: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cost under the mean of probabilities, `(...)`, from the nats under each of N members, `(N, ...)`.
-
-    Example:
-        >>> np.exp(-mean_nats(-np.log([[0.5], [0.1]]))).round(3)
-        array([0.3])
-    """
+    """Cost under the mean of probabilities, `(...)`, from the nats under each of N members, `(N, ...)`."""
     return np.log(len(members)) - np.logaddexp.reduce(-members, axis=0)
 
 

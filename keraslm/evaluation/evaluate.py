@@ -96,8 +96,7 @@ class _Evaluator:
         self.variants: list[Variant] = []
 
     def monte_carlo(self, passes: int, seed: int) -> None:
-        nats = monte_carlo_nats(self.reader, self.ids, passes, seed)
-        self._add("mc dropout", nats, {"passes": passes, "seed": seed})
+        self._add("mc dropout", monte_carlo_nats(self.reader, self.ids, passes, seed), {"passes": passes, "seed": seed})
 
     def ensemble(self, others: list[Reader]) -> None:
         members = []
@@ -138,9 +137,8 @@ class _Evaluator:
         tuned = tuple(name for name, value in given.items() if value is None)
         if tuned:
             settings = tune_cache(self.reader, self.tuning.ids, settings, self.log, self.tuning_base)
-        nats = cache_nats(self.reader, self.ids, settings, self.base)
         parameters = {"window": settings.history, "theta": settings.theta, "lambda": settings.share}
-        self._add("neural cache", nats, parameters, tuned)
+        self._add("neural cache", cache_nats(self.reader, self.ids, settings, self.base), parameters, tuned)
 
     def _add(
         self, name: str, nats: Floats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), limit: int | None = None

@@ -85,7 +85,6 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         return [self.add_variable_from_reference(v, name=name) for v in variables]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables by their gradients."""
         if not self.built:
             self.build(list(trainable_variables))
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
@@ -95,8 +94,9 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         self._follow(norm)
         rate, factor = self.learning_rate, 1.0
         if self.window_factors is not None:
-            window = self.iterations.value % self.windows
-            rate = ops.convert_to_tensor(rate) * ops.take(self.window_factors.value, window)
+            rate = ops.convert_to_tensor(rate) * ops.take(
+                self.window_factors.value, self.iterations.value % self.windows
+            )
         if self.clip_norm is not None:
             # NaN for a norm that is not finite, so that divergence is visible in the weights.
             factor = self.clip_norm / ops.maximum(norm, self.clip_norm) + (norm - norm)
@@ -179,8 +179,7 @@ class ClippedAdamW(ClippedOptimizer):
 
     def moments(self, variables: list[keras.Variable]) -> tuple[list[keras.Variable], ...]:
         """The variables m and v of each weight."""
-        places = [self._get_variable_index(v) for v in variables]
-        return tuple([own[place] for place in places] for own in self._moments)
+        return tuple([own[self._get_variable_index(v)] for v in variables] for own in self._moments)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta_1": self.betas[0], "beta_2": self.betas[1]}

@@ -30,11 +30,7 @@ class WindowDataset(keras.utils.PyDataset):
         return len(self.windows) - self._first
 
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
-        """`((ids, targets), targets)`, int32 of shape `(B, T)` each; with resets `((ids, targets, resets), targets)`.
-
-        Raises:
-            UsageError: the window is neither the first nor the next one.
-        """
+        """`((ids, targets), targets)`, int32 `(B, T)` each; with resets `((ids, targets, resets), targets)`."""
         number, expected = self._first + index, self._first + self._next
         if index not in (0, self._next):
             raise UsageError(
@@ -78,9 +74,8 @@ def fit_from(
 
     def fit(first: int, until: int) -> None:
         callbacks.first = first
-        source = WindowDataset(train, first).source()
         options = {"initial_epoch": epoch, "epochs": until, "shuffle": False, "callbacks": callbacks}
-        model.fit(source, validation_data=validation, **options)
+        model.fit(WindowDataset(train, first).source(), validation_data=validation, **options)
 
     if window:
         if window == len(train):

@@ -98,9 +98,7 @@ def _product(a: Tensor, b: Tensor, low: str, **transposed: bool) -> Tensor:
 
 
 def _scaled(value: Tensor, factor: Tensor | None, t: Tensor | None = None) -> Tensor:
-    if factor is None:
-        return value
-    return value * (factor if t is None else factor[t])
+    return value if factor is None else value * (factor if t is None else factor[t])
 
 
 def scan(
@@ -120,6 +118,5 @@ def scan(
 
 
 def _unstacked(value: Tensor) -> Any:
-    """The steps of a batch-first tensor as a TensorArray."""
     value = tf.transpose(value, (1, 0, 2))
     return _array(value[0], tf.shape(value)[0]).unstack(value)

@@ -90,9 +90,6 @@ def _picked(log_p: Array, targets: Array) -> Array:
     return -jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
 
 
-# The tails of an adaptive softmax
-
-
 def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: Array, low: str) -> Array:
     """Add the cost within a cluster to the nats `(N,)` of its members; see `dispatch.adaptive_cross_entropy`."""
     return nats + _tail_nats(hidden, tail, targets, member, low)
