@@ -1,9 +1,8 @@
 """Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble over one run's masks.
 
-Plain evaluation approximates the average over all dropout masks by one pass with scaled weights; Monte Carlo dropout
-samples it: p(w) = 1/N sum over n of p(w | masks n). N rows of one batch read the same text, each with its own masks and
-state, in windows of the training's `num_steps`, because recurrent and locked masks were trained at that length. Masks
-of weights (DropConnect, rows of the embedding) are the same for all rows.
+Monte Carlo dropout: p(w) = 1/N sum over n of p(w | masks n). N rows of one batch read the same text, each with its own
+masks and state, in windows of the training's `num_steps`, because recurrent and locked masks were trained at that
+length. Masks of weights (DropConnect, rows of the embedding) are the same for all rows.
 
 Reference: Gal and Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks",
 arXiv:1512.05287, section 4.

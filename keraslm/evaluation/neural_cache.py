@@ -135,8 +135,7 @@ def _masses(
     cache, place = NeuralCache(history, thetas), 0
     for scored in reader.hidden(ids):
         assert scored.hidden is not None
-        starts = None if scored.starts is None else scored.starts[0]
-        masses = cache.step(scored.hidden[0], scored.targets[0], starts)
+        masses = cache.step(scored.hidden[0], scored.targets[0], None if scored.starts is None else scored.starts[0])
         end = place + masses.shape[1]
         yield scored.nats[0] if base is None else base[place:end], masses
         place = end

@@ -110,9 +110,8 @@ class StatefulLSTM(StatefulRecurrent):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(
-            units, recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed, **kwargs
-        )
+        shared = recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed
+        super().__init__(units, *shared, **kwargs)
         self.forget_bias, self.product_dtype = forget_bias, product_dtype
 
     def _add_weights(self, input_dim: int) -> None:

@@ -22,10 +22,7 @@ from keraslm.layers.sampled import SampledSoftmax
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class SeededUniform(keras.initializers.Initializer):
-    """Uniform in [-scale, scale], drawn by NumPy, so that one seed gives the same weights on every backend.
-
-    Draws for different names of weights are independent.
-    """
+    """Uniform in [-scale, scale], drawn by NumPy: equal on every backend, and independent for each weight name."""
 
     def __init__(self, scale: float, seed: int, name: str):
         self.scale, self.seed, self.name = scale, seed, name

@@ -94,9 +94,8 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         self._follow(norm)
         rate, factor = self.learning_rate, 1.0
         if self.window_factors is not None:
-            rate = ops.convert_to_tensor(rate) * ops.take(
-                self.window_factors.value, self.iterations.value % self.windows
-            )
+            window = self.iterations.value % self.windows
+            rate = ops.convert_to_tensor(rate) * ops.take(self.window_factors.value, window)
         if self.clip_norm is not None:
             # NaN for a norm that is not finite, so that divergence is visible in the weights.
             factor = self.clip_norm / ops.maximum(norm, self.clip_norm) + (norm - norm)
@@ -137,8 +136,6 @@ class ClippedSGD(ClippedOptimizer):
 
         w -= rate * (weight_decay * w + gradient * min(1, clip_norm / norm))
 
-    Arguments: see `ClippedOptimizer`.
-
     Example:
         >>> model.compile(ClippedSGD(1.0, clip_norm=5.0), loss=SequenceLoss())
     """
@@ -154,11 +151,6 @@ class ClippedAdamW(ClippedOptimizer):
         m = beta_1 * m + (1 - beta_1) * g
         v = beta_2 * v + (1 - beta_2) * g ** 2
         w -= rate * (weight_decay * w + m / (1 - beta_1 ** t) / (sqrt(v / (1 - beta_2 ** t)) + 1e-8))
-
-    Args:
-        *arguments, **keywords: see `ClippedOptimizer`.
-        beta_1: decay of the mean of gradients.
-        beta_2: decay of the mean of squared gradients.
 
     References: Kingma and Ba 2015, Loshchilov and Hutter 2019.
     """

@@ -13,13 +13,7 @@ from keraslm.text.stream import Window, Windows
 
 
 class WindowDataset(keras.utils.PyDataset):
-    """The windows of a text in order, one window per batch.
-
-    Pass `shuffle=False` to `fit()`. `first` is the number of the first window to use.
-
-    Example:
-        >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
-    """
+    """The windows of a text in order, one per batch, for `fit(shuffle=False)`; `first` is the number of the first."""
 
     def __init__(self, windows: Windows, first: int = 0):
         super().__init__()
