@@ -52,15 +52,8 @@ class DynamicSettings:
 def gradient_statistics(run: Run, train_ids: NDArray[Any], settings: DynamicSettings) -> dict[str, NDArray[np.float32]]:
     """Compute the mean of squared gradients over a training text, in about the time of a training epoch.
 
-    Args:
-        train_ids: token ids, `(tokens,)`. A short text is read in fewer rows than `statistics_batch`.
-        settings: only `segment` and `statistics_batch` are used.
-
-    Returns:
-        one array per weight, by its name and of its shape, in nats squared.
-
-    Raises:
-        TextError: the text is shorter than a segment.
+    The result is one array per weight, by its name and of its shape, in nats squared. A short text is read in fewer
+    rows than `statistics_batch`.
     """
     fits = len(train_ids) // (settings.segment + 1)
     if fits == 0:
@@ -96,12 +89,7 @@ class DynamicModel:
             start.assign(value)
 
     def nats(self, ids: NDArray[Any], settings: DynamicSettings, statistics: Statistics) -> NDArray[np.float64]:
-        """Cost of each token of a text, `(tokens,)`; infinite from the segment at which the weights have diverged.
-
-        Raises:
-            TextError: the text is empty.
-            UsageError: the statistics belong to a different network.
-        """
+        """Cost of each token of a text, `(tokens,)`; infinite from the segment at which the weights have diverged."""
         return np.concatenate(list(self.segments(ids, settings, statistics)))
 
     def segments(
@@ -162,12 +150,7 @@ def tune_dynamic(
 
     Each in turn is multiplied or divided by 3 as long as that helps, then by 1.5: about a dozen settings. Settings are
     given up after at least 1,000 tokens if their perplexity is 2 % above that of the best ones at the same token. They
-    replace the best ones only if they are better by 0.1 %.
-
-    Args:
-        model: of the run, with the segment length of the settings.
-        ids: token ids of a text different from the one to be evaluated; only the first `TUNED_TOKENS` are used.
-        statistics: result of `gradient_statistics`.
+    replace the best ones only if they are better by 0.1 %. Only the first `TUNED_TOKENS` of the ids are used.
     """
     ids = ids[:TUNED_TOKENS]
     log(f"dynamic       tuning on {len(ids):,} tokens")

@@ -49,8 +49,6 @@ class _EvaluationMode(keras.Model):
 
 
 class _LastNats(keras.metrics.Metric):
-    """The output of the model for the last window."""
-
     def __init__(self, shape: tuple[int, ...]):
         super().__init__(name="nats")
         self.nats = self.add_weight(name="nats", shape=shape, initializer="zeros")

@@ -1,9 +1,8 @@
 """Means of probabilities: ensembles of several runs, and Monte Carlo dropout, an ensemble over one run's masks.
 
-Plain evaluation approximates the average over all dropout masks by one pass with scaled weights; Monte Carlo dropout
-samples it: p(w) = 1/N sum over n of p(w | masks n). N rows of one batch read the same text, each with its own masks and
-state, in windows of the training's `num_steps`, because recurrent and locked masks were trained at that length. Masks
-of weights (DropConnect, rows of the embedding) are the same for all rows.
+Monte Carlo dropout: p(w) = 1/N sum over n of p(w | masks n). N rows of one batch read the same text, each with its own
+masks and state, in windows of the training's `num_steps`, because recurrent and locked masks were trained at that
+length. Masks of weights (DropConnect, rows of the embedding) are the same for all rows.
 
 Reference: Gal and Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks",
 arXiv:1512.05287, section 4.
@@ -26,12 +25,7 @@ from keraslm.runs.run import Run
 
 
 def mean_nats(members: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cost under the mean of probabilities, `(...)`, from the nats under each of N members, `(N, ...)`.
-
-    Example:
-        >>> np.exp(-mean_nats(-np.log([[0.5], [0.1]]))).round(3)
-        array([0.3])
-    """
+    """Cost under the mean of probabilities, `(...)`, from the nats under each of N members, `(N, ...)`."""
     return np.log(len(members)) - np.logaddexp.reduce(-members, axis=0)
 
 

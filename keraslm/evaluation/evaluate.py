@@ -39,23 +39,18 @@ def evaluate_run(
     show: bool = False,
     log: Log = lambda _: None,
 ) -> Evaluation:
-    """Evaluate a text, plain and with each requested technique.
+    """Evaluate a text, plain and with each requested technique. Other arguments and errors as in `keraslm.evaluate`.
 
     Args:
         techniques: the techniques and their parameters; missing parameters are tuned.
         tutorial: count as the PTB tutorial does: cut the text into the rows and windows of training and leave out the
             rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
-        context: how far the state is carried. None: as in training.
-        cache: folder for the ids of large texts.
-        show: whether to show progress bars while large texts are encoded.
 
     Returns:
         the plain evaluation, with one `Variant` per technique; a combination follows its first technique.
 
     Raises:
         UsageError: runs with different tokenizers, or no text to tune on.
-        TextError: a text cannot be read, is empty or too short.
-        RunError: the run is damaged.
     """
     encoder = Encoder(cache, show)
     if not techniques:
@@ -96,8 +91,7 @@ class _Evaluator:
         self.variants: list[Variant] = []
 
     def monte_carlo(self, passes: int, seed: int) -> None:
-        nats = monte_carlo_nats(self.reader, self.ids, passes, seed)
-        self._add("mc dropout", nats, {"passes": passes, "seed": seed})
+        self._add("mc dropout", monte_carlo_nats(self.reader, self.ids, passes, seed), {"passes": passes, "seed": seed})
 
     def ensemble(self, others: list[Reader]) -> None:
         members = []
@@ -138,9 +132,8 @@ class _Evaluator:
         tuned = tuple(name for name, value in given.items() if value is None)
         if tuned:
             settings = tune_cache(self.reader, self.tuning.ids, settings, self.log, self.tuning_base)
-        nats = cache_nats(self.reader, self.ids, settings, self.base)
         parameters = {"window": settings.history, "theta": settings.theta, "lambda": settings.share}
-        self._add("neural cache", nats, parameters, tuned)
+        self._add("neural cache", cache_nats(self.reader, self.ids, settings, self.base), parameters, tuned)
 
     def _add(
         self, name: str, nats: Floats, parameters: dict[str, Any], tuned: tuple[str, ...] = (), limit: int | None = None

@@ -17,10 +17,8 @@ def cheapest(
 ) -> tuple[float, ...]:
     """Find the point with the lowest cost, on a grid and then on a finer grid around the best point.
 
-    Args:
-        cost: maps grids of G, H, ... values to the cost at each point, `(G, H, ...)`; called twice.
-        grids: increasing values of each parameter.
-        log: called with "grid" or "finer grid", and its best point.
+    `cost` maps grids of G, H, ... increasing values to the cost at each point, `(G, H, ...)`. `log` is called with
+    "grid" or "finer grid", and its best point.
     """
     best: tuple[int, ...] = ()
     for name in ("grid", "finer grid"):

@@ -6,8 +6,7 @@ The history contains the last N tokens, each with the hidden state h_i before it
     p(w)       = (1 - lambda) p_vocab(w) + lambda p_cache(w)
 
 With theta 0, all N tokens have the same weight. If the history is empty, as at the start of a text and wherever the
-state starts from zeros, p = p_vocab. The products h_t . h_i do not depend on theta, so one matrix product per block of
-tokens serves all thetas and lambdas of a grid.
+state starts from zeros, p = p_vocab. One matrix product per block of tokens serves all thetas and lambdas of a grid.
 
 Reference: Grave, Joulin and Usunier 2017, "Improving Neural Language Models with a Continuous Cache", arXiv:1612.04426,
 section 3, the linear interpolation.
@@ -43,13 +42,7 @@ class CacheSettings:
 
 
 class NeuralCache:
-    """The last N tokens of a text with their hidden states; `thetas` are G numbers of at least 0.
-
-    Example:
-        >>> cache = NeuralCache(history=2, thetas=[0.0])
-        >>> cache.step(np.ones((3, 4), np.float32), np.array([5, 5, 6]))
-        array([[nan,  1.,  0.]])
-    """
+    """The last N tokens of a text with their hidden states; `thetas` are G numbers of at least 0."""
 
     def __init__(self, history: int, thetas: Sequence[float] | Floats):
         self._history, self._thetas = history, np.asarray(thetas, np.float64)
@@ -63,13 +56,8 @@ class NeuralCache:
     ) -> Floats:
         """Add tokens to the history; return the probability of each under the cache before it was added.
 
-        Args:
-            hidden: hidden state before each token, `(T, H)`.
-            targets: the tokens, `(T,)`.
-            starts: where the history is emptied, `(T,)`; None: nowhere.
-
-        Returns:
-            p_cache of each token at each theta, `(G, T)`; NaN if the history is empty.
+        `hidden` are the hidden states before each token, `(T, H)`; `starts` is where the history is emptied, `(T,)`.
+        The result is p_cache of each token at each theta, `(G, T)`; NaN if the history is empty.
         """
         length = max(1, min(self._history, _PRODUCTS // (2 * self._history)))
         blocks = [slice(i, i + length) for i in range(0, len(targets), length)]
@@ -147,8 +135,7 @@ def _masses(
     cache, place = NeuralCache(history, thetas), 0
     for scored in reader.hidden(ids):
         assert scored.hidden is not None
-        starts = None if scored.starts is None else scored.starts[0]
-        masses = cache.step(scored.hidden[0], scored.targets[0], starts)
+        masses = cache.step(scored.hidden[0], scored.targets[0], None if scored.starts is None else scored.starts[0])
         end = place + masses.shape[1]
         yield scored.nats[0] if base is None else base[place:end], masses
         place = end

@@ -95,12 +95,10 @@ class Techniques:
 
     @property
     def tunes_cache(self) -> bool:
-        """Whether a parameter of the neural cache is tuned."""
         return self.neural_cache and None in (self.cache_theta, self.cache_lambda)
 
     @property
     def tunes(self) -> bool:
-        """Whether anything is tuned."""
         return self.temperature == TUNE or self.tunes_cache or (self.dynamic and self.dynamic_lr is None)
 
     def _check_values(self) -> None:

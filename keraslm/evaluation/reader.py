@@ -26,9 +26,6 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 
     """Build the network of a run with its trained weights.
 
     Arguments and result are those of `build_model`; `seed` is that of the dropout masks in training mode.
-
-    Raises:
-        RunError: the weights are missing, damaged or not finite.
     """
     vocab_size = run.tokenizer.vocab_size
     weights = read_weights(run.weights_path, run.config.model, vocab_size)
@@ -39,7 +36,7 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 
 
 
 def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None) -> Evaluation:
-    """The plain cost of an encoded text; arguments and errors are those of `evaluate_run`."""
+    """The plain cost of an encoded text; arguments and errors are those of `keraslm.evaluate`."""
     if not tutorial:
         return Reader(run, context).evaluation(text)
     train, context = run.config.train, context or run.config.data.context

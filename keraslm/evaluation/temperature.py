@@ -35,8 +35,7 @@ def tempered_nats(
 
 def temperature_nats(reader: Reader, ids: NDArray[Any], temperature: float) -> NDArray[np.float64]:
     """Cost of each token of a text at a temperature, `(tokens,)`."""
-    windows = reader.logprobs(ids)
-    return np.concatenate([tempered_nats(targets, logprobs, [temperature])[0] for targets, logprobs in windows])
+    return np.concatenate([tempered_nats(*window, [temperature])[0] for window in reader.logprobs(ids)])
 
 
 def tune_temperature(reader: Reader, ids: NDArray[Any], log: Callable[[str], None]) -> float:

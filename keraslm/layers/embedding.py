@@ -20,7 +20,6 @@ class Embedding(keras.layers.Embedding):
     Args:
         row_dropout: share of the rows, that is of the tokens of the vocabulary, to drop in each call in training; the
             other rows are divided by the share that is kept.
-        seed: seed of the masks.
 
     Attributes:
         sparse_gradient: whether torch makes a sparse gradient. Set it before training, with an optimizer that accepts

@@ -29,8 +29,6 @@ class MixtureOfSoftmaxes(Projection):
     All experts share kernel and bias.
 
     Args:
-        experts: K.
-        size: E.
         embedding: the built layer whose table `(V, E)` is the kernel; None: the layer adds a kernel.
         dropout: rate of dropout on the experts' hidden vectors.
         locked: use the same mask for all steps of a window, as Yang et al. do.

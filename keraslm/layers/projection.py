@@ -18,7 +18,6 @@ class Projection(Configured):
     """Base of the softmax layers: `call` returns logits or log-probabilities, `nats` computes costs without them.
 
     Args:
-        vocab_size: V.
         kernel_initializers: initializer of each matrix by the name of the weight; Glorot's by default.
 
     Input shape: `(B, T, H)`. Output shape: `(B, T, V)`.

@@ -63,8 +63,7 @@ class StatefulRecurrent(Configured):
             )
         self._add_weights(int(input_dim or 0))
         for name in self.STATE:
-            shape = (batch_size, self.units)
-            setattr(self, name, self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False))
+            setattr(self, name, self.add_weight((batch_size, self.units), "zeros", trainable=False, name=name))
 
     def call(self, inputs: Any, resets: Any = None, training: bool = False) -> Any:
         inputs = self._check_batch_size(inputs)

@@ -28,7 +28,6 @@ class SampledSoftmax(Projection):
 
     Args:
         negatives: number of words drawn per window.
-        seed: seed of the draws.
         **kwargs: `kernel_initializers` as in `Projection`, and the arguments of every layer. The initializer of
             `kernel` is called with shape `(H, V)`, so that it draws the same weights as for a full softmax.
 
@@ -76,16 +75,13 @@ class SampledSoftmax(Projection):
     def estimated_nats(self, hidden: Any, targets: Any, negatives: Any, product_dtype: str = "float32") -> Any:
         """Estimate the cost of each target, `(B, T)`."""
         targets = ops.cast(targets, "int32")
-        flat = ops.reshape(targets, (-1,))
-        ids = ops.concatenate([flat, negatives])
+        ids = ops.concatenate([ops.reshape(targets, (-1,)), negatives])
         rows, bias = look_up(self.kernel, ids, self.sparse_gradient), ops.take(self.bias, ids)
         count = -self.negatives
         own = ops.reshape(rows[:count], ops.shape(hidden))
         true = ops.sum(hidden * own, axis=-1) + ops.reshape(bias[:count], ops.shape(targets))  # [B, T]
         probability = ops.log1p(1.0 / (ops.cast(negatives, "float32") + 1.0)) / math.log(self.vocab_size + 1)
-        expected = ops.log(probability * self.negatives)
         others = product(hidden, ops.transpose(rows[count:]), product_dtype)  # [B, T, negatives]
-        others = others + bias[count:] - expected
+        others = others + bias[count:] - ops.log(probability * self.negatives)
         others = ops.where(ops.equal(targets[..., None], negatives), -1e9, others)
-        both = ops.concatenate([true[..., None], others], axis=-1)
-        return ops.logsumexp(both, axis=-1) - true
+        return ops.logsumexp(ops.concatenate([true[..., None], others], axis=-1), axis=-1) - true

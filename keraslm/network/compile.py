@@ -14,10 +14,7 @@ from keraslm.optimizers.clipped import ClippedAdamW, ClippedOptimizer, ClippedSG
 def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
     """Build the nats model of a configuration and compile it with its loss, optimizer and metric.
 
-    Args:
-        config: configuration of the run.
-        vocab_size: V.
-        windows: number of windows per epoch; needed if the learning rate changes within an epoch.
+    `windows` is the number of windows per epoch; needed if the learning rate changes within an epoch.
     """
     train = config.train
     resets = config.data.context != "document"

@@ -81,11 +81,10 @@ def nats_model(
     """
     projection = model.get_layer("logits")
     targets = keras.Input(batch_shape=model.inputs[0].shape, dtype="int32", name="targets")
-    cross_entropy = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")
     hidden = projection.input
     if regularization is not None:
         hidden = regularization([hidden, stateful_layers(model)[-1].output])
-    nats = cross_entropy([hidden, targets])
+    nats = ProjectionCrossEntropy(projection, product_dtype, name="cross_entropy")([hidden, targets])
     return keras.Model([model.inputs[0], targets, *model.inputs[1:]], nats, name="language_model_nats")
 
 

@@ -22,13 +22,7 @@ from keraslm.layers.sampled import SampledSoftmax
 
 @keras.saving.register_keras_serializable(package="keraslm")
 class SeededUniform(keras.initializers.Initializer):
-    """Uniform in [-scale, scale], drawn by NumPy, so that one seed gives the same weights on every backend.
-
-    Args:
-        scale: bound of the interval.
-        seed: seed of the run.
-        name: name of the weight; draws for different names are independent.
-    """
+    """Uniform in [-scale, scale], drawn by NumPy: equal on every backend, and independent for each weight name."""
 
     def __init__(self, scale: float, seed: int, name: str):
         self.scale, self.seed, self.name = scale, seed, name
@@ -87,12 +81,7 @@ def describe_cell(config: ModelConfig, product_dtype: str = "float32") -> str:
 def projection_layer(
     config: ModelConfig, vocab_size: int, embedding: keras.layers.Embedding, seed: int = 0
 ) -> keras.layers.Layer:
-    """Make the layer `logits`; its weights have the shapes of `keraslm.config.shapes.softmax_shapes`.
-
-    Example:
-        >>> type(projection_layer(ModelConfig(softmax="adaptive", cutoffs=(2000,)), 10000, embedding)).__name__
-        'AdaptiveSoftmax'
-    """
+    """Make the layer `logits`; its weights have the shapes of `keraslm.config.shapes.softmax_shapes`."""
     initializers = {
         name: SeededUniform(config.init_scale, seed, f"logits/{name}")
         for name, shape in softmax_shapes(config, vocab_size).items()

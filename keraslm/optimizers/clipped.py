@@ -85,7 +85,6 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         return [self.add_variable_from_reference(v, name=name) for v in variables]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables by their gradients."""
         if not self.built:
             self.build(list(trainable_variables))
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
@@ -137,8 +136,6 @@ class ClippedSGD(ClippedOptimizer):
 
         w -= rate * (weight_decay * w + gradient * min(1, clip_norm / norm))
 
-    Arguments: see `ClippedOptimizer`.
-
     Example:
         >>> model.compile(ClippedSGD(1.0, clip_norm=5.0), loss=SequenceLoss())
     """
@@ -154,11 +151,6 @@ class ClippedAdamW(ClippedOptimizer):
         m = beta_1 * m + (1 - beta_1) * g
         v = beta_2 * v + (1 - beta_2) * g ** 2
         w -= rate * (weight_decay * w + m / (1 - beta_1 ** t) / (sqrt(v / (1 - beta_2 ** t)) + 1e-8))
-
-    Args:
-        *arguments, **keywords: see `ClippedOptimizer`.
-        beta_1: decay of the mean of gradients.
-        beta_2: decay of the mean of squared gradients.
 
     References: Kingma and Ba 2015, Loshchilov and Hutter 2019.
     """
@@ -179,8 +171,7 @@ class ClippedAdamW(ClippedOptimizer):
 
     def moments(self, variables: list[keras.Variable]) -> tuple[list[keras.Variable], ...]:
         """The variables m and v of each weight."""
-        places = [self._get_variable_index(v) for v in variables]
-        return tuple([own[place] for place in places] for own in self._moments)
+        return tuple([own[self._get_variable_index(v)] for v in variables] for own in self._moments)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta_1": self.betas[0], "beta_2": self.betas[1]}

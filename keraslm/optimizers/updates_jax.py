@@ -10,8 +10,7 @@ from keras import ops
 
 def with_norm(gradients: list[Any]) -> tuple[list[Any], Any]:
     """Return the gradients and their global norm, the square root of the sum of all squares."""
-    squares = [ops.sum(ops.square(g)) for g in gradients]
-    return gradients, ops.sqrt(ops.sum(ops.stack(squares)))
+    return gradients, ops.sqrt(ops.sum(ops.stack([ops.sum(ops.square(g)) for g in gradients])))
 
 
 def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:

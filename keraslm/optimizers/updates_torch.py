@@ -41,7 +41,6 @@ def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, f
 def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, factor: Any) -> None:
     dense = [(g.to_dense() if g.is_sparse else g).contiguous() for g in gradients]
     means, squares = map(_values, optimizer.moments(variables))
-    number = (optimizer.iterations.value + 1).float()
     # One pass over all arrays; torch divides the gradient by `grad_scale`.
     torch._fused_adamw_(
         _values(variables),
@@ -49,7 +48,7 @@ def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any,
         means,
         squares,
         [],
-        [number] * len(dense),
+        [(optimizer.iterations.value + 1).float()] * len(dense),
         lr=_number(_tensor(rate)),
         beta1=optimizer.betas[0],
         beta2=optimizer.betas[1],

@@ -51,12 +51,7 @@ def described(facts: Mapping[str, Any]) -> str:
 
 
 def members_of(runs: Sequence[Run], last: int | None = None) -> list[Member]:
-    """The weight files of two or more runs, or of the last epochs of one run.
-
-    Raises:
-        UsageError: too few runs or epochs, or the same run twice.
-        RunError: fewer epochs were kept than requested.
-    """
+    """The weight files of two or more runs, or of the last epochs of one run; errors as in `keraslm.average`."""
     if last is not None:
         return _last_epochs(runs, last)
     if len(runs) < 2:

@@ -28,8 +28,6 @@ VARIABLES, STATE, METRICS, SUMS = "variables.safetensors", "state.json", "metric
 _FILES = (METRICS, STATE, VARIABLES)  # in the order of SHA256SUMS
 _NAME = re.compile(r"[0-9]{4,}-[0-9]{8,}")
 
-Variables = dict[str, NDArray[Any]]
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -45,7 +43,7 @@ class Checkpoint:
 
     epoch: int
     window: int
-    variables: Variables = field(repr=False)
+    variables: dict[str, NDArray[Any]] = field(repr=False)
     state: dict[str, Any] = field(repr=False)
     metrics: str = field(default="", repr=False)
 
@@ -62,13 +60,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The checkpoints of a run. Only one process may write: the one with the lock of the run.
-
-    Example:
-        >>> store = CheckpointStore(run.checkpoints_path)
-        >>> store.save(Checkpoint(epoch=3, window=450, variables=values, state={}))
-        >>> checkpoint, damaged = store.newest()
-    """
+    """The checkpoints of a run. Only one process may write: the one with the lock of the run."""
 
     folder: Path
 
@@ -123,12 +115,7 @@ class DamagedCheckpointError(RunError):
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint and verify it.
-
-    Raises:
-        DamagedCheckpointError: a file is missing, unexpected or changed.
-        RunError: the digests are right, but the format version is different or the content is malformed.
-    """
+    """Read a checkpoint, or raise `DamagedCheckpointError` if a file is missing, unexpected or changed."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

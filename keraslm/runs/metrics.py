@@ -13,11 +13,7 @@ from keraslm.system.atomic import atomic_path, writing
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, if it exists. The unfinished last line of a killed process is ignored.
-
-    Raises:
-        RunError: a line is not a JSON object, or a perplexity is not a finite number.
-    """
+    """The rows of a file, if it exists. The unfinished last line of a killed process is ignored."""
     if not path.is_file():
         return []
     try:

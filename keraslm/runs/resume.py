@@ -91,8 +91,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
         check_free(folder, overwrite)
         return None
     run = Run.open(folder)
-    store = CheckpointStore(run.checkpoints_path)
-    checkpoint, damaged = store.newest()
+    checkpoint, damaged = CheckpointStore(run.checkpoints_path).newest()
     found = "; ".join(f"{name}: {damage}" for name, damage in damaged.items())
     if checkpoint:
         if damaged:

@@ -100,7 +100,6 @@ class Run:
 
     @property
     def weights_path(self) -> Path:
-        """The file of the weights to use."""
         return self.best_weights_path if self.weights == "best" else self.path / "weights.safetensors"
 
     @property

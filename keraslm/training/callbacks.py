@@ -87,7 +87,6 @@ class ResetStates(keras.callbacks.Callback):
             variable.assign(averages[variable.path])
 
     def on_test_end(self, logs: Logs = None) -> None:
-        """Restore the values from before the evaluation."""
         for variable, value in self._saved:
             variable.assign(value)
 

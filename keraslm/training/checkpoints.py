@@ -27,9 +27,6 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     After a signal in a validation, the resumed training repeats the validation. `state` is the configuration, texts and
     versions, for every checkpoint; `windows` is the number of windows per epoch.
-
-    Raises:
-        Interrupted: a signal was received, and a checkpoint was saved.
     """
 
     def __init__(

@@ -30,7 +30,6 @@ class TrainingCorpus:
 
     @cached_property
     def fingerprints(self) -> dict[str, Any]:
-        """The fingerprint of each text, by name."""
         texts = {"train": self.text, "valid": self.valid_text}
         return {name: fingerprint(text.ids) for name, text in texts.items() if text is not None}
 
@@ -39,11 +38,6 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     """Open the texts of a configuration, encode them and cut them into windows.
 
     With `show`, large texts have a progress bar. `tokenizer` is that of the resumed run, if any.
-
-    Raises:
-        TextError: a text is missing, not UTF-8, or too short for one window.
-        TokenizerError: the file of the tokenizer cannot be used.
-        ConfigError: a field needs a validation text, and there is none.
     """
     data = config.data
     encoder = Encoder(data.cache, show)

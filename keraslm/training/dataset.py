@@ -13,13 +13,7 @@ from keraslm.text.stream import Window, Windows
 
 
 class WindowDataset(keras.utils.PyDataset):
-    """The windows of a text in order, one window per batch.
-
-    Pass `shuffle=False` to `fit()`. `first` is the number of the first window to use.
-
-    Example:
-        >>> model.fit(WindowDataset(Windows(ids, 20, 35)), shuffle=False)
-    """
+    """The windows of a text in order, one per batch, for `fit(shuffle=False)`; `first` is the number of the first."""
 
     def __init__(self, windows: Windows, first: int = 0):
         super().__init__()
@@ -30,11 +24,7 @@ class WindowDataset(keras.utils.PyDataset):
         return len(self.windows) - self._first
 
     def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
-        """`((ids, targets), targets)`, int32 of shape `(B, T)` each; with resets `((ids, targets, resets), targets)`.
-
-        Raises:
-            UsageError: the window is neither the first nor the next one.
-        """
+        """`((ids, targets), targets)`, int32 `(B, T)` each; with resets `((ids, targets, resets), targets)`."""
         number, expected = self._first + index, self._first + self._next
         if index not in (0, self._next):
             raise UsageError(
@@ -78,9 +68,8 @@ def fit_from(
 
     def fit(first: int, until: int) -> None:
         callbacks.first = first
-        source = WindowDataset(train, first).source()
         options = {"initial_epoch": epoch, "epochs": until, "shuffle": False, "callbacks": callbacks}
-        model.fit(source, validation_data=validation, **options)
+        model.fit(WindowDataset(train, first).source(), validation_data=validation, **options)
 
     if window:
         if window == len(train):

@@ -36,8 +36,7 @@ def _why_not_bfloat16() -> str:
 
     if torch.cuda.is_available():
         return "" if torch.cuda.is_bf16_supported() else "its GPU has no bfloat16 products."
-    capabilities = torch.cpu.get_capabilities()
-    supported = any(value is True and "bf16" in name for name, value in capabilities.items())
+    supported = any(value is True and "bf16" in name for name, value in torch.cpu.get_capabilities().items())
     return "" if supported else "its processor has no bfloat16 instructions."
 
 

@@ -23,9 +23,6 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
 
     Names are such as `model/lstm_0/h`, `optimizer/iteration`, `metrics/perplexity/nats`. A seed generator, whose path
     contains a number that depends on the process, is named after its layer.
-
-    Raises:
-        ValueError: two variables have the same name.
     """
     owners: dict[int, tuple[keras.layers.Layer, keras.Variable]] = {}
     for layer in model.layers:
@@ -51,11 +48,7 @@ def read_variables(variables: Mapping[str, keras.Variable]) -> dict[str, NDArray
 
 
 def assign_variables(variables: Mapping[str, keras.Variable], values: Mapping[str, NDArray[Any]], where: str) -> None:
-    """Assign a value to each variable, in its own type: Keras counts steps in int32 or int64, by backend.
-
-    Raises:
-        RunError: a value is missing, unexpected, of a different shape, or does not fit the type of the variable.
-    """
+    """Assign a value to each variable, in its own type: Keras counts steps in int32 or int64, by backend."""
     if values.keys() != variables.keys():
         odd = sorted(values.keys() ^ variables.keys())
         raise RunError(f"{where}: does not match the model; missing or unexpected variables: {', '.join(odd)}.")

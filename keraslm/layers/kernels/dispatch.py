@@ -162,7 +162,6 @@ def _flattened(hidden: Any, targets: Any) -> tuple[Any, Any, Callable[[Any], Any
 
 
 def _low(product_dtype: str, x: Any) -> str:
-    """The type of the operands of matrix products, as a string."""
     return "bfloat16" if product_dtype == "bfloat16" else keras.backend.standardize_dtype(x.dtype)
 
 

@@ -66,8 +66,7 @@ def _backward(low: str, saved: Any, gradients: tuple[Array, Array, Array]) -> tu
     (dh0, dc0), dz = lax.scan(step, (dh_last, dc_last), arrays, reverse=True)
     dkernel, drecurrent = _weight_product(x, dz, low), _weight_product(h_before, dz, low)
     dx = product(dz, kernel.astype(low).T, low)
-    none = jax.tree.map(jnp.zeros_like, (h_factor, c_factor))
-    return dx, dh0, dc0, (dkernel, drecurrent, dz.sum((0, 1))), *none
+    return dx, dh0, dc0, (dkernel, drecurrent, dz.sum((0, 1))), *jax.tree.map(jnp.zeros_like, (h_factor, c_factor))
 
 
 lstm.defvjp(_forward, _backward)

@@ -69,12 +69,11 @@ def _backward(
     # Everything that does not depend on later steps, for all steps at once.
     of_ifg = tf.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], axis=2)  # [T, B, 3, H]
     of_o, dc_dh = tanh_c * o * (1 - o), o * (1 - tanh_c * tanh_c)
-    width = 3 * c.shape[2]
 
     def step(t: Tensor, dh_here: Tensor, dc: Tensor, dzs: Any) -> Any:
         dh_here += dh[t]
         dc += dh_here * dc_dh[t]
-        dz = tf.concat([tf.reshape(of_ifg[t] * dc[:, None], (-1, width)), of_o[t] * dh_here], 1)
+        dz = tf.concat([tf.reshape(of_ifg[t] * dc[:, None], (-1, 3 * c.shape[2])), of_o[t] * dh_here], 1)
         dh_here = tf.cast(tf.matmul(tf.cast(dz, low), recurrent, transpose_b=True), dz.dtype)
         return t - 1, _scaled(dh_here, h_factor, t), _scaled(dc * f[t], c_factor, t), dzs.write(t, dz)
 
@@ -98,9 +97,7 @@ def _product(a: Tensor, b: Tensor, low: str, **transposed: bool) -> Tensor:
 
 
 def _scaled(value: Tensor, factor: Tensor | None, t: Tensor | None = None) -> Tensor:
-    if factor is None:
-        return value
-    return value * (factor if t is None else factor[t])
+    return value if factor is None else value * (factor if t is None else factor[t])
 
 
 def scan(
@@ -120,6 +117,5 @@ def scan(
 
 
 def _unstacked(value: Tensor) -> Any:
-    """The steps of a batch-first tensor as a TensorArray."""
     value = tf.transpose(value, (1, 0, 2))
     return _array(value[0], tf.shape(value)[0]).unstack(value)

@@ -75,8 +75,7 @@ _nats.defvjp(_forward, _backward)
 
 def _gradients(hidden: Array, kernel: Array, dnats: Array, targets: Array, log_p: Array, low: str) -> Any:
     """Gradients of hidden, kernel and bias. The narrow sides of the products are scaled, not the array `(N, V)`."""
-    one_hot = targets[:, None] == jnp.arange(log_p.shape[1])
-    dlogits = jnp.exp(log_p) - one_hot
+    dlogits = jnp.exp(log_p) - (targets[:, None] == jnp.arange(log_p.shape[1]))
     dkernel = product((hidden * dnats[:, None]).T, dlogits, low)
     dhidden = product(dlogits, kernel.T, low) * dnats[:, None]
     return dhidden, dkernel, product(dnats, dlogits, low)
@@ -88,9 +87,6 @@ def _log_softmax(hidden: Array, kernel: Array, bias: Array, low: str) -> Array:
 
 def _picked(log_p: Array, targets: Array) -> Array:
     return -jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
-
-
-# The tails of an adaptive softmax
 
 
 def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: Array, low: str) -> Array:
@@ -141,8 +137,7 @@ def _tail_backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
             dbias + dlogits.astype(low).sum(axis=0, dtype=bias.dtype),
         )
 
-    start = tuple(jnp.zeros_like(a) for a in (hidden, *weights))
-    dhidden, *dweights = lax.fori_loop(0, pieces, piece, start)
+    dhidden, *dweights = lax.fori_loop(0, pieces, piece, tuple(jnp.zeros_like(a) for a in (hidden, *weights)))
     return dhidden, tuple(dweights), None, None
 
 
