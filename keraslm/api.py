@@ -185,7 +185,7 @@ def evaluate(
         technique.
 
     Raises:
-        UsageError: an unknown option, or options that do not combine.
+        UsageError: an unknown option, options that do not combine, runs of different tokenizers, or no text to tune on.
         TextError: the text cannot be read or is empty.
         RunError: the run is missing or damaged.
 
