@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 import keraslm
@@ -21,6 +24,11 @@ def test_every_name_resolves_to_something_with_a_docstring(name):
     value = getattr(keraslm, name)
     # A dataclass without one gets its signature as its docstring.
     assert value.__doc__ and not value.__doc__.startswith(f"{name}(")
+
+
+def test_the_documentation_names_them_all():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if not re.search(rf"\b{name}\b", page) and name != "__version__"] == []
 
 
 def test_any_other_name_is_an_attribute_error():
