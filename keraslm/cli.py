@@ -103,7 +103,7 @@ def _explain(error: Exception) -> int:
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
     elif isinstance(error, CycloptsError):
-        message, code = f"{' '.join(str(error).split())} See keraslm --help.", UsageError.exit_code
+        message, code = f"{' '.join(str(error).split()).removesuffix('.')}. See keraslm --help.", UsageError.exit_code
     else:
         message = f"unexpected {type(error).__name__}: {error}. This is a bug in keraslm; {DEBUG} shows the traceback."
         code = 1

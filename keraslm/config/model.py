@@ -146,7 +146,7 @@ class ModelConfig:
         if self.softmax in ("adaptive", "sampled"):
             raise ConfigError(
                 "`tie_weights` needs a kernel of the shape of the embedding table, which the "
-                f'{self.softmax} softmax does not have; choose `softmax="full"` or "mixture".'
+                f'{self.softmax} softmax does not have; choose `softmax="full"` or `softmax="mixture"`.'
             )
         if self.softmax == "full" and self.sizes[-1] != self.embedding_size:
             raise ConfigError(
