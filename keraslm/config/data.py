@@ -75,9 +75,7 @@ class DataConfig:
         if self.valid and not self.train:
             raise ConfigError(f"`valid` is {self.valid[0]}, but `train` is missing; give both, or `data`.")
         if self.shuffle and self.context == "document":
-            raise ConfigError(
-                '`shuffle` reorders sentences or paragraphs: add `context="sentence"` or `context="paragraph"`.'
-            )
+            raise ConfigError('`shuffle` needs sentences or paragraphs: `context="sentence"` or `context="paragraph"`.')
         if self.split_punctuation and self.tokenizer != "word":
             raise ConfigError(f"`split_punctuation` needs the word tokenizer, but `tokenizer` is {self.tokenizer}.")
         if self.tokenizer not in TOKENIZERS:

@@ -107,7 +107,7 @@ def test_values_are_brought_into_the_type_of_their_field():
         ({"data": "folder", "train": "a.txt"}, "either `data`, or `train` and `valid`"),
         ({"data": "folder", "valid": "a.txt"}, "either `data`, or `train` and `valid`"),
         ({"valid": "a.txt"}, "`valid` is a.txt, but `train` is missing"),
-        ({"shuffle": True}, '`shuffle` reorders sentences or paragraphs: add `context="sentence"`'),
+        ({"shuffle": True}, '`shuffle` needs sentences or paragraphs: `context="sentence"`'),
         ({"optimizer": "adamw"}, "`learning_rate` is 1, a rate for SGD"),
         ({"optimizer": "adamw", "learning_rate": 30.0}, "Use, for example, `learning_rate=0.001`"),
         ({"lr_final": 0.1}, '`lr_final` needs `lr_schedule="cosine"`, but the schedule is decay'),
