@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from weakref import WeakSet
 
+import joblib
 import pytest
 
 import keraslm
@@ -49,6 +50,11 @@ def inherited(_):
 def test_a_pool_of_processes_gives_the_same_scores(scorer, method):
     with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as pool:
         assert list(pool.map(scores, [scorer] * 3, timeout=120)) == [scores(scorer)] * 3
+
+
+def test_joblib_gives_the_same_scores(scorer):
+    found = joblib.Parallel(2)(joblib.delayed(scorer.score)(line) for line in LINES[:3])
+    assert found == [scorer.score(line) for line in LINES[:3]]
 
 
 @pytest.mark.skipif("fork" not in METHODS, reason="this system has no fork")
