@@ -90,7 +90,7 @@ def _flags(config: type[Any], title: str, order: int) -> Any:
 
 def _parameter(f: dataclasses.Field[Any], kind: Any, numbers: bool) -> Parameter:
     default = f" Small: {f.default:g}." if type(f.default) in (int, float) else ""
-    text = str(f.metadata["help"]) + default
+    text = with_flags(f.metadata["help"]) + default
     if numbers:
         return Parameter(help=text, converter=_integers)
     if get_origin(kind) is tuple:

@@ -26,7 +26,7 @@ class DataConfig:
     )
     valid: tuple[str, ...] | None = option(None, "Validation texts, evaluated after each epoch.")
     data: str | None = option(
-        None, "Folder with train, valid and test files under their usual names, instead of --train and --valid."
+        None, "Folder with train, valid and test files under their usual names, instead of `train` and `valid`."
     )
     errors: Literal["strict", "replace"] = option(
         "strict", "Invalid UTF-8: strict stops with file:line:byte; replace reads U+FFFD and counts the lines."

@@ -34,7 +34,7 @@ class ModelConfig:
     units: int = option(200, "Units of each recurrent layer. Source: Zaremba, small 200, medium 650, large 1500.")
     layer_units: tuple[int, ...] | None = option(
         None,
-        "Units of each layer, lowest first, e.g. 1150,1150,400, instead of --num-layers and --units. "
+        "Units of each layer, lowest first, e.g. 1150,1150,400, instead of `num_layers` and `units`. "
         "Source: Merity, section 4.",
     )
     embedding_dim: int | None = option(

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from keraslm.perplexity import TextCost, bits
 from keraslm.pictures.spans import Laid
+from keraslm.scoring.measures import Floats
 
 FINE = 64  # bins per bit of the distribution
 HIGHEST = 128  # bits; the last bin includes everything above
 TOP = 10  # number of most surprising words
-
-Floats = NDArray[np.float64]
 
 
 class Word(NamedTuple):

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.scoring.batching import LINES_AHEAD, blocks
-from keraslm.scoring.measures import LineScore
+from keraslm.scoring.measures import Floats, LineScore
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
@@ -34,7 +34,6 @@ _LONE = 128  # rows for which a separate call without distributions pays; a call
 _TOKENS = 1 << 18  # largest sequences x longest of them of one tree
 _STATES = 1 << 24  # largest numbers of the states of one depth: 64 MiB for h, and 64 for c
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Model = Scorer | str | Path | Sequence[str | Path]
 

@@ -24,7 +24,8 @@ import numpy as np
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
 from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
-from keraslm.rescoring.prefixes import Floats, Model, opened, score_sets
+from keraslm.rescoring.prefixes import Model, opened, score_sets
+from keraslm.scoring.measures import Floats
 from keraslm.text.files import TextFile
 from keraslm.text.pieces import split_words
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from keraslm.errors import InputError, ModelFileError, UsageError
 from keraslm.scoring.contract import Vocabulary
 from keraslm.scoring.session import ModelSession, Session
-from keraslm.scoring.state import Floats, State
+from keraslm.scoring.state import Floats32, State
 
 Models = str | Path | Sequence[str | Path]
 
@@ -89,10 +89,10 @@ class Ensemble(Session):
     def zero_state(self, rows: int) -> State:
         return EnsembleState(tuple(member.zero_state(rows) for member in self._members))
 
-    def run(self, ids: Any, state: Any) -> tuple[Floats, State]:
+    def run(self, ids: Any, state: Any) -> tuple[Floats32, State]:
         return _mean([member.run(ids, own) for member, own in self._pairs(state)])
 
-    def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats, State]:
+    def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats32, State]:
         return _mean([member.target_logprobs(ids, targets, own) for member, own in self._pairs(state)])
 
     def _pairs(self, state: Any) -> list[tuple[ModelSession, State]]:
@@ -112,7 +112,7 @@ def open_models(models: Models, provider: str = "auto", threads: int | None = No
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
-def logmeanexp(logprobs: Sequence[NDArray[np.float32]]) -> Floats:
+def logmeanexp(logprobs: Sequence[NDArray[np.float32]]) -> Floats32:
     """`log(mean(exp(logprobs)))` over several arrays of the same shape, element by element, without underflow."""
     top = logprobs[0]
     for other in logprobs[1:]:
@@ -125,7 +125,7 @@ def logmeanexp(logprobs: Sequence[NDArray[np.float32]]) -> Floats:
         return np.asarray(np.log(total / np.float32(len(logprobs))) + top, np.float32)
 
 
-def _mean(answers: list[tuple[Floats, State]]) -> tuple[Floats, State]:
+def _mean(answers: list[tuple[Floats32, State]]) -> tuple[Floats32, State]:
     return logmeanexp([found for found, _ in answers]), EnsembleState(tuple(state for _, state in answers))
 
 

@@ -17,7 +17,8 @@ from keraslm.perplexity import TextCost
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import count_words
 
-Measures = NDArray[np.float64]  # [M, ...]
+Floats = NDArray[np.float64]
+Measures = Floats  # [M, ...]
 Flags = NDArray[np.bool_]
 
 

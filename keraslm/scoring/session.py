@@ -16,7 +16,7 @@ from keraslm.errors import InputError, KeraslmError, ModelFileError
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.opening import first_line, open_session, read_model
-from keraslm.scoring.state import DeviceState, Floats, ModelState, State
+from keraslm.scoring.state import DeviceState, Floats32, ModelState, State
 from keraslm.text.tokenizer import Tokenizer
 
 
@@ -42,10 +42,10 @@ class Session(Protocol):
     def zero_state(self, rows: int) -> State:
         """The state at the start of a text, for `rows` texts side by side."""
 
-    def run(self, ids: Any, state: Any) -> tuple[Floats, State]:
+    def run(self, ids: Any, state: Any) -> tuple[Floats32, State]:
         """As `target_logprobs`, but return the distribution after each token, float32 `(N, T, V)`."""
 
-    def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats, State]:
+    def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats32, State]:
         """Feed tokens and return the log-probability of one token after each.
 
         Args:
@@ -119,12 +119,12 @@ class ModelSession(Session):
         zeros = np.zeros((self.info.num_layers, rows, self.info.hidden_size), np.float32)
         return ModelState(zeros, zeros)
 
-    def run(self, ids: Any, state: Any) -> tuple[Floats, State]:
+    def run(self, ids: Any, state: Any) -> tuple[Floats32, State]:
         ids = np.asarray(ids)
         self._check_input(ids, state)
         return self._call(contract.LOG_PROBS, ids, np.zeros((len(ids), 0)), state)
 
-    def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats, State]:
+    def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats32, State]:
         ids, targets = np.asarray(ids), np.asarray(targets)
         self._check_input(ids, state)
         self._check_ids(targets)
@@ -134,7 +134,7 @@ class ModelSession(Session):
             )
         return self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
 
-    def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: Any) -> tuple[Floats, State]:
+    def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: Any) -> tuple[Floats32, State]:
         if self._onnx is None:  # after a fork
             again = _reopened(self.digest, *self._opened_with)
             self._onnx, self.provider = again._onnx, again.provider
@@ -201,7 +201,7 @@ class ModelSession(Session):
 
 def run_bound(
     session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: ModelState
-) -> tuple[Floats, DeviceState]:
+) -> tuple[Floats32, DeviceState]:
     """Run an `onnxruntime.InferenceSession`, copy the output `wanted` back, and keep the next state on the device."""
     binding = session.io_binding()
     binding.bind_cpu_input(contract.INPUT_IDS, np.ascontiguousarray(ids))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats32 = NDArray[np.float32]
 Layout = tuple[str, tuple[int, ...]]  # type and shape of an array
 
 
@@ -53,7 +53,7 @@ class State(ABC):
 class ModelState(State):
     """The state of one model: `h` and `c`, float32 `(L, N, H)`."""
 
-    def __init__(self, h: Floats, c: Floats):
+    def __init__(self, h: Floats32, c: Floats32):
         self.h, self.c = h, c
 
     def __len__(self) -> int:
@@ -90,11 +90,11 @@ class DeviceState(ModelState):
         self.values = values
 
     @cached_property
-    def h(self) -> Floats:  # type: ignore[override]
+    def h(self) -> Floats32:  # type: ignore[override]
         return np.asarray(self.values[0].numpy())
 
     @cached_property
-    def c(self) -> Floats:  # type: ignore[override]
+    def c(self) -> Floats32:  # type: ignore[override]
         return np.asarray(self.values[1].numpy())
 
     @property
