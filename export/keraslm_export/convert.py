@@ -21,7 +21,7 @@ from keraslm.config import StrPath
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.runs.run import LATEST, Run
 from keraslm.runs.weights import read_weights
-from keraslm.scoring.contract import ModelInfo
+from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
 from keraslm.system import VERSION
 from keraslm.system.atomic import output_file
@@ -153,15 +153,10 @@ def _file(proto: Any, info: ModelInfo, num_layers: int, kind: str) -> bytes:
 
 
 def model_info(run: Run) -> ModelInfo:
-    tokenizer, model = run.tokenizer, run.config.model
+    model = run.config.model
     return ModelInfo(
+        **vars(Vocabulary.of(run.tokenizer)),
         keraslm_version=VERSION,
-        tokenizer=tokenizer.to_json(),
-        tokenizer_sha256=tokenizer.digest,
-        vocab_size=tokenizer.vocab_size,
-        unk_id=tokenizer.unk_id,
-        bos_id=tokenizer.eos_id,
-        eos_id=tokenizer.eos_id,
         num_layers=len(model.sizes),
         hidden_size=max(model.sizes),
         embedding_dim=model.embedding_size,

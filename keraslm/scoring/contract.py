@@ -25,6 +25,7 @@ from typing import Any
 
 from keraslm.config import Config
 from keraslm.errors import ConfigError, ModelFileError
+from keraslm.text.tokenizer import Tokenizer
 
 INPUT_IDS = "input_ids"
 H0 = "h0"
@@ -64,6 +65,11 @@ class Vocabulary:
     unk_id: int
     bos_id: int
     eos_id: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Vocabulary:
+        ids = tokenizer.unk_id, tokenizer.eos_id, tokenizer.eos_id
+        return Vocabulary(tokenizer.to_json(), tokenizer.digest, tokenizer.vocab_size, *ids)
 
 
 @dataclass(frozen=True)

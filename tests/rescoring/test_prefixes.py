@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 
@@ -19,6 +18,7 @@ from keraslm.scoring.session import ModelSession
 from keraslm.scoring.state import ModelState
 from tests.support import fake_model
 from tests.support.fake_model import BY_HISTORY, V, expected, ids_of
+from tests.support.limits import small_limits
 
 # Few tokens, so that prefixes are shared. The end symbol may occur inside, and a sequence may be a prefix of another.
 sequences = st.lists(st.lists(st.integers(0, V - 1), min_size=1, max_size=7), max_size=14)
@@ -35,15 +35,6 @@ limits = st.fixed_dictionaries(
 )
 
 
-@contextlib.contextmanager
-def with_limits(values):
-    """Limit trees and calls to a few rows, so that a short text is cut everywhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setattr(prefixes, name, value)
-        yield
-
-
 @pytest.fixture(scope="module")
 def kinds(fake_folder):
     """Two files with the same distributions; the metadata of one say that its softmax is adaptive."""
@@ -58,7 +49,7 @@ def kinds(fake_folder):
 
 @given(sequences, limits, st.sampled_from([0, 1]))
 def test_scores_are_those_of_the_formula(kinds, ids, values, kind):
-    with with_limits(values):
+    with small_limits(prefixes, values):
         found = score_sequences(kinds[kind], [np.array(each, np.int32) for each in ids])
     assert len(found) == len(ids)
     for own, wanted in zip(found, expected(BY_HISTORY, ids), strict=True):
@@ -67,7 +58,7 @@ def test_scores_are_those_of_the_formula(kinds, ids, values, kind):
 
 @given(sets, limits, st.integers(1, 20))
 def test_any_grouping_gives_the_scores_of_each_text_alone(by_history, groups, values, texts_ahead):
-    with with_limits(values):
+    with small_limits(prefixes, values):
         found = list(score_sets(by_history, groups, texts_ahead))
     assert [[line.text for line in lines] for lines in found] == groups
     alone = by_history.score_lines(itertools.chain.from_iterable(groups))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import math
@@ -16,6 +15,7 @@ from keraslm.config import CONTEXTS
 from keraslm.errors import TextError, UsageError
 from keraslm.scoring import scorer
 from tests.support.fake_model import BY_HISTORY, TOKENIZER, V, expected, ids_of
+from tests.support.limits import small_limits
 
 # Known and unknown words, blank lines, and lines that are longer than the small limits below.
 lines_of_words = st.lists(
@@ -36,15 +36,6 @@ lines_of_files = st.lists(lines_of_words.map(lambda lines: [*lines, None]), max_
 @pytest.fixture(params=CONTEXTS)
 def context(request):
     return request.param
-
-
-@contextlib.contextmanager
-def with_limits(values):
-    """Groups and calls of a few tokens, so that a short text is cut everywhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setattr(scorer, name, value)
-        yield
 
 
 def ids_of_text(lines):
@@ -84,7 +75,7 @@ def test_a_blank_line_is_the_end_symbol_alone(by_history, context, blank):
 def test_scores_do_not_depend_on_neighbours_blocks_or_limits(
     by_history, context, lines, values, lines_ahead, distributions
 ):
-    with with_limits(values):
+    with small_limits(scorer, values):
         found = list(by_history.score_lines(lines, context, distributions, lines_ahead))
     assert [line.text for line in found] == [line for line in lines if line is not None]
     assert [len(line.logprobs) for line in found] == [len(ids_of(line)) for line in lines if line is not None]
@@ -94,7 +85,7 @@ def test_scores_do_not_depend_on_neighbours_blocks_or_limits(
 
 @given(lines=lines_of_files, context=contexts, values=limits, lines_ahead=ahead)
 def test_ranks_and_entropies_are_those_of_the_table(by_history, context, lines, values, lines_ahead):
-    with with_limits(values):
+    with small_limits(scorer, values):
         found = list(by_history.score_lines(lines, context, True, lines_ahead))
     ranks, entropies, reductions = [], [], []
     for ids in texts_of(lines, context):
@@ -165,7 +156,7 @@ def test_several_tokens_have_the_scores_of_single_ones(by_history, tokens, cut, 
     for token in tokens:
         logprob, context = by_history.advance(context, token)
         single.append(logprob)
-    with with_limits(values):
+    with small_limits(scorer, values):
         first, between = by_history.advance_all(by_history.begin(), tokens[:cut])
         second, end = by_history.advance_all(between, tokens[cut:])
     assert [*first, *second] == single

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keraslm.config import Config
 from keraslm.scoring import contract
-from keraslm.scoring.contract import ModelInfo
+from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
 from keraslm.text.tokenizer import Tokenizer
 from tests.support.words import train_words
@@ -36,13 +36,8 @@ BY_HISTORY = np.log(np.random.default_rng(7).dirichlet(np.ones(V), V))
 def model_info(**changes) -> ModelInfo:
     """Metadata that fit the graph of `build`, with some values changed."""
     fitting = {
+        **vars(Vocabulary.of(TOKENIZER)),
         "keraslm_version": "0.0.0",
-        "tokenizer": TOKENIZER.to_json(),
-        "tokenizer_sha256": TOKENIZER.digest,
-        "vocab_size": V,
-        "unk_id": TOKENIZER.unk_id,
-        "bos_id": TOKENIZER.eos_id,
-        "eos_id": TOKENIZER.eos_id,
         "num_layers": 1,
         "hidden_size": 1,
         "embedding_dim": 1,
@@ -53,14 +48,7 @@ def model_info(**changes) -> ModelInfo:
 
 def info_of(tokenizer: Tokenizer) -> ModelInfo:
     """Metadata that fit a graph with a different tokenizer."""
-    return model_info(
-        tokenizer=tokenizer.to_json(),
-        tokenizer_sha256=tokenizer.digest,
-        vocab_size=tokenizer.vocab_size,
-        unk_id=tokenizer.unk_id,
-        bos_id=tokenizer.eos_id,
-        eos_id=tokenizer.eos_id,
-    )
+    return model_info(**vars(Vocabulary.of(tokenizer)))
 
 
 def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.ModelProto:
