@@ -16,7 +16,7 @@ section 5. The defaults are those of their program `dynamiceval.py`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from keraslm.errors import TextError, UsageError
 from keraslm.evaluation.dynamic_step import DynamicUpdate, SegmentModel, SquaredGradients
 from keraslm.network.model import reset_states
 from keraslm.runs.run import Run
+from keraslm.system import Log
 from keraslm.text.stream import EveryToken, Windows
 
 TUNED_TOKENS = 10_000  # tokens of a validation text used for tuning; Krause's program uses 30,000 or all
@@ -140,11 +141,7 @@ def _factors(
 
 
 def tune_dynamic(
-    model: DynamicModel,
-    ids: NDArray[Any],
-    statistics: Statistics,
-    settings: DynamicSettings,
-    log: Callable[[str], None],
+    model: DynamicModel, ids: NDArray[Any], statistics: Statistics, settings: DynamicSettings, log: Log
 ) -> DynamicSettings:
     """Find the eta and lambda with the lowest cost of a validation text, starting from the given settings.
 
@@ -175,7 +172,7 @@ class _Search:
 
     best: DynamicSettings
 
-    def __init__(self, model: DynamicModel, ids: NDArray[Any], statistics: Statistics, log: Callable[[str], None]):
+    def __init__(self, model: DynamicModel, ids: NDArray[Any], statistics: Statistics, log: Log):
         self._model, self._ids, self._statistics, self._log = model, ids, statistics, log
         self._tried: set[str] = set()
         self._totals: NDArray[np.float64] | None = None  # cumulative nats of the text under the best settings

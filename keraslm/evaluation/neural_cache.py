@@ -14,7 +14,7 @@ section 3, the linear interpolation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from keraslm.evaluation.grid import cheapest
 from keraslm.evaluation.reader import Reader
+from keraslm.system import Log
 
 HISTORY = 500  # Grave et al. 2017, section 5, on PTB; 2000 on WikiText-2
 THETAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
@@ -111,7 +112,7 @@ def cache_nats(reader: Reader, ids: NDArray[Any], settings: CacheSettings, base:
 
 
 def tune_cache(
-    reader: Reader, ids: NDArray[Any], settings: CacheSettings, log: Callable[[str], None], base: Floats | None = None
+    reader: Reader, ids: NDArray[Any], settings: CacheSettings, log: Log, base: Floats | None = None
 ) -> CacheSettings:
     """Replace a theta and share of None by those with the lowest cost of a text, in two passes."""
     grids = [np.asarray(THETAS if settings.theta is None else [settings.theta])]

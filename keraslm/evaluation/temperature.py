@@ -8,7 +8,7 @@ Reference: Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neura
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from keraslm.evaluation.grid import cheapest
 from keraslm.evaluation.reader import Reader
+from keraslm.system import Log
 
 GRID = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0)
 
@@ -38,7 +39,7 @@ def temperature_nats(reader: Reader, ids: NDArray[Any], temperature: float) -> N
     return np.concatenate([tempered_nats(*window, [temperature])[0] for window in reader.logprobs(ids)])
 
 
-def tune_temperature(reader: Reader, ids: NDArray[Any], log: Callable[[str], None]) -> float:
+def tune_temperature(reader: Reader, ids: NDArray[Any], log: Log) -> float:
     """Find the temperature with the lowest cost of a text, in two passes."""
 
     def cost(grid: NDArray[np.float64]) -> NDArray[np.float64]:
