@@ -1,7 +1,7 @@
 """From a run folder to a model file: `export` in the user's process, the conversion itself in a new one.
 
 A process has one Keras backend, and tf2onnx converts TensorFlow code. So the conversion runs in a new process with the
-TensorFlow backend, on the CPU, and prints one JSON line: `python -m keraslm_export.convert WEIGHTS RUN OUTPUT [INT8]`.
+TensorFlow backend, on the CPU.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from keraslm import system
 from keraslm.config import StrPath
-from keraslm.errors import ExportError, KeraslmError, UsageError
+from keraslm.errors import UsageError
+from keraslm.runs.create import files_of
 from keraslm.runs.run import LATEST, Run
 from keraslm.runs.weights import read_weights
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
 from keraslm.system import VERSION
-from keraslm.system.atomic import output_file
-from keraslm.system.backend import require
+from keraslm.system.atomic import temporary_file
+from keraslm.system.backend import require, select_backend
+from keraslm.system.outputs import check_outputs, output_file
+from keraslm.system.processes import Workers
 from keraslm_export import verify
 
 
@@ -89,39 +90,33 @@ def export(
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
     read_weights(run.weights_path, model, run.tokenizer.vocab_size)
+    check_outputs({"path": target}, [*files_of(run.path), *([text] if text else ())])
     name, lines = verify.comparison_text(run, text) if int8 else ("", [])
-    with (
-        output_file(target, "No partial file is left there, and an existing file is unchanged.") as temporary,
-        TemporaryDirectory(prefix="keraslm-", ignore_cleanup_errors=True) as folder,
-    ):
-        float32 = Path(folder) / "float32.onnx" if int8 else temporary
-        verified = _convert_in_subprocess(run, float32, *([temporary] if int8 else []))
+    with ExitStack() as stack:
+        kept = "No partial file is left there, and an existing file is unchanged."
+        temporary = stack.enter_context(output_file(target, kept))
+        float32 = stack.enter_context(temporary_file(target)) if int8 else temporary
+        verified = _convert_in_process(run, float32, *([temporary] if int8 else []))
         context = run.config.data.context
         compared = verify.compare_files(float32, temporary, name, lines, context, tolerance) if int8 else None
         size = temporary.stat().st_size
     return ExportReport(**vars(verified), path=target, bytes=size, recurrent_nodes=len(model.sizes), int8=compared)
 
 
-def _convert_in_subprocess(run: Run, *outputs: Path) -> verify.Verification:
-    paths = [str(path.resolve()) for path in (run.path, *outputs)]
-    command = [sys.executable, "-P", "-m", "keraslm_export.convert", run.weights, *paths]
-    # The import path of this process without the current directory, unless keraslm itself was imported from there.
-    own = {Path(str(system.__file__)).resolve().parents[2], Path(__file__).resolve().parents[1]}
-    path = [p for p in sys.path if p and (Path(p).resolve() in own or Path(p).resolve() != Path.cwd())]
-    settings = {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": os.pathsep.join(path)}
-    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
-    try:
-        answer = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
-    except json.JSONDecodeError:
-        tail = " | ".join(done.stderr.strip().split("\n")[-3:])
-        raise ExportError(
-            f"The conversion process ended with code {done.returncode} without an answer: {tail}"
-        ) from None
-    if "errno" in answer:
-        raise OSError(answer["errno"], os.strerror(answer["errno"]))
-    if "error" in answer:
-        raise ExportError(answer["error"])
-    return verify.Verification(**answer)
+def _convert_in_process(run: Run, *outputs: Path) -> verify.Verification:
+    with Workers(1, _converter, run.path, run.weights) as workers:
+        found: verify.Verification = workers.submit(outputs).result()
+        return found
+
+
+def _converter(run: Path, weights: str) -> Callable[[Sequence[Path]], verify.Verification]:
+    """Prepare a new process, whose own output is not shown, for conversions on the CPU."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    null = os.open(os.devnull, os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(null, standard)
+    select_backend("tensorflow")
+    return lambda outputs: convert(Run.open(run, weights), *outputs)
 
 
 def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verification:
@@ -164,22 +159,3 @@ def model_info(run: Run) -> ModelInfo:
         config=json.dumps(run.config.to_dict()),
         softmax=model.softmax,
     )
-
-
-def _main(weights: str, run: str, *outputs: str) -> None:
-    from keraslm.system.backend import select_backend
-
-    try:
-        select_backend("tensorflow")
-        answer = dataclasses.asdict(convert(Run.open(run, weights), *map(Path, outputs)))
-    except KeraslmError as error:
-        answer = {"error": str(error)}
-    except OSError as error:  # the parent process reports it with the name of the file
-        if error.errno is None:
-            raise
-        answer = {"errno": error.errno}
-    print(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -19,7 +19,7 @@ from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
 from keraslm.system import Log
-from keraslm.system.atomic import remove_temporaries
+from keraslm.system.atomic import remove_abandoned
 from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
@@ -122,7 +122,7 @@ def score_files(
     folder = Path(output)
     paths = [Path(path).absolute() for path in ([models] if isinstance(models, str | Path) else models)]
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
-    shards = plan(files, folder, job.ending)
+    shards = plan(files, folder, job.ending, paths)
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume, overwrite)
         scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)
@@ -163,16 +163,21 @@ def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outco
 @contextmanager
 def _claimed(folder: Path, shards: Sequence[Shard], log: Log) -> Iterator[None]:
     """Create and lock an output folder; remove temporary files before and after."""
-    targets = [path for shard in shards for path in (shard.output, shard.record)]
+    names = {path.name for shard in shards for path in (shard.output, shard.record)}
+
+    def clean() -> None:
+        for place in (folder, folder / SIDE):
+            remove_abandoned(place, names)
+
     with ExitStack() as stack:
         try:
             (folder / SIDE).mkdir(parents=True, exist_ok=True)
             stack.enter_context(folder_lock(folder, log, UsageError, "output", f"{SIDE}/lock"))
-            remove_temporaries(targets)
+            clean()
         except OSError as error:
             raise unwritable(folder, error) from error
         try:
             yield
         finally:
             with suppress(OSError):  # of a failing disk; the next job tries again
-                remove_temporaries(targets)
+                clean()

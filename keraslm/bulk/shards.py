@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keraslm.errors import UsageError
+from keraslm.system.outputs import places
 from keraslm.text.files import STDIN, TextFiles
 
 SIDE = ".keraslm"  # folder of the records, in the output folder
@@ -31,7 +32,7 @@ class Shard:
         return self.output.parent / SIDE / f"{self.output.name}.json"
 
 
-def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
+def plan(files: Sequence[str | Path], output: Path, ending: str, models: Sequence[Path] = ()) -> list[Shard]:
     """The shards of texts or patterns, the largest first, so that no large text starts last.
 
     Raises:
@@ -56,7 +57,11 @@ def plan(files: Sequence[str | Path], output: Path, ending: str) -> list[Shard]:
                 "once, and score texts with the same name into different folders."
             )
         shards[place] = Shard(file.name, path, place, size)
+    written = {place for shard in shards.values() for path in (shard.output, shard.record) for place in places(path)}
     for shard in shards.values():
-        if shard.text in shards:
+        if not written.isdisjoint(places(shard.text)):
             raise UsageError(f"{shard.name} is a text and would be overwritten by scores: choose a different `output`.")
+    for model in models:
+        if not written.isdisjoint(places(model)):
+            raise UsageError(f"{model} would be overwritten by scores: choose a different `output`.")
     return sorted(shards.values(), key=lambda shard: (-shard.size, shard.output))

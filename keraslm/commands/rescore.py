@@ -100,15 +100,16 @@ def rescore(
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
-    from keraslm.system.atomic import checked_place
     from keraslm.system.backend import require
+    from keraslm.system.outputs import check_outputs
     from keraslm.text.files import TextFile
 
     if tune and not references:
         raise UsageError("--tune counts word errors: add --references FILE.")
     if best and references:
         raise UsageError("--best prints hypotheses and --references a table: leave out one of them.")
-    checked_place(output)
+    read = [model, *others, nbest, *(scores or ()), *([references] if references else ())]
+    check_outputs({"output": output}, read)
     if references:
         require("jiwer", extra="wer", purpose="Counting word errors")
     file = TextFile(nbest, errors)

@@ -179,15 +179,16 @@ def _score_here(
 ) -> None:
     from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
-    from keraslm.system.atomic import checked_place
+    from keraslm.system.outputs import check_outputs, is_device
     from keraslm.text.files import STDIN, TextFile
 
-    for path in (places.html, places.plot):
-        checked_place(path)
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
+    outputs = {"output": output, "html": places.html, "plot": places.plot}
+    check_outputs(outputs, [*models, *(text.path for text in texts)])
     scorer = load(models, provider)
     pictures = _pictures(scorer, texts[0].name, options, places)
-    at_once = output is None and any(text.path == STDIN for text in texts)  # the writer may wait for an answer
+    # Whoever writes standard input may wait for an answer.
+    at_once = (output is None or is_device(output)) and any(text.path == STDIN for text in texts)
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
     with opened_output(output) as out:
         watchers = [picture.add for picture in pictures.values()]

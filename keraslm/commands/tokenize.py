@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from keraslm.commands.flags import NO_DATA, DataFlags, Json, TextName, given
+from keraslm.config import StrPath
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,12 +50,14 @@ def tokenize(
     as_json
         Print the summary as one JSON object.
     """
+    from keraslm.system.outputs import check_outputs
     from keraslm.text.encoding import Encoder
     from keraslm.text.files import STDIN, TextFiles
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary.")
     fields = given(data_flags)
+    check_outputs({"output": output}, _inputs(using, files, fields) if output else ())
     tokenizer = _tokenizer(using, fields)
     if output is not None:
         _write(output, tokenizer.to_json())
@@ -69,6 +72,22 @@ def tokenize(
         rows = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
     for row in rows:
         print(row)
+
+
+def _inputs(using: Path | None, files: tuple[str, ...], fields: dict[str, Any]) -> Iterator[StrPath]:
+    from keraslm.config import TOKENIZERS
+    from keraslm.runs.create import files_of
+    from keraslm.text.corpus import find_splits
+    from keraslm.text.files import TextFiles
+
+    texts = TextFiles([*files, *fields.get("train", ()), *fields.get("valid", ())])
+    yield from (text.path for text in texts.files)
+    if "data" in fields:
+        yield from find_splits(fields["data"]).values()
+    if fields.get("tokenizer") not in (None, *TOKENIZERS):
+        yield fields["tokenizer"]
+    if using is not None:
+        yield from files_of(using) if using.is_dir() else [using]
 
 
 def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Tokenizer:
@@ -107,7 +126,7 @@ def _trained_tokenizer(path: Path, fields: dict[str, Any]) -> Tokenizer:
 
 
 def _write(path: Path, text: str) -> None:
-    from keraslm.system.atomic import output_file
+    from keraslm.system.outputs import output_file
 
     with output_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from keraslm.pictures.spans import Laid, lay
 from keraslm.pictures.statistics import Statistics
 from keraslm.scoring.measures import LineScore
 from keraslm.system import VERSION
-from keraslm.system.atomic import output_file
+from keraslm.system.outputs import output_file
 from keraslm.text.tokenizer import Tokenizer
 
 LIMIT = 200_000  # tokens that a page shows: about 12 MB, which a browser opens in one or two seconds

@@ -10,8 +10,8 @@ from keraslm.pictures.markup import shown
 from keraslm.pictures.spans import Laid, lay
 from keraslm.pictures.statistics import Statistics
 from keraslm.scoring.measures import LineScore
-from keraslm.system.atomic import output_file
 from keraslm.system.backend import require
+from keraslm.system.outputs import output_file
 from keraslm.text.tokenizer import Tokenizer
 
 LABELLED = 80  # largest number of pieces with labels

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -21,7 +21,8 @@ from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.words import boundary
 from keraslm.system import VERSION
-from keraslm.system.atomic import output_file
+from keraslm.system.atomic import writing
+from keraslm.system.outputs import is_device, output_file
 
 Watcher = Callable[[LineScore], None]
 
@@ -93,11 +94,15 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
 
 @contextmanager
 def opened_output(path: Path | None) -> Iterator[TextIO]:
-    """A text file for scores, gzip if named `.gz`; replaces `path` if the block succeeds. None is standard output."""
+    """A text file for scores, gzip if named `.gz`; replaces `path` if the block succeeds.
+
+    None is standard output. A device or a pipe gets the scores as they are written.
+    """
     if path is None:
         yield sys.stdout
         return
-    with output_file(path) as temporary, score_file(temporary, packed=path.suffix == ".gz") as out:
+    place = nullcontext(path) if is_device(path) else output_file(path)
+    with writing(path), place as file, score_file(file, packed=path.suffix == ".gz") as out:
         yield out
 
 

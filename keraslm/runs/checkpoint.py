@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import RunError, shown
-from keraslm.system.atomic import atomic_folder
+from keraslm.system.atomic import SUFFIX, atomic_folder, remove_abandoned
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -76,8 +76,7 @@ class CheckpointStore:
         from safetensors.numpy import save
 
         target = self.folder / checkpoint.name
-        for unfinished in self.folder.glob(".*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        remove_abandoned(self.folder)
         if target.exists():  # the same position of the same training
             return target
         state = {"format_version": FORMAT_VERSION, "epoch": checkpoint.epoch, "window": checkpoint.window}
@@ -105,7 +104,8 @@ class CheckpointStore:
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint; a kill leaves no part of it under its name."""
-        aside = self.folder / f".{name}.old"
+        remove_abandoned(self.folder)
+        aside = self.folder / f".{name}.removing{SUFFIX}"
         (self.folder / name).rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -14,13 +14,20 @@ from keraslm.config import Config
 from keraslm.errors import RunError
 from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
 from keraslm.system import Log
-from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
+from keraslm.system.atomic import atomic_path, make_folder, remove_abandoned, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
 from keraslm.system.locks import folder_lock
 
 # Files besides the tokenizer. config.json marks a folder as a run: it is removed first and created last.
 FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")
 FOLDERS = ("checkpoints", "tensorboard")
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files of the run in a folder, whether they exist or not."""
+    kept = path.glob("weights-*.safetensors")
+    inner = (file for name in FOLDERS for file in (path / name).rglob("*"))
+    return [*(path / name for name in (*FILES, "tokenizer.json")), *kept, *inner]
 
 
 @contextmanager
@@ -54,7 +61,7 @@ def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = (
     check_free(path, overwrite)
     with writing(path):
         make_folder(path)
-        _remove_unfinished(path)
+        remove_abandoned(path)
         with atomic_path(path / "config.json") as header, atomic_path(path / "tokenizer.json") as vocabulary:
             header.write_text(_header(run, backend), encoding="utf-8")
             vocabulary.write_text(run.tokenizer.to_json(), encoding="utf-8")
@@ -68,7 +75,7 @@ def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = (
 def update_config(run: Run, config: Config, backend: str) -> Run:
     """Write the configuration and backend of the training that resumes a run."""
     updated, path = replace(run, config=config), run.path / "config.json"
-    _remove_unfinished(run.path)
+    remove_abandoned(run.path)
     with writing(path, "The old one is untouched."), atomic_path(path) as file:
         file.write_text(_header(updated, backend), encoding="utf-8")
     return updated
@@ -93,12 +100,6 @@ def _header(run: Run, backend: str) -> str:
         **run.config.to_dict(),
     }
     return json.dumps(header, indent=2) + "\n"
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of killed processes."""
-    kept = [path.name[1:].rpartition(".")[0] for path in folder.glob(".weights-*.safetensors.*")]
-    remove_temporaries(folder / name for name in (*FILES, "tokenizer.json", *kept))
 
 
 def _remove_previous(run: Run) -> None:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from keraslm.errors import UsageError, WriteError
+from keraslm.errors import WriteError
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+SUFFIX = ".keraslm"  # of temporary files and folders
 
 _UMASK = os.umask(0)  # read once: reading it means setting it, for every thread of the process
 os.umask(_UMASK)
@@ -51,39 +60,27 @@ def writing(path: Path, kept: str = "") -> Iterator[None]:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path, `.NAME.RANDOM`, that replaces `target` when the block succeeds and is removed when it fails.
+    """A temporary path that replaces `target` when the block succeeds and is removed when it fails.
+
+    An existing target keeps its permissions.
 
     Example:
         >>> with atomic_path(Path("model.onnx")) as path:
         ...     path.write_bytes(data)
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    temporary = Path(name)
-    try:
-        os.close(handle)
+    with temporary_file(target) as temporary:
         yield temporary
-        temporary.chmod(0o666 & ~_UMASK)
+        temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_UMASK)
         sync_file(temporary)
         temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):  # report the first error
-            temporary.unlink(missing_ok=True)
-        raise
     sync_folder(target.parent)
 
 
 @contextmanager
-def output_file(path: Path, kept: str = "Nothing was changed there.") -> Iterator[Path]:
-    """`atomic_path` for a file that the user named, with the errors of `checked_place` and `writing`."""
-    checked_place(path)
-    with writing(path, kept), atomic_path(path) as temporary:
-        yield temporary
-
-
-def checked_place(path: Path | None) -> None:
-    """Raise a `UsageError` for an output path that is a folder or in a folder that does not exist."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise UsageError(f"{path}: give the name of a file in a folder that exists.")
+def temporary_file(target: Path) -> Iterator[Path]:
+    """An empty file `.NAME.RANDOM.keraslm` beside `target`, removed at the end of the block if it is still there."""
+    with _temporary(target, _open_new) as path:
+        yield path
 
 
 def sync_file(path: Path) -> None:
@@ -115,15 +112,12 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder, `.NAME.PROCESS`, that becomes `target` when the block succeeds and is removed when it fails.
+    """A temporary folder that becomes `target` when the block succeeds and is removed when it fails.
 
     If a different process made `target` meanwhile, it stays.
     """
     make_folder(target.parent)
-    temporary = target.parent / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
+    with _temporary(target, _make_new) as temporary:
         yield temporary
         for path in temporary.iterdir():
             sync_file(path)
@@ -133,32 +127,86 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(target.parent)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary folders of `atomic_folder` whose process has ended."""
-    for path in folder.glob(".*.*"):
-        number = path.suffix[1:]
-        if path.is_dir() and number.isdigit() and not _is_running(int(number)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def remove_temporaries(targets: Iterable[Path]) -> None:
-    """Remove temporary files that killed processes left; no process may be writing these targets."""
-    wanted = set(targets)
-    for folder in {path.parent for path in wanted}:
-        for path in folder.glob(".*.*"):
-            if folder / path.name[1:].rpartition(".")[0] in wanted and path.is_file():
-                path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
+@contextmanager
+def _temporary(target: Path, create: Callable[[Path], int | None]) -> Iterator[Path]:
+    """A new file or folder, locked until this process ends or the block does."""
+    while True:
+        path = target.parent / f".{target.name}.{secrets.token_hex(4)}{SUFFIX}"
+        handle = create(path)
+        if handle is None:
+            break
+        hold(handle)
+        if path.exists():  # no other process removed it before it was locked
+            break
+        os.close(handle)
     try:
-        if os.name != "nt":  # where signal 0 would end the process
-            os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
+        yield path
+        if path.exists():
+            _remove(path)
+    except BaseException:
+        with suppress(OSError):  # report the first error
+            _remove(path)
+        raise
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def hold(handle: int) -> None:
+    """Lock an open temporary file, so that `remove_abandoned` leaves it alone until it is closed."""
+    if fcntl:
+        _lock(handle, wait=True)
+
+
+def _open_new(path: Path) -> int | None:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    if fcntl:
+        return handle
+    os.close(handle)  # on Windows an open file cannot be renamed
+    return None
+
+
+def _make_new(path: Path) -> int | None:
+    path.mkdir()
+    return os.open(path, os.O_RDONLY) if fcntl else None
+
+
+def remove_abandoned(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Remove the temporary files and folders that killed processes left in a folder.
+
+    Those of living processes are locked and stay, and so do all on a system or disk without such locks.
+
+    Args:
+        names: the names of their targets. Default: any.
+    """
+    if not fcntl:
+        return
+    wanted = None if names is None else set(names)
+    for path in folder.glob(f".*.????????{SUFFIX}"):
+        if wanted is not None and path.name[1:].rsplit(".", 2)[0] not in wanted:
+            continue
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if _lock(handle, wait=False):
+                    _remove(path)
+            finally:
+                os.close(handle)
+
+
+def _lock(handle: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
     return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

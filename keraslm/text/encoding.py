@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keraslm.config import TOKENIZERS, DataConfig, StrPath
-from keraslm.system.atomic import atomic_path
+from keraslm.system.atomic import atomic_path, remove_abandoned
 from keraslm.system.processes import Workers, available_cores
 from keraslm.text import store
 from keraslm.text.corpus import Text
@@ -64,6 +64,7 @@ class Encoder:
         tokenizer = self._train(text, config)
         with store.caching("tokenizer", kept.parent):
             kept.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(kept.parent)
             with atomic_path(kept) as temporary:
                 temporary.write_text(tokenizer.to_json(), encoding="utf-8")
         return tokenizer

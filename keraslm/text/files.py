@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from keraslm.errors import TextError
+from keraslm.system.atomic import SUFFIX, hold, remove_abandoned
 from keraslm.text.compression import DAMAGED, unpacked
 from keraslm.text.pieces import PIECE, cut
 
@@ -201,7 +202,9 @@ class TextFiles:
         for number, file in enumerate(self.files):
             if file.path == STDIN:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._spooled = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.")
+                remove_abandoned(folder)
+                self._spooled = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
+                hold(self._spooled.fileno())
                 shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
                 self._spooled.flush()
                 self.files[number] = TextFile(self._spooled.name, file.errors, file.name)

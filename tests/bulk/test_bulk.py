@@ -193,12 +193,13 @@ def test_resume_repairs_a_damaged_output(bulk_model, texts, tmp_path, damage):
 def test_only_abandoned_temporary_files_are_removed(bulk_model, texts, tmp_path):
     side = tmp_path / "out" / ".keraslm"
     side.mkdir(parents=True)
-    abandoned = [side.parent / ".a.txt.tsv.x1_y2z3w", side / ".a.txt.tsv.json.abcdefgh"]
-    others = [side.parent / ".a.txt.tsv", side.parent / ".notes.txt", side.parent / ".z.txt.tsv.abcdefgh"]
+    abandoned = [side.parent / ".a.txt.tsv.x1_y2z3w.keraslm", side / ".a.txt.tsv.json.abcdefgh.keraslm"]
+    names = (".a.txt.tsv", ".notes.txt", ".a.txt.tsv.abcdefgh", ".z.txt.tsv.abcdefgh.keraslm")
+    others = [side.parent / name for name in names]
     for path in (*abandoned, *others):
         path.touch()
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), resume=True)
-    assert [path.exists() for path in (*abandoned, *others)] == [False, False, True, True, True]
+    assert [path.exists() for path in (*abandoned, *others)] == [False, False, True, True, True, True]
 
 
 def test_a_text_that_changes_while_it_is_scored_gets_no_output(bulk_model, texts, tmp_path):

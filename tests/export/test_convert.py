@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing.spawn
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import keraslm
 from keraslm.errors import ExportError, MissingPackageError, RunError, TokenizerError, UsageError
 from keraslm.runs.run import Run
 from keraslm.scoring import contract
+from keraslm.system.processes import ProcessDiedError
 from keraslm_export import convert, verify
 from tests.support.made_run import make_run
 from tests.support.tiny import FIELDS
@@ -155,7 +157,7 @@ def test_a_graph_that_fails_a_check_is_not_written(tiny_run, tiny_model, existin
 
 
 def test_a_cell_without_an_onnx_node_is_refused_before_any_conversion(tmp_path, existing, monkeypatch):
-    monkeypatch.setattr(convert, "_convert_in_subprocess", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(convert, "_convert_in_process", lambda *_: pytest.fail("it was converted"))
     run = make_run(tmp_path, units=3, mogrifier_rounds=2)
     with pytest.raises(UsageError, match=r"run cannot become a model file: ONNX has no Mogrifier node"):
         convert.export(run, existing)
@@ -179,7 +181,7 @@ def test_a_conversion_that_fails_leaves_no_file(tiny_run, existing, tmp_path, mo
         output.write_bytes(b"half of a model")
         raise ExportError("The exported graph differs from Keras: largest difference 0.5 nats.")
 
-    monkeypatch.setattr(convert, "_convert_in_subprocess", fail)
+    monkeypatch.setattr(convert, "_convert_in_process", fail)
     for path in (existing, tmp_path / "new.onnx"):
         with pytest.raises(ExportError, match=r"largest difference 0\.5"):
             keraslm.export(tiny_run, path)
@@ -189,14 +191,14 @@ def test_a_conversion_that_fails_leaves_no_file(tiny_run, existing, tmp_path, mo
 def test_an_error_inside_the_conversion_process_is_raised_again(run_copy, tmp_path):
     run = Run.open(run_copy)
     (run_copy / "tokenizer.json").write_text("{}")
-    with pytest.raises(ExportError, match=r"tokenizer\.json"):
-        convert._convert_in_subprocess(run, tmp_path / "model.onnx")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
+        convert._convert_in_process(run, tmp_path / "model.onnx")
 
 
-def test_a_conversion_process_that_ends_without_an_answer_is_reported(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(ExportError, match="The conversion process ended with code 1 without an answer"):
-        convert._convert_in_subprocess(tiny_run, tmp_path / "model.onnx")
+def test_a_conversion_process_that_dies_is_reported(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(shutil.which("false")))
+    with pytest.raises(ProcessDiedError, match="The process ended with code 1, 3 times"):
+        convert._convert_in_process(tiny_run, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("program", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import json
 import subprocess
 from pathlib import Path
 from unittest import mock
@@ -15,7 +14,6 @@ import pytest
 import keraslm
 import keraslm.scoring.scorer  # once, not in each fork
 from keraslm.cli import run as program
-from keraslm.errors import WriteError
 from keraslm_export import convert
 from keraslm_export.verify import Verification
 from tests.support import fake_model
@@ -42,7 +40,7 @@ def publish(run: Path, model: Path, folder: Path) -> None:
         output.write_bytes(model.read_bytes())
         return Verification(4, 0.0, 0.0)
 
-    with mock.patch.object(convert, "_convert_in_subprocess", converted):
+    with mock.patch.object(convert, "_convert_in_process", converted):
         keraslm.export(run, folder / "model.onnx")
 
 
@@ -94,20 +92,3 @@ def test_a_full_disk_behind_standard_output_is_reported(tmp_path, level):
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False)
     message = "keraslm: standard output: cannot be written (No space left on device).\n"
     assert (done.returncode, done.stderr) == (1, message)
-
-
-def test_a_system_error_in_the_conversion_process_is_raised_again(tiny_run, tmp_path, capsys, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device", "somewhere")
-
-    monkeypatch.setattr(convert, "convert", full)
-    monkeypatch.setattr("keraslm.system.backend.select_backend", lambda name: name)
-    convert._main("last", str(tiny_run.path), str(tmp_path / "model.onnx"))
-    answer = capsys.readouterr().out
-    assert json.loads(answer) == {"errno": 28}
-
-    monkeypatch.setattr(subprocess, "run", lambda line, **_: subprocess.CompletedProcess(line, 0, answer, ""))
-    message = r"model\.onnx: cannot be written \(No space left on device\)\. No partial file is left"
-    with pytest.raises(WriteError, match=message):
-        keraslm.export(tiny_run, tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,7 @@ def fake_conversion(monkeypatch, tiny_model):
             path.write_bytes(tiny_model.read_bytes())
         return Verification(4, 0.0, 0.0)
 
-    monkeypatch.setattr(convert, "_convert_in_subprocess", copy_model)
+    monkeypatch.setattr(convert, "_convert_in_process", copy_model)
 
 
 def test_inputs_outputs_and_metadata_follow_the_contract(made):

@@ -41,7 +41,7 @@ class Made:
         self.model = self.run.config.model
         # Both files from one conversion; `export` would convert once for each.
         outputs = [self.path, self.int8] if self.model.cell == "lstm" else [self.path]
-        self.verified = convert._convert_in_subprocess(self.run, *outputs)
+        self.verified = convert._convert_in_process(self.run, *outputs)
         self.session = keraslm.ModelSession(self.path, "cpu")
 
 
@@ -195,7 +195,7 @@ def test_8_bit_weights_have_the_same_perplexity(made, tiny_folder):
 def test_a_second_export_gives_the_same_bytes(made, tmp_path):
     if made.kind in ("adaptive", "rnn"):  # together they use every part
         paths = [path for path in (made.path, made.int8) if path.exists()]
-        convert._convert_in_subprocess(made.run, *(tmp_path / path.name for path in paths))
+        convert._convert_in_process(made.run, *(tmp_path / path.name for path in paths))
         for path in paths:
             assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 

@@ -82,7 +82,7 @@ def test_an_empty_store_has_no_checkpoint(store):
 
 def test_folders_of_a_killed_process_are_ignored_and_removed(store):
     store.save(checkpoint(1))
-    for name in (".0002-00000000.123", ".0001-00000000.old"):
+    for name in (".0002-00000000.01234567.keraslm", ".0001-00000000.removing.keraslm"):
         shutil.copytree(store.folder / "0001-00000000", store.folder / name)
     assert store.newest()[0].name == "0001-00000000"
     store.save(checkpoint(3))

@@ -79,7 +79,7 @@ def complaint(kind: str, place: Path, ended: Ended, new: bytes) -> str:
     if ended.code == 1 and (not sentence.startswith("keraslm: ") or "unexpected" in sentence):
         return f"not one line of keraslm: {sentence}"
     # TensorFlow leaves its own files in TMPDIR.
-    strays = [str(path.relative_to(place)) for path in (*place.glob(".*"), *place.glob("tmp/keraslm-*"))]
+    strays = [str(path.relative_to(place)) for path in (*place.glob(".*"), *place.glob("tmp/.*.keraslm"))]
     if strays and kind in FAULTS and kind != "read-only":
         return f"left behind: {', '.join(strays)}"
     found = (place / "model.onnx").read_bytes()
