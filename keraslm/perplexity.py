@@ -43,6 +43,32 @@ def bits(logprob: float) -> float:
 
 
 @dataclass(frozen=True)
+class TokenCost:
+    """The number of some tokens and what the same tokens cost; a cost is divided by a number of tokens only here.
+
+    Example:
+        >>> known = TokenCost(3, nats=6.0) - TokenCost(1, nats=2.0)
+        >>> known, round(known.perplexity, 3)
+        (TokenCost(tokens=2, nats=4.0), 7.389)
+    """
+
+    tokens: int
+    nats: float  # negative log-likelihood, natural logarithm
+
+    def __sub__(self, part: TokenCost) -> TokenCost:
+        return TokenCost(self.tokens - part.tokens, self.nats - part.nats)
+
+    @property
+    def perplexity(self) -> float:
+        """Per token: `exp(nats / tokens)`."""
+        return perplexity(self.nats, self.tokens)
+
+    def of(self, tokens: int) -> float:
+        """Nats of a number of tokens with the same mean cost; NaN without tokens."""
+        return self.nats if tokens == self.tokens > 0 else _quotient(self.nats, self.tokens) * tokens
+
+
+@dataclass(frozen=True)
 class TextCost:
     """The cost of a text under a model, and every count that the cost can be divided by.
 
@@ -51,11 +77,12 @@ class TextCost:
     Attributes:
         lines, words, tokens, characters, bytes, oovs: see `keraslm.text.store.TextCounts`.
         predicted: number of scored tokens; less than `tokens` only when counting as the PTB tutorial does.
+        predicted_oovs: number of scored tokens that are `<unk>`.
         nats: negative log-likelihood of the scored tokens, natural logarithm.
         oov_nats: the part of `nats` that comes from the tokens `<unk>`.
 
     Example:
-        >>> cost = TextCost(1, 2, 3, 8, 8, oovs=1, predicted=3, nats=6.0, oov_nats=2.0)
+        >>> cost = TextCost(1, 2, 3, 8, 8, oovs=1, predicted=3, predicted_oovs=1, nats=6.0, oov_nats=2.0)
         >>> round(cost.perplexity, 3), round(cost.bits_per_character, 3)
         (7.389, 1.082)
         >>> (cost + cost).tokens, round((cost + cost).perplexity, 3)
@@ -69,6 +96,7 @@ class TextCost:
     bytes: int = 0
     oovs: int = 0
     predicted: int = 0
+    predicted_oovs: int = 0
     nats: float = 0.0
     oov_nats: float = 0.0
 
@@ -76,15 +104,24 @@ class TextCost:
         return TextCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(TextCost)))
 
     @property
+    def scored(self) -> TokenCost:
+        """The scored tokens."""
+        return TokenCost(self.predicted, self.nats)
+
+    @property
+    def scored_oovs(self) -> TokenCost:
+        """The scored tokens that are `<unk>`."""
+        return TokenCost(self.predicted_oovs, self.oov_nats)
+
+    @property
     def perplexity(self) -> float:
         """Per token: `exp(nats / predicted)`."""
-        return perplexity(self.nats, self.predicted)
+        return self.scored.perplexity
 
     @property
     def perplexity_excluding_oovs(self) -> float:
         """Per token, without the tokens `<unk>` in sum and count; NaN if every word of the text is unknown."""
-        known = 0 if self._all_unknown else self.predicted - self.oovs
-        return perplexity(self.nats - self.oov_nats, known)
+        return math.nan if self._all_unknown else (self.scored - self.scored_oovs).perplexity
 
     @property
     def perplexity_per_word(self) -> float:
@@ -108,7 +145,7 @@ class TextCost:
     @property
     def _all_nats(self) -> float:
         """Of the complete text; tokens that were not predicted are assumed to cost as much as the others."""
-        return self.nats * _quotient(self.tokens, self.predicted)
+        return self.scored.of(self.tokens)
 
     def _values(self) -> dict[str, Any]:
         return vars(self) | {name: getattr(self, name) for name in QUOTIENTS}
@@ -119,9 +156,11 @@ class TextCost:
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
     def rows(self) -> list[str]:
-        """Lines of `name value`."""
-        shapes = {int: ",", float: ",.4f"}
-        rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in self._values().items()]
+        """Lines of `name value`; `predicted_oovs` only if it may differ from `oovs`."""
+        shapes, values = {int: ",", float: ",.4f"}, self._values()
+        if self.predicted == self.tokens:
+            del values["predicted_oovs"]
+        rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in values.items()]
         return [*rows, "note: no word of this text is in the model's vocabulary"] if self._all_unknown else rows
 
 

@@ -113,13 +113,16 @@ def _scored(model: keras.Model, windows: EveryToken | Windows) -> Iterator[Score
 def _evaluation(
     model: keras.Model, windows: EveryToken | Windows, text: EncodedText, unk_id: int, counting: str
 ) -> Evaluation:
-    sums, oov_sums = [], []
+    sums, oov_sums, oovs = [], [], 0
     for scored in _scored(model, windows):
         sums.append(float(scored.nats.sum()))
-        oov_sums.append(float(scored.nats[scored.targets == unk_id].sum()))
+        unknown = scored.targets == unk_id
+        oov_sums.append(float(scored.nats[unknown].sum()))
+        oovs += int(unknown.sum())
     return Evaluation(
         **vars(text.counts),
         predicted=windows.predicted,
+        predicted_oovs=oovs,
         nats=math.fsum(sums),
         oov_nats=math.fsum(oov_sums),
         text=text.name,

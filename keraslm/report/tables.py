@@ -81,6 +81,8 @@ def _words(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iter
 def _sentence(line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     scored = line.logprobs[~line.oov] if options.unk == "exclude" else line.logprobs
     logprob = math.fsum(scored)
+    # Without some tokens, the number of the others' characters is not defined.
+    of_all = logprob if len(scored) == len(line.ids) else math.nan
     yield {
         "tokens": [len(scored)],
         "oovs": [int(line.oov.sum())],
@@ -88,8 +90,8 @@ def _sentence(line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[
         "characters": [line.characters],
         "bytes": [line.bytes],
         "perplexity": [perplexity(-logprob, len(scored))],
-        "bits_per_character": [bits(logprob) / line.characters],
-        "bits_per_byte": [bits(logprob) / line.bytes],
+        "bits_per_character": [bits(of_all) / line.characters],
+        "bits_per_byte": [bits(of_all) / line.bytes],
         **_logarithms(np.array([logprob]), np.array([False]), options),
     }
 

@@ -71,9 +71,9 @@ class LineScore:
     @property
     def cost(self) -> TextCost:
         """Of the line, with its counts; costs of lines add up to the cost of a text."""
-        oov_nats, tokens = -math.fsum(self.logprobs[self.oov]), len(self.ids)
-        counts = (1, self.words, tokens, self.characters, self.bytes, int(self.oov.sum()))
-        return TextCost(*counts, predicted=tokens, nats=-self.logprob, oov_nats=oov_nats)
+        oov_nats, tokens, oovs = -math.fsum(self.logprobs[self.oov]), len(self.ids), int(self.oov.sum())
+        counts = (1, self.words, tokens, self.characters, self.bytes, oovs, tokens, oovs)
+        return TextCost(*counts, nats=-self.logprob, oov_nats=oov_nats)
 
     @property
     def words(self) -> int:

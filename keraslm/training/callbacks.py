@@ -162,7 +162,7 @@ class MetricsLog(keras.callbacks.Callback):
             row[TOKENS_PER_SECOND] = round(row[TOKENS_PER_SECOND], 1)
         if (counts := self.valid_counts) and "val_perplexity" in row:
             nats = counts.tokens * math.log(row["val_perplexity"])
-            cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats, oov_nats=0.0)
+            cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats)
             row |= {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
         self._write(row)

@@ -38,6 +38,26 @@ def test_tutorial_counting_equals_the_validation_of_the_training(trained_run, va
     assert found.counting == "tutorial" and found.predicted < found.tokens
 
 
+def test_tutorial_counting_excludes_the_oovs_of_its_windows(trained_run, text, config):
+    lines = ["word1 word2 word3 word4", "word2 nonsense word1", *["nonsense"] * 20]
+    path, rows, steps = text("\n".join(lines) + "\n"), config.train.batch_size, config.train.num_steps
+    tokenizer = trained_run.tokenizer
+    stream = encode_text(tokenizer, TextFile(path))
+    length = len(stream) // rows
+    kept = (length - 1) // steps * steps
+    table = stream[: rows * length].reshape(rows, length)
+    network = load_model(trained_run, rows)
+    logits = np.asarray(network.predict_on_batch(table[:, :kept].astype(np.int32)), np.float64)
+    targets = table[:, 1 : kept + 1]
+    normalised = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    known = -np.take_along_axis(normalised, targets[..., None], -1)[..., 0][targets != tokenizer.unk_id]
+    found = evaluate_run(trained_run, TextFile(path), tutorial=True)
+    assert found.predicted_oovs == targets.size - known.size < found.oovs
+    assert found.perplexity_excluding_oovs == pytest.approx(math.exp(known.mean()), rel=1e-5)
+    assert found.bits_per_byte == pytest.approx(found.nats / found.predicted * found.tokens / math.log(2) / found.bytes)
+    assert any(row.startswith("predicted OOVs") for row in found.rows())
+
+
 def test_counts_of_a_text(trained_run, text):
     path = text("word1 word2 nonsense\n\nword3 <unk>\n")
     found = evaluate_run(trained_run, TextFile(path))

@@ -103,6 +103,9 @@ def test_unknown_words_can_be_excluded(by_id):
     assert tokens[2] == "<unk>\tnan" and len(tokens) == 8
     words = written(by_id, LINES, level="word", unk="exclude", columns=("word", "logprob")).splitlines()
     assert words[2] == "bürd\tnan"
+    columns = ("bits_per_character", "bits_per_byte")  # the characters of known words are not counted
+    rows = written(by_id, LINES, level="sentence", unk="exclude", columns=columns).splitlines()
+    assert rows[1] == "nan\tnan" and "nan" not in rows[2]
     sentence = written(by_id, LINES, level="sentence", unk="exclude").splitlines()[1].split("\t")
     logprob = math.log(P["the"] * P["sat"] * P["<eos>"])
     assert sentence[:3] == ["1", "3", "1"]

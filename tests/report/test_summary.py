@@ -56,6 +56,14 @@ def test_costs_of_lines_add_up_to_the_cost_of_the_text(by_history):
     assert (first + second).oov_nats == pytest.approx(both.oov_nats)
 
 
+def test_sums_and_counts_are_those_of_the_scored_tokens():
+    cost = TextCost(5, 40, 45, 200, 200, oovs=30, predicted=40, predicted_oovs=10, nats=100.0, oov_nats=10.0)
+    assert cost.perplexity == pytest.approx(math.exp(100 / 40))
+    assert cost.perplexity_excluding_oovs == pytest.approx(math.exp(90 / 30))
+    assert cost.perplexity_per_word == pytest.approx(math.exp(100 / 40 * 45 / 45))
+    assert cost.bits_per_character == pytest.approx(100 / 40 * 45 / math.log(2) / 200)
+
+
 def test_rows(summary):
     assert summary.rows() == [
         "lines                     3",
