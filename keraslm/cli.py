@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -29,6 +30,9 @@ from keraslm.system.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
 from keraslm.text.files import STDIN
 
 DEBUG = "--debug"
+_NO_MEMORY = re.compile(  # of JAX, TensorFlow, torch and onnxruntime
+    r"RESOURCE_EXHAUSTED|out of memory|OOM when|n.t allocate memory|failed to allocate|bad_alloc", re.IGNORECASE
+)
 
 app = App(
     name="keraslm",
@@ -48,7 +52,18 @@ for _order, _verb in enumerate(VERBS):
 
 def main() -> None:
     """Entry point of the program `keraslm`."""
+    _prepare_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _prepare_streams() -> None:
+    """Open closed standard streams on the null device, and escape characters that the output cannot encode."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+        elif number:
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str]) -> int:
@@ -92,6 +107,16 @@ def _abandon_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _memory_shortage(error: BaseException | None) -> str:
+    """What an error, or one that it was raised from, says about a lack of memory; else empty."""
+    while error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+            return text.rstrip(": ")[:300]
+        error = error.__cause__ or error.__context__
+    return ""
+
+
 def _explain(error: Exception) -> int:
     """Print an error as one sentence and return the exit code."""
     try:
@@ -102,6 +127,9 @@ def _explain(error: Exception) -> int:
         message, code = with_flags(str(error)), error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
+    elif reason := _memory_shortage(error):
+        advice = "Train with a smaller --batch-size, --num-steps, --units or --vocab-size, score with a smaller"
+        message, code = f"Not enough memory ({reason}). {advice} --lines-ahead, or use a larger machine.", 1
     elif isinstance(error, CycloptsError):
         message, code = f"{' '.join(str(error).split()).removesuffix('.')}. See keraslm --help.", UsageError.exit_code
     else:

@@ -9,11 +9,17 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 from keraslm.config import BACKENDS
 from keraslm.errors import ConfigError, MissingPackageError
+
+_SETTINGS = (
+    *("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED"),
+    *("JAX_ENABLE_X64", "JAX_DEFAULT_DTYPE_BITS", "JAX_NUMPY_DTYPE_PROMOTION", "JAX_NUMPY_RANK_PROMOTION"),
+    *("JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE"),
+)
 
 
 def select_backend(requested: str | None = None) -> str:
@@ -23,8 +29,12 @@ def select_backend(requested: str | None = None) -> str:
         requested: `"jax"`, `"tensorflow"` or `"torch"`. Default: the environment's `KERAS_BACKEND`, or else the first
             of the three that is installed.
 
+    Settings of the surroundings that would change the results, such as `floatx` in `~/.keras/keras.json` or
+    `JAX_ENABLE_X64`, are ignored. If the process has already made them, they are refused.
+
     Raises:
-        ConfigError: an unknown name, or Keras already runs on a different backend in this process.
+        ConfigError: an unknown name, Keras already runs on a different backend or not in float32 in this process, or
+            the backend fails to start.
         MissingPackageError: the backend or Keras is not installed.
     """
     name = requested or os.environ.get("KERAS_BACKEND") or next(filter(importlib.util.find_spec, BACKENDS), None)
@@ -43,14 +53,69 @@ def select_backend(requested: str | None = None) -> str:
                 f"Keras already runs on {current} in this process, but {name} was requested. "
                 "A process has one backend: start a new process."
             )
-        return name
-    os.environ["KERAS_BACKEND"] = name
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _quiet_stderr():
-        importlib.import_module("keras")
-        if name == "tensorflow":  # at its first use it looks for a GPU and reports if there is none
-            importlib.import_module("tensorflow").config.list_physical_devices()
+    else:
+        os.environ["KERAS_BACKEND"] = name
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        try:
+            with _quiet_stderr() if name == "tensorflow" else nullcontext(), _without_settings():
+                _start(name)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+            variables = ("JAX_PLATFORMS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+            given = ", ".join(f"{name}={os.environ[name]}" for name in variables if name in os.environ)
+            raise ConfigError(
+                f"The {name} backend does not start ({reason}). Check its installation and the environment variables "
+                f"({given or 'none of its own is set'}), or choose a different `backend`."
+            ) from error
+    _check_float32(name)
     return name
+
+
+def _start(name: str) -> None:
+    """Import Keras and the backend, and let it look for its devices, which may fail."""
+    importlib.import_module("keras")
+    if name == "jax":
+        importlib.import_module("jax").devices()
+    elif name == "tensorflow":
+        importlib.import_module("tensorflow").config.list_physical_devices()
+
+
+@contextmanager
+def _without_settings() -> Iterator[None]:
+    """Hide settings that change the results of a training from Keras and JAX, which read them when they are imported.
+
+    `KERAS_HOME` is the folder of Keras' configuration file.
+    """
+    hidden = {name: os.environ.pop(name) for name in ("KERAS_HOME", *_SETTINGS) if name in os.environ}
+    os.environ["KERAS_HOME"] = f"{os.devnull}/keras"  # no such folder, and it cannot be created
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_HOME"]
+        os.environ.update(hidden)
+
+
+def _check_float32(name: str) -> None:
+    """Raise `ConfigError` if the program that called keraslm has changed the types of Keras or of the backend."""
+    keras = importlib.import_module("keras")
+    found = {
+        'keras.config.set_floatx("float32")': keras.config.floatx() == "float32",
+        'keras.config.set_dtype_policy("float32")': keras.config.dtype_policy().name == "float32",
+    }
+    if name == "jax":
+        config = importlib.import_module("jax").config
+        found |= {
+            'jax.config.update("jax_enable_x64", False)': not config.jax_enable_x64,
+            'jax.config.update("jax_numpy_dtype_promotion", "standard")': config.jax_numpy_dtype_promotion
+            == "standard",
+            'jax.config.update("jax_numpy_rank_promotion", "allow")': config.jax_numpy_rank_promotion != "raise",
+        }
+    elif name == "torch":
+        torch = importlib.import_module("torch")
+        found["torch.set_default_dtype(torch.float32)"] = torch.get_default_dtype() == torch.float32
+    for remedy, is_set in found.items():
+        if not is_set:
+            raise ConfigError(f"This process has changed the types that keraslm computes with. Call first: {remedy}")
 
 
 def require(package: str, extra: str, purpose: str) -> None:

@@ -56,7 +56,7 @@ def train_run(
         Interrupted: SIGTERM or SIGINT; a checkpoint was saved.
     """
     if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() else 2
+        verbose = 1 if sys.stdout.isatty() and "utf" in sys.stdout.encoding.lower() else 2  # the bar is no ASCII
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -55,6 +55,69 @@ def test_a_second_backend_is_refused(backend):
     assert os.environ["KERAS_BACKEND"] == backend
 
 
+SETTINGS = {
+    "KERAS_MAX_EPOCHS": "1",
+    "KERAS_MAX_STEPS_PER_EPOCH": "1",
+    "KERAS_NNX_ENABLED": "true",
+    "JAX_ENABLE_X64": "1",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+}
+PROGRAM = """
+import json, os
+from keraslm.system.backend import select_backend
+select_backend()
+import keras, numpy
+from keraslm.config import ModelConfig
+from keraslm.network.model import build_model
+model = build_model(ModelConfig(units=4, num_layers=1, recurrent_dropout=0.5), 9, 2)
+found = {variable.dtype for variable in model.variables if "seed" not in variable.path}
+logits = keras.ops.convert_to_numpy(model(numpy.ones((2, 3)), training=True))
+kept = {name: os.environ.get(name) for name in %r}
+values = [sorted(found), str(logits.dtype), logits.tolist(), keras.config.epsilon(), keras.config.max_epochs()]
+print(json.dumps([*values, kept]))
+"""
+
+
+def test_settings_of_the_surroundings_change_nothing(tmp_path):
+    home = tmp_path / ".keras"
+    home.mkdir()
+    (home / "keras.json").write_text('{"floatx": "float16", "epsilon": 0.1, "max_epochs": 1}')
+    found = []
+    for own in ({}, {**SETTINGS, "KERAS_HOME": str(home)}):
+        program = PROGRAM % sorted(SETTINGS)
+        environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | own
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        *values, kept = json.loads(done.stdout.splitlines()[-1])
+        found.append(values)
+        assert kept == {name: own.get(name) for name in SETTINGS}
+    assert found[0] == found[1] and found[0][:2] == [["float32"], "float32"]
+
+
+def test_a_process_that_computes_in_a_different_type_is_refused():
+    import keras
+
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        with pytest.raises(ConfigError, match=r"Call first: keras\.config\.set_dtype_policy"):
+            select_backend()
+    finally:
+        keras.config.set_dtype_policy(before)
+    select_backend()
+
+
+def test_a_backend_that_does_not_start_is_reported():
+    program = "from keraslm.system.backend import select_backend; select_backend('jax')"
+    environment = os.environ | {"JAX_PLATFORMS": "cuda", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert "ConfigError: The jax backend does not start (" in last
+    assert "environment variables (JAX_PLATFORMS=cuda), or choose a different `backend`." in last
+
+
 @pytest.mark.parametrize("package", ["the backend", "keras"])
 def test_a_missing_package_is_answered_with_the_pip_line(backend, monkeypatch, package):
     missing = backend if package == "the backend" else package
