@@ -213,11 +213,12 @@ def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictur
         members = scorer.session.members
         names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
         facts = {"model": names, "sha256": digests, "context": options.context, "keraslm": VERSION}
-        found[places.html] = HtmlReport(scorer.tokenizer, title, facts)
+        facts |= {"spaces": options.spaces} if options.spaces == "after" else {}
+        found[places.html] = HtmlReport(scorer.tokenizer, title, facts, options=options)
     if places.plot:
         from keraslm.pictures.plot import SurprisalPlot
 
-        found[places.plot] = SurprisalPlot(scorer.tokenizer, title)
+        found[places.plot] = SurprisalPlot(scorer.tokenizer, title, options)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from keraslm.config import Context
 from keraslm.errors import UsageError
-from keraslm.perplexity import BASES, Base
+from keraslm.perplexity import BASES, UNITS, Base
 from keraslm.scoring.batching import LINES_AHEAD
 
 COLUMNS = {
@@ -90,8 +90,8 @@ class ScoreOptions:
             raise UsageError("A summary is always in nats and bits: leave out `base`, or choose a different `level`.")
         if self.format in ("kenlm", "srilm") and self.base not in (None, "10"):
             raise UsageError(f'`format="{self.format}"` is always in base 10: leave out `base="{self.base}"`.')
-        if self.format == "kenlm" and self.unk == "exclude":
-            raise UsageError('`format="kenlm"` gives perplexity with and without OOVs: leave out `unk="exclude"`.')
+        if self.unk == "exclude" and (self.format == "kenlm" or (self.level == "summary" and self.format != "srilm")):
+            raise UsageError(f'`{kind}` gives perplexity with and without OOVs: leave out `unk="exclude"`.')
         if self.spaces == "after" and self.level != "word":
             raise UsageError('`spaces="after"` moves the space between two words: it needs `level="word"`.')
 
@@ -105,11 +105,37 @@ class ScoreOptions:
         return not OF_DISTRIBUTIONS.isdisjoint(self.columns or ())
 
     @property
+    def by_words(self) -> bool:
+        """Whether scores are those of words, not of tokens."""
+        return self.level == "word" or self.format in ("kenlm", "srilm")
+
+    @property
+    def counted(self) -> str:
+        """What each score belongs to: `"word"` or `"token"`."""
+        return "word" if self.by_words else "token"
+
+    @property
+    def bases(self) -> tuple[Base, Base]:
+        """Base of log-probabilities, and base of surprisals and entropies."""
+        if self.format in ("kenlm", "srilm"):
+            return "10", "10"
+        return self.base or "e", self.base or "2"
+
+    @property
     def logprob_scale(self) -> float:
         """Factor from nats to the unit of log-probabilities."""
-        return 1.0 / BASES[self.base or "e"]
+        return 1.0 / BASES[self.bases[0]]
 
     @property
     def surprisal_scale(self) -> float:
         """Factor from nats to the unit of surprisals and entropies."""
-        return 1.0 / BASES[self.base or "2"]
+        return 1.0 / BASES[self.bases[1]]
+
+    @property
+    def surprisal_unit(self) -> str:
+        return UNITS[self.bases[1]]
+
+    @property
+    def units_per_bit(self) -> float:
+        """Factor from bits to the unit of surprisals."""
+        return BASES["2"] / BASES[self.bases[1]]

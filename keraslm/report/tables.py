@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from keraslm.perplexity import bits, perplexity
 from keraslm.report.options import ScoreOptions
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.words import word_scores
@@ -53,7 +52,7 @@ def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Ite
             "token": tokenizer.tokens(part.ids),
             "id": part.ids.tolist(),
             "oov": part.oov.astype(int).tolist(),
-            **_logarithms(part.logprobs, part.oov, options),
+            **_logarithms(part.logprobs, options),
         }
         if part.ranks is not None and part.entropies is not None and part.entropy_reductions is not None:
             columns["rank"] = part.ranks.tolist()
@@ -66,37 +65,28 @@ def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Ite
 
 def _words(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     words = word_scores(line, tokenizer)
-    oov = np.array([word.oov for word in words])
     yield {
         "word_id": range(1, len(words) + 1),
         "word": [word.word for word in words],
         "tokens": [last - first for first, last in (word.tokens for word in words)],
-        "oov": oov.astype(int).tolist(),
+        "oov": [int(word.oov) for word in words],
         "start": [word.begin for word in words],
         "end": [word.end for word in words],
-        **_logarithms(np.array([word.logprob for word in words]), oov, options),
+        **_logarithms(np.array([word.logprob for word in words]), options),
     }
 
 
 def _sentence(line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
-    scored = line.logprobs[~line.oov] if options.unk == "exclude" else line.logprobs
-    logprob = math.fsum(scored)
+    cost = line.cost
+    names = ("tokens", "words", "characters", "bytes", "perplexity", "bits_per_character", "bits_per_byte")
     yield {
-        "tokens": [len(scored)],
+        **{name: [getattr(cost, name)] for name in names},
         "oovs": [int(line.oov.sum())],
-        "words": [line.words],
-        "characters": [line.characters],
-        "bytes": [line.bytes],
-        "perplexity": [perplexity(-logprob, len(scored))],
-        "bits_per_character": [bits(logprob) / line.characters],
-        "bits_per_byte": [bits(logprob) / line.bytes],
-        **_logarithms(np.array([logprob]), np.array([False]), options),
+        **_logarithms(np.array([line.logprob]), options),
     }
 
 
-def _logarithms(logprobs: Any, oov: Any, options: ScoreOptions) -> Columns:
-    if options.unk == "exclude":
-        logprobs = np.where(oov, np.nan, logprobs)
+def _logarithms(logprobs: Any, options: ScoreOptions) -> Columns:
     return {  # adding 0.0 turns -0.0, the surprisal of a certain token, into 0.0
         "logprob": (logprobs * options.logprob_scale + 0.0).tolist(),
         "surprisal": (-logprobs * options.surprisal_scale + 0.0).tolist(),

@@ -41,7 +41,7 @@ def write_scores(
         lines: without line ends; None marks the end of a file.
         out: receives each line of output as soon as it is computed.
         flush: flush `out` after each line, for interactive use.
-        watchers: functions that are called with each scored line, which then has ranks and entropies.
+        watchers: functions that are called with each scored line that the rows show, then with ranks and entropies.
         name: name of the text, for formats that print it.
 
     Example:
@@ -56,6 +56,8 @@ def write_scores(
         options.lines_ahead,
         boundary(scorer.tokenizer) if options.spaces == "after" else None,
     )
+    if options.unk == "exclude":
+        scored = map(LineScore.without_oovs, scored)
     for row in _rows(scorer, _watched(scored, watchers), options, name):
         out.write(f"{row}\n")
         if flush:
@@ -83,7 +85,7 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
         "model": "+".join(member.digest[:12] for member in scorer.session.members),
         "tokenizer": scorer.session.info.tokenizer_sha256[:12],
         "context": options.context,
-        "base": options.base or ("10" if options.format in ("kenlm", "srilm") else "e,2"),
+        "base": ",".join(dict.fromkeys(options.bases)),
         "unk": options.unk,
         "spaces": options.spaces,
         "keraslm": VERSION,

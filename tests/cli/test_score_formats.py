@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import pytest
 
@@ -133,3 +134,12 @@ def test_pictures_are_written_beside_the_rows(program, fake, text, tmp_path):
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "bird" in page and "Content-Security-Policy" in page
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_has_the_numbers_of_the_rows(program, fake, text, tmp_path):
+    flags = ["--level", "word", "--unk", "exclude", "--base", "10"]
+    outcome = program("score", fake, text(TEXT), *flags, "--columns", "surprisal", "--html", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    surprisals = [cell.replace("nan", "null") for cell in outcome.out.splitlines()[1:]]
+    assert re.findall(r" data-s=(\S+?)[ >]", page) == surprisals and "null" in surprisals
+    assert "surprisal in hartleys" in page and "1, left out" in page

@@ -21,7 +21,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "scoring": "errors perplexity config text",
     "report": "errors perplexity config system text scoring",
     "rescoring": "errors perplexity text scoring",
-    "pictures": "perplexity system text scoring",
+    "pictures": "perplexity system text scoring report",
     "bulk": "errors system text scoring report",
     "keraslm_export": "errors perplexity config system text layers runs evaluation scoring",
     "api": "errors config system text runs training evaluation scoring rescoring keraslm_export",
