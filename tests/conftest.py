@@ -28,7 +28,7 @@ WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
     *(f"system/test_{name}.py" for name in ("locks", "processes", "signals")),
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "importing", "modes", "stream", "tokenizer")),
-    "text/test_window_lengths.py",
+    *("text/test_rows.py", "text/test_window_lengths.py"),
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "pairs", "public_names")),
     *(f"cli/test_{name}.py" for name in ("rescore", "run_faults", "score", "score_formats", "tokenize")),
     *("runs/test_checkpoint.py", "training/test_disk_faults.py", "evaluation/test_options.py"),

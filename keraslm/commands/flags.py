@@ -70,6 +70,7 @@ OptionalInteger = Annotated[int | None, Parameter(converter=_integer)]
 Switch = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Provider = Literal["cpu", "cuda", "auto"]
+TableFormat = Annotated[Literal["tsv", "csv", "raw"], Parameter(name="--format")]
 Weights = Literal["last", "best"]
 Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one
 

@@ -44,7 +44,7 @@ def score(
     /,
     *files: TextName,
     level: Literal["token", "word", "sentence", "summary"] = "token",
-    format: Annotated[Literal["tsv", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
+    format: Annotated[Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
     columns: str | None = None,
     base: Literal["2", "e", "10"] | None = None,
     unk: Literal["include", "exclude"] = "include",
@@ -79,7 +79,8 @@ def score(
     level
         One row per token, per word (between white space) or per line, or one summary of everything.
     format
-        tsv or jsonl: a table; kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints.
+        tsv, csv or jsonl: a table; raw: tsv without quotes around cells that contain quotation marks, for cut and awk;
+        kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints.
     columns
         Columns of the table, separated by commas. token: sentence_id, token_id, token, id, logprob, surprisal, rank,
         entropy, entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal, oov,

@@ -29,7 +29,7 @@ DEFAULT_COLUMNS = {
 OF_DISTRIBUTIONS = {"rank", "entropy", "entropy_reduction"}
 
 Level = Literal["token", "word", "sentence", "summary"]
-Format = Literal["tsv", "jsonl", "kenlm", "srilm"]
+Format = Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"]
 Unk = Literal["include", "exclude"]
 Spaces = Literal["before", "after"]
 
@@ -42,7 +42,8 @@ class ScoreOptions:
 
     Attributes:
         level: one row per `"token"`, `"word"` (between white space) or `"sentence"` (a line), or one `"summary"`.
-        format: `"tsv"`, `"jsonl"`, or the format of a different tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl`).
+        format: a table as `"tsv"`, `"csv"`, `"raw"` (tabs without quotes; see `keraslm.text.rows`) or `"jsonl"`, or the
+            format of a different tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl`).
         columns: columns of the table, in order; None means `DEFAULT_COLUMNS`.
         base: base of every logarithm; None means nats for log-probabilities, bits for surprisal and entropies. The
             formats of other tools are in base 10.
@@ -78,7 +79,7 @@ class ScoreOptions:
                 raise UsageError(f"`{name}` is {value!r}, but must be one of {', '.join(known)}.")
         if self.lines_ahead < 1:
             raise UsageError(f"`lines_ahead` is {self.lines_ahead}, but must be at least 1 line.")
-        table = self.format in ("tsv", "jsonl") and self.level != "summary"
+        table = self.format not in ("kenlm", "srilm") and self.level != "summary"
         kind = f'level="{self.level}"' if table or self.level == "summary" else f'format="{self.format}"'
         if self.columns is not None and not table:
             raise UsageError(f"`columns` chooses the columns of a table; `{kind}` has none.")

@@ -1,4 +1,4 @@
-"""Scores as a table with one row per token, word or line, tab-separated or as JSON lines.
+"""Scores as a table with one row per token, word or line, separated by tabs or commas, or as JSON lines.
 
 `sentence_id` is the number of the line over all files, from 1; `token_id` and `word_id` are numbers within the line.
 Numbers have six decimals, perplexities four; a number that does not exist is `nan`, in JSON `null`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from keraslm.report.options import ScoreOptions
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.words import word_scores
+from keraslm.text.rows import row_writer
 from keraslm.text.tokenizer import Tokenizer
 
 Columns = dict[str, Sequence[Any]]
@@ -30,11 +32,11 @@ _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
-    """The rows of a table, after a header with TSV; `lines` are scored with the distributions that the columns need."""
+    """The rows of a table, after a header unless they are JSON; `lines` have the distributions that columns need."""
     parts = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
-    rows = _tsv if options.format == "tsv" else _json
-    if options.format == "tsv":
-        yield "\t".join(options.shown)
+    rows = _json if options.format == "jsonl" else partial(_cells, row_writer(options.format))
+    if options.format != "jsonl":
+        yield row_writer(options.format)(options.shown)
     for number, line in enumerate(lines, 1):
         for columns in parts(line, tokenizer, options):
             (some, *_) = columns.values()
@@ -93,9 +95,9 @@ def _logarithms(logprobs: Any, options: ScoreOptions) -> Columns:
     }
 
 
-def _tsv(columns: Columns, shown: Sequence[str]) -> Iterator[str]:
+def _cells(write: Callable[[Iterable[str]], str], columns: Columns, shown: Sequence[str]) -> Iterator[str]:
     cells = [map(_format(name), columns[name]) for name in shown]
-    return map("\t".join, zip(*cells, strict=True))
+    return map(write, zip(*cells, strict=True))
 
 
 def _format(name: str) -> Callable[[Any], str]:

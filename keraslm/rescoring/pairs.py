@@ -21,9 +21,10 @@ from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import TextFile
+from keraslm.text.rows import cells_of
 
 SENTENCES = ("sentence_good", "sentence_bad")
-HEADER = "field\tterm\tuid\tpair\tgood_logprob\tbad_logprob\tdifference\tresult\toovs\tgood\tbad"
+HEADER = ("field", "term", "uid", "pair", "good_logprob", "bad_logprob", "difference", "result", "oovs", "good", "bad")
 UNKNOWN = "-"  # field, term or UID of a pair that has none
 
 
@@ -54,13 +55,13 @@ class PairScore:
         """`"right"`, `"wrong"` or `"tie"`."""
         return "tie" if self.difference == 0 else "right" if self.difference > 0 else "wrong"
 
-    def row(self) -> str:
-        """The pair as a row of a table with the columns `HEADER`, tab-separated."""
+    def cells(self) -> list[str]:
+        """The pair as a row of a table with the columns `HEADER`."""
         pair = self.pair
         numbers = (f"{number:.6f}" for number in (self.good, self.bad, self.difference))
         sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
         labels = (pair.field, pair.term, pair.uid, pair.number)
-        return "\t".join([*labels, *numbers, self.result, str(self.oovs), *sentences])
+        return [*labels, *numbers, self.result, str(self.oovs), *sentences]
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class PairResults:
             groups.setdefault(getattr(score.pair, name), []).append(score)
         return {name: PairResults(scores) for name, scores in groups.items()}
 
-    def row(self) -> str:
-        """Number of pairs, right ones and ties, accuracy, OOV tokens and pairs with one, tab-separated."""
+    def cells(self) -> list[str]:
+        """Number of pairs, right ones and ties, accuracy, OOV tokens and pairs with one, as cells of a table."""
         oovs = [score.oovs for score in self.scores]
-        counts = f"{len(oovs)}\t{self.count('right')}\t{self.count('tie')}"
-        return f"{counts}\t{self.accuracy:.4f}\t{sum(oovs)}\t{sum(map(bool, oovs))}"
+        counts = [str(count) for count in (len(oovs), self.count("right"), self.count("tie"))]
+        return [*counts, f"{self.accuracy:.4f}", str(sum(oovs)), str(sum(map(bool, oovs)))]
 
 
 def pairs(
@@ -125,7 +126,7 @@ def read_pairs(file: TextFile) -> Iterator[Pair]:
     """The pairs of a file, in order; a `TextError` names the line that is not a pair."""
     as_json = False
     for number, line in enumerate(file, 1):
-        where, cells = f"{file.name}:{number}", line.split("\t")
+        where, cells = f"{file.name}:{number}", cells_of(line, "tsv")
         if number == 1:
             as_json = line.lstrip().startswith("{")
             if tuple(cells) == SENTENCES:

@@ -214,7 +214,7 @@ def test_summary_has_its_signature_on_request(by_id):
     ("options", "message"),
     [
         ({"level": "page"}, "`level` is 'page', but must be one of token, word, sentence, summary."),
-        ({"format": "xml"}, "`format` is 'xml', but must be one of tsv, jsonl, kenlm, srilm."),
+        ({"format": "xml"}, "`format` is 'xml', but must be one of tsv, csv, raw, jsonl, kenlm, srilm."),
         ({"base": "3"}, "`base` is '3', but must be one of 2, e, 10."),
         ({"lines_ahead": 0}, "`lines_ahead` is 0, but must be at least 1 line."),
         ({"columns": ("word",)}, "Unknown column 'word'. The columns of `level=\"token\"` are: sentence_id, token_id"),
