@@ -74,6 +74,8 @@ class TextCost:
     oov_nats: float = 0.0
 
     def __add__(self, other: TextCost) -> TextCost:
+        if not isinstance(other, TextCost):
+            return NotImplemented
         return TextCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(TextCost)))
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from keraslm import arguments
 from keraslm.config import Context
 from keraslm.errors import UsageError
 from keraslm.perplexity import BASES, UNITS, Base
@@ -73,12 +74,13 @@ class ScoreOptions:
     signature: bool = False
 
     def __post_init__(self) -> None:
-        for name, choice in _CHOICES.items():
-            value, known = getattr(self, name), get_args(choice)
-            if value not in known and (name, value) != ("base", None):
-                raise UsageError(f"`{name}` is {value!r}, but must be one of {', '.join(known)}.")
-        if self.lines_ahead < 1:
-            raise UsageError(f"`lines_ahead` is {self.lines_ahead}, but must be at least 1 line.")
+        for name, known in _CHOICES.items():
+            if (name, getattr(self, name)) != ("base", None):
+                arguments.choice(getattr(self, name), name, get_args(known))
+        arguments.integer(self.lines_ahead, "lines_ahead", 1)
+        arguments.switch(self.signature, "signature")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", tuple(arguments.texts(self.columns, "columns")))
         table = self.format not in ("kenlm", "srilm") and self.level != "summary"
         kind = f'level="{self.level}"' if table or self.level == "summary" else f'format="{self.format}"'
         if self.columns is not None and not table:

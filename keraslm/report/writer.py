@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from keraslm import arguments
+from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
@@ -49,6 +51,10 @@ def write_scores(
         sentence_id     tokens  oovs    logprob surprisal       perplexity
         1       3       0       -6.648661       9.591990        9.1726
     """
+    arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
+    if not hasattr(out, "write"):
+        raise ArgumentTypeError(f"`out` is {shown(out)}, but an open text file is expected.")
     scored = scorer.score_lines(
         lines,
         options.context,
@@ -71,7 +77,8 @@ def summarize(lines: Iterable[LineScore]) -> TextCost:
         >>> summarize(scorer.score_lines(["the cat", "sat"])).perplexity
         10.2959
     """
-    return sum((line.cost for line in lines), TextCost())
+    items = arguments.each(lines, "lines", "LineScores")
+    return sum((arguments.instance(line, LineScore, place, "a LineScore").cost for line, place in items), TextCost())
 
 
 def signature(scorer: Scorer, options: ScoreOptions) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
 
+from keraslm import arguments
 from keraslm.errors import TextError, UsageError, shown
 from keraslm.text.files import TextFile
 from keraslm.text.rows import ROW_FORMATS, cells_of, row_writer
@@ -55,8 +56,9 @@ def read_nbest(
         score_columns: number of scores per row of a table; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
     """
-    if format not in FORMATS:
-        raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
+    arguments.choice(format, "format", FORMATS)
+    if score_columns is not None:
+        arguments.integer(score_columns, "score_columns", 0)
     if scores and format != "kaldi":
         raise UsageError('`scores` needs `format="kaldi"`; the other formats hold their scores in the rows.')
     if score_columns is not None and format not in ROW_FORMATS:

@@ -10,17 +10,19 @@ The first line of a file determines its format. The probability of a sentence in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keraslm.errors import TextError, shown
+from keraslm import arguments
+from keraslm.errors import TextError, UsageError, shown
 from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
-from keraslm.text.files import TextFile
+from keraslm.text.files import ERRORS, TextFile
 from keraslm.text.rows import cells_of
 
 SENTENCES = ("sentence_good", "sentence_bad")
@@ -117,6 +119,7 @@ def pairs(
         >>> keraslm.pairs("model.onnx", "blimp.jsonl").by("term")["binding"].accuracy
         0.74
     """
+    arguments.choice(errors, "errors", ERRORS)
     if isinstance(sentences, str | Path | TextFile):
         sentences = read_pairs(sentences if isinstance(sentences, TextFile) else TextFile(sentences, errors))
     return PairResults([*score_pairs(opened(model, provider), sentences)])
@@ -150,9 +153,20 @@ def _of_json(line: str, where: str, number: int) -> Pair:
     return Pair(record[SENTENCES[0]], record[SENTENCES[1]], *cells)
 
 
+def _pair(pair: Any, place: str) -> Pair:
+    if isinstance(pair, Pair):
+        return replace(
+            pair, good=arguments.text(pair.good, f"{place}.good"), bad=arguments.text(pair.bad, f"{place}.bad")
+        )
+    found = [*arguments.texts(pair, place)]
+    if len(found) != 2:
+        raise UsageError(f"`{place}` is {shown(pair)}, but a good and a bad sentence are expected.")
+    return Pair(*found)
+
+
 def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
     """Score pairs as they are read; common beginnings of sentences are computed once."""
-    kept, read = tee(pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs)
+    kept, read = tee(_pair(pair, place) for pair, place in arguments.each(pairs, "sentences", "pairs of strings"))
     scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
     for (good, bad), pair in zip(scored, kept, strict=True):
         difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob

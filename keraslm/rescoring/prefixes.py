@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm import arguments
 from keraslm.scoring.batching import LINES_AHEAD, blocks
 from keraslm.scoring.measures import Floats, LineScore
 from keraslm.scoring.scorer import Scorer, load
@@ -62,6 +63,13 @@ def score_sets(
         >>> good.logprob > bad.logprob
         True
     """
+    arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    ahead = arguments.integer(texts_ahead, "texts_ahead", 1)
+    checked = (tuple(arguments.texts(own, place)) for own, place in arguments.each(sets, "sets", "lists of strings"))
+    return _score_sets(scorer, checked, ahead)
+
+
+def _score_sets(scorer: Scorer, sets: Iterable[tuple[str, ...]], texts_ahead: int) -> Iterator[list[LineScore]]:
     for block in blocks(sets, texts_ahead, 16, tuple):
         texts = [text for texts in block for text in texts]
         ids = scorer.tokenizer.encode_lines(texts)

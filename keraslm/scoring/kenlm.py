@@ -179,11 +179,11 @@ class Model:
 
     def BeginSentenceWrite(self, state: State) -> None:  # noqa: N802
         """Write the start of a sentence into a state."""
-        state._place = self._begin, 1
+        _checked(state, "state")._place = self._begin, 1
 
     def NullContextWrite(self, state: State) -> None:  # noqa: N802
         """Write the empty context into a state."""
-        state._place = None
+        _checked(state, "state")._place = None
 
     def BaseScore(self, in_state: State, word: str, out_state: State) -> float:  # noqa: N802
         """Logarithm to base 10 of the probability of a word after `in_state`; `</s>` ends the sentence.
@@ -206,7 +206,8 @@ class Model:
     def _step(self, in_state: State, word: str, out_state: State) -> tuple[float, int, bool]:
         if not isinstance(word, str):
             raise TypeError(f"word is a {type(word).__name__}, but a str is expected.")
-        context, words = in_state._place or (self._begin, 0)
+        _checked(out_state, "out_state")
+        context, words = _checked(in_state, "in_state")._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
         found, context = self._scorer.advance_all(context, ids)
         out_state._place = context, words + 1
@@ -237,6 +238,12 @@ class Model:
 
 
 LanguageModel = Model  # KenLM's old name
+
+
+def _checked(state: Any, name: str) -> State:
+    if not isinstance(state, State):
+        raise TypeError(f"{name} is a {type(state).__name__}, but a keraslm.scoring.kenlm.State is expected.")
+    return state
 
 
 def _text(data: str | bytes) -> str:

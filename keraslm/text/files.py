@@ -23,6 +23,7 @@ from keraslm.text.compression import DAMAGED, unpacked
 from keraslm.text.pieces import PIECE, cut
 
 STDIN = "-"
+ERRORS = ("strict", "replace")  # what happens at bytes that are not UTF-8
 BLOCK = 1 << 20  # bytes
 LONGEST = 1 << 28  # bytes of a line that is returned in one string
 

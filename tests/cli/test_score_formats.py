@@ -116,7 +116,7 @@ def test_texts_are_scored_into_a_folder(program, fake, text, tmp_path, more):
         (["--scheduler", "tcp://h:1"], "add --output FOLDER"),
         (["--workers", "0", "--output", "out"], "--workers is 0, but must be at least 1"),
         (["--workers", "2", "--output", "out", "--html", "r.html"], "--html and --plot show one text"),
-        (["--lines-ahead", "0"], "is 0, but must be at least 1 line"),
+        (["--lines-ahead", "0"], "is 0, but must be at least 1"),
         (["--resume"], "--resume, --overwrite and --gzip need --workers or --scheduler"),
         (["--html", "gone/r.html"], "gone/r.html: give the name of a file in a folder that exists"),
     ],

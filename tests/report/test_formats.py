@@ -216,7 +216,7 @@ def test_summary_has_its_signature_on_request(by_id):
         ({"level": "page"}, "`level` is 'page', but must be one of token, word, sentence, summary."),
         ({"format": "xml"}, "`format` is 'xml', but must be one of tsv, csv, raw, jsonl, kenlm, srilm."),
         ({"base": "3"}, "`base` is '3', but must be one of 2, e, 10."),
-        ({"lines_ahead": 0}, "`lines_ahead` is 0, but must be at least 1 line."),
+        ({"lines_ahead": 0}, "`lines_ahead` is 0, but must be at least 1."),
         ({"columns": ("word",)}, "Unknown column 'word'. The columns of `level=\"token\"` are: sentence_id, token_id"),
         ({"level": "word", "columns": ("rank",)}, "Unknown column 'rank'. The columns of `level=\"word\"` are: "),
         ({"format": "kenlm", "columns": ("token",)}, 'columns of a table; `format="kenlm"` has none.'),

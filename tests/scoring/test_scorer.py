@@ -236,5 +236,5 @@ def test_perplexity_of_a_document_carries_the_state(by_history):
 
 
 def test_an_unknown_context_is_refused_before_the_text_is_read(by_id):
-    with pytest.raises(UsageError, match=r"^Unknown context 'page'\. Known are: sentence, paragraph, document\.$"):
+    with pytest.raises(UsageError, match=r"^`context` is 'page', but must be one of sentence, paragraph, document\.$"):
         by_id.score_lines(iter([]), "page")
