@@ -41,7 +41,7 @@ def print_line(line: str) -> None:
 
 def _check_text(_: Any, text: Any) -> None:
     if isinstance(text, str) and _OPTION.fullmatch(text) and text not in AFTER_OPTIONS:
-        raise UnknownOptionError(msg=f"Unknown option: {text}. (Put -- before a text or a file of this name.)")
+        raise UnknownOptionError(msg=f"Unknown option: {text}; put -- before it if it is a text or a file.")
 
 
 class UnknownOptionError(CycloptsError):

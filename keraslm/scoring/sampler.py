@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,8 @@ from keraslm.errors import UsageError
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
 from keraslm.text.encoders import Ids
+
+_SMALLEST = np.finfo(np.float64).tiny  # processors may treat smaller numbers as 0, which cannot divide
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArra
     """The distribution that the next token is drawn from, float64 `(V,)`; a log-probability of -inf forbids a token."""
     scores = log_probs.astype(np.float64)
     order = np.argsort(-scores, kind="stable")  # most likely first, ties by id
-    if sampling.temperature == 0.0:
+    if sampling.temperature < _SMALLEST:
         order, scores = order[:1], np.zeros_like(scores)
     else:
         with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
@@ -96,7 +99,7 @@ def generate(
     for name, value in (("stop_at_eos", stop_at_eos), ("allow_unk", allow_unk), ("as_text", as_text)):
         arguments.switch(value, name)
     ids = session.tokenizer.encode_prompt(arguments.text(prompt, "prompt"))
-    drawn = islice(_draw(scorer, ids, sampling, stop_at_eos, allow_unk), max_tokens)
+    drawn = islice(_draw(scorer, ids, sampling, stop_at_eos, allow_unk), min(max_tokens, sys.maxsize))
     if as_text:
         return _as_text(session, ids.tolist(), drawn)
     return (session.tokenizer.tokens([token])[0] for token in drawn)
