@@ -10,7 +10,8 @@ All logarithms have base 10. Differences from n-grams:
 
 - **Words** are separated by Unicode white space (KenLM: ASCII). The score of a word is the sum over its tokens, so the
   steps of `BaseScore` add up to `score`, which equals that of `keraslm score`.
-- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; as a word, `<s>` is usually an `<unk>`.
+- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; what follows it is a new sentence. As a word,
+  `<s>` is usually an `<unk>`.
 - **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word that contains white space.
 - **Context**: an LSTM reads everything since the start, so `ngram_length` counts all words since then, including the
   word and `<s>`. Two states are equal only if the same words were read.
@@ -31,9 +32,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keraslm.errors import InputError
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.scorer import Context, Scorer, load
+from keraslm.text.context import cut_contexts
 from keraslm.text.pieces import split_words
 from keraslm.text.tokenizer import UNK
 
@@ -210,6 +214,8 @@ class Model:
         context, words = _checked(in_state, "in_state")._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
         found, context = self._scorer.advance_all(context, ids)
+        if context.last == self._begin.last:  # the end symbol; the next sentence starts from the beginning
+            context = self._begin
         out_state._place = context, words + 1
         return math.fsum(found) / _LN10, words + 1, oov
 
@@ -221,7 +227,8 @@ class Model:
             found, oov = self._encode(word, not ids or ids[-1] == end)
             words.append((len(ids), len(ids) + len(found), oov))
             ids += found
-        nats = self._scorer.advance_all(self._begin, ids)[0].tolist()
+        sentences = cut_contexts(np.array(ids, np.int32), end, end, "sentence")
+        nats = [nat for part in sentences for nat in self._scorer.advance_all(self._begin, part)[0].tolist()]
         return [
             (math.fsum(nats[start:stop]) / _LN10, number, oov)
             for number, (start, stop, oov) in enumerate(words, 2 if bos else 1)

@@ -2,7 +2,9 @@
 
 Every token is scored, including the end symbol of each line. The first token of a text is predicted from the end symbol
 and a zero state. With `context="sentence"` each line is a separate text; with `"paragraph"` the state is carried to the
-next line up to a line without tokens, and with `"document"` through all lines of a file.
+next line up to a line without tokens, and with `"document"` through all lines of a file. An end symbol that is written
+in the text, as `<eos>`, ends a sentence as a line end does: `keraslm.text.context` is the rule of training, evaluation
+and scoring.
 
 The numbers depend on the text and the model only, not on how lines are grouped, except for rounding. Dimensions are
 those of `keraslm.scoring.measures`.
@@ -22,7 +24,7 @@ from keraslm import arguments
 from keraslm.config import CONTEXTS
 from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import LINES_AHEAD, Line, Row, blocks, cut
+from keraslm.scoring.batching import LINES_AHEAD, Line, blocks, cut
 from keraslm.scoring.ensemble import Models, open_models
 from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
 from keraslm.scoring.session import Session, check_ids, id_array
@@ -90,6 +92,8 @@ class Scorer:
     def advance(self, context: Context, token: int) -> tuple[float, Context]:
         """Append one token to a text: its log-probability, natural logarithm, and the position after it.
 
+        The state is carried through end symbols, as with `context="document"`; for a new sentence, `begin` again.
+
         Raises:
             InputError: an id outside the vocabulary.
         """
@@ -151,20 +155,22 @@ class Scorer:
         for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
             texts = [line for line in block if line is not None]
             found = iter(self.tokenizer.encode_lines(texts))
-            rows, inside = cut([None if line is None else next(found) for line in block], context, carried is not None)
+            ids = [None if line is None else next(found) for line in block]
+            rows, inside = cut(ids, context, self.session.info.eos_id, carried.last if carried else None)
             scores: dict[int, Measures] = {}
             for row in rows:
                 if row.continues or row.open:
                     start = carried if carried and row.continues else self.begin()
-                    scores[id(row)], carried = self._score_alone(np.concatenate(row.lines), start, wanted)
+                    scores[id(row)], carried = self._score_alone(row.ids, start, wanted)
             complete = sorted((row for row in rows if not (row.continues or row.open)), key=len, reverse=True)
             for first in range(0, len(complete), MAX_ROWS):
                 group = complete[first : first + MAX_ROWS]
-                measures = self._score_group([np.concatenate(row.lines) for row in group], wanted)
+                measures = self._score_group([row.ids for row in group], wanted)
                 scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
             if not inside:
                 carried = None
-            yield from self._line_scores(texts, rows, scores)
+            own = [line for line in ids if line is not None]
+            yield from self._line_scores(texts, own, [scores[id(row)] for row in rows])
 
     def _score_alone(self, ids: NDArray[Any], context: Context, wanted: Wanted) -> tuple[Measures, Context]:
         """Measures of the tokens of one row, `(M, tokens)`, and the position after them."""
@@ -212,13 +218,14 @@ class Scorer:
         return measure(log_probs, targets, wanted, self.session.info.eos_id), state
 
     def _line_scores(
-        self, texts: Sequence[str], rows: Sequence[Row], scores: dict[int, Measures]
+        self, texts: Sequence[str], lines: Sequence[Ids], scores: Sequence[Measures]
     ) -> Iterator[LineScore]:
-        lines, unk_id = iter(texts), self.session.info.unk_id
-        for row in rows:
-            parts = np.split(scores[id(row)], np.cumsum([len(ids) for ids in row.lines])[:-1], axis=1)
-            for ids, measures in zip(row.lines, parts, strict=True):
-                yield line_score(next(lines), ids, ids == unk_id, measures)
+        if not texts:
+            return
+        whole, unk_id = np.concatenate(scores, axis=1), self.session.info.unk_id
+        parts = np.split(whole, np.cumsum([len(ids) for ids in lines])[:-1], axis=1)
+        for text, ids, measures in zip(texts, lines, parts, strict=True):
+            yield line_score(text, ids, ids == unk_id, measures)
 
 
 def _checked(context: Any) -> None:
