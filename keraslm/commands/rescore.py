@@ -15,7 +15,7 @@ Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
 
 def rescore(
     model: Path,
-    nbest: TextName = "-",
+    nbest: TextName | None = None,
     /,
     *,
     format: Literal["tsv", "csv", "raw", "kaldi", "jsonl"] = "tsv",
@@ -103,12 +103,15 @@ def rescore(
     from keraslm.rescoring import rescore as room
     from keraslm.system.atomic import checked_place
     from keraslm.system.backend import require
-    from keraslm.text.files import TextFile
+    from keraslm.text.files import STDIN, TextFile
 
     if tune and not references:
         raise UsageError("--tune counts word errors: add --references FILE.")
     if best and references:
         raise UsageError("--best prints hypotheses and --references a table: leave out one of them.")
+    if nbest is None and scores:
+        raise UsageError("--scores takes every file that follows it: name the n-best list before it.")
+    nbest = STDIN if nbest is None else nbest
     checked_place(output)
     if references:
         require("jiwer", extra="wer", purpose="Counting word errors")
@@ -136,7 +139,7 @@ def rescore(
         rows = _rows(found, format, name, best)
     with opened_output(output) as out:
         for row in rows:
-            print(row, file=out, flush=nbest == "-")
+            print(row, file=out, flush=nbest == STDIN)
     if file.replaced:
         print(f"keraslm: {file.name}: {file.replaced} lines contained invalid UTF-8, read as U+FFFD", file=sys.stderr)
 

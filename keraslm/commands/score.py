@@ -181,18 +181,19 @@ def _score_here(
     from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.atomic import checked_place
-    from keraslm.text.files import STDIN, TextFile
+    from keraslm.text.files import STDIN, TextFile, name_of
 
     for path in (places.html, places.plot):
         checked_place(path)
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
     scorer = load(models, provider)
-    pictures = _pictures(scorer, texts[0].name, options, places)
+    name = name_of(texts)
+    pictures = _pictures(scorer, name, options, places)
     at_once = output is None and any(text.path == STDIN for text in texts)  # the writer may wait for an answer
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
     with opened_output(output) as out:
         watchers = [picture.add for picture in pictures.values()]
-        write_scores(scorer, lines, options, out, at_once, watchers, texts[0].name)
+        write_scores(scorer, lines, options, out, at_once, watchers, name)
     for path, picture in pictures.items():
         picture.write(path)
         if note := getattr(picture, "note", ""):

@@ -106,8 +106,11 @@ def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothes
     names = tuple(score.name for score in scores)
     for number, lines in enumerate(zip_longest(file, *scores), 1):
         where, key, text, costs = f"{file.name}:{number}", "", "", []
-        for source, line in zip((file, *scores), lines, strict=True):
-            _check(line is not None, f"{source.name}: ends before line {number}. All files must have the same keys.")
+        sources = list(zip((file, *scores), lines, strict=True))
+        longer = next(source.name for source, line in sources if line is not None)
+        for source, line in sources:
+            ending = f"ends before line {number} of {longer}. All files must have the same keys."
+            _check(line is not None, f"{source.name}: {ending}")
             (own, rest), at = key_and_rest(line), f"{source.name}:{number}"
             _check(own != "", f"{at}: a blank line. A row is a key and its words or its cost.")
             if source is file:

@@ -136,6 +136,13 @@ def test_pictures_are_written_beside_the_rows(program, fake, text, tmp_path):
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_totals_of_several_texts_name_them(program, fake, text, tmp_path):
+    paths = [text(TEXT, f"{name}.txt") for name in "abc"]
+    line = ["score", fake, *paths, "--format", "srilm", "--level", "summary", "--html", tmp_path / "r.html"]
+    assert program(*line).out.startswith(f"file {paths[0]} and 2 more: 9 sentences, 12 words")
+    assert f"<title>{paths[0]} and 2 more</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_a_page_has_the_numbers_of_the_rows(program, fake, text, tmp_path):
     flags = ["--level", "word", "--unk", "exclude", "--base", "10"]
     outcome = program("score", fake, text(TEXT), *flags, "--columns", "surprisal", "--html", tmp_path / "r.html")
