@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
+from keraslm import arguments
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath
 from keraslm.config.model import check_sizes
 from keraslm.config.presets import preset
@@ -23,7 +24,7 @@ from keraslm.runs.run import LATEST, Run, run_text
 from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
 from keraslm.text.encoding import Encoder
-from keraslm.text.files import TextFiles
+from keraslm.text.files import ERRORS, TextFiles
 
 if TYPE_CHECKING:
     import keras
@@ -71,8 +72,13 @@ def train(
     Example:
         >>> run = keraslm.train(keraslm.preset("small"), train="train.txt", valid="valid.txt", backend="jax")
     """
-    if resume not in ("auto", "never", "must"):
-        raise UsageError(f"`resume` is {resume!r}, but must be one of auto, never, must.")
+    arguments.choice(resume, "resume", ("auto", "never", "must"))
+    for name, value in (("overwrite", overwrite), ("tensorboard", tensorboard)):
+        arguments.switch(value, name)
+    if config is not None:
+        arguments.instance(config, Config, "config", "a Config, such as keraslm.preset('small'),")
+    if run is not None:
+        arguments.path(run, "run")
     if resume == "must" and (overwrite or run is None):
         reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
         raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
@@ -125,9 +131,12 @@ def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") 
         >>> keraslm.load_run("runs/mine").epochs()[-1]["val_perplexity"]
         119.7
     """
-    if weights not in ("last", "best"):
-        raise UsageError(f"`weights` is {weights!r}, but must be one of last, best.")
+    arguments.choice(weights, "weights", ("last", "best"))
     return Run.open(path, weights)
+
+
+def _opened(run: Any, name: str) -> Run:
+    return run if isinstance(run, Run) else load_run(arguments.path(run, name))
 
 
 def load_model(run: Run | StrPath, batch_size: int = 1, backend: Backend | None = None) -> keras.Model:
@@ -145,11 +154,12 @@ def load_model(run: Run | StrPath, batch_size: int = 1, backend: Backend | None 
         >>> keraslm.load_model("runs/mine")(np.array([[0]])).shape
         (1, 1, 10000)
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    rows = arguments.integer(batch_size, "batch_size", 1)
+    run = _opened(run, "run")
     select_backend(backend)
     from keraslm.evaluation.reader import load_model as build
 
-    return build(run, batch_size)
+    return build(run, rows)
 
 
 def evaluate(
@@ -193,12 +203,16 @@ def evaluate(
         >>> keraslm.evaluate(run, "test.txt", temperature="tune", neural_cache=True).variants[-1].perplexity
         96.05
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = _opened(run, "run")
+    arguments.switch(tutorial, "tutorial")
     chosen = _techniques(techniques, tutorial)
-    if context not in (None, *CONTEXTS):
-        raise UsageError(f"`context` is {context!r}, but must be one of {', '.join(CONTEXTS)}.")
-    paths = [text] if isinstance(text, str | os.PathLike) else text
-    files = TextFiles([os.fspath(path) for path in paths], errors)
+    if context is not None:
+        arguments.choice(context, "context", CONTEXTS)
+    arguments.choice(errors, "errors", ERRORS)
+    paths = arguments.paths(text, "text")
+    if not paths:
+        raise UsageError("`text` is empty, but at least one path is expected.")
+    files = TextFiles(paths, errors)
     select_backend(backend)
     from keraslm.evaluation.evaluate import evaluate_run
 
@@ -253,8 +267,12 @@ def average(
         >>> run.averaged()["val_perplexity"]
         81.2
     """
-    listed = [runs] if isinstance(runs, Run | str | os.PathLike) else runs
-    members = members_of([run if isinstance(run, Run) else load_run(run) for run in listed], last)
+    if last is not None:
+        arguments.integer(last, "last", 0)
+    one = isinstance(runs, Run | str | os.PathLike)
+    listed = [(runs, "runs")] if one else arguments.each(runs, "runs", "runs or paths")
+    output = arguments.path(output, "output")
+    members = members_of([_opened(run, place) for run, place in listed], last)
 
     def validate(run: Run) -> dict[str, float]:
         try:

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
-from keraslm.commands.flags import with_flags
+from keraslm.commands.flags import AFTER_OPTIONS, with_flags
 from keraslm.commands.generate import generate
 from keraslm.commands.pairs import pairs
 from keraslm.commands.rescore import rescore
@@ -68,9 +68,13 @@ def _prepare_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    debug = DEBUG in arguments
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    options, texts = arguments[:place], arguments[place:]
+    debug = DEBUG in options
+    AFTER_OPTIONS.clear()
+    AFTER_OPTIONS.update(texts)
     try:
-        arguments = _bind_hyphens([a for a in arguments if a != DEBUG])
+        arguments = [*_bind_hyphens([option for option in options if option != DEBUG]), *texts]
         with ended_by_sigterm():
             app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()

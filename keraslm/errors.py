@@ -5,10 +5,12 @@
     ├── ExportError              1   a conversion failed its own verification
     ├── Interrupted              130, 143   a signal stopped the training: SIGINT, SIGTERM
     ├── WriteError               1   a file or folder could not be written
-    ├── UsageError               2   wrong use of a command or function
+    ├── UsageError               2   wrong use of a command or function; also a ValueError
+    │   ├── ArgumentTypeError    2   an argument of a wrong type; also a TypeError
     │   ├── ConfigError          2   a configuration value out of range, or a contradiction
     │   └── MissingPackageError  2   an optional package is not installed
-    └── InputError               2   bad input
+    └── InputError               2   bad input; also a ValueError
+        ├── InputTypeError       2   token ids or a state of a wrong type or shape; also a TypeError
         ├── TextError            2   a text: missing, not UTF-8, empty, too short
         ├── TokenizerError       2   a tokenizer file that cannot be used
         ├── RunError             2   a run folder: missing, damaged, of a different format
@@ -88,10 +90,14 @@ class WriteError(KeraslmError):
     """A file or folder could not be written: the disk is full, fails or is read-only."""
 
 
-class UsageError(KeraslmError):
+class UsageError(KeraslmError, ValueError):
     """Wrong use of a command or function."""
 
     exit_code = 2
+
+
+class ArgumentTypeError(UsageError, TypeError):
+    """An argument of a wrong type, or with an item of a wrong type."""
 
 
 class ConfigError(UsageError):
@@ -102,10 +108,14 @@ class MissingPackageError(UsageError):
     """A required package is not installed; the message contains the pip command."""
 
 
-class InputError(KeraslmError):
+class InputError(KeraslmError, ValueError):
     """Bad input: an unusable file or array."""
 
     exit_code = 2
+
+
+class InputTypeError(InputError, TypeError):
+    """Token ids or a state of a wrong type or shape."""
 
 
 class TextError(InputError):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 Base = Literal["2", "e", "10"]
 
 BASES: dict[str, float] = {"2": math.log(2), "e": 1.0, "10": math.log(10)}  # of logarithms; nats per unit
+UNITS: dict[str, str] = {"2": "bits", "e": "nats", "10": "hartleys"}  # of logarithms in each base
 QUOTIENTS = (
     "perplexity",
     "perplexity_excluding_oovs",
@@ -101,6 +102,8 @@ class TextCost:
     oov_nats: float = 0.0
 
     def __add__(self, other: TextCost) -> TextCost:
+        if not isinstance(other, TextCost):
+            return NotImplemented
         return TextCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(TextCost)))
 
     @property

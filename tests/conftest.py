@@ -28,15 +28,10 @@ WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
     *(f"system/test_{name}.py" for name in ("locks", "processes", "signals")),
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "importing", "modes", "stream", "tokenizer")),
-    "text/test_window_lengths.py",
-    *(
-        f"cli/test_{name}.py"
-        for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs", "public_names")
-    ),
-    *(
-        f"cli/test_{name}.py"
-        for name in ("rescore", "run_faults", "score", "score_formats", "surroundings", "tokenize")
-    ),
+    *("text/test_rows.py", "text/test_window_lengths.py"),
+    *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
+    *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
+    *("cli/test_surroundings.py", "cli/test_tokenize.py"),
     *("runs/test_checkpoint.py", "training/test_disk_faults.py", "evaluation/test_options.py"),
 ]
 

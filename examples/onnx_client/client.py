@@ -33,10 +33,15 @@ def main(path: str) -> None:
     unk, bos, eos = (int(metadata[name]) for name in ("unk_id", "bos_id", "eos_id"))
     zeros = np.zeros((int(metadata["num_layers"]), 1, int(metadata["hidden_size"])), np.float32)
     for line in sys.stdin:
-        targets = [vocabulary.get(word, unk) for word in split(line, tokenizer)] + [eos]
-        inputs = np.array([[bos, *targets[:-1]]], np.int64)
-        feed = {"input_ids": inputs, "h0": zeros, "c0": zeros, "targets": np.array([targets], np.int64)}
-        print(f"{session.run(['target_log_probs'], feed)[0].sum(dtype=float):.6f}\t{len(targets)}")
+        ids = [vocabulary.get(word, unk) for word in split(line, tokenizer)] + [eos]
+        ends = [place + 1 for place, token in enumerate(ids) if token == eos]  # <eos> in the text ends a sentence, too
+        nats = 0.0
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            targets = ids[begin:end]
+            inputs = np.array([[bos, *targets[:-1]]], np.int64)
+            feed = {"input_ids": inputs, "h0": zeros, "c0": zeros, "targets": np.array([targets], np.int64)}
+            nats += session.run(["target_log_probs"], feed)[0].sum(dtype=float)
+        print(f"{nats:.6f}\t{len(ids)}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keraslm import arguments
 from keraslm.config import StrPath
 from keraslm.errors import UsageError
 from keraslm.runs.create import files_of
@@ -77,12 +78,13 @@ def export(
         >>> report.largest_difference < 1e-4
         True
     """
+    arguments.switch(int8, "int8")
     if not int8 and text is not None:
         raise UsageError("`text` is used only to compare int8 with float32; it needs `int8=True`.")
-    if not tolerance >= 0:
+    if not arguments.number(tolerance, "tolerance") >= 0:
         raise UsageError(f"`tolerance` is {tolerance}, but must be at least 0, e.g. {verify.INT8_TOLERANCE}.")
-    run = run if isinstance(run, Run) else Run.open(run)
-    model, target = run.config.model, Path(path)
+    run = run if isinstance(run, Run) else Run.open(arguments.path(run, "run"))
+    model, target = run.config.model, Path(arguments.path(path, "path"))
     if model.not_exportable:
         raise UsageError(f"{run.path} cannot become a model file: {model.not_exportable}.")
     if int8 and model.cell != "lstm":

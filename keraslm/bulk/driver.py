@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from keraslm import arguments
 from keraslm.bulk.cluster import score_on_cluster
 from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
 from keraslm.bulk.records import pending, unwritable
@@ -23,7 +24,7 @@ from keraslm.system.atomic import remove_abandoned
 from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
-from keraslm.text.files import meter
+from keraslm.text.files import ERRORS, meter
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,13 @@ def score_files(
         >>> len(result.outcomes), result.tokens
         (8, 73760)
     """
-    if workers < 1:
-        raise UsageError(f"`workers` is {workers}, but must be at least 1.")
+    arguments.integer(workers, "workers", 1)
+    arguments.choice(errors, "errors", ERRORS)
+    arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
     start = time.monotonic()
-    folder = Path(output)
-    paths = [Path(path).absolute() for path in ([models] if isinstance(models, str | Path) else models)]
+    folder = Path(arguments.path(output, "output"))
+    paths = [Path(path).absolute() for path in arguments.paths(models, "models")]
+    files = arguments.paths(files, "files")
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
     shards = plan(files, folder, job.ending, paths)
     with ended_by_sigterm(), _claimed(folder, shards, log):

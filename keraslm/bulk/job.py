@@ -40,7 +40,7 @@ class Job:
 
     @property
     def ending(self) -> str:
-        name = self.options.format if self.options.format in ("tsv", "jsonl") else "txt"
+        name = self.options.format if self.options.format in ("tsv", "csv", "jsonl") else "txt"
         return f".{name}.gz" if self.gzip else f".{name}"
 
     @property

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import Group, Parameter
+from cyclopts import CycloptsError, Group, Parameter
 
 from keraslm.config import DataConfig, ModelConfig, TrainConfig
 from keraslm.config.fields import hints, split_optional
-from keraslm.errors import UsageError
 
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
+_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)  # a hyphen, a name and perhaps a value
 _SPELLED = {"with_runs": "--with", "models": "MODEL", "runs": "RUN"}
 
 
@@ -39,13 +39,20 @@ def print_line(line: str) -> None:
     print(with_flags(line), flush=True)
 
 
-def _check_text_name(_: Any, name: Any) -> None:
-    if isinstance(name, str) and name.startswith("-") and name != "-":
-        raise UsageError(f"Unknown option: {name}. See keraslm --help.")
+def _check_text(_: Any, text: Any) -> None:
+    if isinstance(text, str) and _OPTION.fullmatch(text) and text not in AFTER_OPTIONS:
+        raise UnknownOptionError(msg=f"Unknown option: {text}; put -- before it if it is a text or a file.")
 
 
-# A lone hyphen is standard input; any other name with a leading hyphen is a mistyped option.
-TextName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_text_name)]
+class UnknownOptionError(CycloptsError):
+    """A mistyped option, where cyclopts would take it for a text. No ValueError, which cyclopts would reword."""
+
+
+# What follows `--` on the command line: no options.
+AFTER_OPTIONS: set[str] = set()
+
+# A text, or the name of one, that may begin with a hyphen, as in "- the company". A lone hyphen is standard input.
+TextName = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_text)]
 
 
 def _integer(_: Any, tokens: Sequence[Any]) -> int:
@@ -70,6 +77,7 @@ OptionalInteger = Annotated[int | None, Parameter(converter=_integer)]
 Switch = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Provider = Literal["cpu", "cuda", "auto"]
+TableFormat = Annotated[Literal["tsv", "csv", "raw"], Parameter(name="--format")]
 Weights = Literal["last", "best"]
 Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from keraslm.commands.flags import Integer, OptionalInteger, Others, Provider, Switch
+from keraslm.commands.flags import Integer, OptionalInteger, Others, Provider, Switch, TextName
+from keraslm.errors import UsageError
 
 
 def generate(
     model: Path,
-    prompt: str = "",
+    prompt: TextName = "",
     /,
     *,
     max_tokens: Integer = 100,
@@ -27,7 +28,7 @@ def generate(
     model
         Model file written by keraslm export.
     prompt
-        Beginning of a line.
+        Beginning of a line; - reads it from standard input.
     max_tokens
         Stop after this many tokens.
     temperature
@@ -50,6 +51,7 @@ def generate(
     from keraslm.scoring import sampler
     from keraslm.scoring.ensemble import open_models
 
+    prompt = _read_prompt() if prompt == "-" else prompt
     settings = sampler.Sampling(temperature, top_k, top_p, seed)
     session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:
@@ -62,3 +64,15 @@ def generate(
         last = piece or last
     if not last.endswith("\n"):
         print()
+
+
+def _read_prompt() -> str:
+    from keraslm.text.files import STDIN, TextFile
+
+    text = TextFile(STDIN, "replace")
+    lines = list(text)
+    if text.replaced:
+        raise UsageError("standard input: not UTF-8. Convert the prompt to UTF-8.")
+    if len(lines) > 1:
+        raise UsageError(f"standard input: {len(lines)} lines, but a prompt is the beginning of one line.")
+    return "".join(lines)

@@ -4,7 +4,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from keraslm.commands.flags import Errors, Others, Provider, Switch, TextName
+from keraslm.commands.flags import Errors, Others, Provider, Switch, TableFormat, TextName
 
 
 def pairs(
@@ -13,6 +13,7 @@ def pairs(
     *files: TextName,
     by: Literal["all", "field", "term", "uid"] = "all",
     rows: Switch = False,
+    format: TableFormat = "tsv",
     others: Others = (),
     provider: Provider = "auto",
     errors: Errors = "strict",
@@ -21,7 +22,7 @@ def pairs(
 
     keraslm pairs model.onnx blimp/*.jsonl --by term
 
-    Prints tab-separated rows with a header. Accuracy is the share of right pairs; a tie counts as wrong. Sentences are
+    Prints a table with a header. Accuracy is the share of right pairs; a tie counts as wrong. Sentences are
     compared by their probability, their end included.
 
     Parameters
@@ -35,6 +36,8 @@ def pairs(
         Print one row per field, linguistics term or UID, and one for all pairs.
     rows
         Print one row per pair instead: log-probabilities in nats, their difference, and right, wrong or tie.
+    format
+        tsv or csv: a table; raw: tsv without quotes around cells that contain quotation marks, for cut and awk.
     others
         Another model file with the same tokenizer, to average probabilities with; may be repeated.
     provider
@@ -45,15 +48,17 @@ def pairs(
     from keraslm.rescoring import pairs as room
     from keraslm.rescoring.prefixes import opened
     from keraslm.text.files import STDIN, TextFile
+    from keraslm.text.rows import row_writer
 
+    row = row_writer(format)
     sentences = chain.from_iterable(room.read_pairs(TextFile(name, errors)) for name in files or (STDIN,))
     scorer = opened([model, *others], provider)
     if rows:
-        print(room.HEADER)
+        print(row(room.HEADER))
         for score in room.score_pairs(scorer, sentences):
-            print(score.row())
+            print(row(score.cells()))
         return
     found = room.pairs(scorer, sentences)
-    print(f"{by}\tpairs\tright\tties\taccuracy\toovs\toov_pairs")
+    print(row([by, "pairs", "right", "ties", "accuracy", "oovs", "oov_pairs"]))
     for name, results in [*(found.by(by).items() if by != "all" else ()), ("all", found)]:
-        print(f"{name}\t{results.row()}")
+        print(row([name, *results.cells()]))

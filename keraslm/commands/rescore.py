@@ -1,7 +1,7 @@
 """`keraslm rescore`"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,10 @@ Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
 
 def rescore(
     model: Path,
-    nbest: TextName = "-",
+    nbest: TextName | None = None,
     /,
     *,
-    format: Literal["tsv", "kaldi", "jsonl"] = "tsv",
+    format: Literal["tsv", "csv", "raw", "kaldi", "jsonl"] = "tsv",
     score_columns: OptionalInteger = None,
     scores: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None,
     best: Switch = False,
@@ -57,10 +57,11 @@ def rescore(
     nbest
         n-best lists, plain or compressed. Default or -: standard input.
     format
-        tsv: utterance, scores, text, separated by tabs. kaldi: utterance-k text. jsonl: {"utterance": ...,
-        "hypotheses": [{"text": ..., "scores": {...}}]}, or one hypothesis per line.
+        tsv, csv: utterance, scores, text, separated by tabs or commas. raw: tsv without quotes around cells that
+        contain quotation marks. kaldi: utterance-k text. jsonl: {"utterance": ..., "hypotheses": [{"text": ...,
+        "scores": {...}}]}, or one hypothesis per line.
     score_columns
-        Number of scores per row of tsv. Default: that of the first row.
+        Number of scores per row of a table. Default: that of the first row.
     scores
         Files of Kaldi's costs (utterance-k number), one per score; costs count negatively.
     best
@@ -102,12 +103,15 @@ def rescore(
     from keraslm.rescoring import rescore as room
     from keraslm.system.backend import require
     from keraslm.system.outputs import check_outputs
-    from keraslm.text.files import TextFile
+    from keraslm.text.files import STDIN, TextFile
 
     if tune and not references:
         raise UsageError("--tune counts word errors: add --references FILE.")
     if best and references:
         raise UsageError("--best prints hypotheses and --references a table: leave out one of them.")
+    if nbest is None and scores:
+        raise UsageError("--scores takes every file that follows it: name the n-best list before it.")
+    nbest = STDIN if nbest is None else nbest
     read = [model, *others, nbest, *(scores or ()), *([references] if references else ())]
     check_outputs({"output": output}, read)
     if references:
@@ -130,12 +134,13 @@ def rescore(
         errors=errors,
     )
     if references:
-        rows = _error_rows(found, TextFile(references, errors), tried if tune else [(weight, word_penalty)], tune)
+        points = tried if tune else [(weight, word_penalty)]
+        rows: Iterator[str] = map(_writer(format), _error_rows(found, TextFile(references, errors), points, tune))
     else:
         rows = _rows(found, format, name, best)
     with opened_output(output) as out:
         for row in rows:
-            print(row, file=out, flush=nbest == "-")
+            print(row, file=out, flush=nbest == STDIN)
     if file.replaced:
         print(f"keraslm: {file.name}: {file.replaced} lines contained invalid UTF-8, read as U+FFFD", file=sys.stderr)
 
@@ -143,17 +148,18 @@ def rescore(
 def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
     from keraslm.rescoring.nbest import best_row, scored_rows
 
+    header = format not in ("kaldi", "jsonl")
     for number, each in enumerate(found):
         names = each.hypotheses[0].names
         if best:
             yield best_row(each.best, float(each.totals.max()), format)
             continue
-        if format == "tsv" and names and number == 0:
-            yield "\t".join(["utterance", *names, name, "text"])
+        if header and names and number == 0:
+            yield _writer(format)(["utterance", *names, name, "text"])
         yield from scored_rows(each.hypotheses, each.logprobs, format, name)
 
 
-def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], tune: bool) -> Iterator[str]:
+def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], tune: bool) -> Iterator[list[str]]:
     from keraslm.rescoring.word_errors import ListErrors, error_rows, read_references
 
     errors = ListErrors(read_references(references))
@@ -163,6 +169,12 @@ def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], 
         note = f"{errors.missing} utterances have no hypotheses and are not counted"
         print(f"keraslm: {references.name}: {note}", file=sys.stderr)
     yield from error_rows(errors, points, tune)
+
+
+def _writer(format: str) -> Callable[[Iterable[str]], str]:
+    from keraslm.text.rows import ROW_FORMATS, row_writer
+
+    return row_writer(format if format in ROW_FORMATS else "tsv")
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

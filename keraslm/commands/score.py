@@ -44,7 +44,7 @@ def score(
     /,
     *files: TextName,
     level: Literal["token", "word", "sentence", "summary"] = "token",
-    format: Annotated[Literal["tsv", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
+    format: Annotated[Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
     columns: str | None = None,
     base: Literal["2", "e", "10"] | None = None,
     unk: Literal["include", "exclude"] = "include",
@@ -79,7 +79,8 @@ def score(
     level
         One row per token, per word (between white space) or per line, or one summary of everything.
     format
-        tsv or jsonl: a table; kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints.
+        tsv, csv or jsonl: a table; raw: tsv without quotes around cells that contain quotation marks, for cut and awk;
+        kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints.
     columns
         Columns of the table, separated by commas. token: sentence_id, token_id, token, id, logprob, surprisal, rank,
         entropy, entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal, oov,
@@ -180,19 +181,20 @@ def _score_here(
     from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.outputs import check_outputs, is_device
-    from keraslm.text.files import STDIN, TextFile
+    from keraslm.text.files import STDIN, TextFile, name_of
 
     texts = [TextFile(name, errors) for name in files or (STDIN,)]
     outputs = {"output": output, "html": places.html, "plot": places.plot}
     check_outputs(outputs, [*models, *(text.path for text in texts)])
     scorer = load(models, provider)
-    pictures = _pictures(scorer, texts[0].name, options, places)
+    name = name_of(texts)
+    pictures = _pictures(scorer, name, options, places)
     # Whoever writes standard input may wait for an answer.
     at_once = (output is None or is_device(output)) and any(text.path == STDIN for text in texts)
     lines = chain.from_iterable(chain(text, [None]) for text in texts)
     with opened_output(output) as out:
         watchers = [picture.add for picture in pictures.values()]
-        write_scores(scorer, lines, options, out, at_once, watchers, texts[0].name)
+        write_scores(scorer, lines, options, out, at_once, watchers, name)
     for path, picture in pictures.items():
         picture.write(path)
         if note := getattr(picture, "note", ""):
@@ -214,11 +216,12 @@ def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictur
         members = scorer.session.members
         names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
         facts = {"model": names, "sha256": digests, "context": options.context, "keraslm": VERSION}
-        found[places.html] = HtmlReport(scorer.tokenizer, title, facts)
+        facts |= {"spaces": options.spaces} if options.spaces == "after" else {}
+        found[places.html] = HtmlReport(scorer.tokenizer, title, facts, options=options)
     if places.plot:
         from keraslm.pictures.plot import SurprisalPlot
 
-        found[places.plot] = SurprisalPlot(scorer.tokenizer, title)
+        found[places.plot] = SurprisalPlot(scorer.tokenizer, title, options)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import NO_DATA, DataFlags, Json, TextName, given
+from keraslm.commands.flags import NO_DATA, DataFlags, Json, TableFormat, TextName, given
 from keraslm.config import StrPath
 from keraslm.errors import UsageError
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from keraslm.text.store import TextCounts
     from keraslm.text.tokenizer import Tokenizer
 
+Cells = tuple[Any, ...]
+
 
 def tokenize(
     *files: TextName,
     using: Annotated[Path | None, Parameter(name="--with")] = None,
     output: Path | None = None,
     level: Literal["line", "token", "summary", "oovs"] = "line",
+    format: TableFormat = "tsv",
     as_json: Json = False,
     data_flags: DataFlags = NO_DATA,
 ) -> None:
@@ -47,12 +50,15 @@ def tokenize(
     level
         line: one row per line, with its tokens; token: one row per token; summary: the size of the text in every unit;
         oovs: each unknown part of the text with its count, most frequent first.
+    format
+        tsv or csv: a table; raw: tsv without quotes around cells that contain quotation marks, for cut and awk.
     as_json
         Print the summary as one JSON object.
     """
     from keraslm.system.outputs import check_outputs
     from keraslm.text.encoding import Encoder
     from keraslm.text.files import STDIN, TextFiles
+    from keraslm.text.rows import row_writer
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary.")
@@ -69,7 +75,8 @@ def tokenize(
         facts = _summary(tokenizer, Encoder(fields.get("cache"), show=True).counts(text, tokenizer))
         rows = iter([json.dumps(facts)]) if as_json else _summary_rows(facts)
     else:
-        rows = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
+        cells = {"line": _line_rows, "token": _token_rows, "oovs": _oov_rows}[level](tokenizer, text)
+        rows = map(row_writer(format), cells)
     for row in rows:
         print(row)
 
@@ -132,30 +139,30 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _line_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
-    yield "sentence_id\ttokens\toovs\ttext"
+def _line_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[Cells]:
+    yield "sentence_id", "tokens", "oovs", "text"
     for number, line in enumerate(text, 1):
         ids = tokenizer.encode_lines([line])[0]
         oovs = int((ids == tokenizer.unk_id).sum())
-        yield f"{number}\t{len(ids)}\t{oovs}\t{' '.join(tokenizer.tokens(ids))}"
+        yield number, len(ids), oovs, " ".join(tokenizer.tokens(ids))
 
 
-def _token_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
-    yield "sentence_id\ttoken_id\ttoken\tid"
+def _token_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[Cells]:
+    yield "sentence_id", "token_id", "token", "id"
     for number, line in enumerate(text, 1):
         ids = tokenizer.encode_lines([line])[0]
         for place, (token, token_id) in enumerate(zip(tokenizer.tokens(ids), ids, strict=True), 1):
-            yield f"{number}\t{place}\t{token}\t{token_id}"
+            yield number, place, token, token_id
 
 
-def _oov_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[str]:
+def _oov_rows(tokenizer: Tokenizer, text: TextFiles) -> Iterator[Cells]:
     counts: Counter[str] = Counter()
     for line in text:
         ids, spans = tokenizer.encode_lines([line])[0], tokenizer.offsets(line)
         counts.update(line[start:end] for start, end in spans[ids == tokenizer.unk_id])
-    yield "count\toov"
+    yield "count", "oov"
     for part, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        yield f"{count}\t{part if part.isprintable() else part.encode('unicode_escape').decode()}"
+        yield count, part if part.isprintable() else part.encode("unicode_escape").decode()
 
 
 def _summary(tokenizer: Tokenizer, counts: TextCounts) -> dict[str, Any]:

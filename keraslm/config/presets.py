@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from keraslm import arguments
 from keraslm.config import Config, Overrides
 from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError
@@ -151,7 +152,7 @@ def preset(name: str, **changes: Unpack[Overrides]) -> Config:
     Raises:
         ConfigError: an unknown preset or field, a value out of range, or `units` where the preset sets `layer_units`.
     """
-    if name not in PRESETS:
+    if arguments.text(name, "name") not in PRESETS:
         raise ConfigError(f"Unknown preset {name!r}. Known presets: {', '.join(PRESETS)}.")
     fields = PRESETS[name]
     kind = changes.get("tokenizer", fields.get("tokenizer", "word"))

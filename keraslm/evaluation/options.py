@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypedDict
 
+from keraslm import arguments
 from keraslm.config.fields import check
 from keraslm.config.overrides import Paths
 from keraslm.errors import UsageError
@@ -83,9 +83,9 @@ class Techniques:
 
     def __post_init__(self) -> None:
         for name in ("with_runs", "tune_on"):
-            value = getattr(self, name)
-            paths = (value,) if isinstance(value, str | os.PathLike) else value
-            object.__setattr__(self, name, tuple(map(os.fspath, paths)))
+            object.__setattr__(self, name, tuple(arguments.paths(getattr(self, name), name)))
+        for name in ("neural_cache", "dynamic"):
+            arguments.switch(getattr(self, name), name)
         self._check_values()
         self._check_owners()
         self._check_combinations()
@@ -137,4 +137,6 @@ class Techniques:
 
 def _at_least(value: Any, kind: Any, least: float) -> bool:
     """Whether a value is None, or a finite number of at least `least`."""
+    if isinstance(value, bool):
+        return False
     return value is None or (isinstance(value, kind) and math.isfinite(value) and bool(value >= least))

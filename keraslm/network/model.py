@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keraslm import arguments
 from keraslm.config import ModelConfig
 from keraslm.layers.dropout import Dropout
 from keraslm.layers.embedding import Embedding
@@ -42,6 +43,10 @@ def build_model(
         >>> model.count_params() - 2 * 2 * 20 * 200       # without h and c of two layers
         4651600
     """
+
+    arguments.instance(config, ModelConfig, "config", "a ModelConfig")
+    for name, value in (("vocab_size", vocab_size), ("batch_size", batch_size)):
+        arguments.integer(value, name, 1)
 
     def dropout(x: Any, rate: float, name: str) -> Any:
         return Dropout(rate, config.locked_dropout, seed=seed_of(seed, name), name=name)(x) if rate else x

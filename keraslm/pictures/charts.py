@@ -8,6 +8,7 @@ import numpy as np
 
 from keraslm.pictures.markup import color
 from keraslm.pictures.statistics import FINE, Series, Statistics
+from keraslm.report.options import ScoreOptions
 
 _WIDTH, _HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _FLOOR = 52, 628, 24, 164  # edges of the plot
@@ -15,38 +16,44 @@ _BAR = 2  # bars per bit
 _BARS = 40 * _BAR  # at most; the last includes everything above
 
 
-def histogram(statistics: Statistics) -> str:
-    """Number of tokens per half bit of surprisal, with mean and median."""
+def histogram(statistics: Statistics, options: ScoreOptions) -> str:
+    """Number of words or tokens per half bit of surprisal, with mean and median, in the unit of surprisals."""
+    unit, each, scale = options.surprisal_unit, options.counted, options.units_per_bit
     counts = statistics.distribution.reshape(-1, FINE // _BAR).sum(axis=1)
     counts = np.append(counts[: _BARS - 1], counts[_BARS - 1 :].sum())
     used = max([2 * _BAR, *(np.flatnonzero(counts) + 1).tolist()])
     highest = max(int(counts.max()), 1)
-    parts = [_axes(0, used / _BAR, highest, "surprisal in bits", "tokens")]
+    parts = [_axes(0, used / _BAR * scale, highest, f"surprisal in {unit}", f"{each}s")]
     for at, count in enumerate(counts[:used].tolist()):
         if count:
             x, y, right = _x(at / used), _y(count / highest), _x((at + 1) / used)
-            span = "and more" if at == _BARS - 1 else f"to {(at + 1) / _BAR:g}"
+            upper = "and more" if at == _BARS - 1 else f"to {(at + 1) / _BAR * scale:.4g}"
+            title = f"{at / _BAR * scale:.4g} {upper} {unit}: {count:,} {each}s"
             parts.append(
                 f'<rect class="{color(at / _BAR)}" x="{x:.1f}" y="{y:.1f}" width="{right - x - 1:.1f}" '
-                f'height="{_FLOOR - y:.1f}"><title>{at / _BAR:g} {span} bits: {count:,} tokens</title></rect>'
+                f'height="{_FLOOR - y:.1f}"><title>{title}</title></rect>'
             )
     mean, median = statistics.mean, statistics.median
     for value, name, after in ((median, "median", mean < median), (mean, "mean", mean >= median)):
         if not math.isnan(value):
             x = _x(min(value * _BAR / used, 1))
             parts.append(_line("mark", x, x, _TOP - 14, _FLOOR))
-            parts.append(_label(x + (4 if after else -4), _TOP - 6, "start" if after else "end", f"{name} {value:.2f}"))
-    return _svg(f"Histogram of surprisal: mean {mean:.2f} bits, median {median:.2f} bits per token.", parts)
+            parts.append(
+                _label(x + (4 if after else -4), _TOP - 6, "start" if after else "end", f"{name} {value * scale:.2f}")
+            )
+    about = f"mean {mean * scale:.2f} {unit}, median {median * scale:.2f} {unit} per {each}"
+    return _svg(f"Histogram of surprisal: {about}.", parts)
 
 
-def course(series: Series) -> str:
-    """Mean surprisal of each line, or of each block of lines."""
-    means, lines = np.nan_to_num(series.means(), posinf=0.0), series.lines()
+def course(series: Series, options: ScoreOptions) -> str:
+    """Mean surprisal of each line, or of each block of lines, in the unit of surprisals."""
+    per = f"{options.surprisal_unit} per {options.counted}"
+    means, lines = np.nan_to_num(series.means(), posinf=0.0) * options.units_per_bit, series.lines()
     highest, first, last = max(float(means.max()), 1.0), float(lines[0]), float(lines[-1])
     places = (lines - first) / max(last - first, 1)
     points = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in zip(places, means / highest, strict=True))
-    axes = _axes(first, last, highest, "line", "bits per token")
-    about = f"Mean surprisal of each {series.block}: from {means.min():.2f} to {means.max():.2f} bits per token."
+    axes = _axes(first, last, highest, "line", per)
+    about = f"Mean surprisal of each {series.block}: from {means.min():.2f} to {means.max():.2f} {per}."
     return _svg(about, [axes, f'<polyline class="course" points="{points}"/>'])
 
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from keraslm.perplexity import bits
 from keraslm.pictures.spans import Laid
+from keraslm.report.options import ScoreOptions
 
 NAMES = "abcdefghijklmnop"  # CSS classes of the colours, one per bit of surprisal; the last includes everything above
 
@@ -66,33 +66,42 @@ def script_data(value: Any) -> str:
     return re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def line_markup(laid: Laid, number: int, linked: set[int], pieces: int) -> str:
-    """The HTML of a line, with one element for each of the first `pieces`; those in `linked` have an `id`."""
+def line_markup(laid: Laid, number: int, linked: set[int], pieces: int, options: ScoreOptions) -> str:
+    """The HTML of a line, with one element for each of the first `pieces`; those in `linked` have an `id`.
+
+    `data-n` is the number of tokens if it is not 1, `data-s` the surprisal of a word.
+    """
     text, at, parts = laid.score.text, 0, []
     rows = zip(laid.pieces[:pieces].tolist(), laid.piece_bits.tolist(), laid.oov.tolist(), strict=False)
     for piece, ((begin, until, first, last), surprisal, oov) in enumerate(rows):
         part = text[begin:until]
         blank = len(part) - len(part.lstrip()) if not part.isspace() else 0  # it stays uncoloured before a word
-        classes = color(surprisal) + " U" * oov + " E" * (piece == len(laid.pieces) - 1)  # out of vocabulary, line end
-        count = f" data-n={last - first}" if last - first > 1 else ""
+        classes = [color(surprisal)] if not (oov and math.isnan(surprisal)) else []
+        classes += ["U"] * oov + ["E"] * (piece == len(laid.pieces) - 1)  # out of vocabulary, line end
+        count = f" data-n={last - first}" if last - first != 1 else ""
+        if options.by_words:
+            count += f" data-s={_number(surprisal * options.units_per_bit)}"
         name = f" id=w{number}-{piece}" if piece in linked else ""
-        parts.append(f'{markup(text[at : begin + blank])}<i class="{classes}"{count}{name}>{markup(part[blank:])}</i>')
+        parts.append(
+            f'{markup(text[at : begin + blank])}<i class="{" ".join(classes)}"{count}{name}>{markup(part[blank:])}</i>'
+        )
         at = until
     return f"<div\nid={number}>{''.join(parts)}</div>"
 
 
-def token_data(laid: Laid, tokens: int) -> Iterator[str]:
-    """Each of the first tokens as JSON numbers: id, log-probability (nats), and, if known, rank and entropy (bits)."""
+def token_data(laid: Laid, tokens: int, options: ScoreOptions) -> Iterator[str]:
+    """Each of the first tokens as JSON numbers: id, log-probability, and, if known, rank and entropy."""
     line = laid.score
-    columns = [[str(i) for i in line.ids[:tokens].tolist()], [_number(p, 4) for p in line.logprobs[:tokens].tolist()]]
+    logprobs = line.logprobs[:tokens] * options.logprob_scale + 0.0
+    columns = [[str(i) for i in line.ids[:tokens].tolist()], list(map(_number, logprobs.tolist()))]
     if line.ranks is not None and line.entropies is not None:
         columns.append([str(rank) for rank in line.ranks[:tokens].tolist()])
-        columns.append([_number(bits(-entropy), 2) for entropy in line.entropies[:tokens].tolist()])
+        columns.append(list(map(_number, (line.entropies[:tokens] * options.surprisal_scale).tolist())))
     return map(",".join, zip(*columns, strict=True))
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "null"
+def _number(value: float) -> str:
+    return f"{value:.6f}" if math.isfinite(value) else "null"  # with the decimals of a table
 
 
 def _picture(character: str) -> str:

@@ -3,7 +3,7 @@
   const text = document.getElementById("t"), tip = document.getElementById("tip");
   const data = JSON.parse(document.getElementById("d").textContent);
   const elements = [...text.getElementsByTagName("i")], places = new Map(), firsts = [];
-  const countOf = (element) => Number(element.dataset.n || 1);
+  const countOf = (element) => Number(element.dataset.n ?? 1);
   let current = -1, next = 0;
   for (const element of elements) {
     places.set(element, firsts.length);
@@ -17,25 +17,32 @@
     row.appendChild(document.createElement(kind)).append(inner);
   }
 
+  const [unit, bit] = data.units, scale = data.nats[0] / data.nats[1];
+  const finite = (value, digits, name) => (value === null ? "not finite" : `${value.toFixed(digits)} ${name}`);
+
   function numbers(token) {
-    const [id, nats, rank, entropy] = data.tokens.slice(token * data.width, (token + 1) * data.width);
-    const finite = (value, digits, unit) => (value === null ? "not finite" : `${value.toFixed(digits)} ${unit}`);
-    const found = { token: data.names[id], id: String(id) }, p = Math.exp(nats);
+    const [id, logprob, rank, entropy] = data.tokens.slice(token * data.width, (token + 1) * data.width);
+    const found = { token: data.names[id], id: String(id) }, p = Math.exp(logprob * data.nats[0]);
     if (id === data.unk) found.note = "out of vocabulary";
-    found.surprisal = finite(nats === null ? null : -nats / Math.LN2 + 0, 3, "bits");
-    found["log-probability"] = finite(nats, 4, "nats");
-    found.probability = nats === null ? "" : p === 0 || p >= 1e-4 ? String(Number(p.toPrecision(3))) : p.toExponential(2);
+    found.surprisal = finite(logprob === null ? null : -logprob * scale + 0, 3, bit);
+    found["log-probability"] = finite(logprob, 4, unit);
+    found.probability = logprob === null ? "" : p === 0 || p >= 1e-4 ? String(Number(p.toPrecision(3))) : p.toExponential(2);
+    if (id === data.unk && data.excluded) found.surprisal = found["log-probability"] = "left out";
     if (rank !== undefined) found.rank = rank.toLocaleString("en");
-    if (rank !== undefined) found.entropy = finite(entropy, 2, "bits");
+    if (rank !== undefined) found.entropy = finite(entropy, 2, bit);
     return found;
   }
 
   function fill(element, first) {
     const count = countOf(element), tokens = Array.from({ length: count }, (_, at) => first + at), most = 4;
-    const columns = tokens.slice(0, most).map(numbers), nats = tokens.map((at) => data.tokens[at * data.width + 1]);
-    const table = document.createElement("table"), line = `line ${element.parentNode.id}`;
-    const bits = nats.includes(null) ? "not finite" : `${(-nats.reduce((a, b) => a + b) / Math.LN2).toFixed(2)} bits`;
-    table.createCaption().textContent = count === 1 ? line : `${line}: ${count} tokens together, ${bits}`;
+    const columns = tokens.slice(0, most).map(numbers), parts = tokens.map((at) => data.tokens[at * data.width + 1]);
+    const table = document.createElement("table"), line = `line ${element.parentNode.id}`, word = element.dataset.s;
+    const missing = element.classList.contains("U") && data.excluded ? "left out" : "not finite";
+    const sum = parts.includes(null) ? null : -parts.reduce((a, b) => a + b, 0) * scale;
+    const value = word === undefined ? sum : word === "null" ? null : Number(word);
+    const text = value === null ? missing : finite(value, word === undefined ? 2 : 3, bit);
+    const what = word === undefined ? `${count} tokens together` : `word of ${count} token${count === 1 ? "" : "s"}`;
+    table.createCaption().textContent = count === 1 && word === undefined ? line : `${line}: ${what}, ${text}`;
     for (const name of ["token", "id", "note", "surprisal", "log-probability", "probability", "rank", "entropy"]) {
       if (!columns.some((column) => column[name] !== undefined)) continue;
       const row = table.insertRow();

@@ -9,6 +9,7 @@ from typing import Any
 from keraslm.pictures.markup import shown
 from keraslm.pictures.spans import Laid, lay
 from keraslm.pictures.statistics import Statistics
+from keraslm.report.options import ScoreOptions
 from keraslm.scoring.measures import LineScore
 from keraslm.system.backend import require
 from keraslm.system.outputs import output_file
@@ -30,19 +31,20 @@ class SurprisalPlot:
     Used as `keraslm.pictures.page.HtmlReport`. Raises a `MissingPackageError` if matplotlib is not installed.
     """
 
-    def __init__(self, tokenizer: Tokenizer, title: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, title: str, options: ScoreOptions | None = None) -> None:
         require("matplotlib", extra="plot", purpose="A plot of surprisal")
-        self._tokenizer, self._title = tokenizer, title
+        self._tokenizer, self._title, self._options = tokenizer, title, options or ScoreOptions()
         self._statistics = Statistics()
-        self._pieces: list[tuple[str, float, bool]] = []  # text, bits, whether it is out of vocabulary
+        self._pieces: list[tuple[str, float, bool]] = []  # text, surprisal, whether it is out of vocabulary
         self._count = 0
 
     def add(self, line: LineScore) -> None:
-        laid = lay(line, self._tokenizer)
+        laid = lay(line, self._tokenizer, self._options.by_words)
         self._statistics.add(laid)
         self._count += len(laid.pieces)
         room = DRAWN - len(self._pieces)
-        self._pieces += zip(_labels(laid, room), laid.piece_bits.tolist(), laid.oov.tolist(), strict=False)
+        surprisals = (laid.piece_bits * self._options.units_per_bit).tolist()
+        self._pieces += zip(_labels(laid, room), surprisals, laid.oov.tolist(), strict=False)
 
     def write(self, path: Path) -> None:
         """Draw the picture; raises `UsageError` without a folder to write to, `WriteError` if writing fails."""
@@ -56,18 +58,20 @@ class SurprisalPlot:
             self._draw_pieces(axes)
         else:
             self._draw_lines(axes)
-        axes.set_title(f"{_plain(self._title)}: perplexity {cost.perplexity:,.2f} per token", fontsize="medium")
+        perplexity = f"perplexity {self._statistics.perplexity:,.2f} per {self._options.counted}"
+        axes.set_title(f"{_plain(self._title)}: {perplexity}", fontsize="medium")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3, axis="y")
         with output_file(path) as temporary:
             figure.savefig(temporary, dpi=150, format="png")
 
     def _draw_pieces(self, axes: Any) -> None:
-        values = [bits if math.isfinite(bits) else math.nan for _, bits, _ in self._pieces]
+        values = [value if math.isfinite(value) else math.nan for _, value, _ in self._pieces]
+        what, unit = "word" if self._options.by_words else "word, subword or character", self._options.surprisal_unit
         if self._count > LABELLED:
             axes.plot(range(1, len(values) + 1), values, linewidth=0.7, color=_BLUE)
             rest = f" (the first {len(values):,} of {self._count:,})" if len(values) < self._count else ""
-            axes.set(xlabel=f"word, subword or character{rest}", ylabel="surprisal (bits)")
+            axes.set(xlabel=f"{what}{rest}", ylabel=f"surprisal ({unit})")
             axes.margins(x=0)
             return
         axes.plot(range(len(values)), values, marker="o", markersize=3.5, linewidth=1.2, color=_BLUE)
@@ -76,16 +80,17 @@ class SurprisalPlot:
             axes.figure.legend(frameon=False, loc="outside upper right")  # "best" can be slow, and warns then
         axes.set_xticks(range(len(values)), [text for text, _, _ in self._pieces], rotation=90, fontsize="small")
         axes.margins(x=0.01)
-        axes.set(xlabel="text (↵ is the end of a line)", ylabel="surprisal (bits)")
+        axes.set(xlabel="text (↵ is the end of a line)", ylabel=f"surprisal ({unit})")
 
     def _draw_lines(self, axes: Any) -> None:
-        series = self._statistics.series
-        places, low, high = series.lines(), series.quantiles(0.25), series.quantiles(0.75)
-        axes.fill_between(places, low, high, alpha=0.25, color=_BLUE, linewidth=0, label="middle half of the tokens")
-        axes.plot(places, series.means(), linewidth=1, color=_BLUE, label=f"mean of each {series.block}")
-        axes.axhline(self._statistics.mean, linewidth=1, linestyle="--", color=_ORANGE, label="mean of all tokens")
+        series, scale, each = self._statistics.series, self._options.units_per_bit, self._options.counted
+        places, low, high = series.lines(), series.quantiles(0.25) * scale, series.quantiles(0.75) * scale
+        axes.fill_between(places, low, high, alpha=0.25, color=_BLUE, linewidth=0, label=f"middle half of the {each}s")
+        axes.plot(places, series.means() * scale, linewidth=1, color=_BLUE, label=f"mean of each {series.block}")
+        mean = self._statistics.mean * scale
+        axes.axhline(mean, linewidth=1, linestyle="--", color=_ORANGE, label=f"mean of all {each}s")
         axes.legend(frameon=False, ncols=3, fontsize="small", loc="upper center")
-        axes.set(xlabel="line", ylabel="surprisal (bits per token)")
+        axes.set(xlabel="line", ylabel=f"surprisal ({self._options.surprisal_unit} per {each})")
         axes.margins(x=0, y=0.12)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.perplexity import TextCost, bits
+from keraslm.perplexity import TextCost, bits, perplexity
 from keraslm.pictures.spans import Laid
 from keraslm.scoring.measures import Floats
 
@@ -61,7 +61,7 @@ class Series:
         return (begins + 1 + np.minimum(begins + self.size, self._lines)) / 2
 
     def means(self) -> Floats:
-        """Bits per token in each block, `(blocks,)`."""
+        """Bits per word or token in each block, `(blocks,)`."""
         blocks = len(self.lines())
         return self._sums[:blocks] / self._counts[:blocks].sum(axis=1)
 
@@ -72,36 +72,49 @@ class Series:
 
 
 class Statistics:
-    """Statistics of a text; `distribution` is the number of tokens in each bin of 1/64 bit, int64 `(bins,)`."""
+    """Statistics of a text, of its words or tokens.
+
+    Attributes:
+        cost: of the tokens.
+        bits: surprisal of all words or tokens; `count` is their number.
+        distribution: number of words or tokens in each bin of 1/64 bit, int64 `(bins,)`.
+    """
 
     def __init__(self) -> None:
         self.cost = TextCost()
+        self.bits, self.count = 0.0, 0
         self.words: list[Word] = []
         self.distribution = np.zeros(FINE * HIGHEST, np.int64)
         self.series = Series()
 
     def add(self, laid: Laid) -> None:
         self.cost += laid.score.cost
+        self.bits, self.count = self.bits + float(laid.bits.sum()), self.count + len(laid.bits)
         self.distribution += _binned(laid.bits, FINE, FINE * HIGHEST)
         self.series.add(laid.bits)
         least = self.words[-1].bits if len(self.words) == TOP else -math.inf
         new = (
-            Word(surprisal, -self.cost.lines, -piece, text, bool(laid.oov[piece]))
-            for text, surprisal, piece in laid.words()
-            if surprisal > least
+            Word(bits(word.logprob), -self.cost.lines, -laid.piece_of(word), word.word, word.oov)
+            for word in laid.words[:-1]
+            if word.tokens[0] < word.tokens[1] and bits(word.logprob) > least
         )
         self.words = heapq.nlargest(TOP, [*self.words, *new])
 
     @property
     def mean(self) -> float:
-        """Bits per token; NaN without tokens."""
-        return bits(-self.cost.nats) / self.cost.tokens if self.cost.tokens else math.nan
+        """Bits per word or token; NaN without any."""
+        return self.bits / self.count if self.count else math.nan
+
+    @property
+    def perplexity(self) -> float:
+        """Per word or token."""
+        return perplexity(self.bits, self.count, "2")
 
     @property
     def median(self) -> float:
-        """Bits of the token in the middle, to 1/64 bit; NaN without tokens."""
-        middle = np.searchsorted(self.distribution.cumsum(), self.cost.tokens / 2)
-        return (middle + 0.5) / FINE if self.cost.tokens else math.nan
+        """Bits of the word or token in the middle, to 1/64 bit; NaN without any."""
+        middle = np.searchsorted(self.distribution.cumsum(), self.count / 2)
+        return (middle + 0.5) / FINE if self.count else math.nan
 
 
 def _binned(surprisals: Floats, parts: int, bins: int) -> NDArray[np.int64]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from keraslm import arguments
 from keraslm.config import Context
 from keraslm.errors import UsageError
-from keraslm.perplexity import BASES, Base
+from keraslm.perplexity import BASES, UNITS, Base
 from keraslm.scoring.batching import LINES_AHEAD
 
 COLUMNS = {
@@ -29,7 +30,7 @@ DEFAULT_COLUMNS = {
 OF_DISTRIBUTIONS = {"rank", "entropy", "entropy_reduction"}
 
 Level = Literal["token", "word", "sentence", "summary"]
-Format = Literal["tsv", "jsonl", "kenlm", "srilm"]
+Format = Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"]
 Unk = Literal["include", "exclude"]
 Spaces = Literal["before", "after"]
 
@@ -42,7 +43,8 @@ class ScoreOptions:
 
     Attributes:
         level: one row per `"token"`, `"word"` (between white space) or `"sentence"` (a line), or one `"summary"`.
-        format: `"tsv"`, `"jsonl"`, or the format of a different tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl`).
+        format: a table as `"tsv"`, `"csv"`, `"raw"` (tabs without quotes; see `keraslm.text.rows`) or `"jsonl"`, or the
+            format of a different tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl`).
         columns: columns of the table, in order; None means `DEFAULT_COLUMNS`.
         base: base of every logarithm; None means nats for log-probabilities, bits for surprisal and entropies. The
             formats of other tools are in base 10.
@@ -72,13 +74,14 @@ class ScoreOptions:
     signature: bool = False
 
     def __post_init__(self) -> None:
-        for name, choice in _CHOICES.items():
-            value, known = getattr(self, name), get_args(choice)
-            if value not in known and (name, value) != ("base", None):
-                raise UsageError(f"`{name}` is {value!r}, but must be one of {', '.join(known)}.")
-        if self.lines_ahead < 1:
-            raise UsageError(f"`lines_ahead` is {self.lines_ahead}, but must be at least 1 line.")
-        table = self.format in ("tsv", "jsonl") and self.level != "summary"
+        for name, known in _CHOICES.items():
+            if (name, getattr(self, name)) != ("base", None):
+                arguments.choice(getattr(self, name), name, get_args(known))
+        arguments.integer(self.lines_ahead, "lines_ahead", 1)
+        arguments.switch(self.signature, "signature")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", tuple(arguments.texts(self.columns, "columns")))
+        table = self.format not in ("kenlm", "srilm") and self.level != "summary"
         kind = f'level="{self.level}"' if table or self.level == "summary" else f'format="{self.format}"'
         if self.columns is not None and not table:
             raise UsageError(f"`columns` chooses the columns of a table; `{kind}` has none.")
@@ -90,8 +93,8 @@ class ScoreOptions:
             raise UsageError("A summary is always in nats and bits: leave out `base`, or choose a different `level`.")
         if self.format in ("kenlm", "srilm") and self.base not in (None, "10"):
             raise UsageError(f'`format="{self.format}"` is always in base 10: leave out `base="{self.base}"`.')
-        if self.format == "kenlm" and self.unk == "exclude":
-            raise UsageError('`format="kenlm"` gives perplexity with and without OOVs: leave out `unk="exclude"`.')
+        if self.unk == "exclude" and (self.format == "kenlm" or (self.level == "summary" and self.format != "srilm")):
+            raise UsageError(f'`{kind}` gives perplexity with and without OOVs: leave out `unk="exclude"`.')
         if self.spaces == "after" and self.level != "word":
             raise UsageError('`spaces="after"` moves the space between two words: it needs `level="word"`.')
 
@@ -105,11 +108,37 @@ class ScoreOptions:
         return not OF_DISTRIBUTIONS.isdisjoint(self.columns or ())
 
     @property
+    def by_words(self) -> bool:
+        """Whether scores are those of words, not of tokens."""
+        return self.level == "word" or self.format in ("kenlm", "srilm")
+
+    @property
+    def counted(self) -> str:
+        """What each score belongs to: `"word"` or `"token"`."""
+        return "word" if self.by_words else "token"
+
+    @property
+    def bases(self) -> tuple[Base, Base]:
+        """Base of log-probabilities, and base of surprisals and entropies."""
+        if self.format in ("kenlm", "srilm"):
+            return "10", "10"
+        return self.base or "e", self.base or "2"
+
+    @property
     def logprob_scale(self) -> float:
         """Factor from nats to the unit of log-probabilities."""
-        return 1.0 / BASES[self.base or "e"]
+        return 1.0 / BASES[self.bases[0]]
 
     @property
     def surprisal_scale(self) -> float:
         """Factor from nats to the unit of surprisals and entropies."""
-        return 1.0 / BASES[self.base or "2"]
+        return 1.0 / BASES[self.bases[1]]
+
+    @property
+    def surprisal_unit(self) -> str:
+        return UNITS[self.bases[1]]
+
+    @property
+    def units_per_bit(self) -> float:
+        """Factor from bits to the unit of surprisals."""
+        return BASES["2"] / BASES[self.bases[1]]

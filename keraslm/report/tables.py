@@ -1,4 +1,4 @@
-"""Scores as a table with one row per token, word or line, tab-separated or as JSON lines.
+"""Scores as a table with one row per token, word or line, separated by tabs or commas, or as JSON lines.
 
 `sentence_id` is the number of the line over all files, from 1; `token_id` and `word_id` are numbers within the line.
 Numbers have six decimals, perplexities four; a number that does not exist is `nan`, in JSON `null`.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from keraslm.perplexity import bits, perplexity
 from keraslm.report.options import ScoreOptions
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.words import word_scores
+from keraslm.text.rows import row_writer
 from keraslm.text.tokenizer import Tokenizer
 
 Columns = dict[str, Sequence[Any]]
@@ -31,11 +32,11 @@ _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
-    """The rows of a table, after a header with TSV; `lines` are scored with the distributions that the columns need."""
+    """The rows of a table, after a header unless they are JSON; `lines` have the distributions that columns need."""
     parts = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
-    rows = _tsv if options.format == "tsv" else _json
-    if options.format == "tsv":
-        yield "\t".join(options.shown)
+    rows = _json if options.format == "jsonl" else partial(_cells, row_writer(options.format))
+    if options.format != "jsonl":
+        yield row_writer(options.format)(options.shown)
     for number, line in enumerate(lines, 1):
         for columns in parts(line, tokenizer, options):
             (some, *_) = columns.values()
@@ -53,7 +54,7 @@ def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Ite
             "token": tokenizer.tokens(part.ids),
             "id": part.ids.tolist(),
             "oov": part.oov.astype(int).tolist(),
-            **_logarithms(part.logprobs, part.oov, options),
+            **_logarithms(part.logprobs, options),
         }
         if part.ranks is not None and part.entropies is not None and part.entropy_reductions is not None:
             columns["rank"] = part.ranks.tolist()
@@ -66,48 +67,38 @@ def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Ite
 
 def _words(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
     words = word_scores(line, tokenizer)
-    oov = np.array([word.oov for word in words])
     yield {
         "word_id": range(1, len(words) + 1),
         "word": [word.word for word in words],
         "tokens": [last - first for first, last in (word.tokens for word in words)],
-        "oov": oov.astype(int).tolist(),
+        "oov": [int(word.oov) for word in words],
         "start": [word.begin for word in words],
         "end": [word.end for word in words],
-        **_logarithms(np.array([word.logprob for word in words]), oov, options),
+        **_logarithms(np.array([word.logprob for word in words]), options),
     }
 
 
 def _sentence(line: LineScore, _: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
-    scored = line.logprobs[~line.oov] if options.unk == "exclude" else line.logprobs
-    logprob = math.fsum(scored)
-    # Without some tokens, the number of the others' characters is not defined.
-    of_all = logprob if len(scored) == len(line.ids) else math.nan
+    cost = line.cost
+    names = ("words", "characters", "bytes", "perplexity", "bits_per_character", "bits_per_byte")
     yield {
-        "tokens": [len(scored)],
-        "oovs": [int(line.oov.sum())],
-        "words": [line.words],
-        "characters": [line.characters],
-        "bytes": [line.bytes],
-        "perplexity": [perplexity(-logprob, len(scored))],
-        "bits_per_character": [bits(of_all) / line.characters],
-        "bits_per_byte": [bits(of_all) / line.bytes],
-        **_logarithms(np.array([logprob]), np.array([False]), options),
+        **{name: [getattr(cost, name)] for name in names},
+        "tokens": [cost.predicted],
+        "oovs": [cost.oovs],
+        **_logarithms(np.array([line.logprob]), options),
     }
 
 
-def _logarithms(logprobs: Any, oov: Any, options: ScoreOptions) -> Columns:
-    if options.unk == "exclude":
-        logprobs = np.where(oov, np.nan, logprobs)
+def _logarithms(logprobs: Any, options: ScoreOptions) -> Columns:
     return {  # adding 0.0 turns -0.0, the surprisal of a certain token, into 0.0
         "logprob": (logprobs * options.logprob_scale + 0.0).tolist(),
         "surprisal": (-logprobs * options.surprisal_scale + 0.0).tolist(),
     }
 
 
-def _tsv(columns: Columns, shown: Sequence[str]) -> Iterator[str]:
+def _cells(write: Callable[[Iterable[str]], str], columns: Columns, shown: Sequence[str]) -> Iterator[str]:
     cells = [map(_format(name), columns[name]) for name in shown]
-    return map("\t".join, zip(*cells, strict=True))
+    return map(write, zip(*cells, strict=True))
 
 
 def _format(name: str) -> Callable[[Any], str]:

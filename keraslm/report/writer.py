@@ -11,6 +11,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
+from keraslm import arguments
+from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
@@ -42,7 +44,7 @@ def write_scores(
         lines: without line ends; None marks the end of a file.
         out: receives each line of output as soon as it is computed.
         flush: flush `out` after each line, for interactive use.
-        watchers: functions that are called with each scored line, which then has ranks and entropies.
+        watchers: functions that are called with each scored line that the rows show, then with ranks and entropies.
         name: name of the text, for formats that print it.
 
     Example:
@@ -50,6 +52,10 @@ def write_scores(
         sentence_id     tokens  oovs    logprob surprisal       perplexity
         1       3       0       -6.648661       9.591990        9.1726
     """
+    arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
+    if not hasattr(out, "write"):
+        raise ArgumentTypeError(f"`out` is {shown(out)}, but an open text file is expected.")
     scored = scorer.score_lines(
         lines,
         options.context,
@@ -57,6 +63,8 @@ def write_scores(
         options.lines_ahead,
         boundary(scorer.tokenizer) if options.spaces == "after" else None,
     )
+    if options.unk == "exclude":
+        scored = map(LineScore.without_oovs, scored)
     for row in _rows(scorer, _watched(scored, watchers), options, name):
         out.write(f"{row}\n")
         if flush:
@@ -70,7 +78,8 @@ def summarize(lines: Iterable[LineScore]) -> TextCost:
         >>> summarize(scorer.score_lines(["the cat", "sat"])).perplexity
         10.2959
     """
-    return sum((line.cost for line in lines), TextCost())
+    items = arguments.each(lines, "lines", "LineScores")
+    return sum((arguments.instance(line, LineScore, place, "a LineScore").cost for line, place in items), TextCost())
 
 
 def signature(scorer: Scorer, options: ScoreOptions) -> str:
@@ -84,7 +93,7 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
         "model": "+".join(member.digest[:12] for member in scorer.session.members),
         "tokenizer": scorer.session.info.tokenizer_sha256[:12],
         "context": options.context,
-        "base": options.base or ("10" if options.format in ("kenlm", "srilm") else "e,2"),
+        "base": ",".join(dict.fromkeys(options.bases)),
         "unk": options.unk,
         "spaces": options.spaces,
         "keraslm": VERSION,

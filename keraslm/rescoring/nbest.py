@@ -1,6 +1,7 @@
 """n-best lists: the utterances of a file, one at a time, with the rows of their hypotheses.
 
-    tsv     utterance <tab> score <tab> ... <tab> text      the same number of scores in each row
+    tsv     utterance <tab> score <tab> ... <tab> text      the same number of scores in each row; also csv and raw,
+                                                            see `keraslm.text.rows`
     kaldi   utterance-k words of the hypothesis             scores in separate files: utterance-k number
     jsonl   {"utterance": "u1", "hypotheses": [{"text": "the cat", "scores": {"acoustic": -12.5}}]}
             {"utterance": "u1", "text": "the cat", "scores": {"acoustic": -12.5}}
@@ -10,6 +11,7 @@ The rows of an utterance must follow each other. A text may be empty, and hypoth
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
 
+from keraslm import arguments
 from keraslm.errors import TextError, UsageError, shown
 from keraslm.text.files import TextFile
+from keraslm.text.rows import ROW_FORMATS, cells_of, row_writer
 
-FORMATS = ("tsv", "kaldi", "jsonl")
+FORMATS = (*ROW_FORMATS, "kaldi", "jsonl")
 LM = "lm_logprob"
 
 
@@ -48,19 +52,20 @@ def read_nbest(
     """The utterances of a file, in order.
 
     Args:
-        format: `"tsv"`, `"kaldi"` or `"jsonl"`.
-        score_columns: number of scores per row of `"tsv"`; None means that of the first row.
+        format: `"tsv"`, `"csv"`, `"raw"`, `"kaldi"` or `"jsonl"`.
+        score_columns: number of scores per row of a table; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
     """
-    if format not in FORMATS:
-        raise UsageError(f"`format` is {format!r}, but must be one of {', '.join(FORMATS)}.")
+    arguments.choice(format, "format", FORMATS)
+    if score_columns is not None:
+        arguments.integer(score_columns, "score_columns", 0)
     if scores and format != "kaldi":
         raise UsageError('`scores` needs `format="kaldi"`; the other formats hold their scores in the rows.')
-    if score_columns is not None and format != "tsv":
+    if score_columns is not None and format not in ROW_FORMATS:
         raise UsageError(f'`score_columns` needs `format="tsv"`, but the format is {format}.')
     if format == "kaldi":
         return _utterances(_kaldi_rows(file, scores))
-    return _utterances(_tsv_rows(file, score_columns) if format == "tsv" else _json_rows(file))
+    return _utterances(_json_rows(file) if format == "jsonl" else _table_rows(file, score_columns, format))
 
 
 def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
@@ -73,14 +78,19 @@ def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
         yield utterance
 
 
-def _tsv_rows(file: TextFile, columns: int | None) -> Iterator[Hypothesis]:
+def _table_rows(file: TextFile, columns: int | None, format: str) -> Iterator[Hypothesis]:
     expected = None if columns is None else columns + 2
     names: tuple[str, ...] = ()
+    sign = "comma" if format == "csv" else "tab"
     for number, line in enumerate(file, 1):
-        where, cells = f"{file.name}:{number}", line.split("\t")
-        fault = "no utterance before the first tab" if len(cells) > 1 else "no tab" if line else "a blank line"
+        where = f"{file.name}:{number}"
+        try:
+            cells = cells_of(line, format)
+        except csv.Error as error:
+            raise TextError(f"{where}: not a row of CSV ({error}).") from error
+        fault = f"no utterance before the first {sign}" if len(cells) > 1 else f"no {sign}" if line else "a blank line"
         valid = len(cells) > 1 and cells[0] != ""
-        _check(valid, f"{where}: {fault}. A row is: utterance, scores, text, with a tab between them.")
+        _check(valid, f"{where}: {fault}. A row is: utterance, scores, text, with a {sign} between them.")
         expected = expected or len(cells)
         wanted = f"{expected} are expected: utterance, {expected - 2} scores, text"
         like = ", as in the first row" if columns is None else ""
@@ -96,8 +106,11 @@ def _kaldi_rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothes
     names = tuple(score.name for score in scores)
     for number, lines in enumerate(zip_longest(file, *scores), 1):
         where, key, text, costs = f"{file.name}:{number}", "", "", []
-        for source, line in zip((file, *scores), lines, strict=True):
-            _check(line is not None, f"{source.name}: ends before line {number}. All files must have the same keys.")
+        sources = list(zip((file, *scores), lines, strict=True))
+        longer = next(source.name for source, line in sources if line is not None)
+        for source, line in sources:
+            ending = f"ends before line {number} of {longer}. All files must have the same keys."
+            _check(line is not None, f"{source.name}: {ending}")
             (own, rest), at = key_and_rest(line), f"{source.name}:{number}"
             _check(own != "", f"{at}: a blank line. A row is a key and its words or its cost.")
             if source is file:
@@ -169,7 +182,7 @@ def _check(right: bool, message: str) -> None:
 def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str = LM) -> Iterator[str]:
     """The rows of an utterance with one more score per row; a `TextError` if it has a score of this name.
 
-    With `"tsv"` the score comes before the text; with `"kaldi"` a row is a key and a cost, the negated score; with
+    In a table the score comes before the text; with `"kaldi"` a row is a key and a cost, the negated score; with
     `"jsonl"` the score is added to `scores` under `name`.
     """
     first = utterance[0]
@@ -185,7 +198,7 @@ def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name
         elif format == "kaldi":
             yield f"{hypothesis.row[0]} {-score:.6f}"
         else:
-            yield "\t".join([*hypothesis.row[:-1], f"{score:.6f}", hypothesis.row[-1]])
+            yield row_writer(format)([*hypothesis.row[:-1], f"{score:.6f}", hypothesis.row[-1]])
     try:
         yield from [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     except (ValueError, RecursionError) as error:
@@ -197,4 +210,5 @@ def best_row(hypothesis: Hypothesis, total: float, format: str) -> str:
     if format == "jsonl":
         chosen = {"utterance": hypothesis.utterance, "text": hypothesis.text, "total": round(total, 6)}
         return json.dumps(chosen, ensure_ascii=False)
-    return f"{hypothesis.utterance}{' ' if format == 'kaldi' else chr(9)}{hypothesis.text}"
+    cells = (hypothesis.utterance, hypothesis.text)
+    return " ".join(cells) if format == "kaldi" else row_writer(format)(cells)

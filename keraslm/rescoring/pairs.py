@@ -10,20 +10,23 @@ The first line of a file determines its format. The probability of a sentence in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keraslm.errors import TextError, shown
+from keraslm import arguments
+from keraslm.errors import TextError, UsageError, shown
 from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
-from keraslm.text.files import TextFile
+from keraslm.text.files import ERRORS, TextFile
+from keraslm.text.rows import cells_of
 
 SENTENCES = ("sentence_good", "sentence_bad")
-HEADER = "field\tterm\tuid\tpair\tgood_logprob\tbad_logprob\tdifference\tresult\toovs\tgood\tbad"
+HEADER = ("field", "term", "uid", "pair", "good_logprob", "bad_logprob", "difference", "result", "oovs", "good", "bad")
 UNKNOWN = "-"  # field, term or UID of a pair that has none
 
 
@@ -54,13 +57,13 @@ class PairScore:
         """`"right"`, `"wrong"` or `"tie"`."""
         return "tie" if self.difference == 0 else "right" if self.difference > 0 else "wrong"
 
-    def row(self) -> str:
-        """The pair as a row of a table with the columns `HEADER`, tab-separated."""
+    def cells(self) -> list[str]:
+        """The pair as a row of a table with the columns `HEADER`."""
         pair = self.pair
         numbers = (f"{number:.6f}" for number in (self.good, self.bad, self.difference))
         sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
         labels = (pair.field, pair.term, pair.uid, pair.number)
-        return "\t".join([*labels, *numbers, self.result, str(self.oovs), *sentences])
+        return [*labels, *numbers, self.result, str(self.oovs), *sentences]
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,11 @@ class PairResults:
             groups.setdefault(getattr(score.pair, name), []).append(score)
         return {name: PairResults(scores) for name, scores in groups.items()}
 
-    def row(self) -> str:
-        """Number of pairs, right ones and ties, accuracy, OOV tokens and pairs with one, tab-separated."""
+    def cells(self) -> list[str]:
+        """Number of pairs, right ones and ties, accuracy, OOV tokens and pairs with one, as cells of a table."""
         oovs = [score.oovs for score in self.scores]
-        counts = f"{len(oovs)}\t{self.count('right')}\t{self.count('tie')}"
-        return f"{counts}\t{self.accuracy:.4f}\t{sum(oovs)}\t{sum(map(bool, oovs))}"
+        counts = [str(count) for count in (len(oovs), self.count("right"), self.count("tie"))]
+        return [*counts, f"{self.accuracy:.4f}", str(sum(oovs)), str(sum(map(bool, oovs)))]
 
 
 def pairs(
@@ -116,6 +119,7 @@ def pairs(
         >>> keraslm.pairs("model.onnx", "blimp.jsonl").by("term")["binding"].accuracy
         0.74
     """
+    arguments.choice(errors, "errors", ERRORS)
     if isinstance(sentences, str | Path | TextFile):
         sentences = read_pairs(sentences if isinstance(sentences, TextFile) else TextFile(sentences, errors))
     return PairResults([*score_pairs(opened(model, provider), sentences)])
@@ -125,7 +129,7 @@ def read_pairs(file: TextFile) -> Iterator[Pair]:
     """The pairs of a file, in order; a `TextError` names the line that is not a pair."""
     as_json = False
     for number, line in enumerate(file, 1):
-        where, cells = f"{file.name}:{number}", line.split("\t")
+        where, cells = f"{file.name}:{number}", cells_of(line, "tsv")
         if number == 1:
             as_json = line.lstrip().startswith("{")
             if tuple(cells) == SENTENCES:
@@ -149,9 +153,20 @@ def _of_json(line: str, where: str, number: int) -> Pair:
     return Pair(record[SENTENCES[0]], record[SENTENCES[1]], *cells)
 
 
+def _pair(pair: Any, place: str) -> Pair:
+    if isinstance(pair, Pair):
+        return replace(
+            pair, good=arguments.text(pair.good, f"{place}.good"), bad=arguments.text(pair.bad, f"{place}.bad")
+        )
+    found = [*arguments.texts(pair, place)]
+    if len(found) != 2:
+        raise UsageError(f"`{place}` is {shown(pair)}, but a good and a bad sentence are expected.")
+    return Pair(*found)
+
+
 def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
     """Score pairs as they are read; common beginnings of sentences are computed once."""
-    kept, read = tee(pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs)
+    kept, read = tee(_pair(pair, place) for pair, place in arguments.each(pairs, "sentences", "pairs of strings"))
     scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
     for (good, bad), pair in zip(scored, kept, strict=True):
         difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob

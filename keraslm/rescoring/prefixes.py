@@ -21,11 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm import arguments
 from keraslm.scoring.batching import LINES_AHEAD, blocks
 from keraslm.scoring.measures import Floats, LineScore
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
+from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
 
 MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which fit into a cache
@@ -62,11 +64,26 @@ def score_sets(
         >>> good.logprob > bad.logprob
         True
     """
+    arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    ahead = arguments.integer(texts_ahead, "texts_ahead", 1)
+    checked = (tuple(arguments.texts(own, place)) for own, place in arguments.each(sets, "sets", "lists of strings"))
+    return _score_sets(scorer, checked, ahead)
+
+
+def _score_sets(scorer: Scorer, sets: Iterable[tuple[str, ...]], texts_ahead: int) -> Iterator[list[LineScore]]:
     for block in blocks(sets, texts_ahead, 16, tuple):
         texts = [text for texts in block for text in texts]
         ids = scorer.tokenizer.encode_lines(texts)
-        scores = zip(texts, ids, score_sequences(scorer.session, ids), strict=True)
-        lines = (LineScore(text, own, found, own == scorer.session.info.unk_id) for text, own, found in scores)
+        end = scorer.session.info.eos_id
+        sentences = [
+            cut_contexts(own, end, end, "sentence")[:-1] for own in ids
+        ]  # one, unless a text has a literal end
+        found = iter(score_sequences(scorer.session, [part for parts in sentences for part in parts]))
+        scores = (np.concatenate([next(found) for _ in parts]) for parts in sentences)
+        lines = (
+            LineScore(text, own, score, own == scorer.session.info.unk_id)
+            for text, own, score in zip(texts, ids, scores, strict=True)
+        )
         yield from (list(islice(lines, len(texts))) for texts in block)
 
 

@@ -18,15 +18,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keraslm import arguments
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
 from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.measures import Floats
-from keraslm.text.files import TextFile
+from keraslm.text.files import ERRORS, TextFile
 from keraslm.text.pieces import split_words
 
 Lists = str | Path | TextFile | Iterable[Sequence[str | Hypothesis]]
@@ -43,6 +45,12 @@ class Weighting:
     mix: float = 0.5
 
     def __post_init__(self) -> None:
+        for name in ("weight", "word_penalty", "mix"):
+            arguments.number(getattr(self, name), name)
+        scales = tuple(arguments.number(*scale) for scale in arguments.each(self.scales, "scales", "numbers"))
+        object.__setattr__(self, "scales", scales)
+        if self.interpolate is not None:
+            arguments.text(self.interpolate, "interpolate")
         if not all(map(math.isfinite, (self.weight, self.word_penalty, self.mix, *self.scales))):
             raise UsageError("Weights, scales and penalties must be finite numbers.")
         if not 0 <= self.mix <= 1:
@@ -108,6 +116,16 @@ class Rescored:
         return self.hypotheses[int(self.totals.argmax())]
 
 
+def _utterance(name: str, texts: Any, place: str) -> Utterance:
+    found = [
+        text if isinstance(text, Hypothesis) else Hypothesis(name, arguments.text(text, where))
+        for text, where in arguments.each(texts, place, "texts")
+    ]
+    if not found:
+        raise UsageError(f"`{place}` is empty, but must have at least one text.")
+    return found
+
+
 def rescore(
     model: Model,
     lists: Lists,
@@ -151,17 +169,16 @@ def rescore(
         >>> found.best.text, found.logprobs
         ('the cat sat', [-21.7, -25.2])
     """
-    if base not in BASES:
-        raise UsageError(f"`base` is {base!r}, but must be one of {', '.join(BASES)}.")
-    weighting = Weighting(weight, word_penalty, tuple(scales), interpolate, mix)
+    arguments.choice(base, "base", BASES)
+    arguments.choice(errors, "errors", ERRORS)
+    weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
     if isinstance(lists, str | Path | TextFile):
         file = lists if isinstance(lists, TextFile) else TextFile(lists, errors)
-        utterances = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores])
+        costs = [TextFile(path, errors) for path in arguments.paths(scores, "scores")]
+        utterances = read_nbest(file, format, score_columns, costs)
     else:
-        utterances = (
-            [each if isinstance(each, Hypothesis) else Hypothesis(str(number), each) for each in texts]
-            for number, texts in enumerate(lists, 1)
-        )
+        named = arguments.each(lists, "lists", "lists of texts")
+        utterances = (_utterance(str(number), *own) for number, own in enumerate(named, 1))
     kept, read = tee(utterances)
     scored = score_sets(opened(model, provider), ([each.text for each in utterance] for utterance in read))
     return (

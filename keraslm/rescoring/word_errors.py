@@ -110,13 +110,13 @@ def best_point(found: Mapping[Point, WordErrors]) -> Point:
     return min(found, key=lambda point: (found[point].errors, abs(point[0]), abs(point[1])))
 
 
-def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Iterator[str]:
-    """The table of word errors, tab-separated: first pass, oracle, best point, and with `tune` a row per point."""
+def error_rows(errors: ListErrors, points: Iterable[Point], tune: bool) -> Iterator[list[str]]:
+    """The table of word errors, as cells: first pass, oracle, best point, and with `tune` a row per point."""
     found = {point: errors.at(*point) for point in points}
     best = best_point(found)
-    rows = [("first-pass\t-\t-", errors.first_pass()), ("oracle\t-\t-", errors.oracle())]
+    rows = [(["first-pass", "-", "-"], errors.first_pass()), (["oracle", "-", "-"], errors.oracle())]
     for setting, point in [("best" if tune else "rescored", best), *(("grid", point) for point in found if tune)]:
-        rows.append((f"{setting}\t{point[0]:g}\t{point[1]:g}", found[point]))
-    yield "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords"
-    for setting, counts in rows:
-        yield "\t".join([setting, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)])
+        rows.append(([setting, *(f"{value:g}" for value in point)], found[point]))
+    yield ["setting", "weight", "word_penalty", "wer", "errors", *WordErrors._fields]
+    for setting_cells, counts in rows:
+        yield [*setting_cells, f"{100 * counts.rate:.2f}", str(counts.errors), *map(str, counts)]

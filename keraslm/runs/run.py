@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keraslm import arguments
 from keraslm.config import BACKENDS, Config, StrPath
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.metrics import append_row, read_rows
@@ -69,7 +70,7 @@ class Run:
             RunError: the folder, its configuration or its tokenizer is missing or damaged, or it has no best weights.
             TokenizerError: `tokenizer.json` is malformed.
         """
-        root = Path(path)
+        root = Path(arguments.path(path, "path"))
         if not root.is_dir():
             hint = " Train one first: keraslm train." if root == LATEST else ""
             raise RunError(f"{root}: no such run folder.{hint}")
@@ -177,8 +178,9 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
 
 def _read_header(root: Path) -> dict[str, Any]:
     path = root / "config.json"
+    text = _read_text(path)
     try:
-        header = json.loads(_read_text(path))
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not JSON ({error}).") from error
     found = header.get("format_version") if isinstance(header, dict) else None

@@ -1,7 +1,7 @@
 """Lines of text -> blocks of lines -> rows -> groups of rows that go through the network side by side.
 
-A text shares one state: a line, a paragraph or a document. Complete texts in a block of lines are scored in groups of
-similar length. A text that continues beyond the block is a separate row, and its state is carried to the next block:
+A text shares one state: a sentence, a paragraph or a document. Complete texts in a block of lines are scored in groups
+of similar length. A text that continues beyond the block is a separate row, and its state is carried to the next block:
 
     block 1     a a a .  b .  c c .  d d          rows   [a a a .] [b .] [c c .]    side by side
                                                          [d d                       alone, its state is kept
@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from keraslm.errors import KeraslmError
+from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
 
 LINES_AHEAD = 4096  # largest number of lines in a block
@@ -27,14 +30,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """Consecutive lines of one text, as the ids of each line: all of them, or those in one block."""
+    """Consecutive tokens of one text: all of them, or those in one block."""
 
-    lines: list[Ids]
+    ids: Ids
     continues: bool  # the text began in a previous block
     open: bool  # the text may continue in the next block
 
     def __len__(self) -> int:
-        return sum(map(len, self.lines))
+        return len(self.ids)
 
 
 def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], Sequence[str]]) -> Iterator[list[T]]:
@@ -60,24 +63,29 @@ def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], 
         yield block
 
 
-def cut(block: Sequence[Ids | None], context: str, continues: bool) -> tuple[list[Row], bool]:
-    """The rows of a block, in order, and whether the block ends inside a text; `continues` if it begins inside one.
+def cut(block: Sequence[Ids | None], context: str, eos_id: int, before: int | None) -> tuple[list[Row], bool]:
+    """The rows of a block, in order, and whether the block ends inside a text.
 
-    A paragraph ends with a line that is only its end symbol, a document with None, the end of a file.
+    A text ends where its sentence or paragraph ends, as in training, and at None, the end of a file. `before` is the
+    last token of the text that the block continues, or None.
     """
     rows: list[Row] = []
     lines: list[Ids] = []
 
-    def close(is_open: bool) -> None:
-        nonlocal lines, continues
-        if lines:
-            rows.append(Row(lines, continues, is_open))
-        lines, continues = [], is_open and (continues or bool(lines))
+    def close(is_open: bool) -> bool:
+        """Make rows of the lines of a file; returns whether the last one is open."""
+        ids = np.concatenate([np.zeros(0, np.int32), *lines])
+        *complete, last = cut_contexts(ids, eos_id if before is None else before, eos_id, context)
+        parts = [(part, False) for part in complete] + [(last, is_open)] * (len(last) > 0)
+        for number, (part, unfinished) in enumerate(parts):
+            rows.append(Row(part, before is not None and number == 0, unfinished))
+        lines.clear()
+        return is_open and len(last) > 0
 
     for ids in block:
         if ids is not None:
             lines.append(ids)
-        if ids is None or context == "sentence" or (context == "paragraph" and len(ids) == 1):
-            close(False)
-    close(True)
-    return rows, continues
+            continue
+        close(False)
+        before = None
+    return rows, close(True)

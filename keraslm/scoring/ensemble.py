@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import InputError, ModelFileError, UsageError
+from keraslm import arguments
+from keraslm.errors import InputTypeError, ModelFileError, UsageError
 from keraslm.scoring.contract import Vocabulary
 from keraslm.scoring.session import ModelSession, Session
 from keraslm.scoring.state import Floats32, State
@@ -59,6 +60,10 @@ class Ensemble(Session):
     """
 
     def __init__(self, members: Sequence[ModelSession]):
+        members = [
+            arguments.instance(member, ModelSession, place, "a ModelSession")
+            for member, place in arguments.each(members, "members", "ModelSessions")
+        ]
         if not members:
             raise UsageError("An ensemble needs at least one model file.")
         first = members[0]
@@ -97,7 +102,7 @@ class Ensemble(Session):
 
     def _pairs(self, state: Any) -> list[tuple[ModelSession, State]]:
         if not isinstance(state, EnsembleState) or len(state.members) != len(self.members):
-            raise InputError(
+            raise InputTypeError(
                 f"The state is {state!r}, but one of {len(self.members)} models is expected; take it from the "
                 "ensemble's zero_state or a previous call."
             )
@@ -106,7 +111,7 @@ class Ensemble(Session):
 
 def open_models(models: Models, provider: str = "auto", threads: int | None = None) -> Session:
     """Open a model file, or several as one `Ensemble`; a path that occurs twice counts twice."""
-    paths = [Path(path) for path in ([models] if isinstance(models, str | Path) else models)]
+    paths = [Path(path) for path in arguments.paths(models, "models")]
     opened = {path: ModelSession(path, provider, threads) for path in dict.fromkeys(paths)}
     members = [opened[path] for path in paths]
     return members[0] if len(members) == 1 else Ensemble(members)

@@ -10,7 +10,8 @@ All logarithms have base 10. Differences from n-grams:
 
 - **Words** are separated by Unicode white space (KenLM: ASCII). The score of a word is the sum over its tokens, so the
   steps of `BaseScore` add up to `score`, which equals that of `keraslm score`.
-- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; as a word, `<s>` is usually an `<unk>`.
+- **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; what follows it is a new sentence. As a word,
+  `<s>` is usually an `<unk>`.
 - **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word that contains white space.
 - **Context**: an LSTM reads everything since the start, so `ngram_length` counts all words since then, including the
   word and `<s>`. Two states are equal only if the same words were read.
@@ -31,9 +32,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keraslm.errors import InputError
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.scorer import Context, Scorer, load
+from keraslm.text.context import cut_contexts
 from keraslm.text.pieces import split_words
 from keraslm.text.tokenizer import UNK
 
@@ -179,11 +183,11 @@ class Model:
 
     def BeginSentenceWrite(self, state: State) -> None:  # noqa: N802
         """Write the start of a sentence into a state."""
-        state._place = self._begin, 1
+        _checked(state, "state")._place = self._begin, 1
 
     def NullContextWrite(self, state: State) -> None:  # noqa: N802
         """Write the empty context into a state."""
-        state._place = None
+        _checked(state, "state")._place = None
 
     def BaseScore(self, in_state: State, word: str, out_state: State) -> float:  # noqa: N802
         """Logarithm to base 10 of the probability of a word after `in_state`; `</s>` ends the sentence.
@@ -206,9 +210,12 @@ class Model:
     def _step(self, in_state: State, word: str, out_state: State) -> tuple[float, int, bool]:
         if not isinstance(word, str):
             raise TypeError(f"word is a {type(word).__name__}, but a str is expected.")
-        context, words = in_state._place or (self._begin, 0)
+        _checked(out_state, "out_state")
+        context, words = _checked(in_state, "in_state")._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
         found, context = self._scorer.advance_all(context, ids)
+        if context.last == self._begin.last:  # the end symbol; the next sentence starts from the beginning
+            context = self._begin
         out_state._place = context, words + 1
         return math.fsum(found) / _LN10, words + 1, oov
 
@@ -220,7 +227,8 @@ class Model:
             found, oov = self._encode(word, not ids or ids[-1] == end)
             words.append((len(ids), len(ids) + len(found), oov))
             ids += found
-        nats = self._scorer.advance_all(self._begin, ids)[0].tolist()
+        sentences = cut_contexts(np.array(ids, np.int32), end, end, "sentence")
+        nats = [nat for part in sentences for nat in self._scorer.advance_all(self._begin, part)[0].tolist()]
         return [
             (math.fsum(nats[start:stop]) / _LN10, number, oov)
             for number, (start, stop, oov) in enumerate(words, 2 if bos else 1)
@@ -237,6 +245,12 @@ class Model:
 
 
 LanguageModel = Model  # KenLM's old name
+
+
+def _checked(state: Any, name: str) -> State:
+    if not isinstance(state, State):
+        raise TypeError(f"{name} is a {type(state).__name__}, but a keraslm.scoring.kenlm.State is expected.")
+    return state
 
 
 def _text(data: str | bytes) -> str:

@@ -66,14 +66,25 @@ class LineScore:
     @property
     def logprob(self) -> float:
         """Sum over the line, nats."""
-        return math.fsum(self.logprobs)
+        return math.fsum(self.logprobs[self.counted])
 
     @property
     def cost(self) -> TextCost:
         """Of the line, with its counts; costs of lines add up to the cost of a text."""
-        oov_nats, tokens, oovs = -math.fsum(self.logprobs[self.oov]), len(self.ids), int(self.oov.sum())
-        counts = (1, self.words, tokens, self.characters, self.bytes, oovs, tokens, oovs)
-        return TextCost(*counts, nats=-self.logprob, oov_nats=oov_nats)
+        counted = self.counted
+        oov, tokens = self.oov & counted, len(self.ids)
+        sizes = (1, self.words, tokens, self.characters, self.bytes, int(self.oov.sum()))
+        scored = (int(counted.sum()), int(oov.sum()))
+        return TextCost(*sizes, *scored, nats=-self.logprob, oov_nats=-math.fsum(self.logprobs[oov]))
+
+    @property
+    def counted(self) -> Flags:
+        """Which tokens sums and counts include: all, unless `without_oovs` has left out some; bool `(tokens,)`."""
+        return ~(self.oov & np.isnan(self.logprobs))
+
+    def without_oovs(self) -> LineScore:
+        """The same scores with NaN for each token `<unk>`, which `logprob` and `cost` then leave out."""
+        return replace(self, logprobs=np.where(self.oov, np.nan, self.logprobs))
 
     @property
     def words(self) -> int:

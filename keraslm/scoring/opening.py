@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime
 
+from keraslm import arguments
 from keraslm.errors import ModelFileError, UsageError
 from keraslm.scoring import contract
 from keraslm.scoring.seal import check_seal, has_seal
@@ -46,7 +47,7 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
     """An onnxruntime session on the bytes of a file, and the provider in use, `"cpu"` or `"cuda"`."""
     if provider not in ("auto", *_PROVIDERS):
         raise UsageError(f"Unknown provider {provider!r}. Known are: cpu, cuda, auto.")
-    if threads is not None and threads < 1:
+    if threads is not None and arguments.integer(threads, "threads", 0) < 1:
         raise UsageError(f"`threads` is {threads}, but must be at least 1, or None for one per core.")
     has_cuda = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
     if provider == "cuda" and not has_cuda:

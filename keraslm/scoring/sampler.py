@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,9 +10,13 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm import arguments
 from keraslm.errors import UsageError
+from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
 from keraslm.text.encoders import Ids
+
+_SMALLEST = np.finfo(np.float64).tiny  # processors may treat smaller numbers as 0, which cannot divide
 
 
 @dataclass(frozen=True)
@@ -35,21 +40,21 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature < float("inf"):
+        if not 0.0 <= arguments.number(self.temperature, "temperature") < float("inf"):
             raise UsageError(f"`temperature` is {self.temperature}, but must be 0 or more and finite.")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"`top_k` is {self.top_k}, but must be at least 1.")
-        if not 0.0 < self.top_p <= 1.0:
+        if self.top_k is not None:
+            arguments.integer(self.top_k, "top_k", 1)
+        if not 0.0 < arguments.number(self.top_p, "top_p") <= 1.0:
             raise UsageError(f"`top_p` is {self.top_p}, but must be above 0 and at most 1.")
-        if self.seed is not None and self.seed < 0:
-            raise UsageError(f"`seed` is {self.seed}, but must be 0 or more.")
+        if self.seed is not None:
+            arguments.integer(self.seed, "seed", 0)
 
 
 def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArray[np.float64]:
     """The distribution that the next token is drawn from, float64 `(V,)`; a log-probability of -inf forbids a token."""
     scores = log_probs.astype(np.float64)
     order = np.argsort(-scores, kind="stable")  # most likely first, ties by id
-    if sampling.temperature == 0.0:
+    if sampling.temperature < _SMALLEST:
         order, scores = order[:1], np.zeros_like(scores)
     else:
         with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
@@ -88,20 +93,25 @@ def generate(
     Raises:
         UsageError: `max_tokens` is negative.
     """
-    if max_tokens < 0:
-        raise UsageError(f"`max_tokens` is {max_tokens}, but must be 0 or more.")
-    ids = session.tokenizer.encode_prompt(prompt)
-    drawn = islice(_draw(session, ids, sampling or Sampling(), stop_at_eos, allow_unk), max_tokens)
+    scorer = Scorer(session)
+    arguments.integer(max_tokens, "max_tokens", 0)
+    sampling = Sampling() if sampling is None else arguments.instance(sampling, Sampling, "sampling", "a Sampling")
+    for name, value in (("stop_at_eos", stop_at_eos), ("allow_unk", allow_unk), ("as_text", as_text)):
+        arguments.switch(value, name)
+    ids = session.tokenizer.encode_prompt(arguments.text(prompt, "prompt"))
+    drawn = islice(_draw(scorer, ids, sampling, stop_at_eos, allow_unk), min(max_tokens, sys.maxsize))
     if as_text:
         return _as_text(session, ids.tolist(), drawn)
     return (session.tokenizer.tokens([token])[0] for token in drawn)
 
 
-def _draw(session: Session, prompt: Ids, sampling: Sampling, stop_at_eos: bool, allow_unk: bool) -> Iterator[int]:
+def _draw(scorer: Scorer, prompt: Ids, sampling: Sampling, stop_at_eos: bool, allow_unk: bool) -> Iterator[int]:
     rng = np.random.default_rng(sampling.seed)
-    info = session.info
-    log_probs, state = session.run([[info.bos_id, *prompt]], session.zero_state(1))
+    session, info = scorer.session, scorer.session.info
+    _, context = scorer.advance_all(scorer.begin(), prompt)  # in pieces, and without distributions
+    token, state = context.last, context.state
     while True:
+        log_probs, state = session.run([[token]], state)
         scores = log_probs[0, -1].copy()
         if not allow_unk and info.unk_id >= 0:
             scores[info.unk_id] = -np.inf
@@ -109,7 +119,6 @@ def _draw(session: Session, prompt: Ids, sampling: Sampling, stop_at_eos: bool, 
         yield token
         if stop_at_eos and token == info.eos_id:
             return
-        log_probs, state = session.run([[token]], state)
 
 
 def _as_text(session: Session, line: list[int], drawn: Iterator[int]) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 Every token is scored, including the end symbol of each line. The first token of a text is predicted from the end symbol
 and a zero state. With `context="sentence"` each line is a separate text; with `"paragraph"` the state is carried to the
-next line up to a line without tokens, and with `"document"` through all lines of a file.
+next line up to a line without tokens, and with `"document"` through all lines of a file. An end symbol that is written
+in the text, as `<eos>`, ends a sentence as a line end does: `keraslm.text.context` is the rule of training, evaluation
+and scoring.
 
 The numbers depend on the text and the model only, not on how lines are grouped, except for rounding. Dimensions are
 those of `keraslm.scoring.measures`.
@@ -18,13 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm import arguments
 from keraslm.config import CONTEXTS
-from keraslm.errors import UsageError
+from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import LINES_AHEAD, Line, Row, blocks, cut
+from keraslm.scoring.batching import LINES_AHEAD, Line, blocks, cut
 from keraslm.scoring.ensemble import Models, open_models
 from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
-from keraslm.scoring.session import Session
+from keraslm.scoring.session import Session, check_ids, id_array
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
 
@@ -58,6 +61,8 @@ class Scorer:
     """
 
     def __init__(self, session: Session):
+        if not hasattr(session, "target_logprobs"):
+            raise ArgumentTypeError(f"`session` is {shown(session)}; open a model file with keraslm.load instead.")
         self.session = session
         self.tokenizer = session.tokenizer
 
@@ -69,11 +74,11 @@ class Scorer:
 
     def score(self, text: str) -> float:
         """Natural logarithm of the probability of one line, including its `<eos>`."""
-        return next(self.score_lines([text])).logprob
+        return next(self.score_lines([arguments.text(text, "text")])).logprob
 
     def logprobs(self, texts: Iterable[str], context: str = "sentence") -> list[NDArray[np.float64]]:
         """Log-probability of each token of each line, natural logarithm, `<eos>` last."""
-        return [line.logprobs for line in self.score_lines(texts, context)]
+        return [line.logprobs for line in self.score_lines(arguments.texts(texts, "texts"), context)]
 
     def perplexity(self, texts: Iterable[str], context: str = "sentence") -> float:
         """`exp(-sum of logprobs / tokens)` over all lines, including each `<eos>`; NaN without lines."""
@@ -87,21 +92,30 @@ class Scorer:
     def advance(self, context: Context, token: int) -> tuple[float, Context]:
         """Append one token to a text: its log-probability, natural logarithm, and the position after it.
 
+        The state is carried through end symbols, as with `context="document"`; for a new sentence, `begin` again.
+
         Raises:
             InputError: an id outside the vocabulary.
         """
-        found, state = self.session.target_logprobs([[context.last]], [[token]], context.state)
+        _checked(context)
+        target = id_array([[token]], "token")
+        check_ids(target, self.session.info.vocab_size, "token")
+        found, state = self.session.target_logprobs([[context.last]], target, context.state)
         return float(found[0, 0]), Context(state, int(token))
 
-    def advance_all(self, context: Context, tokens: Sequence[int]) -> tuple[NDArray[np.float64], Context]:
+    def advance_all(self, context: Context, tokens: Sequence[int] | Ids) -> tuple[NDArray[np.float64], Context]:
         """Append any number of tokens: their log-probabilities, float64 `(tokens,)`, and the position after them."""
-        if len(tokens) == 0:
+        _checked(context)
+        ids = id_array(tokens, "tokens")
+        if ids.shape == (0,):
             return np.zeros(0), context
-        measures, after = self._score_alone(np.asarray(tokens, np.int64), context, Wanted())
+        check_ids(ids[None], self.session.info.vocab_size, "tokens")
+        measures, after = self._score_alone(ids, context, Wanted())
         return measures[0], after
 
     def next_logprobs(self, context: Context) -> NDArray[np.float32]:
         """The distribution of the next token: natural logarithms, float32 `(V,)`."""
+        _checked(context)
         return self.session.run([[context.last]], context.state)[0][0, 0]
 
     def score_lines(
@@ -122,33 +136,41 @@ class Scorer:
             boundary: tokens that can follow a complete word, bool `(V,)`; see `keraslm.scoring.words`.
 
         Raises:
+            ArgumentTypeError: lines that are no strings; the lines before are scored first.
             UsageError: an unknown context, or `lines_ahead` below 1.
         """
-        if context not in CONTEXTS:
-            raise UsageError(f"Unknown context {context!r}. Known are: {', '.join(CONTEXTS)}.")
-        if lines_ahead < 1:
-            raise UsageError(f"`lines_ahead` is {lines_ahead}, but must be at least 1.")
-        return self._score(lines, context, Wanted(distributions, boundary), lines_ahead)
+        arguments.choice(context, "context", CONTEXTS)
+        ahead = arguments.integer(lines_ahead, "lines_ahead", 1)
+        if boundary is not None:
+            boundary, size = np.asarray(boundary), self.session.info.vocab_size
+            if boundary.dtype != np.bool_ or boundary.shape != (size,):
+                raise ArgumentTypeError(f"`boundary` is {shown(boundary)}, but {size} bools are expected.")
+        wanted = Wanted(arguments.switch(distributions, "distributions"), boundary)
+        items = arguments.each(lines, "lines", "strings")
+        checked = (line if line is None else arguments.text(line, place) for line, place in items)
+        return self._score(checked, context, wanted, ahead)
 
     def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int) -> Iterator[LineScore]:
         carried: Context | None = None
         for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
             texts = [line for line in block if line is not None]
             found = iter(self.tokenizer.encode_lines(texts))
-            rows, inside = cut([None if line is None else next(found) for line in block], context, carried is not None)
+            ids = [None if line is None else next(found) for line in block]
+            rows, inside = cut(ids, context, self.session.info.eos_id, carried.last if carried else None)
             scores: dict[int, Measures] = {}
             for row in rows:
                 if row.continues or row.open:
                     start = carried if carried and row.continues else self.begin()
-                    scores[id(row)], carried = self._score_alone(np.concatenate(row.lines), start, wanted)
+                    scores[id(row)], carried = self._score_alone(row.ids, start, wanted)
             complete = sorted((row for row in rows if not (row.continues or row.open)), key=len, reverse=True)
             for first in range(0, len(complete), MAX_ROWS):
                 group = complete[first : first + MAX_ROWS]
-                measures = self._score_group([np.concatenate(row.lines) for row in group], wanted)
+                measures = self._score_group([row.ids for row in group], wanted)
                 scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
             if not inside:
                 carried = None
-            yield from self._line_scores(texts, rows, scores)
+            own = [line for line in ids if line is not None]
+            yield from self._line_scores(texts, own, [scores[id(row)] for row in rows])
 
     def _score_alone(self, ids: NDArray[Any], context: Context, wanted: Wanted) -> tuple[Measures, Context]:
         """Measures of the tokens of one row, `(M, tokens)`, and the position after them."""
@@ -196,13 +218,18 @@ class Scorer:
         return measure(log_probs, targets, wanted, self.session.info.eos_id), state
 
     def _line_scores(
-        self, texts: Sequence[str], rows: Sequence[Row], scores: dict[int, Measures]
+        self, texts: Sequence[str], lines: Sequence[Ids], scores: Sequence[Measures]
     ) -> Iterator[LineScore]:
-        lines, unk_id = iter(texts), self.session.info.unk_id
-        for row in rows:
-            parts = np.split(scores[id(row)], np.cumsum([len(ids) for ids in row.lines])[:-1], axis=1)
-            for ids, measures in zip(row.lines, parts, strict=True):
-                yield line_score(next(lines), ids, ids == unk_id, measures)
+        if not texts:
+            return
+        whole, unk_id = np.concatenate(scores, axis=1), self.session.info.unk_id
+        parts = np.split(whole, np.cumsum([len(ids) for ids in lines])[:-1], axis=1)
+        for text, ids, measures in zip(texts, lines, parts, strict=True):
+            yield line_score(text, ids, ids == unk_id, measures)
+
+
+def _checked(context: Any) -> None:
+    arguments.instance(context, Context, "context", "a position from `begin` or `advance`")
 
 
 def load(models: Models, provider: str = "auto", threads: int | None = None) -> Scorer:

@@ -12,7 +12,8 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import InputError, KeraslmError, ModelFileError
+from keraslm import arguments
+from keraslm.errors import InputError, InputTypeError, KeraslmError, ModelFileError, shown
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.opening import first_line, open_session, read_model
@@ -86,7 +87,7 @@ class ModelSession(Session):
     info: ModelInfo
 
     def __init__(self, path: str | Path, provider: str = "auto", threads: int | None = None):
-        self.path = Path(path)
+        self.path = Path(arguments.path(path, "path"))
         self._opened_with = self.path.absolute(), provider, threads
         data, self.digest = read_model(self.path)
         self._onnx, self.provider = open_session(self.path, data, provider, threads)
@@ -116,18 +117,18 @@ class ModelSession(Session):
         return (self,)
 
     def zero_state(self, rows: int) -> State:
-        zeros = np.zeros((self.info.num_layers, rows, self.info.hidden_size), np.float32)
+        count = arguments.integer(rows, "rows", 0)
+        zeros = np.zeros((self.info.num_layers, count, self.info.hidden_size), np.float32)
         return ModelState(zeros, zeros)
 
     def run(self, ids: Any, state: Any) -> tuple[Floats32, State]:
-        ids = np.asarray(ids)
-        self._check_input(ids, state)
+        ids = self._ids(ids, "ids")
+        self._check_state(ids, state)
         return self._call(contract.LOG_PROBS, ids, np.zeros((len(ids), 0)), state)
 
     def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats32, State]:
-        ids, targets = np.asarray(ids), np.asarray(targets)
-        self._check_input(ids, state)
-        self._check_ids(targets)
+        ids, targets = self._ids(ids, "ids"), self._ids(targets, "targets")
+        self._check_state(ids, state)
         if targets.shape != ids.shape:
             raise InputError(
                 f"Targets of shape {targets.shape} for token ids of shape {ids.shape}; they must be equal."
@@ -148,22 +149,14 @@ class ModelSession(Session):
             raise KeraslmError(f"{self.path}: onnxruntime failed to run the model ({first_line(error)}).") from error
         return found, ModelState(h, c)
 
-    def _check_ids(self, ids: NDArray[Any]) -> None:
-        # onnxruntime aborts the process on an empty batch, and reads id -1 as the last id of the vocabulary.
-        if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
-            raise InputError(
-                f"Token ids of type {ids.dtype} and shape {ids.shape}; integers of shape (rows, steps), at least "
-                "(1, 1), are expected."
-            )
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self.info.vocab_size:
-            bad = low if low < 0 else high
-            raise InputError(f"Token id {bad} is outside the vocabulary of 0 to {self.info.vocab_size - 1}.")
+    def _ids(self, values: Any, name: str) -> NDArray[Any]:
+        ids = id_array(values, name)
+        check_ids(ids, self.info.vocab_size, name)
+        return ids
 
-    def _check_input(self, ids: NDArray[Any], state: Any) -> None:
-        self._check_ids(ids)
+    def _check_state(self, ids: NDArray[Any], state: Any) -> None:
         if not isinstance(state, ModelState):
-            raise InputError(f"The state is {state!r}, but one from the model's zero_state or a call is expected.")
+            raise InputTypeError(f"The state is {state!r}, but one from the model's zero_state or a call is expected.")
         expected = (self.info.num_layers, len(ids), self.info.hidden_size)
         for name, (kind, shape) in zip((contract.H0, contract.C0), state.layout, strict=True):
             if (kind, shape) != ("float32", expected):
@@ -197,6 +190,28 @@ class ModelSession(Session):
             )
         if hashlib.sha256(info.tokenizer.encode()).hexdigest() != info.tokenizer_sha256:
             raise ModelFileError(f"{self.path}: the tokenizer does not match tokenizer_sha256; the file is damaged.")
+
+
+def id_array(values: Any, name: str) -> NDArray[Any]:
+    """An array of anything; `name` is the argument."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise InputTypeError(f"`{name}` is {shown(values)}, but an array of integers is expected.") from error
+
+
+def check_ids(ids: NDArray[Any], vocab_size: int, name: str) -> None:
+    """Raise an error unless `ids` are integers of shape `(rows, steps)` of the vocabulary; `name` is the argument."""
+    # onnxruntime aborts the process on an empty batch, and reads id -1 as the last id of the vocabulary.
+    if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
+        raise InputTypeError(
+            f"Token ids of type {ids.dtype} and shape {ids.shape} in `{name}`; integers of shape (rows, steps), at "
+            "least (1, 1), are expected."
+        )
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab_size:
+        bad = low if low < 0 else high
+        raise InputError(f"Token id {bad} is outside the vocabulary of 0 to {vocab_size - 1}.")
 
 
 def run_bound(

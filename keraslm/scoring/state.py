@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm import arguments
+from keraslm.errors import InputTypeError, UsageError, shown
+
 Floats32 = NDArray[np.float32]
 Layout = tuple[str, tuple[int, ...]]  # type and shape of an array
 
@@ -71,10 +74,21 @@ class ModelState(State):
     def select(self, rows: Any) -> State:
         if isinstance(rows, slice) and rows.indices(len(self)) == (0, len(self), 1):
             return self
-        return ModelState(self.h[:, rows], self.c[:, rows])
+        try:
+            return ModelState(self.h[:, rows], self.c[:, rows])
+        except (IndexError, TypeError, ValueError) as error:
+            raise InputTypeError(
+                f"`rows` is {shown(rows)}, but indices below {len(self)} or a slice are expected."
+            ) from error
 
     @staticmethod
     def join(states: Sequence[Any]) -> State:
+        states = [
+            arguments.instance(state, ModelState, place, "a state")
+            for state, place in arguments.each(states, "states", "states")
+        ]
+        if len({state.h.shape[::2] for state in states}) != 1:
+            raise UsageError("`states` must be one or more states of the same model.")
         if len(states) == 1:
             return states[0]
         return ModelState(np.concatenate([s.h for s in states], axis=1), np.concatenate([s.c for s in states], axis=1))

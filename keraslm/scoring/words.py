@@ -52,7 +52,8 @@ def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
     """The words of a line and its end, in order; corrected if the line's scores have `boundaries`."""
     spans = [*word_spans(line.text), (len(line.text), len(line.text))]
     edges = _edges(line, tokenizer, [end for _, end in spans])
-    sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges) * (np.diff([*edges, len(line.ids)]) > 0)
+    sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges)
+    sums[np.diff([*edges, len(line.ids)]) == 0] = 0.0
     if line.boundaries is not None:
         sums += _corrections(line, tokenizer, edges)
     scores = []

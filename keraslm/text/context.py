@@ -1,7 +1,8 @@
 """Where sentences and paragraphs end in a stream of ids, and the stream with its sentences or paragraphs shuffled.
 
-A sentence ends with its line; a paragraph ends with a line without tokens, that is two end symbols in a row. The end
-symbol is also the input from which the first token of the next sentence or paragraph is predicted; the state is reset
+A sentence ends with its end symbol; a paragraph ends with two end symbols in a row, as after a line without tokens. It
+does not matter whether the end symbol is the end of a line, or was written in the text as `<eos>`. The end symbol is
+also the input from which the first token of the next sentence or paragraph is predicted; the state is reset
 just before that input:
 
     ids       a b . c d e . f .        `.` is the end symbol, context="sentence"
@@ -28,6 +29,15 @@ def ends_context(ids: NDArray[Any], before: NDArray[Any], eos_id: int, context: 
         return np.zeros(ids.shape, np.bool_)
     ends: NDArray[np.bool_] = ids == eos_id
     return ends & (before == eos_id) if context == "paragraph" else ends
+
+
+def cut_contexts(ids: NDArray[Any], before: int, eos_id: int, context: str) -> list[Ids]:
+    """A stream, `(tokens,)`, cut after each end of a sentence or paragraph; `before` is the token before the stream.
+
+    The last part is unfinished, and empty if the stream ends with an end.
+    """
+    previous = np.concatenate([[before], ids[:-1]]) if len(ids) else ids
+    return np.split(ids, np.flatnonzero(ends_context(ids, previous, eos_id, context)) + 1)
 
 
 class ShuffledStream:

@@ -24,6 +24,7 @@ from keraslm.text.compression import DAMAGED, unpacked
 from keraslm.text.pieces import PIECE, cut
 
 STDIN = "-"
+ERRORS = ("strict", "replace")  # what happens at bytes that are not UTF-8
 BLOCK = 1 << 20  # bytes
 LONGEST = 1 << 28  # bytes of a line that is returned in one string
 
@@ -176,8 +177,7 @@ class TextFiles:
 
     @property
     def name(self) -> str:
-        first, more = self.files[0].name, len(self.files) - 1
-        return f"{first} and {more} more" if more else first
+        return name_of(self.files)
 
     @property
     def replaced(self) -> int:
@@ -208,6 +208,12 @@ class TextFiles:
                 shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
                 self._spooled.flush()
                 self.files[number] = TextFile(self._spooled.name, file.errors, file.name)
+
+
+def name_of(files: Sequence[TextFile]) -> str:
+    """The name of several files as one text: `a.txt and 2 more`."""
+    first, more = files[0].name, len(files) - 1
+    return f"{first} and {more} more" if more else first
 
 
 def _expand(pattern: str) -> list[str]:

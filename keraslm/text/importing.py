@@ -128,6 +128,8 @@ def _sentencepiece(path: Path, data: bytes) -> tokenizers.Tokenizer:
     try:
         with at_work():
             return _backend_of(path, proto)
+    except TokenizerError:
+        raise
     except (TypeError, ValueError, OverflowError) as error:  # a value that the library refuses
         raise TokenizerError(f"{path}: a sentencepiece model that cannot be imported ({error}).") from error
 

@@ -2,8 +2,11 @@
 
 An end symbol follows each line: `<eos>` after words, the line end itself after characters, bytes and subwords. There is
 no begin symbol: the first token of a text is predicted from the end symbol. What the vocabulary cannot represent
-becomes `<unk>`; byte and BPE tokenizers have none. A word tokenizer reads a literal `<unk>` or `<eos>` in the text as
-that token, as the PTB files use them; for the others they are ordinary text.
+becomes `<unk>`; byte and BPE tokenizers have none.
+
+A word tokenizer reads a literal `<unk>` or `<eos>` in the text as that token, as the PTB files use them; an imported
+tokenizer does so with its added tokens; for all others they are ordinary text. Such a token counts as any other:
+`<unk>` as out of vocabulary, and the end symbol ends a sentence (`keraslm.text.context`), but no line.
 
 In the file, the end symbol is the token that the post-processor adds, and `<unk>` is the model's `unk_token`.
 """

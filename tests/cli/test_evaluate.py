@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -132,3 +133,29 @@ def test_show_fails_without_a_model_or_a_trained_run(program, tiny_run, tmp_path
     copy = shutil.copytree(tiny_run.path, tmp_path / "copy")
     (copy / "weights.safetensors").unlink()
     assert_refused(program("show", copy), f"{copy}: no weights yet")
+
+
+FORMATTED = re.compile(r"\s*[-+]?\d[\d,.]*(\s*[x,;]\s*[-+]?\d[\d,.]*|\s+\d[\d,.]*)*\s*%?\s*")
+
+
+def strings_of(value):
+    if isinstance(value, dict | list):
+        return [text for inner in (value.values() if isinstance(value, dict) else value) for text in strings_of(inner)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_json_holds_numbers_as_numbers(program, tiny_run, tiny_model, tiny_folder):
+    assert all(map(FORMATTED.fullmatch, ["4,522 x 128", "0, 2", "3", "1.5 %"]))
+    text = tiny_folder / "held-out.txt"
+    lines = [
+        ["show", tiny_run.path],
+        ["show", tiny_model],
+        ["score", tiny_model, text, "--level", "summary", "--signature"],
+        ["tokenize", "--with", tiny_run.path, text, "--level", "summary"],
+        ["evaluate", tiny_run.path, text, "--neural-cache", "--temperature", "1.2"],
+    ]
+    for line in lines:
+        found = strict_json(program(*line, "--json").out)
+        assert not [each for each in strings_of(found) if FORMATTED.fullmatch(each)]
+    shown = strict_json(program("show", tiny_model, "--json").out)
+    assert shown["layers"]["embedding/embeddings"] == [tiny_run.tokenizer.vocab_size, 6]

@@ -53,9 +53,34 @@ def test_top_k_and_top_p_restrict_the_words(program, fake):
     [
         (["--temperature", "-1"], " is -1.0, but must be 0 or more and finite"),
         (["--max-tokens", "-4"], " is -4, but must be 0 or more"),
+        (["--temperature", "nan"], " is nan, but must be 0 or more and finite"),
+        (["--top-k", "0"], " is 0, but must be at least 1"),
+        (["--top-p", "0"], " is 0.0, but must be above 0 and at most 1"),
     ],
 )
 def test_bad_settings_are_refused(program, fake, flags, message):
     outcome = program("generate", fake, "the", *flags)
     assert_refused(outcome, message)
     assert outcome.out == ""
+
+
+FLAGS = ["--max-tokens", 1, "--temperature", 0]
+
+
+@pytest.mark.parametrize("prompt", ["- the cat", "-5", "--the cat", "-- the"])
+def test_a_prompt_may_begin_with_a_hyphen(program, fake, prompt):
+    assert program("generate", fake, prompt, *FLAGS).out == f"{prompt} dog\n"
+
+
+def test_a_prompt_is_read_from_standard_input(program, fake):
+    for data in (b"the cat\n", b"the cat"):
+        assert program("generate", fake, "-", *FLAGS, stdin=data).out == "the cat dog\n"
+    assert program("generate", fake, "-", *FLAGS, stdin=b"").out == "dog\n"
+    assert_refused(program("generate", fake, "-", stdin=b"the\ncat\n"), "standard input: 2 lines, but a prompt is")
+    assert_refused(program("generate", fake, "-", stdin=b"\xff"), "standard input: not UTF-8. Convert")
+
+
+def test_a_prompt_after_two_hyphens_is_no_option(program, fake):
+    assert_refused(program("generate", fake, "--temprature"), "Unknown option: --temprature; put -- before it")
+    for prompt in ("--temprature", "--debug", "-h"):
+        assert program("generate", fake, *FLAGS, "--", prompt).out == f"{prompt} dog\n"

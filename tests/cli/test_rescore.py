@@ -69,6 +69,11 @@ def test_kaldi_archives(program, fake, text):
     assert_refused(program(*line, "--scores", costs, "--best", "--scales", "1,2"), f"{lists}:1: 1 scores, but")
 
 
+def test_a_missing_list_is_not_read_from_standard_input(program, fake, text):
+    outcome = program("rescore", fake, "--format", "kaldi", "--scores", text("utt-1 1\n"), text("utt-1 a\n", "lists"))
+    assert_refused(outcome, "--scores takes every file that follows it: name the n-best list before it.")
+
+
 def test_json_lines(program, fake, text):
     path = text('{"utterance": "u", "hypotheses": [{"text": "dog"}, {"text": "the cat", "scores": {}}]}\n')
     found = json.loads(program("rescore", fake, path, "--format", "jsonl").out)

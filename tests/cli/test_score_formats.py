@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_texts_are_scored_into_a_folder(program, fake, text, tmp_path, more):
         (["--scheduler", "tcp://h:1"], "add --output FOLDER"),
         (["--workers", "0", "--output", "out"], "--workers is 0, but must be at least 1"),
         (["--workers", "2", "--output", "out", "--html", "r.html"], "--html and --plot show one text"),
-        (["--lines-ahead", "0"], "is 0, but must be at least 1 line"),
+        (["--lines-ahead", "0"], "is 0, but must be at least 1"),
         (["--resume"], "--resume, --overwrite and --gzip need --workers or --scheduler"),
         (["--html", "gone/r.html"], "gone/r.html: give the name of a file in a folder that exists"),
     ],
@@ -133,3 +134,19 @@ def test_pictures_are_written_beside_the_rows(program, fake, text, tmp_path):
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "bird" in page and "Content-Security-Policy" in page
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_totals_of_several_texts_name_them(program, fake, text, tmp_path):
+    paths = [text(TEXT, f"{name}.txt") for name in "abc"]
+    line = ["score", fake, *paths, "--format", "srilm", "--level", "summary", "--html", tmp_path / "r.html"]
+    assert program(*line).out.startswith(f"file {paths[0]} and 2 more: 9 sentences, 12 words")
+    assert f"<title>{paths[0]} and 2 more</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_page_has_the_numbers_of_the_rows(program, fake, text, tmp_path):
+    flags = ["--level", "word", "--unk", "exclude", "--base", "10"]
+    outcome = program("score", fake, text(TEXT), *flags, "--columns", "surprisal", "--html", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    surprisals = [cell.replace("nan", "null") for cell in outcome.out.splitlines()[1:]]
+    assert re.findall(r" data-s=(\S+?)[ >]", page) == surprisals and "null" in surprisals
+    assert "surprisal in hartleys" in page and "1, left out" in page

@@ -142,3 +142,14 @@ def test_the_program_exits_with_the_code_and_prints_a_traceback_on_debug():
 )
 def test_arguments_in_messages_are_shown_as_flags(message, shown):
     assert with_flags(message) == shown
+
+
+@pytest.mark.parametrize("command", ["score", "pairs", "tokenize", "rescore"])
+def test_a_file_may_begin_with_a_hyphen(program, fake, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    for name in ("-a.tsv", "--best"):
+        (tmp_path / name).write_text("the\tcat\n")
+        start = [command, "--with", fake] if command == "tokenize" else [command, fake]
+        assert_refused(program(*start, "--bset"), "Unknown option: --bset")
+        assert program(*start, "--", name).code == 0
+    assert program(*start, "-a.tsv").code == 0

@@ -103,9 +103,10 @@ def test_unknown_words_can_be_excluded(by_id):
     assert tokens[2] == "<unk>\tnan" and len(tokens) == 8
     words = written(by_id, LINES, level="word", unk="exclude", columns=("word", "logprob")).splitlines()
     assert words[2] == "bürd\tnan"
-    columns = ("bits_per_character", "bits_per_byte")  # the characters of known words are not counted
-    rows = written(by_id, LINES, level="sentence", unk="exclude", columns=columns).splitlines()
-    assert rows[1] == "nan\tnan" and "nan" not in rows[2]
+    columns = ("perplexity", "bits_per_character")  # the mean cost of a known token, for all four tokens of the line
+    row = written(by_id, LINES, level="sentence", unk="exclude", columns=columns).splitlines()[1]
+    perplexity, per_character = map(float, row.split("\t"))
+    assert per_character == pytest.approx(math.log2(perplexity) * 4 / len("the bürd sat\n"), abs=1e-4)
     sentence = written(by_id, LINES, level="sentence", unk="exclude").splitlines()[1].split("\t")
     logprob = math.log(P["the"] * P["sat"] * P["<eos>"])
     assert sentence[:3] == ["1", "3", "1"]
@@ -217,9 +218,9 @@ def test_summary_has_its_signature_on_request(by_id):
     ("options", "message"),
     [
         ({"level": "page"}, "`level` is 'page', but must be one of token, word, sentence, summary."),
-        ({"format": "xml"}, "`format` is 'xml', but must be one of tsv, jsonl, kenlm, srilm."),
+        ({"format": "xml"}, "`format` is 'xml', but must be one of tsv, csv, raw, jsonl, kenlm, srilm."),
         ({"base": "3"}, "`base` is '3', but must be one of 2, e, 10."),
-        ({"lines_ahead": 0}, "`lines_ahead` is 0, but must be at least 1 line."),
+        ({"lines_ahead": 0}, "`lines_ahead` is 0, but must be at least 1."),
         ({"columns": ("word",)}, "Unknown column 'word'. The columns of `level=\"token\"` are: sentence_id, token_id"),
         ({"level": "word", "columns": ("rank",)}, "Unknown column 'rank'. The columns of `level=\"word\"` are: "),
         ({"format": "kenlm", "columns": ("token",)}, 'columns of a table; `format="kenlm"` has none.'),

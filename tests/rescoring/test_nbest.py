@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from keraslm.errors import TextError, UsageError
 from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
 from keraslm.text.files import TextFile
+from keraslm.text.rows import cells_of, row_writer
 
 TSV = "u1\t-1.50\t2e1\tthe cat\nu1\t-2\t+3\t\nu2\t0\t0\t the  cat \n"
 KALDI = "utt-a-1 the cat\nutt-a-2\nutt-b-1 dog\n"
@@ -107,9 +110,27 @@ def test_rows_keep_any_text(tmp_path_factory, utterances):
     path = tmp_path_factory.mktemp("lists") / "lists.tsv"
     text = "".join(f"u{n}\t{score}\t{text}\n" for n, each in enumerate(utterances) for score, text in each)
     path.write_text(text, encoding="utf-8", newline="")
-    written = rows(read_nbest(TextFile(path)), "tsv").split("\n")[:-1]
-    found = [row.split("\t") for row in written]
-    assert [[*row[:2], *row[3:]] for row in found] == [row.split("\t") for row in text.split("\n")[:-1]]
+    expected = [row.split("\t") for row in text.split("\n")[:-1]]
+    readers = {"raw": lambda row: row.split("\t"), "tsv": partial(cells_of, format="tsv")}
+    readers["csv"] = lambda row: next(csv.reader([row]))
+    for format, read in readers.items():
+        if format == "csv":
+            path.write_text("".join(f"{row_writer(format)(row)}\n" for row in expected), encoding="utf-8", newline="")
+        written = rows(read_nbest(TextFile(path), "raw" if format == "tsv" else format), format).split("\n")[:-1]
+        found = [read(row) for row in written]
+        assert [[*row[:2], *row[3:]] for row in found] == expected
+
+
+def test_quoted_cells_are_read_as_pandas_writes_them(file):
+    written = 'u1\t1\t"""Stop,"" he said"\nu1\t2\t" the "\nu1\t3\t"\nu1\t4\ta "b" c\n'
+    texts = [each.text for each in next(read_nbest(file(written)))]
+    assert texts == ['"Stop," he said', '" the "', '"', 'a "b" c']  # quotes that were not needed are text
+    (again,) = read_nbest(file(rows(read_nbest(file(written)), "tsv")))
+    assert [each.text for each in again] == texts
+    with pytest.raises(TextError, match="lists:1: not a row of CSV"):
+        list(read_nbest(file('u1,1,"a\n'), "csv"))
+    with pytest.raises(TextError, match=r"lists:1: no comma\. A row is: utterance, scores, text, with a comma between"):
+        list(read_nbest(file("u1\t1\ta\n"), "csv"))
 
 
 TSV_FAULTS = [
@@ -127,8 +148,8 @@ KALDI_FAULTS = [
     ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
     ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
     ("utt-1 a\n\n", "", "lists:2: a blank line"),
-    ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2. All files must have the same keys"),
-    ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2"),
+    ("utt-1 a\nutt-2 b\n", "utt-1 3\n", "costs: ends before line 2 of lists. All files must have the same keys"),
+    ("utt-1 a\n", "utt-1 3\nutt-2 3\n", "lists: ends before line 2 of costs"),
     ("utt-1 a\n", "utt-2 3\n", "costs:1: key 'utt-2', but lists:1 has 'utt-1'"),
     ("utt-1 a\n", "utt-1 high\n", "costs:1: 'high' is not a finite number"),
     ("utt-1 a\nutu-1 b\nutt-2 c\n", "", "lists:3: utterance 'utt' comes a second time"),
@@ -170,8 +191,8 @@ def test_the_number_of_score_columns_can_be_given(file):
 
 
 def test_arguments_of_a_different_format_are_refused(file):
-    with pytest.raises(UsageError, match=r"`format` is 'csv', but must be one of tsv, kaldi, jsonl"):
-        read_nbest(file(TSV), "csv")
+    with pytest.raises(UsageError, match=r"`format` is 'xml', but must be one of tsv, csv, raw, kaldi, jsonl"):
+        read_nbest(file(TSV), "xml")
     with pytest.raises(UsageError, match='`scores` needs `format="kaldi"`'):
         read_nbest(file(TSV), "tsv", scores=[file(TSV)])
     with pytest.raises(UsageError, match='`score_columns` needs `format="tsv"`'):

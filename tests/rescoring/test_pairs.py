@@ -65,7 +65,7 @@ def test_the_more_probable_sentence_is_preferred(by_id):
 
 def test_ties_count_as_wrong_and_unknown_words_are_counted(by_id):
     found = pairs(by_id, [("a bird", "a fish"), ("dog", "cat"), ("bird", "cat")])
-    assert found.row() == "3\t2\t1\t0.6667\t5\t2"  # pairs, right, ties, accuracy, OOVs, pairs with one
+    assert found.cells() == ["3", "2", "1", "0.6667", "5", "2"]  # pairs, right, ties, accuracy, OOVs, pairs with one
     assert found.accuracy == pytest.approx(2 / 3)
     assert math.isnan(PairResults([]).accuracy)
 

@@ -148,9 +148,8 @@ def test_a_word_after_the_end_symbol_starts_a_line(models):
     state = kenlm.State()
     model.BeginSentenceWrite(state)
     values = [model.BaseScore(state, word, state) for word in ("ab", "</s>", "cd")]
-    ids = [*model._scorer.tokenizer.encode_lines(["ab"])[0], *model._scorer.tokenizer.encode_prompt("cd")]
-    logprobs, _ = model._scorer.advance_all(model._scorer.begin(), ids)
-    assert math.fsum(values) == pytest.approx(logprobs.sum() / LN10, rel=1e-6)
+    assert math.fsum(values) == pytest.approx(model.score("ab") + model.score("cd", eos=False), rel=1e-6)
+    assert model.score("ab </s> cd", eos=False) == pytest.approx(math.fsum(values), rel=1e-6)
 
 
 def test_invalid_utf8_is_unknown(model):

@@ -172,3 +172,22 @@ def test_the_next_token_depends_on_the_prompt_and_all_drawn_tokens(by_history, p
 
 def test_tokens_are_drawn_lazily(by_id):
     assert len(list(islice(generate(by_id.session, "", 10**9, stop_at_eos=False), 5))) == 5
+
+
+def test_a_prompt_needs_no_distributions_except_the_last(by_history, monkeypatch):
+    shapes, run = [], by_history.session.run
+    monkeypatch.setattr(by_history.session, "run", lambda ids, state: shapes.append(np.shape(ids)) or run(ids, state))
+    list(generate(by_history.session, "the cat sat " * 500, 2, stop_at_eos=False))
+    assert shapes == [(1, 1), (1, 1)]
+
+
+def test_any_number_of_tokens_is_a_maximum(by_id):
+    assert len(list(islice(generate(by_id.session, "", 10**30, stop_at_eos=False), 5))) == 5
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-307, 1e38, 1e308])
+def test_extreme_temperatures_raise_no_warning(temperature):
+    with np.errstate(all="raise", under="ignore"):
+        found = probabilities(np.array([-np.inf, -1.0, -1.0, -700.0]), Sampling(temperature))
+    expected = [0, 1, 0, 0] if temperature < 1e-308 else [0, 0.5, 0.5, 0] if temperature < 1 else [0, *[1 / 3] * 3]
+    np.testing.assert_allclose(found, expected)

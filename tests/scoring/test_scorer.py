@@ -43,15 +43,28 @@ def ids_of_text(lines):
 
 
 def texts_of(lines, context):
-    """The ids of each text that lines make; None ends a file."""
-    texts, text = [], []
-    for line in [*lines, None]:
-        text += [] if line is None else ids_of(line)
-        blank = line is not None and not line.split()
-        if text and (line is None or context == "sentence" or (context == "paragraph" and blank)):
+    """The ids of each text that lines make; an end symbol may be written in a line, and None ends a file."""
+    texts, text, before = [], [], 0
+    for token in [token for line in [*lines, None] for token in ([None] if line is None else ids_of(line))]:
+        text += [] if token is None else [token]
+        ends = token == 0 and (context == "sentence" or (context == "paragraph" and before == 0))
+        if text and (token is None or ends):
             texts.append(text)
             text = []
+        before = token or 0
     return texts
+
+
+def test_a_written_end_symbol_ends_a_sentence(by_history):
+    both, parts = by_history.logprobs(["the <eos> cat sat"])[0], by_history.logprobs(["the", "cat sat"])
+    np.testing.assert_array_equal(both, np.concatenate(parts))
+    whole = by_history.logprobs(["the <eos> cat sat"], "document")[0]
+    np.testing.assert_allclose(whole, expected(BY_HISTORY, [ids_of("the <eos> cat sat")])[0], rtol=1e-5)
+    lines = ["the <eos>", "cat", "sat <eos> <eos> dog"]  # two paragraphs end, as after blank lines
+    found = np.concatenate(by_history.logprobs(lines, "paragraph"))
+    np.testing.assert_allclose(
+        found, np.concatenate(by_history.logprobs(["the", "", "cat", "sat", "", "dog"], "paragraph"))
+    )
 
 
 def test_logprobs_are_those_of_the_table(by_id):
@@ -236,5 +249,5 @@ def test_perplexity_of_a_document_carries_the_state(by_history):
 
 
 def test_an_unknown_context_is_refused_before_the_text_is_read(by_id):
-    with pytest.raises(UsageError, match=r"^Unknown context 'page'\. Known are: sentence, paragraph, document\.$"):
+    with pytest.raises(UsageError, match=r"^`context` is 'page', but must be one of sentence, paragraph, document\.$"):
         by_id.score_lines(iter([]), "page")

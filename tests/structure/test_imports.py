@@ -8,23 +8,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LEVELS = {  # each room and what it may import, lowest first: a room names rooms above it in this table only
     "errors": "",
+    "arguments": "errors",
     "perplexity": "",
-    "config": "errors",
+    "config": "errors arguments",
     "system": "errors config",
     "text": "errors config system",
     "layers": "config",
     "optimizers": "",
-    "network": "config layers optimizers",
-    "runs": "errors config system text",
+    "network": "arguments config layers optimizers",
+    "runs": "errors arguments config system text",
     "training": "errors perplexity config system text optimizers network runs",
-    "evaluation": "errors perplexity config system text network runs",
-    "scoring": "errors perplexity config text",
-    "report": "errors perplexity config system text scoring",
-    "rescoring": "errors perplexity text scoring",
-    "pictures": "perplexity system text scoring",
-    "bulk": "errors system text scoring report",
-    "keraslm_export": "errors perplexity config system text layers runs evaluation scoring",
-    "api": "errors config system text runs training evaluation scoring rescoring keraslm_export",
+    "evaluation": "errors arguments perplexity config system text network runs",
+    "scoring": "errors arguments perplexity config text",
+    "report": "errors arguments perplexity config system text scoring",
+    "rescoring": "errors arguments perplexity text scoring",
+    "pictures": "perplexity system text scoring report",
+    "bulk": "errors arguments system text scoring report",
+    "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring",
+    "api": "errors arguments config system text runs training evaluation scoring rescoring keraslm_export",
     "commands": "errors config system text runs scoring report rescoring pictures bulk keraslm_export api",
     "cli": "errors system text commands",
     "__main__": "cli",
@@ -78,7 +79,16 @@ def test_scoring_needs_no_framework(path):
 
 def test_only_these_modules_are_outside_the_rooms():
     found = {path.name for path in (ROOT / "keraslm").iterdir() if path.is_file()}
-    assert found == {"__init__.py", "__main__.py", "api.py", "cli.py", "errors.py", "perplexity.py", "py.typed"}
+    assert found == {
+        "__init__.py",
+        "__main__.py",
+        "api.py",
+        "arguments.py",
+        "cli.py",
+        "errors.py",
+        "perplexity.py",
+        "py.typed",
+    }
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path.name == "__init__.py"], ids=module_of)
