@@ -26,6 +26,7 @@ from keraslm.commands.tokenize import tokenize
 from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
 from keraslm.system import VERSION
+from keraslm.system.backend import broken_package
 from keraslm.system.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
 from keraslm.text.files import STDIN
 
@@ -127,6 +128,7 @@ def _explain(error: Exception) -> int:
         sys.stdout.flush()
     except OSError:  # a closed pipe or a full disk
         _abandon_output()
+    error = broken_package(error) or error
     if isinstance(error, KeraslmError):
         message, code = with_flags(str(error)), error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from keraslm.commands.flags import Switch, Weights
-from keraslm.runs.run import LATEST
 
 
 def export(
     model: Path = Path("model.onnx"),
     /,
     *,
-    run: Path = LATEST,
+    run: Path = Path("runs/latest"),
     weights: Weights = "last",
     int8: Switch = False,
     text: Path | None = None,

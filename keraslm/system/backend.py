@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from traceback import walk_tb
 
 from keraslm.config import BACKENDS
 from keraslm.errors import ConfigError, MissingPackageError
@@ -124,6 +125,23 @@ def require(package: str, extra: str, purpose: str) -> None:
         raise MissingPackageError(
             f'{purpose} needs the package {package}, which is not installed. Run: pip install "keraslm[{extra}]"'
         )
+
+
+def broken_package(error: Exception) -> MissingPackageError | None:
+    """An error with a remedy, if `error` was raised while keraslm imported an installed package; else None."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    own = max((place for place, name in enumerate(modules) if name.startswith("keraslm")), default=-1)
+    package = error.name or "" if isinstance(error, ImportError) else ""
+    for name, frame in zip(modules[own + 1 :], frames[own + 1 :], strict=True):
+        if name.partition(".")[0] != "importlib":
+            package = name if frame.f_code.co_name == "<module>" else ""
+            break
+    package, reason = package.partition(".")[0], " ".join(f"{type(error).__name__}: {error}".split())
+    if not package:
+        return None
+    remedy = f"Install it again: pip install --force-reinstall {package}"
+    return MissingPackageError(f"The package {package} cannot be imported ({reason}). {remedy}")
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from keraslm.errors import KeraslmError
+from keraslm.system.backend import broken_package
 
 TRIES = 3  # of a piece of work whose process dies
 
@@ -194,8 +195,21 @@ def _end_with_parent() -> None:
 
 def _make_function(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     global _function
-    _function = make(*arguments)
+    with _import_errors():
+        _function = make(*arguments)
 
 
 def _apply_function(item: Any) -> Any:
-    return _function(item)
+    with _import_errors():
+        return _function(item)
+
+
+@contextmanager
+def _import_errors() -> Iterator[None]:
+    """Explain the failed import of a package here: the other process gets no traceback."""
+    try:
+        yield
+    except Exception as error:
+        if explained := broken_package(error):
+            raise explained from error
+        raise

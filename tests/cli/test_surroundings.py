@@ -1,5 +1,6 @@
 """The program under unusual conditions: closed or narrow standard streams, and not enough memory."""
 
+import os
 import subprocess
 
 import pytest
@@ -57,3 +58,24 @@ def test_a_lack_of_memory_is_no_bug(monkeypatch, capsys, fake, error, said):
     assert (
         message.startswith("keraslm: Not enough memory (") and said in message and "a smaller --batch-size" in message
     )
+
+
+@pytest.mark.parametrize("error", ["ImportError('libx.so: no such file')", "RuntimeError('two versions')"])
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("onnxruntime", ["score", "MODEL", "TEXT"]),
+        ("onnxruntime", ["score", "MODEL", "TEXT", "--workers", "1", "--output", "out"]),
+        ("tokenizers", ["score", "MODEL", "TEXT"]),
+        ("zstandard", ["score", "MODEL", "ZST"]),
+        ("jiwer", ["rescore", "MODEL", "TEXT", "--references", "TEXT"]),
+    ],
+)
+def test_a_broken_package_is_named(fake, text, tmp_path, package, line, error):
+    (tmp_path / f"{package}.py").write_text(f"raise {error}\n")
+    names = {"MODEL": fake, "TEXT": text("u1\t1\tthe cat\n"), "ZST": text(b"\x28\xb5\x2f\xfd" + bytes(9), "t.zst")}
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])}
+    done = in_shell("", *(names.get(part, part) for part in line), **path)
+    said = f"keraslm: The package {package} cannot be imported ({error.partition('(')[0]}: "
+    assert done.returncode == 2 and done.stderr.decode().startswith(said), done.stderr.decode()
+    assert done.stderr.decode().endswith(f"pip install --force-reinstall {package}\n")
