@@ -49,7 +49,9 @@ def generate(
     """
     from keraslm.scoring import sampler
     from keraslm.scoring.ensemble import open_models
+    from keraslm.text.pieces import one_line
 
+    prompt = one_line(prompt, "prompt")
     settings = sampler.Sampling(temperature, top_k, top_p, seed)
     session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:

@@ -27,6 +27,7 @@ from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
+from keraslm.text.pieces import one_line
 
 MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which fit into a cache
 _ROWS = 512  # of one call
@@ -63,7 +64,7 @@ def score_sets(
         True
     """
     for block in blocks(sets, texts_ahead, 16, tuple):
-        texts = [text for texts in block for text in texts]
+        texts = [one_line(text) for texts in block for text in texts]
         ids = scorer.tokenizer.encode_lines(texts)
         scores = zip(texts, ids, score_sequences(scorer.session, ids), strict=True)
         lines = (LineScore(text, own, found, own == scorer.session.info.unk_id) for text, own, found in scores)

@@ -8,8 +8,9 @@
 
 All logarithms have base 10. Differences from n-grams:
 
-- **Words** are separated by Unicode white space (KenLM: ASCII). The score of a word is the sum over its tokens, so the
-  steps of `BaseScore` add up to `score`, which equals that of `keraslm score`.
+- **Words** are separated by Unicode white space (KenLM: ASCII); a line end inside a sentence is a `TextError`. The
+  score of a word is the sum over its tokens, so the steps of `BaseScore` add up to `score`, which equals that of
+  `keraslm score`.
 - **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; as a word, `<s>` is usually an `<unk>`.
 - **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word that contains white space.
 - **Context**: an LSTM reads everything since the start, so `ngram_length` counts all words since then, including the
@@ -34,7 +35,7 @@ from typing import Any
 from keraslm.errors import InputError
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.scorer import Context, Scorer, load
-from keraslm.text.pieces import split_words
+from keraslm.text.pieces import one_line, split_words
 from keraslm.text.tokenizer import UNK
 
 _BEGIN, _END = "<s>", "</s>"
@@ -198,7 +199,7 @@ class Model:
 
     def __contains__(self, word: str | bytes) -> bool:
         text = _text(word)
-        return text == _BEGIN or not self._encode(text, True)[1]
+        return text == _BEGIN or (split_words(text) == [text] and not self._encode(text, True)[1])
 
     def __repr__(self) -> str:
         return f"<Model from {os.path.basename(self.path)!r}>"  # noqa: PTH119
@@ -206,6 +207,7 @@ class Model:
     def _step(self, in_state: State, word: str, out_state: State) -> tuple[float, int, bool]:
         if not isinstance(word, str):
             raise TypeError(f"word is a {type(word).__name__}, but a str is expected.")
+        word = one_line(word)
         context, words = in_state._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
         found, context = self._scorer.advance_all(context, ids)
@@ -216,7 +218,7 @@ class Model:
         end = self._scorer.session.info.eos_id
         words: list[tuple[int, int, bool]] = []
         ids: list[int] = []
-        for word in [*split_words(_text(sentence)), *([_END] if eos else [])]:
+        for word in [*split_words(one_line(_text(sentence))), *([_END] if eos else [])]:
             found, oov = self._encode(word, not ids or ids[-1] == end)
             words.append((len(ids), len(ids) + len(found), oov))
             ids += found
