@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
-from keraslm.commands.flags import with_flags
+from keraslm.commands.flags import usage_message, with_flags, with_home
 from keraslm.commands.generate import generate
 from keraslm.commands.pairs import pairs
 from keraslm.commands.rescore import rescore
@@ -26,7 +26,7 @@ from keraslm.commands.train import train
 from keraslm.errors import KeraslmError, UsageError
 from keraslm.system import VERSION
 from keraslm.system.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
-from keraslm.text.files import STDIN
+from keraslm.text.paths import STDIN
 
 DEBUG = "--debug"
 
@@ -43,7 +43,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     *(score, rescore, pairs, generate, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
-    app.command(_verb, sort_key=_order)
+    app.command(with_home(_verb), sort_key=_order)
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def _explain(error: Exception) -> int:
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
     elif isinstance(error, CycloptsError):
-        message, code = f"{' '.join(str(error).split()).removesuffix('.')}. See keraslm --help.", UsageError.exit_code
+        message, code = f"{usage_message(error)} See keraslm --help.", UsageError.exit_code
     else:
         message = f"unexpected {type(error).__name__}: {error}. This is a bug in keraslm; {DEBUG} shows the traceback."
         code = 1

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from keraslm import system
-from keraslm.config import StrPath
+from keraslm.config import StrPath, user_path
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.runs.run import LATEST, Run
 from keraslm.runs.weights import read_weights
@@ -81,7 +81,7 @@ def export(
     if not tolerance >= 0:
         raise UsageError(f"`tolerance` is {tolerance}, but must be at least 0, e.g. {verify.INT8_TOLERANCE}.")
     run = run if isinstance(run, Run) else Run.open(run)
-    model, target = run.config.model, Path(path)
+    model, target = run.config.model, user_path(path)
     if model.not_exportable:
         raise UsageError(f"{run.path} cannot become a model file: {model.not_exportable}.")
     if int8 and model.cell != "lstm":

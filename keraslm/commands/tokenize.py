@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import NO_DATA, DataFlags, Json, TextName, given
+from keraslm.commands.flags import NO_DATA, DataFlags, Json, TextName, given, open_files
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def tokenize(
     Parameters
     ----------
     files
-        Texts to split, plain or compressed; - is standard input. Not needed with --output.
+        Texts to split, plain or compressed: files, folders or patterns; - is standard input. Not needed with --output.
     using
         Run folder, model file or tokenizer file whose tokenizer is used.
     output
@@ -50,18 +50,18 @@ def tokenize(
         Print the summary as one JSON object.
     """
     from keraslm.text.encoding import Encoder
-    from keraslm.text.files import STDIN, TextFiles
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary.")
     fields = given(data_flags)
+    read = fields.get("errors", "strict"), fields.get("encoding", "utf-8")
+    text = open_files(files, *read)
     tokenizer = _tokenizer(using, fields)
     if output is not None:
         _write(output, tokenizer.to_json())
         if not files:
             print(f"done      {output}: {tokenizer.vocab_size:,} tokens")
             return
-    text = TextFiles(files or (STDIN,), fields.get("errors", "strict"))
     if level == "summary":
         facts = _summary(tokenizer, Encoder(fields.get("cache"), show=True).counts(text, tokenizer))
         rows = iter([json.dumps(facts)]) if as_json else _summary_rows(facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from keraslm.config.fields import check, check_at_least, check_types, option
+from keraslm.config.fields import check, check_at_least, check_encoding, check_types, option
 from keraslm.errors import ConfigError
 
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
@@ -22,14 +22,17 @@ class DataConfig:
     """
 
     train: tuple[str, ...] | None = option(
-        None, "Training texts, in this order: files, patterns such as 'shards/*.gz', or - for standard input."
+        None, "Training texts, in this order: files, folders, patterns such as 'shards/*.gz', or - for standard input."
     )
     valid: tuple[str, ...] | None = option(None, "Validation texts, evaluated after each epoch.")
     data: str | None = option(
         None, "Folder with train, valid and test files under their usual names, instead of `train` and `valid`."
     )
     errors: Literal["strict", "replace"] = option(
-        "strict", "Invalid UTF-8: strict stops with file:line:byte; replace reads U+FFFD and counts the lines."
+        "strict", "Invalid bytes: strict stops with file:line:byte; replace reads U+FFFD and counts the lines."
+    )
+    encoding: str = option(
+        "utf-8", "Encoding of the texts: utf-8, latin-1, cp1252, gb18030, utf-16 or another one that Python knows."
     )
     tokenizer: str = option(
         "word",
@@ -62,6 +65,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_encoding(self.encoding)
         check_at_least(self, 1, "min_count")
         check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
         check(self, "tokenizer", bool(self.tokenizer), "word, char, byte, bpe, unigram or a file")

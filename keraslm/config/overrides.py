@@ -21,6 +21,7 @@ class Overrides(TypedDict, total=False):
     valid: Paths | None
     data: StrPath | None
     errors: Literal["strict", "replace"]
+    encoding: str
     tokenizer: StrPath
     vocab_size: int
     min_count: int

@@ -27,6 +27,7 @@ from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.measures import Floats
 from keraslm.text.files import TextFile
+from keraslm.text.paths import find_file
 from keraslm.text.pieces import split_words
 
 Lists = str | Path | TextFile | Iterable[Sequence[str | Hypothesis]]
@@ -123,6 +124,7 @@ def rescore(
     base: Base = "e",
     provider: str = "auto",
     errors: str = "strict",
+    encoding: str = "utf-8",
 ) -> Iterator[Rescored]:
     """Score n-best lists; the common beginnings of hypotheses are computed once.
 
@@ -137,7 +139,8 @@ def rescore(
         mix: share of the model in the interpolation, 0 to 1.
         base: base of the model's log-probabilities: `"e"`, `"2"` or `"10"`.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
-        errors: `"strict"` fails at invalid UTF-8; `"replace"` reads it as U+FFFD.
+        errors: `"strict"` fails at invalid bytes; `"replace"` reads them as U+FFFD.
+        encoding: of the files.
 
     Yields:
         One `Rescored` per list, in order.
@@ -155,8 +158,10 @@ def rescore(
         raise UsageError(f"`base` is {base!r}, but must be one of {', '.join(BASES)}.")
     weighting = Weighting(weight, word_penalty, tuple(scales), interpolate, mix)
     if isinstance(lists, str | Path | TextFile):
-        file = lists if isinstance(lists, TextFile) else TextFile(lists, errors)
-        utterances = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores])
+        file = lists if isinstance(lists, TextFile) else TextFile(find_file(lists), errors, encoding)
+        paths = map(find_file, scores) if format == "kaldi" else scores
+        costs = [TextFile(path, errors, encoding) for path in paths]
+        utterances = read_nbest(file, format, score_columns, costs)
     else:
         utterances = (
             [each if isinstance(each, Hypothesis) else Hypothesis(str(number), each) for each in texts]

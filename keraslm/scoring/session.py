@@ -12,6 +12,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.config import user_path
 from keraslm.errors import InputError, KeraslmError, ModelFileError
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
@@ -86,7 +87,7 @@ class ModelSession(Session):
     info: ModelInfo
 
     def __init__(self, path: str | Path, provider: str = "auto", threads: int | None = None):
-        self.path = Path(path)
+        self.path = user_path(path)
         self._opened_with = self.path.absolute(), provider, threads
         data, self.digest = read_model(self.path)
         self._onnx, self.provider = open_session(self.path, data, provider, threads)

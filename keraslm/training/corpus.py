@@ -42,6 +42,9 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     data = config.data
     encoder = Encoder(data.cache, show)
     train, valid = open_texts(data)
+    for title, text in (("train", train), ("valid", valid)):
+        for note in text.notes if text else ():
+            log(f"{title:<9} {note}")
     check_validated(config.train, valid is not None)
     origin = f"{data.tokenizer}, trained on {train.name}" if data.tokenizer in TOKENIZERS else f"from {data.tokenizer}"
     if tokenizer:
@@ -49,12 +52,14 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     else:
         tokenizer = encoder.tokenizer(train, data)
     log(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
-    text = encoder.encode(train, tokenizer)
-    windows = _windows("train", text, tokenizer, config, log)
+    train_text = encoder.encode(train, tokenizer)
+    windows = _windows("train", train_text, tokenizer, config, log)
     if valid is None:
-        return TrainingCorpus(tokenizer, text, windows)
+        return TrainingCorpus(tokenizer, train_text, windows)
     valid_text = encoder.encode(valid, tokenizer)
-    return TrainingCorpus(tokenizer, text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log))
+    return TrainingCorpus(
+        tokenizer, train_text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log)
+    )
 
 
 def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:

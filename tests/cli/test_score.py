@@ -69,7 +69,7 @@ def test_summary(program, fake, text):
 def test_faults_are_reported_in_one_sentence(program, fake, tmp_path):
     assert_refused(program("score", fake, "--json"), "--json prints the summary: add --level summary")
     assert_refused(program("score", fake, tmp_path / "gone.txt"), "gone.txt: cannot be read (No such file")
-    assert_refused(program("score", fake, tmp_path), f"{tmp_path}: cannot be read (Is a directory)")
+    assert_refused(program("score", fake, tmp_path), f"{tmp_path}: a folder without texts")
 
 
 def test_document_context_carries_the_state(program, tmp_path, text):

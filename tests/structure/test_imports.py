@@ -22,7 +22,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "report": "errors perplexity config system text scoring",
     "rescoring": "errors perplexity text scoring",
     "pictures": "perplexity system text scoring",
-    "bulk": "errors system text scoring report",
+    "bulk": "errors config system text scoring report",
     "keraslm_export": "errors perplexity config system text layers runs evaluation scoring",
     "api": "errors config system text runs training evaluation scoring rescoring keraslm_export",
     "commands": "errors config system text runs scoring report rescoring pictures bulk keraslm_export api",
