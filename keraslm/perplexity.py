@@ -9,6 +9,7 @@ from typing import Any, Literal
 Base = Literal["2", "e", "10"]
 
 BASES: dict[str, float] = {"2": math.log(2), "e": 1.0, "10": math.log(10)}  # of logarithms; nats per unit
+LARGE_UNKNOWN = 0.1  # share of <unk> from which a perplexity is not that of the text
 QUOTIENTS = (
     "perplexity",
     "perplexity_excluding_oovs",
@@ -122,7 +123,12 @@ class TextCost:
         """Lines of `name value`."""
         shapes = {int: ",", float: ",.4f"}
         rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in self._values().items()]
-        return [*rows, "note: no word of this text is in the model's vocabulary"] if self._all_unknown else rows
+        share = _quotient(self.oovs, self.tokens - self.lines)
+        if self._all_unknown:
+            rows.append("note: no word of this text is in the model's vocabulary")
+        elif share > LARGE_UNKNOWN:
+            rows.append(f"note: {100 * share:.0f} % of the tokens in lines are <unk>, which is easy to predict")
+        return rows
 
 
 def _quotient(value: float, count: int) -> float:

@@ -31,7 +31,12 @@ WITHOUT_BACKEND = [
     *(f"text/test_{name}.py" for name in ("stream", "tokenizer", "window_lengths")),
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "pairs", "public_names")),
     *(f"cli/test_{name}.py" for name in ("rescore", "run_faults", "score", "score_formats", "texts", "tokenize")),
-    *("runs/test_checkpoint.py", "training/test_disk_faults.py", "evaluation/test_options.py"),
+    *(
+        "runs/test_checkpoint.py",
+        "training/test_disk_faults.py",
+        "training/test_unknown.py",
+        "evaluation/test_options.py",
+    ),
 ]
 
 

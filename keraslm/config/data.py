@@ -45,6 +45,9 @@ class DataConfig:
     min_count: int = option(
         1, "Words or characters that are rarer in the training text become <unk>; bpe does not merge rarer pairs."
     )
+    max_unknown: float = option(
+        0.9, "Largest share of <unk> in the texts, from 0 to 1; more stops the training before it starts."
+    )
     lowercase: bool = option(False, "Lowercase the text; not for a tokenizer from a file.")
     split_punctuation: bool = option(False, "Make each punctuation character a word; word tokenizer only.")
     eos_token: str | None = option(
@@ -67,6 +70,7 @@ class DataConfig:
         check_types(self)
         check_encoding(self.encoding)
         check_at_least(self, 1, "min_count")
+        check(self, "max_unknown", 0.0 <= self.max_unknown <= 1.0, "a share from 0 to 1")
         check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
         check(self, "tokenizer", bool(self.tokenizer), "word, char, byte, bpe, unigram or a file")
         if self.tokenizer == "bpe":

@@ -25,6 +25,7 @@ class Overrides(TypedDict, total=False):
     tokenizer: StrPath
     vocab_size: int
     min_count: int
+    max_unknown: float
     lowercase: bool
     split_punctuation: bool
     eos_token: str | None

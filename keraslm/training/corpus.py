@@ -16,6 +16,7 @@ from keraslm.text.store import EncodedText, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.schedule import check_validated
+from keraslm.training.unknown import check_known
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         f"{title:<9} {counts.tokens:,} tokens{unknown}, in {counts.lines:,} lines, {counts.words:,} words, "
         f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
     )
+    check_known(text, tokenizer.vocab_size, data, log)
     length = f"about {train.num_steps}" if windows.varies else train.num_steps
     log(
         f"          {len(windows):,} windows of {train.batch_size} x {length} predict {windows.predicted:,} tokens; "

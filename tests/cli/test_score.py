@@ -60,6 +60,7 @@ def test_summary(program, fake, text):
         "perplexity_per_word       10.2959\n"
         "bits_per_character        1.4417\n"
         "bits_per_byte             1.4417\n"
+        "note: 33 % of the tokens in lines are <unk>, which is easy to predict\n"
     )
     values = strict_json(program("score", fake, text(TEXT), "--level", "summary", "--json").out)
     assert (values["lines"], values["tokens"], values["oovs"], values["bytes"]) == (3, 6, 1, 14)
