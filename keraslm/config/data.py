@@ -48,7 +48,7 @@ class DataConfig:
     max_unknown: float = option(
         0.9, "Largest share of <unk> in the texts, from 0 to 1; more stops the training before it starts."
     )
-    lowercase: bool = option(False, "Lowercase the text; not for a tokenizer from a file.")
+    lowercase: bool = option(False, "Lowercase each character of the text; not for a tokenizer from a file.")
     split_punctuation: bool = option(False, "Make each punctuation character a word; word tokenizer only.")
     eos_token: str | None = option(
         None, "End symbol of a tokenizer from a file. Default: the first of <eos>, </s>, ... in its vocabulary."

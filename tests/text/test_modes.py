@@ -25,7 +25,9 @@ KINDS = {
     "byte": {"tokenizer": "byte"},
     "byte-lowercase": {"tokenizer": "byte", "lowercase": True},
     "bpe": {"tokenizer": "bpe", "vocab_size": 300},
+    "bpe-lowercase": {"tokenizer": "bpe", "vocab_size": 300, "lowercase": True},
     "unigram": {"tokenizer": "unigram", "vocab_size": 60},
+    "unigram-lowercase": {"tokenizer": "unigram", "vocab_size": 60, "lowercase": True},
 }
 TOKENIZERS = {name: train_tokenizer(TEXT, DataConfig(**fields)) for name, fields in KINDS.items()}
 # All of Unicode except surrogates, which no UTF-8 text contains; often characters of the vocabulary.
@@ -59,6 +61,28 @@ def test_lines_and_their_stream_are_the_same(kind, text):
     by_lines = np.concatenate(tokenizer.encode_lines(lines))
     np.testing.assert_array_equal(encode_text(tokenizer, lines), by_lines)
     assert (by_lines[-1] == tokenizer.eos_id) and len(by_lines) >= len(lines)
+
+
+CASES = {  # docs/onnx-file.md
+    "ΟΔΟΣ ΣΑΣ. Σ": "οδοσ σασ. σ",
+    "οδος": "οδος",
+    "Σ\u0301 É E\u0301": "σ\u0301 é e\u0301",
+    "İIı": "i\u0307iı",
+    "STRAẞE Straße": "straße straße",
+    "ﬁ Ǆǅǆ": "ﬁ ǆǆǆ",
+    "The CAT": "the cat",
+}
+
+
+@pytest.mark.parametrize("fields", [kind for kind in KINDS.values() if "lowercase" in kind], ids=str)
+def test_each_character_is_lowercased_on_its_own(fields):
+    """In the vocabulary, by lines and by blocks."""
+    text = "".join(f"{line}\n" for line in CASES) * 20
+    tokenizer = train_tokenizer([text], DataConfig(**fields | {"vocab_size": 300}))
+    for line, result in CASES.items():
+        ids = tokenizer.encode_lines([result])[0].tolist()
+        assert tokenizer.decode(ids[:-1]).replace(" ", "") == result.replace(" ", "")
+        assert tokenizer.encode_lines([line])[0].tolist() == encode_text(tokenizer, [line]).tolist() == ids
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
