@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -193,6 +193,7 @@ class TextFiles:
         found, self.notes = find_files(paths)
         self.files = [TextFile(path, errors, encoding) for path in found]
         self.errors, self.encoding = errors, encoding
+        self._copies: list[Any] = []
 
     @property
     def name(self) -> str:
@@ -218,14 +219,16 @@ class TextFiles:
         return hashlib.sha256(" ".join(file.digest() for file in self.files).encode()).hexdigest()
 
     def spool(self, folder: Path) -> None:
-        """Copy standard input, if it is one of the files, to a temporary file in `folder` that can be read again."""
+        """Copy standard input and pipes to temporary files in `folder`, which can be read more than once."""
         for number, file in enumerate(self.files):
-            if file.path == STDIN:
+            if file.path == STDIN or Path(file.path).is_fifo():
                 folder.mkdir(parents=True, exist_ok=True)
-                self._spooled = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.")
-                shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
-                self._spooled.flush()
-                self.files[number] = TextFile(self._spooled.name, file.errors, file.encoding, name=file.name)
+                copy = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.")
+                with nullcontext(sys.stdin.buffer) if file.path == STDIN else open(file.path, "rb") as source:
+                    shutil.copyfileobj(source, copy, BLOCK)
+                copy.flush()
+                self.files[number] = TextFile(copy.name, file.errors, file.encoding, name=file.name)
+                self._copies.append(copy)  # they are removed with this object
 
 
 @contextmanager
