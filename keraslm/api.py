@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from keraslm import arguments
-from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath
+from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath, user_path
 from keraslm.config.model import check_sizes
 from keraslm.config.presets import preset
 from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
@@ -82,7 +81,8 @@ def train(
     if resume == "must" and (overwrite or run is None):
         reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
         raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
-    if run is not None and resume != "never" and not overwrite and (Path(run) / "config.json").exists():
+    run = None if run is None else user_path(run)
+    if run is not None and resume != "never" and not overwrite and (run / "config.json").exists():
         previous = load_run(run)
         config = _resumed_config(previous, config, overrides)
         requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
@@ -90,7 +90,7 @@ def train(
         config = preset("tiny", **overrides) if config is None else config.replace(**overrides)
         requested = backend
         if run is not None:
-            check_free(Path(run), overwrite)
+            check_free(run, overwrite)
     select_backend(requested)
     if tensorboard:
         require("tensorboardX", extra="tensorboard", purpose="`tensorboard`")
@@ -104,7 +104,7 @@ def _resumed_config(run: Run, config: Config | None, overrides: Overrides) -> Co
     own, texts = run.config.data, ("train", "valid", "data")
     if config is not None:
         names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
-        kept: Any = {} if names_texts else {name: getattr(own, name) for name in texts}
+        kept: Any = {} if names_texts else {name: getattr(own, name) for name in (*texts, "encoding")}
         return config.replace(**(kept | overrides))
     replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
     try:
@@ -169,6 +169,7 @@ def evaluate(
     tutorial: bool = False,
     context: Context | None = None,
     errors: Literal["strict", "replace"] = "strict",
+    encoding: str = "utf-8",
     backend: Backend | None = None,
     cache: StrPath | None = None,
     show: bool = False,
@@ -179,10 +180,11 @@ def evaluate(
 
     Args:
         run: a run or its folder.
-        text: path of the text, a pattern, or several in a list; `"-"` is standard input.
+        text: path of the text, a folder, a pattern, or several in a list; `"-"` is standard input.
         tutorial: count as the PTB tutorial does: in the rows and windows of the training.
         context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`. None: as in training.
-        errors: for invalid UTF-8, `"strict"` or `"replace"`.
+        errors: for invalid bytes, `"strict"` or `"replace"`.
+        encoding: of `text` and `tune_on`, such as `"latin-1"`.
         backend: as for `train`.
         cache: folder for the ids of large texts; None takes the user's cache.
         show: show a progress bar while a large text is encoded.
@@ -212,7 +214,9 @@ def evaluate(
     paths = arguments.paths(text, "text")
     if not paths:
         raise UsageError("`text` is empty, but at least one path is expected.")
-    files = TextFiles(paths, errors)
+    files = TextFiles(paths, errors, encoding)
+    for note in files.notes:
+        log(note)
     select_backend(backend)
     from keraslm.evaluation.evaluate import evaluate_run
 
@@ -288,4 +292,4 @@ def average(
             log(f"          the average is not evaluated: {error}")
             return {}
 
-    return average_runs(members, Path(output), overwrite, validate, log)
+    return average_runs(members, user_path(output), overwrite, validate, log)

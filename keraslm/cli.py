@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
-from keraslm.commands.flags import AFTER_OPTIONS, with_flags
+from keraslm.commands.flags import AFTER_OPTIONS, usage_message, with_flags, with_home
 from keraslm.commands.generate import generate
 from keraslm.commands.pairs import pairs
 from keraslm.commands.rescore import rescore
@@ -28,7 +28,7 @@ from keraslm.errors import KeraslmError, UsageError
 from keraslm.system import VERSION
 from keraslm.system.backend import broken_package
 from keraslm.system.signals import INTERRUPTED, TERMINATED, ended_by_sigterm
-from keraslm.text.files import STDIN
+from keraslm.text.paths import STDIN
 
 DEBUG = "--debug"
 _NO_MEMORY = re.compile(  # of JAX, TensorFlow, torch and onnxruntime
@@ -48,7 +48,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     *(score, rescore, pairs, generate, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
-    app.command(_verb, sort_key=_order)
+    app.command(with_home(_verb), sort_key=_order)
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def _memory_shortage(error: BaseException | None) -> str:
     """What an error, or one that it was raised from, says about a lack of memory; else empty."""
     while error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        if isinstance(error, MemoryError) or (_NO_MEMORY.search(text) and not isinstance(error, KeraslmError)):
             return text.rstrip(": ")[:300]
         error = error.__cause__ or error.__context__
     return ""
@@ -129,15 +129,15 @@ def _explain(error: Exception) -> int:
     except OSError:  # a closed pipe or a full disk
         _abandon_output()
     error = broken_package(error) or error
-    if isinstance(error, KeraslmError):
+    if reason := _memory_shortage(error):
+        advice = "Train with a smaller --batch-size, --num-steps, --units or --vocab-size, score with a smaller"
+        message, code = f"Not enough memory ({reason}). {advice} --lines-ahead, or use a larger machine.", 1
+    elif isinstance(error, KeraslmError):
         message, code = with_flags(str(error)), error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
-    elif reason := _memory_shortage(error):
-        advice = "Train with a smaller --batch-size, --num-steps, --units or --vocab-size, score with a smaller"
-        message, code = f"Not enough memory ({reason}). {advice} --lines-ahead, or use a larger machine.", 1
     elif isinstance(error, CycloptsError):
-        message, code = f"{' '.join(str(error).split()).removesuffix('.')}. See keraslm --help.", UsageError.exit_code
+        message, code = f"{usage_message(error)} See keraslm --help.", UsageError.exit_code
     else:
         message = f"unexpected {type(error).__name__}: {error}. This is a bug in keraslm; {DEBUG} shows the traceback."
         code = 1

@@ -10,6 +10,7 @@ Base = Literal["2", "e", "10"]
 
 BASES: dict[str, float] = {"2": math.log(2), "e": 1.0, "10": math.log(10)}  # of logarithms; nats per unit
 UNITS: dict[str, str] = {"2": "bits", "e": "nats", "10": "hartleys"}  # of logarithms in each base
+LARGE_UNKNOWN = 0.1  # share of <unk> from which a perplexity is not that of the text
 QUOTIENTS = (
     "perplexity",
     "perplexity_excluding_oovs",
@@ -164,7 +165,12 @@ class TextCost:
         if self.predicted == self.tokens:
             del values["predicted_oovs"]
         rows = [f"{name:<25} {format(value, shapes.get(type(value), ''))}" for name, value in values.items()]
-        return [*rows, "note: no word of this text is in the model's vocabulary"] if self._all_unknown else rows
+        share = _quotient(self.oovs, self.tokens - self.lines)
+        if self._all_unknown:
+            rows.append("note: no word of this text is in the model's vocabulary")
+        elif share > LARGE_UNKNOWN:
+            rows.append(f"note: {100 * share:.0f} % of the tokens in lines are <unk>, which is easy to predict")
+        return rows
 
 
 def _quotient(value: float, count: int) -> float:

@@ -27,12 +27,13 @@ pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.supp
 WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
     *(f"system/test_{name}.py" for name in ("locks", "processes", "signals")),
-    *(f"text/test_{name}.py" for name in ("corpus", "encoding", "importing", "modes", "stream", "tokenizer")),
-    *("text/test_rows.py", "text/test_window_lengths.py"),
+    *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
+    *(f"text/test_{name}.py" for name in ("rows", "stream", "tokenizer", "window_lengths")),
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
     *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
-    *("cli/test_surroundings.py", "cli/test_tokenize.py"),
-    *("runs/test_checkpoint.py", "training/test_disk_faults.py", "evaluation/test_options.py"),
+    *(f"cli/test_{name}.py" for name in ("surroundings", "texts", "tokenize")),
+    *("runs/test_checkpoint.py", "training/test_disk_faults.py", "training/test_unknown.py"),
+    "evaluation/test_options.py",
 ]
 
 

@@ -14,15 +14,18 @@ import unicodedata
 import numpy as np
 import onnxruntime
 
+# Unicode's White_Space. Python's own `split` also splits at U+001C to U+001F.
+SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
 
 def split(line: str, tokenizer: dict) -> list[str]:
     """Split a line into words with the rules of the file's tokenizer."""
     if (tokenizer["normalizer"] or {}).get("type") == "Lowercase":
-        line = line.lower()
+        line = "".join(map(str.lower, line))  # each character on its own, so a final sigma is like any other
     if any(step["type"] == "Split" for step in tokenizer["pre_tokenizer"]["pretokenizers"]):
         marks = {c for c in line if c in string.punctuation or unicodedata.category(c).startswith("P")}
         line = re.sub("<unk>|<eos>|.", lambda m: f" {m[0]} " if len(m[0]) > 1 or m[0] in marks else m[0], line)
-    return line.split()
+    return re.findall(f"[^{SPACE}]+", line)
 
 
 def main(path: str) -> None:
@@ -32,6 +35,7 @@ def main(path: str) -> None:
     vocabulary = tokenizer["model"]["vocab"]
     unk, bos, eos = (int(metadata[name]) for name in ("unk_id", "bos_id", "eos_id"))
     zeros = np.zeros((int(metadata["num_layers"]), 1, int(metadata["hidden_size"])), np.float32)
+    sys.stdin.reconfigure(encoding="utf-8-sig", newline="\n")  # a CR ends no line
     for line in sys.stdin:
         ids = [vocabulary.get(word, unk) for word in split(line, tokenizer)] + [eos]
         ends = [place + 1 for place, token in enumerate(ids) if token == eos]  # <eos> in the text ends a sentence, too

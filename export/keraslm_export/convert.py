@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keraslm import arguments
-from keraslm.config import StrPath
+from keraslm.config import StrPath, user_path
 from keraslm.errors import UsageError
 from keraslm.runs.create import files_of
 from keraslm.runs.run import LATEST, Run
@@ -84,7 +84,7 @@ def export(
     if not arguments.number(tolerance, "tolerance") >= 0:
         raise UsageError(f"`tolerance` is {tolerance}, but must be at least 0, e.g. {verify.INT8_TOLERANCE}.")
     run = run if isinstance(run, Run) else Run.open(arguments.path(run, "run"))
-    model, target = run.config.model, Path(arguments.path(path, "path"))
+    model, target = run.config.model, user_path(arguments.path(path, "path"))
     if model.not_exportable:
         raise UsageError(f"{run.path} cannot become a model file: {model.not_exportable}.")
     if int8 and model.cell != "lstm":

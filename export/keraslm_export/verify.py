@@ -17,8 +17,8 @@ from keraslm.errors import ExportError, TextError
 from keraslm.runs.run import Run
 from keraslm.scoring import contract
 from keraslm.scoring.scorer import load
-from keraslm.text.corpus import open_texts
-from keraslm.text.files import TextFile
+from keraslm.text.corpus import open_text
+from keraslm.text.files import TextFiles
 
 TOLERANCE = 1e-4  # nats, of a log-probability; float32 differences of these graphs are near 1e-6
 SHAPES = ((1, 1), (1, 40), (3, 7), (8, 20))  # rows x steps
@@ -147,11 +147,12 @@ def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[st
     """Name and lines of a text; by default the run's validation text, or the end of its training text."""
     try:
         if path is None:
-            train, valid = open_texts(run.config.data)
-            text, name = (valid, valid.name) if valid else (train, f"the end of {train.name}")
-            lines = list(text if valid else deque(text, _TAIL))
+            valid = open_text(run.config.data, "valid")
+            text = valid or open_text(run.config.data, "train")
+            assert text is not None
+            name, lines = (valid.name, list(text)) if valid else (f"the end of {text.name}", list(deque(text, _TAIL)))
         else:
-            name, lines = str(path), list(TextFile(str(path), run.config.data.errors))
+            name, lines = str(path), list(TextFiles([path], run.config.data.errors, run.config.data.encoding))
     except TextError as error:
         if path is not None:
             raise

@@ -15,6 +15,7 @@ from keraslm.bulk.cluster import score_on_cluster
 from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
 from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
+from keraslm.config import user_path
 from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
@@ -80,6 +81,7 @@ def score_files(
     overwrite: bool = False,
     scheduler: str | None = None,
     errors: str = "strict",
+    encoding: str = "utf-8",
     provider: str = "auto",
     gzip: bool = False,
     log: Log = lambda _: None,
@@ -89,14 +91,15 @@ def score_files(
 
     Args:
         models: path of the model file, or of several with the same tokenizer, whose probabilities are averaged.
-        files: texts or patterns.
+        files: texts, folders or patterns.
         output: folder of the scores; it is created if it does not exist.
         options: what is scored and how it is written.
         workers: processes on this machine, each with one session on one thread; ignored with `scheduler`.
         resume: skip finished outputs.
         overwrite: replace existing outputs; with `resume`, only those of different texts, models or settings.
         scheduler: use the workers of the Dask scheduler at this address, such as `"tcp://host:8786"`.
-        errors: `"strict"` or `"replace"`, for invalid UTF-8.
+        errors: `"strict"` or `"replace"`, for invalid bytes.
+        encoding: of the texts.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         gzip: compress the outputs.
         log: called with one line of progress text.
@@ -121,10 +124,10 @@ def score_files(
     arguments.choice(errors, "errors", ERRORS)
     arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
     start = time.monotonic()
-    folder = Path(arguments.path(output, "output"))
-    paths = [Path(path).absolute() for path in arguments.paths(models, "models")]
+    folder = user_path(arguments.path(output, "output"))
+    paths = [user_path(path).absolute() for path in arguments.paths(models, "models")]
     files = arguments.paths(files, "files")
-    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, provider, gzip, write)
+    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, encoding, provider, gzip, write)
     shards = plan(files, folder, job.ending, paths)
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume, overwrite)

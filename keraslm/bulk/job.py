@@ -34,6 +34,7 @@ class Job:
     models: Models
     options: ScoreOptions
     errors: str = "strict"
+    encoding: str = "utf-8"
     provider: str = "auto"
     gzip: bool = False
     write: Callable[..., None] = write_scores
@@ -49,7 +50,8 @@ class Job:
         (_, model), *others = self.models
         members = {"model": model} | ({"with": [digest for _, digest in others]} if others else {})
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
-        return {**members, **options, "errors": self.errors, "gzip": self.gzip}
+        encoding = {} if self.encoding == "utf-8" else {"encoding": self.encoding}
+        return {**members, **options, "errors": self.errors, **encoding, "gzip": self.gzip}
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ Outcomes = Generator[Outcome, None, None]
 def score_shard(job: Job, shard: Shard) -> Outcome:
     """Score one text into its file, which appears complete or not at all; runs in a worker process."""
     scorer = _CountingScorer(_session(job.models, job.provider))
-    text = TextFile(shard.text, job.errors, shard.name)
+    text = TextFile(shard.text, job.errors, job.encoding, name=shard.name)
     try:
         with text.reading():
             before = Mark.of(shard.text)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from keraslm.errors import UsageError
 from keraslm.system.outputs import places
-from keraslm.text.files import STDIN, TextFiles
+from keraslm.text.files import TextFiles
+from keraslm.text.paths import PACKED, STDIN
 
 SIDE = ".keraslm"  # folder of the records, in the output folder
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def plan(files: Sequence[str | Path], output: Path, ending: str, models: Sequenc
     if not files:
         raise UsageError("No texts to score into the folder: give files.")
     shards: dict[Path, Shard] = {}
-    for file in TextFiles([str(file) for file in files]).files:
+    for file in TextFiles(files).files:
         path = Path(file.path).absolute()
         size = file.size()
         if not path.is_file():
             raise UsageError(f"{file.name} is no plain file, but a shard is read more than once: write it to a file.")
-        name = path.stem if path.suffix in _COMPRESSED else path.name
+        name = path.stem if path.suffix in PACKED else path.name
         place = output.absolute() / f"{name}{ending}"
         if place in shards:
             raise UsageError(

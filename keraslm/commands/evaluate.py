@@ -33,6 +33,7 @@ def evaluate(
     context: Context | None = None,
     weights: Weights = "last",
     errors: Errors = "strict",
+    encoding: str = "utf-8",
     backend: Backend | None = None,
     cache: str | None = None,
     as_json: Json = False,
@@ -59,8 +60,8 @@ def evaluate(
     run
         Run folder, e.g. runs/latest.
     files
-        Text with one sentence per line, plain or compressed (gz, bz2, xz, zst). Several files are read as one text; -
-        or no file reads standard input.
+        Text with one sentence per line, plain or compressed (gz, bz2, xz, zst). Several files, a folder, or a pattern
+        such as 'texts/*.txt' are read as one text; - or no file reads standard input.
     tutorial
         Count as TensorFlow's PTB tutorial does: in the rows and windows of the training, without the remainder.
     context
@@ -69,7 +70,9 @@ def evaluate(
     weights
         Weights of the run: after the last epoch, or after the epoch with the best validation.
     errors
-        Invalid UTF-8: strict stops with file:line:byte; replace reads U+FFFD.
+        Invalid bytes: strict stops with file:line:byte; replace reads U+FFFD.
+    encoding
+        Encoding of the text and of --tune-on, such as latin-1, cp1252, gb18030 or utf-16.
     backend
         Keras backend. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
     cache
@@ -107,7 +110,7 @@ def evaluate(
     """
     from keraslm.api import evaluate as run_evaluation
     from keraslm.api import load_run
-    from keraslm.text.files import STDIN
+    from keraslm.text.paths import STDIN
 
     result = run_evaluation(
         load_run(run, weights),
@@ -115,6 +118,7 @@ def evaluate(
         tutorial=tutorial,
         context=context,
         errors=errors,
+        encoding=encoding,
         backend=backend,
         cache=cache,
         show=True,

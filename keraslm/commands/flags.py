@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import CycloptsError, Group, Parameter
+from cyclopts import CycloptsError, Group, Parameter, UnknownOptionError, UnusedCliTokensError
 
-from keraslm.config import DataConfig, ModelConfig, TrainConfig
+from keraslm.config import DataConfig, ModelConfig, TrainConfig, user_path
 from keraslm.config.fields import hints, split_optional
+
+if TYPE_CHECKING:
+    from keraslm.text.files import TextFiles
 
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)  # a hyphen, a name and perhaps a value
+# What other programs call these flags.
+ELSEWHERE = {
+    "--learning-rate": "lr rate step-size",
+    "--batch-size": "batch bs bsz batchsize",
+    "--num-steps": "bptt seq-len sequence-length seq-length seqlen max-length steps unroll window",
+    "--units": "hidden hidden-size hidden-units hidden-dim nhid rnn-size size width",
+    "--num-layers": "layers nlayers n-layers depth",
+    "--embedding-dim": "embedding emb emb-size embedding-size emsize embed-dim",
+    "--output-dropout": "dropout drop",
+    "--recurrent-dropout": "rnn-dropout",
+    "--epochs": "epoch max-epochs num-epochs n-epochs num-train-epochs",
+    "--valid": "val validation dev valid-data validation-file eval",
+    "--vocab-size": "vocab vocabulary max-vocab",
+    "--clip-norm": "clip grad-clip max-grad-norm gradient-clip",
+    "--tie-weights": "tied tie",
+    "--weight-decay": "wd wdecay l2",
+    "--cell": "model rnn-type type",
+    "--lowercase": "lower uncased",
+    "--early-stopping": "patience",
+    "--checkpoint-minutes": "save-every save-interval",
+    "--run": "out out-dir output-dir save save-dir output model-dir",
+    "--output": "out out-file save",
+    "--provider": "device gpu cuda",
+    "--backend": "device framework",
+    "--max-tokens": "length num-tokens tokens words max-length max-new-tokens",
+    "--temperature": "temp",
+}
 _SPELLED = {"with_runs": "--with", "models": "MODEL", "runs": "RUN"}
 
 
@@ -39,12 +71,58 @@ def print_line(line: str) -> None:
     print(with_flags(line), flush=True)
 
 
+def with_home(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that reads a leading `~` in its paths, which the shell leaves in `--run=~/runs`."""
+
+    def expanded(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(expanded, value))
+        return user_path(value) if isinstance(value, Path) else value
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **named: Any) -> None:
+        command(*map(expanded, arguments), **{name: expanded(value) for name, value in named.items()})
+
+    return call
+
+
+def usage_message(error: CycloptsError) -> str:
+    """Wrong use of the command line in one sentence, with the flag that was probably meant."""
+    if isinstance(error, UnusedCliTokensError) and error.command_chain == ("train",):
+        texts = " ".join(error.unused_tokens or ())
+        return f"train takes no argument without a flag, but found {texts}. To train on this text, use --train {texts}."
+    if isinstance(error, UnknownOptionError):
+        name = (error.token.keyword or error.token.value).partition("=")[0]
+        known = {flag for argument in error.argument_collection for flag in argument.names}
+        meant = [flag for flag, others in ELSEWHERE.items() if name.lstrip("-") in others.split() and flag in known]
+        if meant:
+            return f"Unknown option: {name}. Did you mean {meant[0]}?"
+    message = " ".join(str(error).split())
+    return message if message.endswith((".", "?")) else f"{message}."
+
+
+def print_note(sentence: str) -> None:
+    """Print a remark to standard error."""
+    print(f"keraslm: {with_flags(sentence)}", file=sys.stderr)
+
+
+def open_files(names: Sequence[str], errors: str, encoding: str) -> TextFiles:
+    """The texts of a command, standard input if there are none; says which files of a folder they are."""
+    from keraslm.text.files import TextFiles
+    from keraslm.text.paths import STDIN
+
+    texts = TextFiles(names or (STDIN,), errors, encoding)
+    for note in texts.notes:
+        print_note(note)
+    return texts
+
+
 def _check_text(_: Any, text: Any) -> None:
     if isinstance(text, str) and _OPTION.fullmatch(text) and text not in AFTER_OPTIONS:
-        raise UnknownOptionError(msg=f"Unknown option: {text}; put -- before it if it is a text or a file.")
+        raise MistypedOptionError(msg=f"Unknown option: {text}; put -- before it if it is a text or a file.")
 
 
-class UnknownOptionError(CycloptsError):
+class MistypedOptionError(CycloptsError):
     """A mistyped option, where cyclopts would take it for a text. No ValueError, which cyclopts would reword."""
 
 

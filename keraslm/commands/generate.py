@@ -50,8 +50,9 @@ def generate(
     """
     from keraslm.scoring import sampler
     from keraslm.scoring.ensemble import open_models
+    from keraslm.text.pieces import one_line
 
-    prompt = _read_prompt() if prompt == "-" else prompt
+    prompt = one_line(_read_prompt() if prompt == "-" else prompt, "prompt")
     settings = sampler.Sampling(temperature, top_k, top_p, seed)
     session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:
@@ -67,7 +68,8 @@ def generate(
 
 
 def _read_prompt() -> str:
-    from keraslm.text.files import STDIN, TextFile
+    from keraslm.text.files import TextFile
+    from keraslm.text.paths import STDIN
 
     text = TextFile(STDIN, "replace")
     lines = list(text)

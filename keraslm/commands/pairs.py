@@ -4,7 +4,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from keraslm.commands.flags import Errors, Others, Provider, Switch, TableFormat, TextName
+from keraslm.commands.flags import Errors, Others, Provider, Switch, TableFormat, TextName, open_files
 
 
 def pairs(
@@ -17,6 +17,7 @@ def pairs(
     others: Others = (),
     provider: Provider = "auto",
     errors: Errors = "strict",
+    encoding: str = "utf-8",
 ) -> None:
     """Count the minimal pairs whose good sentence is more probable than the bad one.
 
@@ -43,15 +44,16 @@ def pairs(
     provider
         Where onnxruntime computes. auto: CUDA if available, else the CPU.
     errors
-        Invalid UTF-8. strict: stop with file:line:byte; replace: read U+FFFD.
+        Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD.
+    encoding
+        Encoding of the files, such as latin-1, cp1252, gb18030 or utf-16.
     """
     from keraslm.rescoring import pairs as room
     from keraslm.rescoring.prefixes import opened
-    from keraslm.text.files import STDIN, TextFile
     from keraslm.text.rows import row_writer
 
     row = row_writer(format)
-    sentences = chain.from_iterable(room.read_pairs(TextFile(name, errors)) for name in files or (STDIN,))
+    sentences = chain.from_iterable(map(room.read_pairs, open_files(files, errors, encoding).files))
     scorer = opened([model, *others], provider)
     if rows:
         print(row(room.HEADER))

@@ -37,6 +37,7 @@ def rescore(
     output: Path | None = None,
     provider: Provider = "auto",
     errors: Errors = "strict",
+    encoding: str = "utf-8",
 ) -> None:
     """Score n-best lists, choose the best hypotheses, or tune the weights; common beginnings are computed once.
 
@@ -97,13 +98,16 @@ def rescore(
     provider
         Where onnxruntime computes. auto: CUDA if available, else the CPU.
     errors
-        Invalid UTF-8. strict: stop with file:line:byte; replace: read U+FFFD and count the lines.
+        Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD and count the lines.
+    encoding
+        Encoding of all files, such as latin-1, cp1252, gb18030 or utf-16.
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
     from keraslm.system.backend import require
     from keraslm.system.outputs import check_outputs
-    from keraslm.text.files import STDIN, TextFile
+    from keraslm.text.files import TextFile
+    from keraslm.text.paths import STDIN, find_file
 
     if tune and not references:
         raise UsageError("--tune counts word errors: add --references FILE.")
@@ -116,7 +120,8 @@ def rescore(
     check_outputs({"output": output}, read)
     if references:
         require("jiwer", extra="wer", purpose="Counting word errors")
-    file = TextFile(nbest, errors)
+    file = TextFile(find_file(nbest), errors, encoding)
+    said = TextFile(find_file(references), errors, encoding) if references else None
     tried = [(w, p) for w in _numbers("--weights", weights) for p in _numbers("--word-penalties", word_penalties)]
     found = room.rescore(
         [model, *others],
@@ -132,10 +137,11 @@ def rescore(
         base=base,
         provider=provider,
         errors=errors,
+        encoding=encoding,
     )
-    if references:
+    if said:
         points = tried if tune else [(weight, word_penalty)]
-        rows: Iterator[str] = map(_writer(format), _error_rows(found, TextFile(references, errors), points, tune))
+        rows: Iterator[str] = map(_writer(format), _error_rows(found, said, points, tune))
     else:
         rows = _rows(found, format, name, best)
     with opened_output(output) as out:

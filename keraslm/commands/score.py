@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,7 +18,8 @@ from keraslm.commands.flags import (
     Provider,
     Switch,
     TextName,
-    with_flags,
+    open_files,
+    print_note,
 )
 from keraslm.errors import UsageError
 
@@ -63,6 +63,7 @@ def score(
     signature: Switch = False,
     provider: Provider = "auto",
     errors: Errors = "strict",
+    encoding: str = "utf-8",
     as_json: Json = False,
 ) -> None:
     """Score text with a model file: log-probability and surprisal of each token, word or line.
@@ -75,7 +76,8 @@ def score(
     model
         Model file written by keraslm export.
     files
-        Texts, one sentence per line, plain or compressed (gz, bz2, xz, zst). - or no file: standard input.
+        Texts, one sentence per line, plain or compressed (gz, bz2, xz, zst): files, folders, or patterns such as
+        'texts/*.txt'. - or no file: standard input.
     level
         One row per token, per word (between white space) or per line, or one summary of everything.
     format
@@ -122,7 +124,9 @@ def score(
     provider
         Where onnxruntime computes. auto: CUDA if available, else the CPU.
     errors
-        Invalid UTF-8. strict: stop with file:line:byte; replace: read U+FFFD, keep the rows, and count the lines.
+        Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD, keep the rows, and count the lines.
+    encoding
+        Encoding of the text, such as latin-1, cp1252, gb18030 or utf-16.
     as_json
         Print the summary as one JSON object.
     """
@@ -145,7 +149,7 @@ def score(
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
-        _score_here(models, files, output, options, pictures, provider, errors)
+        _score_here(models, files, output, options, pictures, provider, errors, encoding)
         return
     if output is None:
         raise UsageError("--workers and --scheduler score each text into its own file: add --output FOLDER.")
@@ -165,7 +169,8 @@ def score(
         gzip=gzip,
         provider=provider,
         errors=errors,
-        log=_note,
+        encoding=encoding,
+        log=print_note,
     ).check()
 
 
@@ -177,13 +182,15 @@ def _score_here(
     places: _Pictures,
     provider: str,
     errors: str,
+    encoding: str,
 ) -> None:
     from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.outputs import check_outputs, is_device
-    from keraslm.text.files import STDIN, TextFile, name_of
+    from keraslm.text.files import name_of
+    from keraslm.text.paths import STDIN
 
-    texts = [TextFile(name, errors) for name in files or (STDIN,)]
+    texts = open_files(files, errors, encoding).files
     outputs = {"output": output, "html": places.html, "plot": places.plot}
     check_outputs(outputs, [*models, *(text.path for text in texts)])
     scorer = load(models, provider)
@@ -198,12 +205,12 @@ def _score_here(
     for path, picture in pictures.items():
         picture.write(path)
         if note := getattr(picture, "note", ""):
-            _note(note)
+            print_note(note)
     if options.signature:
-        _note(f"signature {signature(scorer, options)}")
+        print_note(f"signature {signature(scorer, options)}")
     for text in texts:
         if text.replaced:
-            _note(f"{text.name}: {text.replaced} lines contained invalid UTF-8, read as U+FFFD")
+            print_note(f"{text.name}: {text.replaced} lines contained invalid UTF-8, read as U+FFFD")
 
 
 def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictures) -> dict[Path, Any]:
@@ -223,7 +230,3 @@ def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictur
 
         found[places.plot] = SurprisalPlot(scorer.tokenizer, title, options)
     return found
-
-
-def _note(sentence: str) -> None:
-    print(f"keraslm: {with_flags(sentence)}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import NO_DATA, DataFlags, Json, TableFormat, TextName, given
+from keraslm.commands.flags import NO_DATA, DataFlags, Json, TableFormat, TextName, given, open_files
 from keraslm.config import StrPath
 from keraslm.errors import UsageError
 
@@ -42,7 +42,7 @@ def tokenize(
     Parameters
     ----------
     files
-        Texts to split, plain or compressed; - is standard input. Not needed with --output.
+        Texts to split, plain or compressed: files, folders or patterns; - is standard input. Not needed with --output.
     using
         Run folder, model file or tokenizer file whose tokenizer is used.
     output
@@ -57,20 +57,20 @@ def tokenize(
     """
     from keraslm.system.outputs import check_outputs
     from keraslm.text.encoding import Encoder
-    from keraslm.text.files import STDIN, TextFiles
     from keraslm.text.rows import row_writer
 
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary.")
     fields = given(data_flags)
-    check_outputs({"output": output}, _inputs(using, files, fields) if output else ())
+    read = fields.get("errors", "strict"), fields.get("encoding", "utf-8")
+    text = open_files(files, *read)
+    check_outputs({"output": output}, _inputs(using, text, fields) if output else ())
     tokenizer = _tokenizer(using, fields)
     if output is not None:
         _write(output, tokenizer.to_json())
         if not files:
             print(f"done      {output}: {tokenizer.vocab_size:,} tokens")
             return
-    text = TextFiles(files or (STDIN,), fields.get("errors", "strict"))
     if level == "summary":
         facts = _summary(tokenizer, Encoder(fields.get("cache"), show=True).counts(text, tokenizer))
         rows = iter([json.dumps(facts)]) if as_json else _summary_rows(facts)
@@ -81,14 +81,14 @@ def tokenize(
         print(row)
 
 
-def _inputs(using: Path | None, files: tuple[str, ...], fields: dict[str, Any]) -> Iterator[StrPath]:
+def _inputs(using: Path | None, text: TextFiles, fields: dict[str, Any]) -> Iterator[StrPath]:
     from keraslm.config import TOKENIZERS
     from keraslm.runs.create import files_of
     from keraslm.text.corpus import find_splits
     from keraslm.text.files import TextFiles
 
-    texts = TextFiles([*files, *fields.get("train", ()), *fields.get("valid", ())])
-    yield from (text.path for text in texts.files)
+    trained_on = TextFiles([*fields.get("train", ()), *fields.get("valid", ())])
+    yield from (file.path for file in (*text.files, *trained_on.files))
     if "data" in fields:
         yield from find_splits(fields["data"]).values()
     if fields.get("tokenizer") not in (None, *TOKENIZERS):

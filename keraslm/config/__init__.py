@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 from keraslm.config.data import CONTEXTS, TOKENIZERS, DataConfig
+from keraslm.config.fields import user_path
 from keraslm.config.legacy import modernized
 from keraslm.config.model import ModelConfig
 from keraslm.config.overrides import Context, Overrides, StrPath
@@ -36,6 +37,7 @@ __all__ = [
     "Overrides",
     "StrPath",
     "TrainConfig",
+    "user_path",
 ]
 
 BACKENDS = ("jax", "tensorflow", "torch")

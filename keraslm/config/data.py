@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from keraslm.config.fields import check, check_at_least, check_types, option
+from keraslm.config.fields import check, check_at_least, check_encoding, check_types, option
 from keraslm.errors import ConfigError
 
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
@@ -22,14 +22,17 @@ class DataConfig:
     """
 
     train: tuple[str, ...] | None = option(
-        None, "Training texts, in this order: files, patterns such as 'shards/*.gz', or - for standard input."
+        None, "Training texts, in this order: files, folders, patterns such as 'shards/*.gz', or - for standard input."
     )
     valid: tuple[str, ...] | None = option(None, "Validation texts, evaluated after each epoch.")
     data: str | None = option(
         None, "Folder with train, valid and test files under their usual names, instead of `train` and `valid`."
     )
     errors: Literal["strict", "replace"] = option(
-        "strict", "Invalid UTF-8: strict stops with file:line:byte; replace reads U+FFFD and counts the lines."
+        "strict", "Invalid bytes: strict stops with file:line:byte; replace reads U+FFFD and counts the lines."
+    )
+    encoding: str = option(
+        "utf-8", "Encoding of the texts: utf-8, latin-1, cp1252, gb18030, utf-16 or another one that Python knows."
     )
     tokenizer: str = option(
         "word",
@@ -42,7 +45,10 @@ class DataConfig:
     min_count: int = option(
         1, "Words or characters that are rarer in the training text become <unk>; bpe does not merge rarer pairs."
     )
-    lowercase: bool = option(False, "Lowercase the text; not for a tokenizer from a file.")
+    max_unknown: float = option(
+        0.9, "Largest share of <unk> in the texts, from 0 to 1; more stops the training before it starts."
+    )
+    lowercase: bool = option(False, "Lowercase each character of the text; not for a tokenizer from a file.")
     split_punctuation: bool = option(False, "Make each punctuation character a word; word tokenizer only.")
     eos_token: str | None = option(
         None, "End symbol of a tokenizer from a file. Default: the first of <eos>, </s>, ... in its vocabulary."
@@ -62,7 +68,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_encoding(self.encoding)
         check_at_least(self, 1, "min_count")
+        check(self, "max_unknown", 0.0 <= self.max_unknown <= 1.0, "a share from 0 to 1")
         check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
         check(self, "tokenizer", bool(self.tokenizer), "word, char, byte, bpe, unigram or a file")
         if self.tokenizer == "bpe":

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import math
 import os
 from dataclasses import field
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from keraslm.errors import ConfigError, shown
 
+# Encodings of Python that are not for texts.
+_SPECIAL = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 _NAMES = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path with the user's home folder for a leading `~`, which a shell leaves in `--run=~/runs`."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (Path.expanduser fails for an unknown user)
+
+
+def check_encoding(name: str) -> None:
+    """Raise `ConfigError` unless Python knows an encoding of texts by this name."""
+    try:
+        found: Any = codecs.lookup(name)
+        known = found._is_text_encoding and found.name not in _SPECIAL
+    except (LookupError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise ConfigError(
+            f"`encoding` is {shown(name)}, but must be the name of an encoding that Python knows, such as utf-8, "
+            "latin-1, cp1252, gb18030 or utf-16."
+        )
+
+
+def is_utf8_name(encoding: str) -> bool:
+    """Whether a known encoding is UTF-8, under any of its names."""
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
 
 
 def option(default: Any, text: str, zero_is_none: bool = False) -> Any:

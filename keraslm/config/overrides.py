@@ -21,9 +21,11 @@ class Overrides(TypedDict, total=False):
     valid: Paths | None
     data: StrPath | None
     errors: Literal["strict", "replace"]
+    encoding: str
     tokenizer: StrPath
     vocab_size: int
     min_count: int
+    max_unknown: float
     lowercase: bool
     split_punctuation: bool
     eos_token: str | None

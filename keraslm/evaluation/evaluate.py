@@ -85,7 +85,7 @@ class _Evaluator:
         self.text = encoder.encode(text, reader.run.tokenizer)
         self.ids = self.text.ids
         if techniques.tunes:
-            self.tuning = _tuning_text(reader.run, techniques.tune_on, encoder)
+            self.tuning = _tuning_text(reader.run, techniques.tune_on, text.encoding, encoder)
         if techniques.dynamic:
             self.train_ids = _train_ids(reader.run, encoder)
         self.variants: list[Variant] = []
@@ -152,10 +152,10 @@ class _Evaluator:
         self.base = nats
 
 
-def _tuning_text(run: Run, paths: tuple[str, ...], encoder: Encoder) -> EncodedText:
+def _tuning_text(run: Run, paths: tuple[str, ...], encoding: str, encoder: Encoder) -> EncodedText:
     try:
         if paths:
-            return encoder.encode(TextFiles(paths, run.config.data.errors), run.tokenizer)
+            return encoder.encode(TextFiles(paths, run.config.data.errors, encoding), run.tokenizer)
         text = run_text(run, "valid", encoder)
     except TextError as error:
         raise TextError(f"{error} It is the text to tune on; choose a different one with `tune_on`.") from error

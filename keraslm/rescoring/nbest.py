@@ -22,6 +22,7 @@ from typing import Any
 from keraslm import arguments
 from keraslm.errors import TextError, UsageError, shown
 from keraslm.text.files import TextFile
+from keraslm.text.pieces import one_line
 from keraslm.text.rows import ROW_FORMATS, cells_of, row_writer
 
 FORMATS = (*ROW_FORMATS, "kaldi", "jsonl")
@@ -142,6 +143,7 @@ def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
         for place, each in enumerate(nested, 1):
             at = where if each is record else f"{where}: hypothesis {place}"
             _check(isinstance(each, dict) and isinstance(each.get("text"), str), f'{at}: no "text" with a string.')
+            one_line(each["text"], at)
             scores = each.get("scores", {})
             _check(isinstance(scores, dict), f'{at}: "scores" is not an object of names and numbers.')
             names = tuple(scores) if names is None else names

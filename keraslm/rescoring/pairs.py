@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from keraslm.errors import TextError, UsageError, shown
 from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
-from keraslm.text.files import ERRORS, TextFile
+from keraslm.text.files import ERRORS, TextFile, TextFiles
+from keraslm.text.pieces import one_line
 from keraslm.text.rows import cells_of
 
 SENTENCES = ("sentence_good", "sentence_bad")
@@ -101,14 +102,16 @@ def pairs(
     *,
     provider: str = "auto",
     errors: str = "strict",
+    encoding: str = "utf-8",
 ) -> PairResults:
     """Score minimal pairs: is the good sentence more probable than the bad one?
 
     Args:
         model: a model file, several with the same tokenizer (their probabilities are averaged), or a `Scorer`.
-        sentences: a file, or pairs of a good and a bad sentence.
+        sentences: a file, a folder or a pattern; or pairs of a good and a bad sentence.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
-        errors: `"strict"` fails at invalid UTF-8; `"replace"` reads it as U+FFFD.
+        errors: `"strict"` fails at invalid bytes; `"replace"` reads them as U+FFFD.
+        encoding: of the file.
 
     Raises:
         TextError: a line that is not a pair, with file and line.
@@ -120,8 +123,10 @@ def pairs(
         0.74
     """
     arguments.choice(errors, "errors", ERRORS)
-    if isinstance(sentences, str | Path | TextFile):
-        sentences = read_pairs(sentences if isinstance(sentences, TextFile) else TextFile(sentences, errors))
+    if isinstance(sentences, TextFile):
+        sentences = read_pairs(sentences)
+    elif isinstance(sentences, str | Path):
+        sentences = chain.from_iterable(map(read_pairs, TextFiles([sentences], errors, encoding).files))
     return PairResults([*score_pairs(opened(model, provider), sentences)])
 
 
@@ -147,6 +152,7 @@ def _of_json(line: str, where: str, number: int) -> Pair:
     for name in SENTENCES:
         if not isinstance(record.get(name), str):
             raise TextError(f'{where}: no "{name}" with a string.')
+        one_line(record[name], where)
     defaults = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
     labels = [record.get(name, default) for name, default in defaults.items()]
     cells = (" ".join((label if isinstance(label, str) else shown(label)).split()) for label in labels)

@@ -29,6 +29,7 @@ from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
 from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
+from keraslm.text.pieces import one_line
 
 MAX_LOGITS = 1 << 21  # largest rows x steps x vocabulary of one call: 8 MiB of logits, which fit into a cache
 _ROWS = 512  # of one call
@@ -72,7 +73,7 @@ def score_sets(
 
 def _score_sets(scorer: Scorer, sets: Iterable[tuple[str, ...]], texts_ahead: int) -> Iterator[list[LineScore]]:
     for block in blocks(sets, texts_ahead, 16, tuple):
-        texts = [text for texts in block for text in texts]
+        texts = [one_line(text) for texts in block for text in texts]
         ids = scorer.tokenizer.encode_lines(texts)
         end = scorer.session.info.eos_id
         sentences = [

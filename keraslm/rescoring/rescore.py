@@ -25,10 +25,11 @@ import numpy as np
 from keraslm import arguments
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
-from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
+from keraslm.rescoring.nbest import FORMATS, Hypothesis, Utterance, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.measures import Floats
 from keraslm.text.files import ERRORS, TextFile
+from keraslm.text.paths import find_file
 from keraslm.text.pieces import split_words
 
 Lists = str | Path | TextFile | Iterable[Sequence[str | Hypothesis]]
@@ -141,6 +142,7 @@ def rescore(
     base: Base = "e",
     provider: str = "auto",
     errors: str = "strict",
+    encoding: str = "utf-8",
 ) -> Iterator[Rescored]:
     """Score n-best lists; the common beginnings of hypotheses are computed once.
 
@@ -155,7 +157,8 @@ def rescore(
         mix: share of the model in the interpolation, 0 to 1.
         base: base of the model's log-probabilities: `"e"`, `"2"` or `"10"`.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
-        errors: `"strict"` fails at invalid UTF-8; `"replace"` reads it as U+FFFD.
+        errors: `"strict"` fails at invalid bytes; `"replace"` reads them as U+FFFD.
+        encoding: of the files.
 
     Yields:
         One `Rescored` per list, in order.
@@ -171,10 +174,13 @@ def rescore(
     """
     arguments.choice(base, "base", BASES)
     arguments.choice(errors, "errors", ERRORS)
+    arguments.choice(format, "format", FORMATS)
     weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
     if isinstance(lists, str | Path | TextFile):
-        file = lists if isinstance(lists, TextFile) else TextFile(lists, errors)
-        costs = [TextFile(path, errors) for path in arguments.paths(scores, "scores")]
+        file = lists if isinstance(lists, TextFile) else TextFile(find_file(lists), errors, encoding)
+        paths: Iterable[str] = arguments.paths(scores, "scores")
+        paths = map(find_file, paths) if format == "kaldi" else paths
+        costs = [TextFile(path, errors, encoding) for path in paths]
         utterances = read_nbest(file, format, score_columns, costs)
     else:
         named = arguments.each(lists, "lists", "lists of texts")

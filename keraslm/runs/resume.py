@@ -25,7 +25,7 @@ from keraslm.text.store import described
 # Fields that do not change the result. Texts are compared by their tokens.
 FREE = {
     *("epochs", "log_every", "checkpoint_minutes", "checkpoint_windows", "early_stopping", "keep_weights"),
-    *("train", "valid", "data", "cache"),
+    *("train", "valid", "data", "encoding", "max_unknown", "cache"),
 }
 
 

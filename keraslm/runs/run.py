@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from keraslm import arguments
-from keraslm.config import BACKENDS, Config, StrPath
+from keraslm.config import BACKENDS, Config, StrPath, user_path
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.metrics import append_row, read_rows
-from keraslm.text.corpus import open_texts
+from keraslm.text.corpus import open_text
 from keraslm.text.encoding import Encoder
-from keraslm.text.files import STDIN
+from keraslm.text.paths import STDIN
 from keraslm.text.store import EncodedText, described, fingerprint
 from keraslm.text.tokenizer import Tokenizer
 
@@ -70,7 +70,7 @@ class Run:
             RunError: the folder, its configuration or its tokenizer is missing or damaged, or it has no best weights.
             TokenizerError: `tokenizer.json` is malformed.
         """
-        root = Path(arguments.path(path, "path"))
+        root = user_path(arguments.path(path, "path"))
         if not root.is_dir():
             hint = " Train one first: keraslm train." if root == LATEST else ""
             raise RunError(f"{root}: no such run folder.{hint}")
@@ -153,7 +153,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
     """The text `"train"` or `"valid"` of a run, read again; None if the run has no validation text.
 
     Raises:
-        TextError: the text was standard input, cannot be read, or has changed.
+        TextError: the text was standard input, cannot be read, has moved, or has changed.
 
     Example:
         >>> run_text(Run.open("runs/ptb"), "valid", Encoder()).counts.tokens
@@ -162,8 +162,13 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
     data, title = run.config.data, TITLES[split]
     if STDIN in (getattr(data, split) or ()):
         raise TextError(f"{run.path}: its {title} text was standard input.")
-    train, valid = open_texts(data)
-    text = train if split == "train" else valid
+    try:
+        text = open_text(data, split)
+    except TextError as error:
+        raise TextError(
+            f"{error} It is the {title} text of {run.path}; if it has moved, write its new place into "
+            f'{run.path / "config.json"}, at "data", "{"data" if data.data else split}".'
+        ) from error
     if text is None:
         return None
     encoded = encoder.encode(text, run.tokenizer)

@@ -8,8 +8,9 @@
 
 All logarithms have base 10. Differences from n-grams:
 
-- **Words** are separated by Unicode white space (KenLM: ASCII). The score of a word is the sum over its tokens, so the
-  steps of `BaseScore` add up to `score`, which equals that of `keraslm score`.
+- **Words** are separated by Unicode white space (KenLM: ASCII); a line end inside a sentence is a `TextError`. The
+  score of a word is the sum over its tokens, so the steps of `BaseScore` add up to `score`, which equals that of
+  `keraslm score`.
 - **Ends**: `</s>` is the end symbol, whatever its name in the vocabulary; what follows it is a new sentence. As a word,
   `<s>` is usually an `<unk>`.
 - **OOV** is a word with a token `<unk>`, `<unk>` itself, an empty word (score 0), and a word that contains white space.
@@ -38,7 +39,7 @@ from keraslm.errors import InputError
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.scorer import Context, Scorer, load
 from keraslm.text.context import cut_contexts
-from keraslm.text.pieces import split_words
+from keraslm.text.pieces import one_line, split_words
 from keraslm.text.tokenizer import UNK
 
 _BEGIN, _END = "<s>", "</s>"
@@ -202,7 +203,7 @@ class Model:
 
     def __contains__(self, word: str | bytes) -> bool:
         text = _text(word)
-        return text == _BEGIN or not self._encode(text, True)[1]
+        return text == _BEGIN or (split_words(text) == [text] and not self._encode(text, True)[1])
 
     def __repr__(self) -> str:
         return f"<Model from {os.path.basename(self.path)!r}>"  # noqa: PTH119
@@ -211,6 +212,7 @@ class Model:
         if not isinstance(word, str):
             raise TypeError(f"word is a {type(word).__name__}, but a str is expected.")
         _checked(out_state, "out_state")
+        word = one_line(word)
         context, words = _checked(in_state, "in_state")._place or (self._begin, 0)
         ids, oov = self._encode(word, context.last == self._scorer.session.info.eos_id)
         found, context = self._scorer.advance_all(context, ids)
@@ -223,7 +225,7 @@ class Model:
         end = self._scorer.session.info.eos_id
         words: list[tuple[int, int, bool]] = []
         ids: list[int] = []
-        for word in [*split_words(_text(sentence)), *([_END] if eos else [])]:
+        for word in [*split_words(one_line(_text(sentence))), *([_END] if eos else [])]:
             found, oov = self._encode(word, not ids or ids[-1] == end)
             words.append((len(ids), len(ids) + len(found), oov))
             ids += found

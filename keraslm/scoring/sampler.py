@@ -83,7 +83,7 @@ def generate(
     """Draw tokens after a prompt, one at a time.
 
     Args:
-        prompt: beginning of a line; an empty prompt starts a text.
+        prompt: beginning of a line, without a line end inside; an empty prompt starts a text.
         sampling: None draws from the model's own distribution.
         stop_at_eos: stop after the end symbol of a line.
         allow_unk: allow `<unk>` to be drawn.

@@ -30,6 +30,7 @@ from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_sc
 from keraslm.scoring.session import Session, check_ids, id_array
 from keraslm.scoring.state import State
 from keraslm.text.encoders import Ids
+from keraslm.text.pieces import one_line
 
 MAX_LOGITS = 1 << 22  # largest rows x steps x vocabulary of one call: 16 MiB of log-probabilities
 MAX_STEPS = 1024  # tokens per row of one call
@@ -129,7 +130,8 @@ class Scorer:
         """Score lines as they are read, one result per line, in order.
 
         Args:
-            lines: without line ends; a blank line is scored as `<eos>` alone. None marks the end of a file.
+            lines: with or without their line ends; a blank line is scored as `<eos>` alone. None marks the end of a
+                file.
             context: `"sentence"`, `"paragraph"` or `"document"`.
             distributions: also compute ranks and entropies, which is slower.
             lines_ahead: largest number of lines that are read ahead and scored side by side.
@@ -138,6 +140,7 @@ class Scorer:
         Raises:
             ArgumentTypeError: lines that are no strings; the lines before are scored first.
             UsageError: an unknown context, or `lines_ahead` below 1.
+            TextError: a line end inside a line.
         """
         arguments.choice(context, "context", CONTEXTS)
         ahead = arguments.integer(lines_ahead, "lines_ahead", 1)
@@ -153,7 +156,7 @@ class Scorer:
     def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int) -> Iterator[LineScore]:
         carried: Context | None = None
         for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
-            texts = [line for line in block if line is not None]
+            texts = [one_line(line) for line in block if line is not None]
             found = iter(self.tokenizer.encode_lines(texts))
             ids = [None if line is None else next(found) for line in block]
             rows, inside = cut(ids, context, self.session.info.eos_id, carried.last if carried else None)

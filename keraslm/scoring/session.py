@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm import arguments
+from keraslm.config import user_path
 from keraslm.errors import InputError, InputTypeError, KeraslmError, ModelFileError, shown
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
@@ -87,7 +88,7 @@ class ModelSession(Session):
     info: ModelInfo
 
     def __init__(self, path: str | Path, provider: str = "auto", threads: int | None = None):
-        self.path = Path(arguments.path(path, "path"))
+        self.path = user_path(arguments.path(path, "path"))
         self._opened_with = self.path.absolute(), provider, threads
         data, self.digest = read_model(self.path)
         self._onnx, self.provider = open_session(self.path, data, provider, threads)

@@ -1,5 +1,5 @@
 """From text files to windows of token ids, with NumPy and `tokenizers` only.
 
-Paths come in; a tokenizer, ids and windows go out. In the order of the data: files, compression, corpus -> tokenizer,
-vocabulary, importing -> encoders, encoding, store -> stream, context.
+Paths come in; a tokenizer, ids and windows go out. In the order of the data: paths, compression, sniff, streams,
+files, corpus -> tokenizer, vocabulary, importing -> encoders, encoding, store -> stream, context.
 """

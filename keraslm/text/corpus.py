@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from keraslm.config import DataConfig
+from keraslm.config import DataConfig, StrPath, user_path
 from keraslm.errors import TextError
-from keraslm.text.files import STDIN, Block, TextFile, TextFiles
+from keraslm.text.files import Block, TextFile, TextFiles
+from keraslm.text.paths import STDIN, is_clutter
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
 
 
-def find_splits(folder: str | Path) -> dict[str, str]:
+def find_splits(folder: StrPath) -> dict[str, str]:
     """Paths of the train, valid and test files of a folder, by split; valid and test may be missing.
 
     A file belongs to a split if a part of its name, split at `.`, `_` and `-`, is the name of the split: `train.txt`,
-    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`. A TextError if there is no train
-    file, or two files for one split.
+    `ptb.valid.txt.gz`, `wiki.test.tokens`. `val`, `validation` and `dev` mean `valid`. Files of editors and the system
+    are left out. A TextError if there is no train file, or two files for one split.
     """
-    root = Path(folder)
+    root = user_path(folder)
     if not root.is_dir():
         raise TextError(f"{root}: no such folder. `data` expects a folder with train, valid and test files.")
     found: dict[str, str] = {}
-    for path in sorted(p for p in root.iterdir() if p.is_file()):
+    files = sorted(path for path in root.iterdir() if path.is_file() and not is_clutter(path))
+    for path in files:
         for split in {_SPLITS[part] for part in re.split(r"[._-]", path.name.lower()) if part in _SPLITS}:
             if split in found:
-                raise TextError(f"{root}: both {Path(found[split]).name} and {path.name} look like the {split} text.")
+                raise TextError(
+                    f"{root}: both {Path(found[split]).name} and {path.name} look like the {split} text. Remove one of "
+                    "them, or name the texts with `train` and `valid` instead of `data`."
+                )
             found[split] = str(path)
     if "train" not in found:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
@@ -44,7 +49,8 @@ class EmbeddedText:
     """
 
     replaced = 0
-    errors = "strict"
+    errors, encoding = "strict", "utf-8"
+    notes: Sequence[str] = ()
 
     def __init__(self, split: str):
         from pydoc_data.topics import topics
@@ -75,12 +81,19 @@ Text = TextFile | TextFiles | EmbeddedText
 
 def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
     """The training text and the validation text that a configuration names; a TextError if one does not exist."""
+    if (*(config.train or ()), *(config.valid or ())).count(STDIN) > 1:
+        raise TextError("Standard input (-) can be read only once; it was given more than once.")
+    train = open_text(config, "train")
+    assert train is not None
+    return train, open_text(config, "valid")
+
+
+def open_text(config: DataConfig, split: str) -> Text | None:
+    """The text `"train"` or `"valid"` that a configuration names, or None; the other one may be missing."""
     if not config.train and not config.data:
-        return EmbeddedText("train"), EmbeddedText("valid")
-    train, valid = config.train or (), config.valid or ()
+        return EmbeddedText(split)
+    names = getattr(config, split) or ()
     if config.data:
         splits = find_splits(config.data)
-        train, valid = (splits["train"],), (splits["valid"],) if "valid" in splits else ()
-    if (*train, *valid).count(STDIN) > 1:
-        raise TextError("Standard input (-) can be read only once; it was given more than once.")
-    return TextFiles(train, config.errors), TextFiles(valid, config.errors) if valid else None
+        names = (splits[split],) if split in splits else ()
+    return TextFiles(names, config.errors, config.encoding) if names else None

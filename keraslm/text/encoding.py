@@ -6,12 +6,11 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keraslm.config import TOKENIZERS, DataConfig, StrPath
+from keraslm.config import TOKENIZERS, DataConfig, StrPath, user_path
 from keraslm.system.atomic import atomic_path, remove_abandoned
 from keraslm.system.processes import Workers, available_cores
 from keraslm.text import store
@@ -45,7 +44,7 @@ class Encoder:
     def __init__(
         self, cache: StrPath | None = None, show: bool = False, large: int = LARGE, workers: int | None = None
     ):
-        self.cache = Path(cache) if cache else store.default_cache()
+        self.cache = user_path(cache) if cache else store.default_cache()
         self._show, self._large, self._workers = show, large, workers
         if workers is None:  # a daemonic process may not start others
             self._workers = 0 if multiprocessing.current_process().daemon else available_cores()
@@ -56,7 +55,7 @@ class Encoder:
             return import_tokenizer(config)
         if not self._is_large(text):
             return self._train(text, config)
-        names = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "errors")
+        names = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "errors", "encoding")
         name = store.key(text=text.digest(), **{name: getattr(config, name) for name in names})
         kept = self.cache / "tokenizers" / f"{name}.json"
         if kept.is_file():
@@ -73,7 +72,8 @@ class Encoder:
         """A text as one stream of ids; a TextError if it cannot be read, or the cache cannot be written."""
         if not self._is_large(text):
             return store.in_memory(text.name, self._parts(text, tokenizer))
-        folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, errors=text.errors)
+        read = {"errors": text.errors, "encoding": text.encoding}
+        folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, **read)
         if not folder.is_dir():
             store.write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
         return store.open_encoded(folder, text.name)
@@ -124,7 +124,7 @@ class _EncodeBlock:
             words=len(split_words(text)),
             tokens=len(ids),
             characters=len(text),
-            bytes=len(text.encode()) if replaced else len(block.data) - block.data.count(b"\r\n"),
+            bytes=len(text.encode()) if replaced or b"\r" in block.data else len(block.data),
             oovs=int(np.count_nonzero(ids == self._tokenizer.unk_id)),
         )
         return ids, counts, replaced

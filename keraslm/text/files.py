@@ -1,29 +1,32 @@
 """The lines of text files, as a stream of strings or of large blocks of bytes.
 
-A line ends at LF or CR LF only, never at U+2028 or a form feed. A byte order mark at the start of a file is dropped.
-The last line counts with or without a line end.
+A line ends at LF or CR LF only, never at U+2028 or a form feed; a CR inside a line is read as a blank. (In a file
+without LF, lines end at CR.) A byte order mark at the start of a file is dropped. The last line counts with or without
+a line end.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
+from keraslm.config import StrPath
+from keraslm.config.fields import check_encoding, is_utf8_name
 from keraslm.errors import TextError
 from keraslm.system.atomic import SUFFIX, hold, remove_abandoned
 from keraslm.text.compression import DAMAGED, unpacked
+from keraslm.text.paths import STDIN, find_files, reading
 from keraslm.text.pieces import PIECE, cut
+from keraslm.text.streams import as_utf8
 
-STDIN = "-"
 ERRORS = ("strict", "replace")  # what happens at bytes that are not UTF-8
 BLOCK = 1 << 20  # bytes
 LONGEST = 1 << 28  # bytes of a line that is returned in one string
@@ -35,13 +38,14 @@ _BOM = b"\xef\xbb\xbf"
 class Block:
     """Complete lines of a text, each ended by LF; or, of a line longer than `BLOCK`, a piece without LF."""
 
-    data: bytes  # UTF-8, if the text is
+    data: bytes  # UTF-8, if the text is valid
     name: str  # of the file
     line: int  # number of its first line, from 1
     offset: int  # bytes of the file's text before it
+    encoding: str = "utf-8"  # of the file
 
     def decoded(self, errors: str) -> tuple[str, int]:
-        """Its text with CR LF as LF, and the number of its lines that are not UTF-8; `"strict"` raises a TextError."""
+        """Its text with LF as the only line end, and the number of its invalid lines; `"strict"` raises a TextError."""
         replaced = 0
         try:
             text = self.data.decode("utf-8")
@@ -50,32 +54,42 @@ class Block:
                 raise self._invalid_byte(error.start) from error
             text = self.data.decode("utf-8", "replace")
             replaced = sum(line.decode("utf-8", "ignore").encode() != line for line in self.data.split(b"\n"))
-        return text.replace("\r\n", "\n"), replaced
+        return text.replace("\r\n", "\n").replace("\r", " ") if "\r" in text else text, replaced
 
     def _invalid_byte(self, place: int) -> TextError:
         line, column = self.line + self.data.count(b"\n", 0, place), place - self.data.rfind(b"\n", 0, place)
+        if not is_utf8_name(self.encoding):
+            return TextError(
+                f"{self.name}:{line}: not valid {self.encoding}. Name the encoding of the text with `encoding`, or "
+                'pass `errors="replace"` to read it with U+FFFD there.'
+            )
         return TextError(
             f"{self.name}:{line}:{column}: byte 0x{self.data[place]:02x} is not valid UTF-8 (byte "
-            f'{self.offset + place} of the text). Convert the text to UTF-8, or pass `errors="replace"` to read it '
-            "with U+FFFD there."
+            f"{self.offset + place} of the text). If the text is in a different encoding, name it, such as "
+            '`encoding="cp1252"`; or pass `errors="replace"` to read it with U+FFFD there.'
         )
 
 
 class TextFile:
-    """One UTF-8 text as a stream, plain or compressed with gzip, bzip2, xz or zstandard (detected by its first bytes).
+    """One text as a stream, plain or compressed with gzip, bzip2, xz or zstandard (detected by its first bytes).
 
     Args:
         path: a file, or `"-"` for standard input.
         errors: `"strict"` raises at the first invalid byte; `"replace"` reads U+FFFD and counts the lines.
+        encoding: a name that Python knows, such as `"latin-1"`.
         name: its name in messages. Default: the path.
 
     Attributes:
         replaced: number of lines in which a byte was replaced, in the latest pass over the lines.
     """
 
-    def __init__(self, path: str | Path, errors: str = "strict", name: str | None = None):
+    notes: Sequence[str] = ()  # as of `TextFiles`
+
+    def __init__(self, path: str | Path, errors: str = "strict", encoding: str = "utf-8", *, name: str | None = None):
+        check_encoding(encoding)
         self.path = str(path)
         self.errors = errors
+        self.encoding = encoding
         self.name = name or ("standard input" if self.path == STDIN else self.path)
         self.replaced = 0
 
@@ -90,9 +104,9 @@ class TextFile:
                     )
                 line = raw.removesuffix(b"\n").removesuffix(b"\r")
                 try:
-                    text = line.decode("utf-8")
+                    text = line.decode("utf-8").replace("\r", " ")
                 except UnicodeDecodeError:
-                    text, bad = Block(line, self.name, number, offset).decoded(self.errors)
+                    text, bad = Block(line, self.name, number, offset, self.encoding).decoded(self.errors)
                     self.replaced += bad
                 yield text
                 offset += len(raw)
@@ -107,7 +121,7 @@ class TextFile:
 
         def block(data: bytes, ended: bytes = b"") -> Block:
             nonlocal line, offset
-            made = Block(data + ended, self.name, line, offset)
+            made = Block(data + ended, self.name, line, offset, self.encoding)
             line, offset = line + made.data.count(b"\n"), offset + len(data)
             return made
 
@@ -139,17 +153,13 @@ class TextFile:
         with self.reading(), open(self.path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Turn an `OSError` of the block into a `TextError`."""
-        try:
-            yield
-        except OSError as error:
-            raise TextError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
+        return reading(self.name)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[io.BufferedReader, IO[bytes], int]]:
-        """The file on the disk, its text after a byte order mark, and the number of bytes of that mark."""
+    def _opened(self) -> Iterator[tuple[io.BufferedReader, io.BufferedReader, int]]:
+        """The file on the disk, its text in UTF-8 after a byte order mark, and the number of bytes of that mark."""
         with self.reading(), ExitStack() as opened:
             # Standard input as it is: a second buffer around it would wait until it is full.
             source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
@@ -158,7 +168,8 @@ class TextFile:
             if kind:
                 opened.enter_context(file)
             try:
-                yield raw, file, len(file.read(3)) if file.peek(3).startswith(_BOM) else 0
+                text = as_utf8(file, self.name, self.encoding)
+                yield raw, text, len(text.read(3)) if text.peek(3).startswith(_BOM) else 0
             except (*DAMAGED, OSError) as error:
                 if isinstance(error, DAMAGED) or (kind and error.errno is None):  # bzip2 raises a plain OSError
                     raise TextError(f"{self.name}: the {kind} data are damaged or cut short ({error}).") from error
@@ -168,12 +179,23 @@ class TextFile:
 class TextFiles:
     """Several files as one text, in the given order; the end of a file always ends a line.
 
-    `paths` are files, patterns, or `"-"`. A pattern that matches no file raises a TextError.
+    Args:
+        paths: files, folders, patterns, or `"-"`; see `keraslm.text.paths.find_files`.
+        errors, encoding: of each `TextFile`.
+
+    Attributes:
+        files: the files found; each can be opened.
+        notes: a sentence about each folder among the paths.
+
+    Raises:
+        TextError: a file is missing or cannot be opened, or a pattern or folder has no files.
     """
 
-    def __init__(self, paths: Sequence[str], errors: str = "strict"):
-        self.files = [TextFile(path, errors) for pattern in paths for path in _expand(pattern)]
-        self.errors = errors
+    def __init__(self, paths: Iterable[StrPath], errors: str = "strict", encoding: str = "utf-8"):
+        found, self.notes = find_files(paths)
+        self.files = [TextFile(path, errors, encoding) for path in found]
+        self.errors, self.encoding = errors, encoding
+        self._copies: list[Any] = []
 
     @property
     def name(self) -> str:
@@ -198,31 +220,24 @@ class TextFiles:
         return hashlib.sha256(" ".join(file.digest() for file in self.files).encode()).hexdigest()
 
     def spool(self, folder: Path) -> None:
-        """Copy standard input, if it is one of the files, to a temporary file in `folder` that can be read again."""
+        """Copy standard input and pipes to temporary files in `folder`, which can be read more than once."""
         for number, file in enumerate(self.files):
-            if file.path == STDIN:
+            if file.path == STDIN or Path(file.path).is_fifo():
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_abandoned(folder)
-                self._spooled = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
-                hold(self._spooled.fileno())
-                shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
-                self._spooled.flush()
-                self.files[number] = TextFile(self._spooled.name, file.errors, file.name)
+                copy = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
+                hold(copy.fileno())
+                with nullcontext(sys.stdin.buffer) if file.path == STDIN else open(file.path, "rb") as source:
+                    shutil.copyfileobj(source, copy, BLOCK)
+                copy.flush()
+                self.files[number] = TextFile(copy.name, file.errors, file.encoding, name=file.name)
+                self._copies.append(copy)  # they are removed with this object
 
 
 def name_of(files: Sequence[TextFile]) -> str:
     """The name of several files as one text: `a.txt and 2 more`."""
     first, more = files[0].name, len(files) - 1
     return f"{first} and {more} more" if more else first
-
-
-def _expand(pattern: str) -> list[str]:
-    if pattern == STDIN or Path(pattern).exists() or not glob.has_magic(pattern):
-        return [pattern]
-    found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
-    if not found:
-        raise TextError(f"{pattern}: no file matches this pattern.")
-    return found
 
 
 @contextmanager

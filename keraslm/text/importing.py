@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from keraslm.config import TOKENIZERS, DataConfig
+from keraslm.config import TOKENIZERS, DataConfig, user_path
 from keraslm.errors import MissingPackageError, TokenizerError
 from keraslm.text.encoders import CHARACTERS, at_work
 from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with, end_symbol, read_backend
@@ -23,7 +23,7 @@ SPACE_NAMES = (" ", "<space>", "▁", "|")
 
 def import_tokenizer(config: DataConfig) -> Tokenizer:
     """The tokenizer in the file `config.tokenizer`; `eos_token` and `unk_token` select its symbols."""
-    path = Path(config.tokenizer)
+    path = user_path(config.tokenizer)
     try:
         data = path.read_bytes()
     except FileNotFoundError:

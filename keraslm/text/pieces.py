@@ -1,9 +1,11 @@
-"""White space, words, and where very long lines are cut: the rules that training and scoring share."""
+"""Line ends, white space, words, and where very long lines are cut: the rules that training and scoring share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+
+from keraslm.errors import TextError, shown
 
 PIECE = 1 << 16  # bytes of a line that a tokenizer sees at once
 
@@ -13,6 +15,26 @@ _SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WORD = re.compile(f"[^{_SPACE}]+")
 
 _LAST_SPACE = re.compile(rb".*[^\t-\r ](?=[\t-\r ])", re.DOTALL)
+
+
+def one_line(text: str, where: str = "") -> str:
+    """A line without its line end: one LF, CR LF or CR at the end is dropped; a `TextError` if there is one inside.
+
+    `where` is the place of the text, for the message.
+
+    Example:
+        >>> one_line("the cat\\r\\n")
+        'the cat'
+    """
+    if "\n" not in text and "\r" not in text:
+        return text
+    line = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text.removesuffix("\r")
+    if found := re.search("[\r\n]", line):
+        raise TextError(
+            f"{where or 'text'}: a line end inside a line, at character {found.start() + 1} of {len(text)}: "
+            f"{shown(text)}. Give each line on its own."
+        )
+    return line
 
 
 def split_words(text: str) -> list[str]:

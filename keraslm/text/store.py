@@ -22,7 +22,7 @@ from keraslm.errors import TextError, shown
 from keraslm.system.atomic import atomic_folder, remove_abandoned
 from keraslm.text.encoders import Ids
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 kept CR inside lines
 _BUFFER = 1 << 20  # bytes
 _CHUNK = 1 << 22  # tokens
 

@@ -42,6 +42,9 @@ from keraslm.errors import TextError
 from keraslm.text.context import ShuffledStream, ends_context
 from keraslm.text.window_lengths import draw_lengths, window_count
 
+LEAST_TOKENS = 1000  # of a text for which sizes are suggested; fewer teach a network nothing
+FEW_WINDOWS = 10  # in an epoch with the suggested sizes
+
 # Inputs and targets; unless the context is the document also which inputs start from a state of zeros.
 Window = tuple[NDArray[Any], ...]
 
@@ -184,9 +187,13 @@ class EveryToken:
 def _too_short(name: str, tokens: int, batch_size: int, num_steps: int) -> str:
     if tokens < 2:
         return f"{name}: {'1 token' if tokens else '0 tokens'}; at least 2 are needed. Use a longer text."
-    fits = tokens // (num_steps + 1)
-    advice = f"`batch_size={fits}`" if fits else f"`batch_size=1` and `num_steps={tokens - 1}`"
-    return (
-        f"{name}: {tokens} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps} (at "
-        f"least {batch_size * (num_steps + 1)} are needed). Use {advice} or less, or a longer text."
+    found = (
+        f"{name}: {tokens:,} tokens are too few for one window of batch_size {batch_size} x num_steps {num_steps} (at "
+        f"least {batch_size * (num_steps + 1):,} are needed)."
     )
+    if tokens < LEAST_TOKENS:
+        return f"{found} No sizes make a model of so short a text useful. Use a longer text."
+    steps = min(num_steps, tokens // FEW_WINDOWS - 1)
+    advice = f"`batch_size={(tokens // (FEW_WINDOWS * steps + 1))}`"
+    advice += "" if steps == num_steps else f" and `num_steps={steps}`"
+    return f"{found} Use {advice} or less, or a longer text."

@@ -26,7 +26,7 @@ from tokenizers import processors
 
 from keraslm.errors import TokenizerError
 from keraslm.text.encoders import BlockEncoder, Ids, at_work, block_encoder, byte_names, kind_of
-from keraslm.text.pieces import PIECE, pieces
+from keraslm.text.pieces import PIECE, one_line, pieces
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -122,14 +122,19 @@ class Tokenizer:
         return marks if marks.any() else None
 
     def encode_lines(self, lines: Sequence[str]) -> list[Ids]:
-        """Ids of each line, followed by the end symbol: one int32 array per line, `(tokens + 1,)`."""
+        """Ids of each line, followed by the end symbol: one int32 array per line, `(tokens + 1,)`.
+
+        A line end at the end of a line changes nothing; a `TextError` if there is one inside. The same holds for the
+        other methods that take a line.
+        """
+        lines = [one_line(line) for line in lines]
         if any(len(line) > PIECE // 16 for line in lines):
             return [np.append(self.encode_prompt(line), np.int32(self.eos_id)) for line in lines]
-        return [np.array(e.ids, np.int32) for e in self._encode(list(lines), True)]
+        return [np.array(e.ids, np.int32) for e in self._encode(lines, True)]
 
     def encode_prompt(self, text: str) -> Ids:
         """Ids of an unfinished line, int32 `(tokens,)`, without an end symbol."""
-        return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(text)), False)])
+        return np.concatenate([np.array(e.ids, np.int32) for e in self._encode(list(pieces(one_line(text))), False)])
 
     def offsets(self, line: str) -> NDArray[np.int32]:
         """Start and end of each token in the characters of a line, int32 `(tokens, 2)`; neither ever decreases.
@@ -142,7 +147,7 @@ class Tokenizer:
             [[0, 3], [5, 9], [9, 9]]
         """
         spans, start = [], 0
-        for piece in pieces(line):
+        for piece in pieces(one_line(line)):
             encoded = self._encode([piece], False, offsets=True)[0]
             spans.append(start + np.array(encoded.offsets, np.int32).reshape(-1, 2))
             start += len(piece)

@@ -16,6 +16,7 @@ from keraslm.text.store import EncodedText, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.schedule import check_validated
+from keraslm.training.unknown import check_known
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     data = config.data
     encoder = Encoder(data.cache, show)
     train, valid = open_texts(data)
+    for title, text in (("train", train), ("valid", valid)):
+        for note in text.notes if text else ():
+            log(f"{title:<9} {note}")
     check_validated(config.train, valid is not None)
     origin = f"{data.tokenizer}, trained on {train.name}" if data.tokenizer in TOKENIZERS else f"from {data.tokenizer}"
     if tokenizer:
@@ -49,12 +53,14 @@ def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | Non
     else:
         tokenizer = encoder.tokenizer(train, data)
     log(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
-    text = encoder.encode(train, tokenizer)
-    windows = _windows("train", text, tokenizer, config, log)
+    train_text = encoder.encode(train, tokenizer)
+    windows = _windows("train", train_text, tokenizer, config, log)
     if valid is None:
-        return TrainingCorpus(tokenizer, text, windows)
+        return TrainingCorpus(tokenizer, train_text, windows)
     valid_text = encoder.encode(valid, tokenizer)
-    return TrainingCorpus(tokenizer, text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log))
+    return TrainingCorpus(
+        tokenizer, train_text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log)
+    )
 
 
 def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:
@@ -87,6 +93,7 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         f"{title:<9} {counts.tokens:,} tokens{unknown}, in {counts.lines:,} lines, {counts.words:,} words, "
         f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
     )
+    check_known(text, tokenizer.vocab_size, data, log)
     length = f"about {train.num_steps}" if windows.varies else train.num_steps
     log(
         f"          {len(windows):,} windows of {train.batch_size} x {length} predict {windows.predicted:,} tokens; "

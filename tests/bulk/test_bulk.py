@@ -96,7 +96,6 @@ def test_a_text_is_not_overwritten_by_scores(bulk_model, tmp_path):
         (["gone.txt"], TextError, r"gone\.txt: cannot be read \(No such file"),
         (["gone*.txt"], TextError, r"gone\*\.txt: no file matches"),
         (["pipe"], UsageError, "pipe is no plain file, but a shard is read more than once"),
-        (["."], UsageError, "is no plain file"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(

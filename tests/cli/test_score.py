@@ -60,6 +60,7 @@ def test_summary(program, fake, text):
         "perplexity_per_word       10.2959\n"
         "bits_per_character        1.4417\n"
         "bits_per_byte             1.4417\n"
+        "note: 33 % of the tokens in lines are <unk>, which is easy to predict\n"
     )
     values = strict_json(program("score", fake, text(TEXT), "--level", "summary", "--json").out)
     assert (values["lines"], values["tokens"], values["oovs"], values["bytes"]) == (3, 6, 1, 14)
@@ -69,7 +70,7 @@ def test_summary(program, fake, text):
 def test_faults_are_reported_in_one_sentence(program, fake, tmp_path):
     assert_refused(program("score", fake, "--json"), "--json prints the summary: add --level summary")
     assert_refused(program("score", fake, tmp_path / "gone.txt"), "gone.txt: cannot be read (No such file")
-    assert_refused(program("score", fake, tmp_path), f"{tmp_path}: cannot be read (Is a directory)")
+    assert_refused(program("score", fake, tmp_path), f"{tmp_path}: a folder without texts")
 
 
 def test_document_context_carries_the_state(program, tmp_path, text):

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from keraslm.cli import run
+from keraslm.errors import ModelFileError
 from tests.support.program import START, environment
 
 TEXT = "the “bürd” sat\n"
@@ -45,12 +46,13 @@ def test_characters_that_the_output_cannot_encode_are_escaped(fake, text, encodi
         (RuntimeError("OOM when allocating tensor with shape[1,2]"), "OOM when allocating tensor"),
     ],
 )
-def test_a_lack_of_memory_is_no_bug(monkeypatch, capsys, fake, error, said):
+@pytest.mark.parametrize("kind", [ValueError, ModelFileError])
+def test_a_lack_of_memory_is_no_bug(monkeypatch, capsys, fake, error, said, kind):
     def raise_inside(*_, **__):
         try:
             raise error
         except Exception as cause:
-            raise ValueError("something else failed") from cause
+            raise kind("it cannot be opened") from cause
 
     monkeypatch.setattr("keraslm.scoring.scorer.load", raise_inside)
     assert run(["score", str(fake)]) == 1

@@ -104,7 +104,7 @@ def test_the_next_command_names_the_run_unless_it_is_the_latest(program, train_f
         (
             "the cat sat\n" * 5,
             [],
-            ["text.txt: 20 tokens", "batch_size 4 x num_steps 6", "at least 28", "--batch-size 2 or less"],
+            ["text.txt: 20 tokens", "batch_size 4 x num_steps 6", "at least 28", "so short a text"],
         ),
         (b"the cat\nsat \xe9\n", [], ["text.txt:2:5: byte 0xe9", "--errors replace"]),
         ("", ["--train", "gone.txt"], ["gone.txt: cannot be read"]),

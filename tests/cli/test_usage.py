@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 import keraslm
-from keraslm.commands.flags import with_flags
+from keraslm.commands.flags import ELSEWHERE, with_flags
 from keraslm.errors import Interrupted
 from keraslm.scoring import session
 from tests.support.program import assert_refused, start
 
+ROOT = Path(__file__).resolve().parents[2]
 VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate", "show"]
 
 IMPORTED = """
@@ -71,6 +73,28 @@ def test_wrong_use_exits_with_2_and_one_sentence(program, line, found):
     outcome = program(*line)
     assert_refused(outcome, found, "keraslm --help")
     assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "flag"),
+    [
+        *(("lr", "learning-rate"), ("batch", "batch-size"), ("hidden", "units"), ("layers", "num-layers")),
+        *(("dropout", "output-dropout"), ("epoch", "epochs"), ("val", "valid"), ("validation", "valid")),
+        *(("vocab", "vocab-size"), ("bptt", "num-steps"), ("seq-len", "num-steps"), ("unit", "units")),
+    ],
+)
+def test_the_names_of_other_programs_lead_to_the_flag(program, other, flag):
+    for line in ([f"--{other}", "1"], [f"--{other}=1"]):
+        assert_refused(program("train", *line), f"Unknown option: --{other}", f"Did you mean --{flag}?")
+
+
+def test_every_flag_that_is_suggested_exists():
+    helps = " ".join((ROOT / "docs" / "cli.md").read_text().split())
+    assert all(f"{flag} " in helps for flag in ELSEWHERE)
+
+
+def test_a_text_without_a_flag_is_refused_with_the_flag(program):
+    assert_refused(program("train", "a.txt", "b.txt"), "found a.txt b.txt", "use --train a.txt b.txt. See keraslm")
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from keraslm import load
+from keraslm.text.files import TextFile
 from tests.support import fake_model
 from tests.support.words import train_words
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = ROOT / "examples" / "onnx_client" / "client.py"
+SPLIT = runpy.run_path(str(CLIENT))["split"]
 PATTERNS = ("*.md", "docs/*.md", "examples/*/*.md", "benchmarks/*.md")
 PAGES = sorted(str(path.relative_to(ROOT)) for pattern in PATTERNS for path in ROOT.glob(pattern))
 
@@ -41,17 +46,35 @@ def test_files_named_in_page_exist(page):
 @pytest.mark.parametrize("lowercase", [False, True])
 @pytest.mark.parametrize("split_punctuation", [False, True])
 def test_example_client_matches_keraslm(tmp_path, lowercase, split_punctuation):
-    tokenizer = train_words(["the The cat , sat"], lowercase=lowercase, split_punctuation=split_punctuation)
+    tokenizer = train_words(
+        ["the The cat , sat ΟΔΟΣ οδος ß ẞ"], lowercase=lowercase, split_punctuation=split_punctuation
+    )
     size = tokenizer.vocab_size
     table = np.log(np.random.default_rng(1).dirichlet(np.ones(size), size))
     model = fake_model.write(tmp_path / "model.onnx", table, fake_model.info_of(tokenizer))
-    lines = ["The cat, sat", "", "  the   the ", "«cat» sat.", "a<unk>the<eos>+the"]
-    text = "\n".join(lines) + "\n"
-    done = subprocess.run([sys.executable, CLIENT, model], input=text, capture_output=True, text=True, check=True)
-    found = [row.split("\t") for row in done.stdout.splitlines()]
-    scores = list(load(model).score_lines(lines))
+    lines = ["The cat, sat", "", "  the   the ", "«cat» sat.", "a<unk>the<eos>+the", "ΟΔΟΣ ẞ", "the\x1ccat", "a\rthe"]
+    text = b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\n"
+    done = subprocess.run([sys.executable, CLIENT, model], input=text, capture_output=True, check=True)
+    found = [row.split("\t") for row in done.stdout.decode().splitlines()]
+    (tmp_path / "text.txt").write_bytes(text)
+    scores = list(load(model).score_lines(TextFile(tmp_path / "text.txt")))
     assert [int(tokens) for _, tokens in found] == [len(s.ids) for s in scores]
     assert [float(nats) for nats, _ in found] == pytest.approx([s.logprob for s in scores], abs=2e-6)
+
+
+ASSIGNED = st.characters(exclude_categories=["Cs", "Cn", "Co"])  # in the tables of this Python
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("split_punctuation", [False, True])
+@given(st.text(ASSIGNED | st.sampled_from("ΣσςİIẞßﬁǄǅ\u0301\u0307 \x1c\x1f\x85\xa0\u2028\u200b.«")))
+@example("ΑΣ ΑΣ. Σ\u0301 İI ẞß ﬁ Ǆǅ <UNK>a<eos>")
+def test_example_client_splits_as_the_library_does(lowercase, split_punctuation, text):
+    tokenizer = train_words(["the"], lowercase=lowercase, split_punctuation=split_punctuation)
+    backend = Tokenizer.from_str(tokenizer.to_json())
+    whole = backend.normalizer.normalize_str(text) if lowercase else text
+    expected = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(whole)]
+    assert SPLIT(text, json.loads(tokenizer.to_json())) == expected
 
 
 def test_example_client_does_not_import_keraslm():

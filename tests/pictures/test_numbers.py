@@ -13,7 +13,7 @@ from keraslm.pictures.charts import ticks
 from keraslm.pictures.markup import color, color_rules
 from keraslm.pictures.spans import lay
 from keraslm.pictures.statistics import Series, Statistics
-from tests.pictures.test_page import TOKENIZERS, kinds
+from tests.pictures.test_page import LINES, TOKENIZERS, kinds
 from tests.support.scored import scored
 
 schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -69,7 +69,7 @@ def test_one_color_per_bit():
 
 @kinds
 @settings(max_examples=30)
-@given(line=st.text(max_size=40), seed=st.integers(0, 9))
+@given(line=LINES, seed=st.integers(0, 9))
 def test_pieces_hold_every_token_once_and_in_order(kind, line, seed):
     score = scored([line], TOKENIZERS[kind], seed)[0]
     laid = lay(score, TOKENIZERS[kind])

@@ -31,12 +31,13 @@ KINDS = {
 }
 TOKENIZERS = {name: train_tokenizer(TRAINED_ON, DataConfig(**fields)) for name, fields in KINDS.items()}
 kinds = pytest.mark.parametrize("kind", KINDS)
+LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=30)
 HOSTILE = [
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
     "<!-- --> <![CDATA[ ]]> <!--TEXT--><!--DATA--> $style ${policy}",
     "\"' onmouseover=alert(1) x='\" &lt; &amp &#0; &#x80;",
-    "\x00\x01\x08\x0b\x0c\r\n\x1b\x7f\x80\x85\x9f",
+    "\x00\x01\x08\x0b\x0c\x1b\x7f\x80\x85\x9f",
     "\u2028\u2029 \u202eabc\u2066\u2067\u2069 \u200f\u061c \ufffe\uffff \ufdd0",
     "שלום hello مرحبا e\u0301\u0323 👩‍👩‍👧 \u200b\ufeff",
     "x" * 500,
@@ -166,7 +167,7 @@ def test_the_head_of_the_page(by_id):
 
 @kinds
 @settings(max_examples=20)
-@given(lines=st.lists(st.text(max_size=30), min_size=1, max_size=3), seed=st.integers(0, 9))
+@given(lines=st.lists(LINES, min_size=1, max_size=3), seed=st.integers(0, 9))
 @example(lines=HOSTILE, seed=0)
 @example(lines=[" ".join(HOSTILE)], seed=0)
 def test_every_character_is_shown_as_text(kind, lines, seed):

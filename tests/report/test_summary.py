@@ -80,7 +80,9 @@ def test_rows(summary):
         "perplexity_per_word       10.3248",
         "bits_per_character        1.3098",
         "bits_per_byte             1.2409",
+        "note: 25 % of the tokens in lines are <unk>, which is easy to predict",
     ]
+    assert "note" not in " ".join(dataclasses.replace(summary, tokens=13).rows())  # a tenth
 
 
 def test_json_holds_every_number(summary):

@@ -10,7 +10,7 @@ from keraslm.errors import TextError
 from keraslm.text.corpus import EmbeddedText, find_splits, open_texts
 from keraslm.text.files import TextFile
 
-ODD = "a\u2028b\x0cc\x0bd\x85e\x00f\u2029g\x1ch\rand more\nsecond\n\n\nfifth\n"
+ODD = "a\u2028b\x0cc\x0bd\x85e\x00f\u2029g\x1ch and more\nsecond\n\n\nfifth\n"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def text(tmp_path):
 
 
 def test_lines_end_at_line_feed_only_as_wc_counts(text):
-    file = text(ODD.encode())
+    file = text(ODD.replace(" and", "\rand").encode())
     assert list(file) == ODD.split("\n")[:-1]
     wc = subprocess.run(["wc", "-l", file.path], capture_output=True, text=True, check=True)
     assert len(list(file)) == int(wc.stdout.split()[0]) == 5
@@ -42,10 +42,10 @@ def test_lines_end_at_line_feed_only_as_wc_counts(text):
             gzip.compress(b"\xef\xbb\xbfone\r\n", mtime=0) + gzip.compress(b"two\n\nfour", mtime=0),
             ["one", "two", "", "four"],
         ),
-        (
-            b"a\r\r\nb\rc\r\n\rd\n",
-            ["a\r", "b\rc", "\rd"],
-        ),  # only the last carriage return before a line feed is dropped
+        (b"a\r\r\nb\rc\r\n\rd\n", ["a ", "b c", " d"]),  # a carriage return that ends no line is a blank
+        (b"a\rb c\r\rd\r", ["a", "b c", "", "d"]),  # without line feeds it ends a line
+        (b"\xef\xbb\xbfa\rb", ["a", "b"]),
+        (b"a\r", ["a"]),
         ("a\n\ufeffb\n".encode(), ["a", "\ufeffb"]),  # a byte order mark elsewhere is a character
         (b"", []),
         (b"\n", [""]),
@@ -86,7 +86,7 @@ def test_invalid_utf8_is_reported_with_file_line_and_byte(text, data, place, byt
 
 
 def test_replacing_keeps_one_row_per_line_and_counts_lines(text):
-    file = text(b"\xff\xfe\ngood\nb\xe4d\n", errors="replace")
+    file = text(b"\xff\xff\ngood\nb\xe4d\n", errors="replace")
     for _ in range(2):
         assert list(file) == ["\ufffd\ufffd", "good", "b\ufffdd"]
         assert file.replaced == 2

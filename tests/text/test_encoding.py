@@ -247,6 +247,15 @@ def test_standard_input_is_spooled_and_vanishes(tmp_path, monkeypatch):
     assert not spooled.exists()
 
 
+def test_a_pipe_is_read_once_and_used_twice(tmp_path, text):
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cp", text.name, tmp_path / "pipe"]):
+        pipe, encoder = TextFiles([tmp_path / "pipe"]), Encoder(tmp_path / "cache", workers=0)
+        tokenizer = encoder.tokenizer(pipe, DataConfig())
+        np.testing.assert_array_equal(encoder.encode(pipe, tokenizer).ids, encoder.encode(text, tokenizer).ids)
+    assert pipe.name == str(tmp_path / "pipe")
+
+
 def test_a_damaged_entry_is_reported_with_its_folder(tmp_path, text):
     encoder, tokenizer = large(tmp_path), train_words(LINES)
     encoder.encode(text, tokenizer)

@@ -49,7 +49,7 @@ def test_a_run_is_opened_as_it_was_created(trained_run, config, backend):
 
 def test_best_weights_are_those_of_the_epoch_with_the_best_validation(config):
     Path("strange.txt").write_text("no such words\n" * 40)  # becomes less likely as the training text is learned
-    run, _ = quietly(config.replace(valid="strange.txt", keep_weights=3, num_layers=1), "run")
+    run, _ = quietly(config.replace(valid="strange.txt", max_unknown=1, keep_weights=3, num_layers=1), "run")
     best = int(np.argmin([row["val_perplexity"] for row in run.epochs()])) + 1
     assert best < 3 and run.best_weights_path.read_bytes() == run.kept_weights_path(best).read_bytes()
     assert run.weights_path.read_bytes() == run.kept_weights_path(3).read_bytes()
