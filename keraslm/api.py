@@ -18,6 +18,7 @@ from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageErr
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
+from keraslm.runs.files import state_of
 from keraslm.runs.resume import check_same
 from keraslm.runs.run import LATEST, Run, run_text
 from keraslm.system import Log
@@ -54,7 +55,7 @@ def train(
         backend: None takes `KERAS_BACKEND`, the backend of the run that is resumed, or the first one installed.
         resume: if the folder holds a run: `"auto"` resumes it from its last checkpoint, `"never"` fails. `"must"`
             fails if the folder holds none.
-        overwrite: replace a run that is already in the folder.
+        overwrite: replace a run that is already in the folder; files that it has not written stay.
         tensorboard: also write TensorBoard events (needs tensorboardX).
         verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
         log: called with each line of progress text.
@@ -76,7 +77,7 @@ def train(
     if resume == "must" and (overwrite or run is None):
         reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
         raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
-    if run is not None and resume != "never" and not overwrite and (Path(run) / "config.json").exists():
+    if run is not None and resume != "never" and not overwrite and state_of(Path(run))[0] in ("run", "other"):
         previous = load_run(run)
         config = _resumed_config(previous, config, overrides)
         requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
@@ -235,7 +236,7 @@ def average(
         runs: two or more runs or their folders, with the weights they were opened with; or one, with `last`.
         output: folder of the new run.
         last: number of last epochs of one run to average, which `keep_weights` has kept.
-        overwrite: replace a run that is already in the folder.
+        overwrite: replace a run that is already in the folder; files that it has not written stay.
         backend: as for `train`, for the evaluation.
         cache: folder for the ids of large texts; None takes the user's cache.
         log: called with each line of progress text.

@@ -58,7 +58,7 @@ def train(
     resume
         auto: resume if the folder holds a run; never: fail if it does; must: fail if it does not.
     overwrite
-        Replace a run that is already in the folder.
+        Replace a run that is already in the folder. Files that the run has not written stay.
     progress
         Progress of the training: a bar, one line per epoch, or none. auto: a bar on a terminal, lines elsewhere.
     tensorboard

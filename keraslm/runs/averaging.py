@@ -10,7 +10,6 @@ weights is worse than each of them: average their probabilities instead.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError, UsageError
 from keraslm.runs.create import check_free, locked_folder, place_run
+from keraslm.runs.files import AVERAGE, METRICS, TOKENIZER, WEIGHTS, remove_average
 from keraslm.runs.run import Run
 from keraslm.runs.weights import Weights, read_weights, write_weights
 from keraslm.system import Log
@@ -132,7 +132,7 @@ def average_runs(
     for member, facts in zip(members, row["averaged"], strict=True):
         log(f"member    {described(facts)}{_perplexity(member, first)}")
     with _temporary_folder(output, log) as folder:
-        made = replace(first, path=folder, weights="last")
+        made = replace(first, path=folder, weights="last", files=(TOKENIZER, WEIGHTS, METRICS))
         write_weights(made.weights_path, weights)
         made.append(row | dict(validate(made)))
         run = replace(made, path=output)
@@ -143,16 +143,17 @@ def average_runs(
 @contextmanager
 def _temporary_folder(output: Path, log: Log) -> Iterator[Path]:
     """A folder in the output folder for incomplete files. A new output folder is removed again on failure."""
-    existed, folder = output.is_dir(), output / ".average"
+    existed, folder = output.is_dir(), output / AVERAGE
     try:
         with locked_folder(output, log):
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed process
             with writing(output):
+                remove_average(output)  # of a killed process
                 folder.mkdir()
             try:
                 yield folder
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # report the first error
+                    remove_average(output)
     finally:
         if not existed:
             with suppress(OSError):  # it is not empty: it holds the new run

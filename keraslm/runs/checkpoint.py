@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import index
 from pathlib import Path
@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import RunError, shown
-from keraslm.system.atomic import atomic_folder
+from keraslm.system.atomic import atomic_folder, remove_folder
 
 FORMAT_VERSION = 1
 KEPT = 2
 VARIABLES, STATE, METRICS, SUMS = "variables.safetensors", "state.json", "metrics.jsonl", "SHA256SUMS"
 _FILES = (METRICS, STATE, VARIABLES)  # in the order of SHA256SUMS
-_NAME = re.compile(r"[0-9]{4,}-[0-9]{8,}")
+_NAME = re.compile(r"[0-9]{4,}-[0-9]{8,}", re.ASCII)
+_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.(?:old|[0-9]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ class CheckpointStore:
         from safetensors.numpy import save
 
         target = self.folder / checkpoint.name
-        for unfinished in self.folder.glob(".*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        self._clean()
         if target.exists():  # the same position of the same training
             return target
         state = {"format_version": FORMAT_VERSION, "epoch": checkpoint.epoch, "window": checkpoint.window}
@@ -107,7 +107,21 @@ class CheckpointStore:
         """Remove a checkpoint; a kill leaves no part of it under its name."""
         aside = self.folder / f".{name}.old"
         (self.folder / name).rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        self._clean()
+
+    def clear(self) -> None:
+        """Remove all checkpoints; and the folder, if nothing else is in it."""
+        for name in self.names():
+            self.remove(name)
+        self._clean()
+        remove_folder(self.folder, ())
+
+    def _clean(self) -> None:
+        """Remove what a killed process left of a checkpoint. Files that are not part of a checkpoint stay."""
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if _UNFINISHED.fullmatch(path.name) and path.is_dir():
+                with suppress(OSError):
+                    remove_folder(path, (*_FILES, SUMS))
 
 
 class DamagedCheckpointError(RunError):

@@ -15,6 +15,7 @@ from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
+from keraslm.runs.files import state_of
 from keraslm.runs.run import TITLES, Run
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
@@ -85,7 +86,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
     Raises:
         RunError: the folder holds a run, or no run, against `resume`; or it has no intact checkpoint.
     """
-    if not (folder / "config.json").exists() or overwrite or resume == "never":
+    if state_of(folder)[0] != "run" or overwrite or resume == "never":
         if resume == "must":
             raise RunError(f'{folder}: there is no run to resume. Leave `resume="must"` out to create one.')
         check_free(folder, overwrite)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,18 @@ from typing import Any
 
 from keraslm.config import BACKENDS, Config, StrPath
 from keraslm.errors import ConfigError, RunError, TextError, shown
+from keraslm.runs.files import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    EVERY,
+    INCOMPLETE,
+    KEPT,
+    KEPT_NAME,
+    METRICS,
+    WEIGHTS,
+    listed_in,
+)
 from keraslm.runs.metrics import append_row, read_rows
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
@@ -39,6 +50,7 @@ class Run:
         tokenizer: its vocabulary.
         weights: the weights to use: `"last"`, or `"best"` by validation perplexity.
         texts: `keraslm.text.store.fingerprint` of `"train"` and `"valid"`; empty if `config.json` does not have them.
+        files: what it may write besides `config.json`: names of `keraslm.runs.files`.
 
     Example:
         >>> Run.open("runs/mine")
@@ -50,6 +62,7 @@ class Run:
     tokenizer: Tokenizer
     weights: str = "last"
     texts: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = EVERY
 
     def __repr__(self) -> str:
         model, sizes = self.config.model, self.config.model.sizes
@@ -87,7 +100,7 @@ class Run:
         if max(config.model.cutoffs or (0,)) >= tokenizer.vocab_size:
             cutoffs = shown(config.model.cutoffs)
             raise RunError(f"{root / 'config.json'}: cutoffs {cutoffs} exceed the {tokenizer.vocab_size} tokens.")
-        run = cls(root, config, tokenizer, weights, header.get("texts", {}))
+        run = cls(root, config, tokenizer, weights, header.get("texts", {}), listed_in(header))
         if weights == "best" and not run.weights_path.is_file():
             raise RunError(f'{root}: no best weights, because no epoch was validated. Leave `weights="best"` out.')
         return run
@@ -100,11 +113,11 @@ class Run:
 
     @property
     def weights_path(self) -> Path:
-        return self.best_weights_path if self.weights == "best" else self.path / "weights.safetensors"
+        return self.best_weights_path if self.weights == "best" else self.path / WEIGHTS
 
     @property
     def best_weights_path(self) -> Path:
-        return self.path / "best.safetensors"
+        return self.path / BEST
 
     def kept_weights_path(self, epoch: int) -> Path:
         """The file of the weights of an epoch, counted from 1, with `keep_weights`."""
@@ -113,18 +126,18 @@ class Run:
     def kept_weights(self) -> dict[int, Path]:
         """Files of the kept weights, by epoch, in order."""
         found = {}
-        for path in self.path.glob("weights-*.safetensors"):
-            if number := re.fullmatch(r"weights-([0-9]{3,18})\.safetensors", path.name, re.ASCII):
+        for path in self.path.glob(KEPT):
+            if number := KEPT_NAME.fullmatch(path.name):
                 found[int(number[1])] = path
         return dict(sorted(found.items()))
 
     @property
     def checkpoints_path(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     def epochs(self) -> list[dict[str, Any]]:
         """The row of `metrics.jsonl` for each finished epoch, in order."""
@@ -176,7 +189,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
 
 
 def _read_header(root: Path) -> dict[str, Any]:
-    path = root / "config.json"
+    path = root / CONFIG
     try:
         header = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
@@ -184,6 +197,8 @@ def _read_header(root: Path) -> dict[str, Any]:
     found = header.get("format_version") if isinstance(header, dict) else None
     if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
         raise RunError(f"{path}: format version {shown(found)}, but this keraslm reads 1 to {FORMAT_VERSION}.")
+    if header.get(INCOMPLETE):
+        raise RunError(f"{root}: no run yet; its creation was interrupted. Run the same command again.")
     return dict(header)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from keraslm.errors import UsageError, WriteError
 
 _UMASK = os.umask(0)  # read once: reading it means setting it, for every thread of the process
 os.umask(_UMASK)
+_RANDOM = r"[a-z0-9_]{8}"  # of `tempfile.mkstemp`
 _REMEDIES = {
     errno.ENOSPC: "Free some space and try again.",
     errno.EDQUOT: "The quota is used up: free some space and try again.",
@@ -138,12 +140,20 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     sync_folder(target.parent)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary folders of `atomic_folder` whose process has ended."""
+def remove_abandoned(folder: Path, names: str) -> None:
+    """Remove the temporary folders of `atomic_folder` whose process has ended, for targets that match a pattern."""
     for path in folder.glob(".*.*"):
-        number = path.suffix[1:]
-        if path.is_dir() and number.isdigit() and not _is_running(int(number)):
+        found = re.fullmatch(rf"\.(?:{names})\.([0-9]{{1,10}})", path.name, re.ASCII)
+        if found and path.is_dir() and not _is_running(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_folder(folder: Path, names: Iterable[str]) -> None:
+    """Remove the files of a folder whose names match one of some patterns; and the folder, if no others are left."""
+    for path in [path for name in names for path in folder.glob(name)]:
+        path.unlink()
+    if not any(folder.iterdir()) and not folder.is_symlink():
+        folder.rmdir()
 
 
 def remove_temporaries(targets: Iterable[Path]) -> None:
@@ -151,7 +161,8 @@ def remove_temporaries(targets: Iterable[Path]) -> None:
     wanted = set(targets)
     for folder in {path.parent for path in wanted}:
         for path in folder.glob(".*.*"):
-            if folder / path.name[1:].rpartition(".")[0] in wanted and path.is_file():
+            name, _, random = path.name[1:].rpartition(".")  # `.NAME.swp` is an editor's
+            if folder / name in wanted and re.fullmatch(_RANDOM, random) and path.is_file():
                 path.unlink(missing_ok=True)
 
 

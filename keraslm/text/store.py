@@ -65,7 +65,7 @@ def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
     dtype = "<u2" if vocab_size <= 1 << 16 else "<i4"
     counts, replaced = TextCounts(), 0
     with caching("encoded text", folder.parent):
-        remove_abandoned(folder.parent)
+        remove_abandoned(folder.parent, "[0-9a-f]{32}")
         with atomic_folder(folder) as temporary:
             with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
                 for ids, size, bad in parts:

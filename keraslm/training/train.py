@@ -17,6 +17,7 @@ from keraslm.network.compile import compiled_model
 from keraslm.network.parts import describe_cell
 from keraslm.runs.checkpoint import Checkpoint
 from keraslm.runs.create import create_run, locked_folder, update_config
+from keraslm.runs.files import files_of, state_of
 from keraslm.runs.metrics import learning_curve
 from keraslm.runs.resume import PreviousRun, environment, find_previous_run
 from keraslm.runs.run import RUNS, Run
@@ -60,7 +61,7 @@ def train_run(
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
-    exists = (folder / "config.json").exists()
+    exists = state_of(folder)[0] in ("run", "incomplete")
     with ExitStack() as stack:
         if exists:
             stack.enter_context(locked_folder(folder, log))
@@ -71,11 +72,12 @@ def train_run(
         config = with_clusters(config, corpus, log)
         if not exists:  # a new folder is created only once the texts are known to be good
             stack.enter_context(locked_folder(folder, log))
+        files = files_of("valid" in corpus.fingerprints, config.train.keep_weights, tensorboard)
         if previous:
-            run, checkpoint = _resume(previous, config, corpus, log), previous.checkpoint
+            run, checkpoint = _resume(previous, config, corpus, files, log), previous.checkpoint
         else:
-            run, checkpoint = Run(folder, config, corpus.tokenizer, texts=corpus.fingerprints), None
-            create_run(run, keras.backend.backend(), overwrite=overwrite or exists)
+            run, checkpoint = Run(folder, config, corpus.tokenizer, texts=corpus.fingerprints, files=files), None
+            create_run(run, keras.backend.backend(), overwrite or exists, log)
             log(f"run       {run.path} on {keras.backend.backend()}")
         if checkpoint and (reason := _finished(run, checkpoint)):
             log(reason)
@@ -91,11 +93,11 @@ def train_run(
     return run
 
 
-def _resume(previous: PreviousRun, config: Config, corpus: TrainingCorpus, log: Log) -> Run:
+def _resume(previous: PreviousRun, config: Config, corpus: TrainingCorpus, files: tuple[str, ...], log: Log) -> Run:
     """Restore the files of a run to its checkpoint, if the texts are the same."""
     backend = keras.backend.backend()
     previous.check_texts(corpus.fingerprints)
-    run = update_config(previous.run, config, backend)
+    run = update_config(previous.run, config, backend, files)
     previous.restore_files()
     log(f"run       {run.path} on {backend}, resuming after {previous.checkpoint.position}")
     if changed := previous.changed_environment(environment(backend)):

@@ -196,6 +196,19 @@ def test_a_previous_run_is_kept_unless_overwrite_is_given(runs, kept, tmp_path):
     assert {path.name for path in output.iterdir()} == files
 
 
+def test_a_folder_with_other_files_is_not_the_output(runs, tmp_path):
+    mine = tmp_path / "mean" / ".average" / "notes.txt"
+    make_folder(mine.parent)
+    mine.write_text("mine")
+    with pytest.raises(WriteError, match="mean: cannot be written"):
+        average(runs, tmp_path / "mean")
+    (tmp_path / "mean" / "metrics.jsonl").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=r"mean holds metrics\.jsonl, but no run .* as `output`"):
+            average(runs, tmp_path / "mean", overwrite=overwrite)
+    assert mine.read_text() == (tmp_path / "mean" / "metrics.jsonl").read_text() == "mine"
+
+
 def test_a_failed_write_leaves_the_folder_as_it_was(runs, tmp_path, monkeypatch):
     def full(path, weights):
         raise WriteError(f"{path}: cannot be written (No space left on device).")

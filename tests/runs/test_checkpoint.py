@@ -84,9 +84,11 @@ def test_folders_of_a_killed_process_are_ignored_and_removed(store):
     store.save(checkpoint(1))
     for name in (".0002-00000000.123", ".0001-00000000.old"):
         shutil.copytree(store.folder / "0001-00000000", store.folder / name)
+    mine = store.folder / ".ipynb_checkpoints"
+    mine.mkdir()
     assert store.newest()[0].name == "0001-00000000"
     store.save(checkpoint(3))
-    assert sorted(path.name for path in store.folder.iterdir()) == ["0001-00000000", "0003-00000000"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [mine.name, "0001-00000000", "0003-00000000"]
 
 
 def test_a_checkpoint_of_the_same_position_is_kept(store):
