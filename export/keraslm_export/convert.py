@@ -20,7 +20,6 @@ from keraslm import system
 from keraslm.config import StrPath
 from keraslm.errors import ExportError, KeraslmError, UsageError
 from keraslm.runs.run import LATEST, Run
-from keraslm.runs.weights import read_weights
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
 from keraslm.system import VERSION
@@ -88,7 +87,7 @@ def export(
         raise UsageError(f"onnxruntime has no {model.cell} layers with 8-bit weights; export without `int8`.")
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
-    read_weights(run.weights_path, model, run.tokenizer.vocab_size)
+    run.read_weights()
     name, lines = verify.comparison_text(run, text) if int8 else ("", [])
     with (
         output_file(target, "No partial file is left there, and an existing file is unchanged.") as temporary,
@@ -131,7 +130,7 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verifica
     from keraslm_export.softmax import convert_softmax
 
     model, vocab_size = run.config.model, run.tokenizer.vocab_size
-    weights = read_weights(run.weights_path, model, vocab_size)
+    weights = run.read_weights()
     softmax = convert_softmax(model, vocab_size, softmax_matrices(model, weights))
     info, layers = model_info(run), len(model.sizes)
     data = _file(build_model(model, weights, softmax, Writer()), info, layers, model.cell.upper())

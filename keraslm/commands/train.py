@@ -98,6 +98,6 @@ def _print_result(trained: "Run") -> None:
 def better_epoch(trained: "Run") -> str:
     """Mention the best epoch by validation perplexity unless it is the last one."""
     last, best = trained.epochs()[-1], replace(trained, weights="best").trained_epoch()
-    if best["epoch"] == last["epoch"] or "val_perplexity" not in best:
+    if best.get("epoch") == last["epoch"] or "val_perplexity" not in best:
         return ""
     return f"; best {best['val_perplexity']:.2f} after epoch {best['epoch']} (use it with --weights best)"

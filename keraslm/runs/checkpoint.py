@@ -26,6 +26,7 @@ FORMAT_VERSION = 1
 KEPT = 2
 VARIABLES, STATE, METRICS, SUMS = "variables.safetensors", "state.json", "metrics.jsonl", "SHA256SUMS"
 _FILES = (METRICS, STATE, VARIABLES)  # in the order of SHA256SUMS
+_PARTS, _LOG = ("config", "texts", "surroundings", "log"), ("seconds", "seen", "sum")  # of STATE
 _NAME = re.compile(r"[0-9]{4,}-[0-9]{8,}", re.ASCII)
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.(?:old|[0-9]+)", re.ASCII)
 
@@ -38,7 +39,7 @@ class Checkpoint:
         epoch: number of finished epochs, validation included.
         window: number of finished windows of the next epoch; all of them if only its validation is missing.
         variables: variables of the model, the optimizer and the metrics, by name.
-        state: everything else the training needs, as JSON values.
+        state: everything else the training needs, as JSON values: `config`, `texts`, `surroundings` and `log`.
         metrics: content of `metrics.jsonl`.
     """
 
@@ -52,6 +53,20 @@ class Checkpoint:
     def name(self) -> str:
         """Name of its folder; the numbers may have more digits."""
         return f"{self.epoch:04d}-{self.window:08d}"
+
+    def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+        """The weights with these names and shapes after an epoch: their averages if averaging has begun."""
+        since = self.variables.get("optimizer/averages_from")
+        averaged = since is not None and bool(self.variables["optimizer/iteration"] > since)
+        found = {}
+        for name, shape in shapes.items():
+            variable = f"optimizer/{name.replace('/', '_')}_average" if averaged else f"model/{name}"
+            value = self.variables.get(variable)
+            if value is None or value.shape != shape:
+                size = "missing" if value is None else value.shape
+                raise RunError(f"checkpoint {self.name}: {variable} is {size}, but the model needs {shape}.")
+            found[name] = value
+        return found
 
     @property
     def position(self) -> str:
@@ -138,12 +153,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         state = json.loads(data[STATE])
         found = state.pop("format_version")
         epoch, window = index(state.pop("epoch")), index(state.pop("window"))
-        checkpoint = Checkpoint(epoch, window, load(data[VARIABLES]), state, data[METRICS].decode())
+        if found != FORMAT_VERSION:
+            raise RunError(f"{folder}: checkpoint format {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
+        if missing := [part for part in _PARTS if not isinstance(state.get(part), dict)]:
+            raise ValueError(f"{STATE} has no {', '.join(missing)}")
+        for name in _LOG:
+            state["log"][name] + 0.0
+        return Checkpoint(epoch, window, load(data[VARIABLES]), state, data[METRICS].decode())
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(f"{folder}: not a checkpoint of a training run ({error}).") from error
-    if found != FORMAT_VERSION:
-        raise RunError(f"{folder}: checkpoint format {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
-    return checkpoint
+        raise DamagedCheckpointError(f"it is not a checkpoint of a training run ({error})") from error
 
 
 def _sums(data: Mapping[str, bytes]) -> bytes:

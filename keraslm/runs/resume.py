@@ -17,6 +17,7 @@ from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
 from keraslm.runs.files import state_of
 from keraslm.runs.run import TITLES, Run
+from keraslm.runs.saving import repair_weights
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
@@ -61,13 +62,17 @@ class PreviousRun:
                     "the same text, choose a different `run`, or replace the run with `overwrite=True`."
                 )
 
-    def restore_files(self) -> None:
-        """Remove damaged checkpoints, and metrics that are newer than the checkpoint."""
+    def restore_files(self, run: Run, log: Log) -> None:
+        """Remove damaged checkpoints, and metrics and weights that are newer than the checkpoint.
+
+        `run` has the configuration of the resumed training; `log` gets a line about each file of weights that changes.
+        """
         with writing(self.run.checkpoints_path):
             for name in self.damaged:
                 CheckpointStore(self.run.checkpoints_path).remove(name)
         with writing(self.run.metrics_path), atomic_path(self.run.metrics_path) as file:
             file.write_text(self.checkpoint.metrics, encoding="utf-8")
+        repair_weights(run, self.checkpoint, log)
 
     def changed_environment(self, now: Mapping[str, Any]) -> str:
         """Changes that may affect the last bits of the result, e.g. `"backend jax (was torch)"`; empty without any."""
@@ -100,9 +105,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
         return PreviousRun(run, checkpoint, damaged)
     if damaged:
         raise RunError(f"{folder}: every checkpoint is damaged ({found}). Train from the start with `overwrite=True`.")
-    # The weights of the first epoch are written just before its checkpoint.
-    stopped_early = run.checkpoints_path.is_dir() and len(run.epochs()) < 2
-    if resume == "must" or (run.weights_path.exists() and not stopped_early):
+    if resume == "must" or run.weights_path.exists():  # weights are written after the checkpoint of their epoch
         raise RunError(
             f"{folder} holds a run without a checkpoint, which cannot be resumed. Choose a different `run`, or replace "
             "it with `overwrite=True`."

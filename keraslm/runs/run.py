@@ -28,6 +28,7 @@ from keraslm.runs.files import (
     listed_in,
 )
 from keraslm.runs.metrics import append_row, read_rows
+from keraslm.runs.weights import Weights, read_note, read_weights
 from keraslm.text.corpus import open_texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import STDIN
@@ -144,13 +145,45 @@ class Run:
         return [row for row in read_rows(self.metrics_path) if "perplexity" in row]
 
     def trained_epoch(self) -> dict[str, Any]:
-        """The row of the epoch whose weights are used, or the row of an averaged run; empty before the first epoch."""
-        rows = self.epochs()
+        """The row of the epoch whose weights are used, or the row of an averaged run; empty if there is none."""
+        return self.row_of(self.weights_path) or {}
+
+    def row_of(self, path: Path) -> dict[str, Any] | None:
+        """The row of `metrics.jsonl` that belongs to a file of weights of this run.
+
+        Rows and files name the SHA-256 of the weights. Those of earlier versions do not: the last row belongs to the
+        last weights, that of the best validation to the best ones. Empty if the row is unknown, because there are no
+        rows or a different program wrote the file. None if the file belongs to none of the rows.
+        """
+        rows, note = self.epochs() or [row for row in [self.averaged()] if row], read_note(path)
+        digest = note.get("sha256")
+        if found := [row for row in rows if digest and row.get("weights") == digest]:
+            return found[-1]
         if not rows:
-            return self.averaged()
-        if self.weights == "last":
-            return rows[-1]
-        return min(rows, key=lambda row: row.get("val_perplexity") or math.inf)
+            return {}
+        unmarked = [row for row in rows if "weights" not in row]
+        kept = KEPT_NAME.fullmatch(path.name)
+        if epoch := note.get("epoch") or (kept and str(int(kept[1]))):
+            unmarked = [row for row in unmarked if str(row.get("epoch")) == epoch]
+        if unmarked and path.name == BEST:
+            return min(unmarked, key=lambda row: row.get("val_perplexity") or math.inf)
+        return unmarked[-1] if unmarked else None if digest else {}
+
+    def read_weights(self, path: Path | None = None) -> Weights:
+        """Read and check weights: those that are used, or those of a file.
+
+        Raises:
+            RunError: as `keraslm.runs.weights.read_weights`; or the metrics are those of different weights.
+        """
+        path = path or self.weights_path
+        if self.row_of(path) is None:
+            epoch = read_note(path).get("epoch")
+            which = f"the weights of epoch {epoch}" if epoch else "weights"
+            raise RunError(
+                f"{path} holds {which} that belong to no row of metrics.jsonl: the two files are of different "
+                "trainings. Resume the training, which repairs the folder, or restore both files."
+            )
+        return read_weights(path, self.config.model, self.tokenizer.vocab_size)
 
     def averaged(self) -> dict[str, Any]:
         """The row of `metrics.jsonl` that names the members of an averaged run; empty for a trained run."""

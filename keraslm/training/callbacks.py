@@ -15,7 +15,8 @@ from keraslm.network.model import reset_states, stateful_layers
 from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.runs.run import Run
-from keraslm.runs.weights import write_weights
+from keraslm.runs.saving import save_weights
+from keraslm.runs.weights import Weights, digest_of
 from keraslm.system import Log
 from keraslm.system.atomic import writing
 from keraslm.text.store import TextCounts
@@ -95,8 +96,15 @@ def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
     return model.optimizer.averaged() if isinstance(model.optimizer, ClippedOptimizer) else {}
 
 
-class SaveWeights(keras.callbacks.Callback):
-    """Save the weights, or averaged weights, at the end of each epoch, unless they are not finite."""
+class EpochWeights(keras.callbacks.Callback):
+    """Hold the weights of the last epoch, or averaged weights, until they are saved; unless they are not finite.
+
+    They are saved after the checkpoint of their epoch, from which they can be restored: whenever the process is killed,
+    the files of weights agree with the metrics, or the resumed training repairs them.
+    """
+
+    weights: Weights
+    digest: str
 
     def __init__(self, run: Run, windows: int):
         super().__init__()
@@ -104,18 +112,13 @@ class SaveWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         values = _averaged_weights(self.model) or read_variables({v.path: v for v in self.model.trainable_variables})
-        weights = {name: values[name] for name in weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)}
-        check_finite(weights, self.model.optimizer, self.windows)
-        write_weights(self.run.weights_path, weights)
-        best = min((row.get("val_perplexity") or math.inf for row in self.run.epochs()), default=math.inf)
-        if float((logs or {}).get("val_perplexity", math.inf)) < best:
-            write_weights(self.run.best_weights_path, weights)
-        if kept := self.run.config.train.keep_weights:
-            write_weights(self.run.kept_weights_path(epoch + 1), weights)
-            for number, path in self.run.kept_weights().items():
-                if number < epoch + 2 - kept:
-                    with writing(path):
-                        path.unlink()
+        self.weights = {n: values[n] for n in weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)}
+        check_finite(self.weights, self.model.optimizer, self.windows)
+        self.digest = digest_of(self.weights)
+
+    def save(self, epoch: int) -> None:
+        """Save the weights of an epoch, counted from 0."""
+        save_weights(self.run, epoch + 1, self.weights)
 
 
 class MetricsLog(keras.callbacks.Callback):
@@ -124,9 +127,17 @@ class MetricsLog(keras.callbacks.Callback):
     `tokens` is the number of tokens that an epoch predicts, `valid_counts` the size of the validation text.
     """
 
-    def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
+    def __init__(
+        self,
+        run: Run,
+        tokens: int,
+        throughput: Throughput,
+        valid_counts: TextCounts | None = None,
+        weights: EpochWeights | None = None,
+    ):
         super().__init__()
         self.run, self.tokens, self.throughput, self.valid_counts = run, tokens, throughput, valid_counts
+        self.weights = weights
         self.resumed: dict[str, Any] | None = None  # `progress()` of an interrupted epoch that is resumed
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -165,6 +176,8 @@ class MetricsLog(keras.callbacks.Callback):
             cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats, oov_nats=0.0)
             row |= {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
+        if self.weights:
+            row["weights"] = self.weights.digest
         self._write(row)
 
     def _write(self, row: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from keraslm.runs.resume import PreviousRun, environment, find_previous_run
 from keraslm.runs.run import RUNS, Run
 from keraslm.system import Log
 from keraslm.system.signals import StopSignals
-from keraslm.training.callbacks import MetricsLog, PrepareEpoch, ResetStates, SaveWeights, StopEarly, TensorBoard
+from keraslm.training.callbacks import EpochWeights, MetricsLog, PrepareEpoch, ResetStates, StopEarly, TensorBoard
 from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
 from keraslm.training.corpus import TrainingCorpus, read_corpus, with_clusters
 from keraslm.training.dataset import fit_from
@@ -98,7 +98,7 @@ def _resume(previous: PreviousRun, config: Config, corpus: TrainingCorpus, files
     backend = keras.backend.backend()
     previous.check_texts(corpus.fingerprints)
     run = update_config(previous.run, config, backend, files)
-    previous.restore_files()
+    previous.restore_files(run, log)
     log(f"run       {run.path} on {backend}, resuming after {previous.checkpoint.position}")
     if changed := previous.changed_environment(environment(backend)):
         log(f"          the result may differ in the last bits: {changed}")
@@ -133,7 +133,8 @@ def run_callbacks(
     throughput = Throughput(windows.predicted / len(windows))
     states = ResetStates(resumed=bool(checkpoint and checkpoint.window))
     valid_counts = corpus.valid_text.counts if corpus.valid_text else None
-    metrics_log = MetricsLog(run, windows.predicted, throughput, valid_counts)
+    weights = EpochWeights(run, len(windows))
+    metrics_log = MetricsLog(run, windows.predicted, throughput, valid_counts, weights)
     chosen: list[keras.callbacks.Callback] = []
     if checkpoint:
         chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name)))
@@ -143,7 +144,7 @@ def run_callbacks(
         PrepareEpoch(run, windows, log),
         states,
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
-        SaveWeights(run, len(windows)),
+        weights,
         metrics_log,
         StopEarly(run, log),
     ]
@@ -156,6 +157,6 @@ def run_callbacks(
         chosen.append(TensorBoard(run))
     state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
     state["surroundings"] = environment(keras.backend.backend())
-    # Last, so that all files of an epoch exist when its checkpoint states that it is finished.
-    chosen.append(SaveCheckpoints(run, len(windows), state, states, metrics_log, signals))
+    # Last, so that the metrics of an epoch exist when its checkpoint states that it is finished.
+    chosen.append(SaveCheckpoints(run, len(windows), state, states, metrics_log, weights, signals))
     return chosen

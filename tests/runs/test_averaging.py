@@ -17,7 +17,7 @@ from keraslm.runs import averaging
 from keraslm.runs.averaging import members_of
 from keraslm.runs.resume import find_previous_run
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights, write_weights
+from keraslm.runs.weights import digest_of, read_weights, write_weights
 from keraslm.system.atomic import make_folder
 from keraslm.text.store import fingerprint
 from tests.support.made_run import make_run, random_weights
@@ -115,8 +115,8 @@ def test_the_new_run_names_its_members(runs, tmp_path):
         }
         for number, own in enumerate(runs[:2])
     ]
-    assert made.averaged() == run.trained_epoch() == {"averaged": facts}
-    assert json.loads(run.metrics_path.read_text()) == {"averaged": facts}
+    row = {"averaged": facts, "weights": digest_of(read(run))}
+    assert made.averaged() == run.trained_epoch() == json.loads(run.metrics_path.read_text()) == row
     assert not (tmp_path / "new" / "runs").exists() and runs[0].averaged() == {}
 
 

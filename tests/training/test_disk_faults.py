@@ -283,8 +283,11 @@ def test_a_row_is_appended_completely_or_not_at_all(tmp_path):
 # Checkpoints
 
 
+STATE = {"config": {}, "texts": {}, "surroundings": {}, "log": {"seconds": 1.0, "seen": 0, "sum": 0.0}}
+
+
 def checkpoint(epoch: int) -> Checkpoint:
-    return Checkpoint(epoch, 0, {"model/lstm_0/kernel": np.full((9, 9), epoch, np.float32)}, {"number": epoch}, "{}\n")
+    return Checkpoint(epoch, 0, {"model/lstm_0/kernel": np.full((9, 9), epoch, np.float32)}, STATE, "{}\n")
 
 
 def two_checkpoints(folder: Path) -> None:
