@@ -43,7 +43,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
     run = Run.open(path)
     if not run.weights_path.is_file():
-        raise RunError(f"{path}: no weights yet; the training has not finished an epoch.")
+        raise RunError(f"{path}: no weights yet; no epoch was finished since the training began or was resumed.")
     epochs, averaged, row = run.epochs(), run.averaged(), run.row_of(run.weights_path)
     epoch = read_note(run.weights_path).get("epoch") or (row or {}).get("epoch")
     checkpoints = CheckpointStore(run.checkpoints_path).names()

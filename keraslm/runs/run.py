@@ -103,7 +103,8 @@ class Run:
             raise RunError(f"{root / 'config.json'}: cutoffs {cutoffs} exceed the {tokenizer.vocab_size} tokens.")
         run = cls(root, config, tokenizer, weights, header.get("texts", {}), listed_in(header))
         if weights == "best" and not run.weights_path.is_file():
-            raise RunError(f'{root}: no best weights, because no epoch was validated. Leave `weights="best"` out.')
+            reason = "no epoch was validated since the training began or was resumed"
+            raise RunError(f'{root}: no best weights; {reason}. Leave `weights="best"` out.')
         return run
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -150,7 +151,7 @@ class TextFile:
         """The file on the disk, its text after a byte order mark, and the number of bytes of that mark."""
         with self.reading(), ExitStack() as opened:
             # Standard input as it is: a second buffer around it would wait until it is full.
-            source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+            source: Any = _stdin() if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
             raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
             file, kind = unpacked(raw)
             if kind:
@@ -200,11 +201,28 @@ class TextFiles:
         """Copy standard input, if it is one of the files, to a temporary file in `folder` that can be read again."""
         for number, file in enumerate(self.files):
             if file.path == STDIN:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._spooled = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.")
-                shutil.copyfileobj(sys.stdin.buffer, self._spooled, BLOCK)
-                self._spooled.flush()
+                with file.reading():
+                    self._spooled = _temporary(folder)
+                    shutil.copyfileobj(_stdin(), self._spooled, BLOCK)
+                    self._spooled.flush()
                 self.files[number] = TextFile(self._spooled.name, file.errors, file.name)
+
+
+def _stdin() -> IO[bytes]:
+    """Standard input; a note if it is a terminal, where a person does not see that the program waits."""
+    if sys.stdin.isatty():
+        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        print(f"keraslm: reading standard input, which is this terminal; end it with {end}", file=sys.stderr)
+    return sys.stdin.buffer
+
+
+def _temporary(folder: Path) -> Any:
+    """A temporary file in a folder; in that of the system if the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.")
+    except OSError:
+        return tempfile.NamedTemporaryFile(prefix="keraslm.stdin.")
 
 
 def _expand(pattern: str) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -199,20 +201,43 @@ class StopEarly(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class TensorBoard(keras.callbacks.Callback):
-    """Write the logs of each epoch as TensorBoard scalars; Keras' own callback imports TensorFlow on any backend."""
+class Convenience(keras.callbacks.Callback):
+    """Call a function after each epoch that a training can do without: if it fails, a line says so, and it ends.
 
-    def __init__(self, run: Run):
+    Args:
+        what: its result, for the line.
+        act: called with the epoch, from 0, its logs, and whether it is the last one.
+    """
+
+    def __init__(self, what: str, act: Callable[[int, dict[str, Any], bool], None], epochs: int, log: Log = print):
         super().__init__()
-        from tensorboardX import SummaryWriter
-
-        self._epochs = run.config.train.epochs
-        self._writer = SummaryWriter(str(run.path / "tensorboard"))
+        self.what, self.epochs, self.log = what, epochs, log
+        self._act: Callable[[int, dict[str, Any], bool], None] | None = act
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        for name, value in (logs or {}).items():
+        if self._act is None:
+            return
+        try:
+            self._act(epoch, logs or {}, epoch + 1 == self.epochs or self.model.stop_training)
+        except Exception as error:
+            self._act = None
+            self.log(f"          without {self.what} from epoch {epoch + 1} on: {type(error).__name__}: {error}")
+
+
+class TensorBoard:
+    """Writes the logs of each epoch as TensorBoard scalars; Keras' own callback imports TensorFlow on any backend."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer: Any = None
+
+    def __call__(self, epoch: int, logs: dict[str, Any], is_last: bool) -> None:
+        from tensorboardX import SummaryWriter
+
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder))
+        for name, value in logs.items():
             self._writer.add_scalar(name, float(value), epoch + 1)
         self._writer.flush()
-        # Not at the end of each fit(): a file reopened within the same second would be emptied.
-        if epoch + 1 == self._epochs or self.model.stop_training:
+        if is_last:  # not at the end of each fit(): a file reopened within the same second would be emptied
             self._writer.close()

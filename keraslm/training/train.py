@@ -17,13 +17,21 @@ from keraslm.network.compile import compiled_model
 from keraslm.network.parts import describe_cell
 from keraslm.runs.checkpoint import Checkpoint
 from keraslm.runs.create import create_run, locked_folder, update_config
-from keraslm.runs.files import files_of, state_of
+from keraslm.runs.files import CURVE, TENSORBOARD, files_of, state_of
 from keraslm.runs.metrics import learning_curve
 from keraslm.runs.resume import PreviousRun, environment, find_previous_run
 from keraslm.runs.run import RUNS, Run
 from keraslm.system import Log
 from keraslm.system.signals import StopSignals
-from keraslm.training.callbacks import EpochWeights, MetricsLog, PrepareEpoch, ResetStates, StopEarly, TensorBoard
+from keraslm.training.callbacks import (
+    Convenience,
+    EpochWeights,
+    MetricsLog,
+    PrepareEpoch,
+    ResetStates,
+    StopEarly,
+    TensorBoard,
+)
 from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
 from keraslm.training.corpus import TrainingCorpus, read_corpus, with_clusters
 from keraslm.training.dataset import fit_from
@@ -150,11 +158,11 @@ def run_callbacks(
     ]
     if verbose:
         chosen.append(Progress(throughput))
+    epochs = run.config.train.epochs
     if importlib.util.find_spec("matplotlib"):
-        curve = run.path / "learning_curve.png"
-        chosen.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: learning_curve(run.epochs(), curve)))
+        chosen.append(Convenience(CURVE, lambda *_: learning_curve(run.epochs(), run.path / CURVE), epochs, log))
     if tensorboard:
-        chosen.append(TensorBoard(run))
+        chosen.append(Convenience("TensorBoard events", TensorBoard(run.path / TENSORBOARD), epochs, log))
     state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
     state["surroundings"] = environment(keras.backend.backend())
     # Last, so that the metrics of an epoch exist when its checkpoint states that it is finished.
