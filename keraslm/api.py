@@ -19,7 +19,7 @@ from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
 from keraslm.runs.files import state_of
-from keraslm.runs.resume import check_same
+from keraslm.runs.resume import check_same, unfinished_runs
 from keraslm.runs.run import LATEST, Run, run_text
 from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
@@ -51,10 +51,11 @@ def train(
     Args:
         config: from `keraslm.preset(...)` or built by hand. None: the configuration of the run that is resumed, or
             preset `"tiny"` for a new run.
-        run: the run folder. None: a new folder `runs/<date>-<time>`.
+        run: the run folder. None: the folder of the last run in `runs/` that was stopped, if its configuration and
+            texts are the requested ones; else a new folder `runs/<date>-<time>`.
         backend: None takes `KERAS_BACKEND`, the backend of the run that is resumed, or the first one installed.
         resume: if the folder holds a run: `"auto"` resumes it from its last checkpoint, `"never"` fails. `"must"`
-            fails if the folder holds none.
+            fails if the folder holds none. Without `run`, `"never"` starts a new run.
         overwrite: replace a run that is already in the folder; files that it has not written stay.
         tensorboard: also write TensorBoard events (needs tensorboardX).
         verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
@@ -77,21 +78,41 @@ def train(
     if resume == "must" and (overwrite or run is None):
         reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
         raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
+    unfinished: Run | None = None
     if run is not None and resume != "never" and not overwrite and state_of(Path(run))[0] in ("run", "other"):
         previous = load_run(run)
         config = _resumed_config(previous, config, overrides)
         requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
     else:
         config = preset("tiny", **overrides) if config is None else config.replace(**overrides)
-        requested = backend
         if run is not None:
             check_free(Path(run), overwrite)
+        elif resume == "auto" and not overwrite:
+            unfinished = _unfinished_run(config)
+        requested = backend or os.environ.get("KERAS_BACKEND") or (unfinished.backend if unfinished else None)
     select_backend(requested)
     if tensorboard:
         require("tensorboardX", extra="tensorboard", purpose="`tensorboard`")
     from keraslm.training.train import train_run
 
-    return train_run(config, run, resume=resume, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, log=log)
+    return train_run(
+        config,
+        run,
+        unfinished=unfinished.path if unfinished else None,
+        resume=resume,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        verbose=verbose,
+        log=log,
+    )
+
+
+def _unfinished_run(config: Config) -> Run | None:
+    """The last used run in `runs/` that was stopped in a training with this configuration."""
+    from keraslm.training.schedule import early_stop
+
+    patience = config.train.early_stopping
+    return next((run for run in unfinished_runs(config) if not early_stop(patience, run.epochs())), None)
 
 
 def _resumed_config(run: Run, config: Config | None, overrides: Overrides) -> Config:

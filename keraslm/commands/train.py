@@ -41,8 +41,9 @@ def train(
 
     Without --train or --data, it trains on the language reference that is part of every Python.
 
-    The same command with --run, or --run alone, resumes a stopped run and ends with the same weights as an
-    uninterrupted one. Ctrl-C and SIGTERM finish the current window and save; a second Ctrl-C exits at once.
+    The same command, or --run alone, resumes a stopped run and ends with the same weights as an uninterrupted one;
+    without --run, it looks for a stopped run with the same flags and texts in runs/. Ctrl-C and SIGTERM finish the
+    current window and save; a second Ctrl-C exits at once.
 
     Parameters
     ----------
@@ -54,9 +55,11 @@ def train(
         Keras backend. Default: KERAS_BACKEND, the backend of the resumed run, or the first one installed of jax,
         tensorflow, torch.
     run
-        Run folder. Default: a new folder runs/<date>-<time>. runs/latest always points to the last run started.
+        Run folder. Default: that of the last stopped run of the same command in runs/, or else a new folder
+        runs/<date>-<time>. runs/latest points to the last run started.
     resume
-        auto: resume if the folder holds a run; never: fail if it does; must: fail if it does not.
+        auto: resume if the folder holds a run; never: fail if it does, or start a new run without --run; must: fail if
+        it does not.
     overwrite
         Replace a run that is already in the folder. Files that the run has not written stay.
     progress

@@ -8,6 +8,8 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from keraslm.config import Config
@@ -24,7 +26,7 @@ from keraslm.runs.files import (
 )
 from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
 from keraslm.system import Log
-from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, writing
+from keraslm.system.atomic import atomic_path, make_folder, remove_temporaries, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
 from keraslm.system.locks import folder_lock
 
@@ -37,6 +39,20 @@ def locked_folder(folder: Path, log: Log) -> Iterator[None]:
             make_folder(folder)
             stack.enter_context(folder_lock(folder, log))
         yield
+
+
+def new_folder() -> Path:
+    """Make the folder `runs/<date>-<time>` of a new run; with a number, if a different training has made it."""
+    start = RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
+    with writing(RUNS):
+        make_folder(RUNS)
+        for number in count(1):
+            folder = start if number == 1 else start.with_name(f"{start.name}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                sync_folder(RUNS)
+                return folder
+    raise AssertionError
 
 
 def create_run(run: Run, backend: str, overwrite: bool, log: Log = lambda _: None) -> None:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keraslm.config import Config
-from keraslm.errors import ConfigError, RunError, TextError, shown
+from keraslm.errors import ConfigError, KeraslmError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
-from keraslm.runs.files import state_of
-from keraslm.runs.run import TITLES, Run
+from keraslm.runs.files import CONFIG, state_of
+from keraslm.runs.run import RUNS, TITLES, Run
 from keraslm.runs.saving import repair_weights
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
+from keraslm.system.locks import folder_lock
 from keraslm.system.processes import available_cores
 from keraslm.text.store import described
 
@@ -46,21 +47,25 @@ class PreviousRun:
         except ConfigError as error:
             name = self.checkpoint.name
             raise RunError(f"{self.run.path}: checkpoint {name} has a malformed configuration. {error}") from error
-        if requested.model.softmax == own.model.softmax and requested.model.cutoffs is None:
-            requested = requested.replace(cutoffs=own.model.cutoffs)
+        requested = _with_cutoffs(requested, own)
         check_same(self.run.path, own, _fields(requested))
         return requested
 
-    def check_texts(self, fingerprints: Mapping[str, Any]) -> None:
-        """Raise `TextError` if a text does not have the same tokens."""
+    def text_difference(self, fingerprints: Mapping[str, Any]) -> str:
+        """The first text that does not have the tokens of before, as a part of a sentence; else empty."""
         for name, title in TITLES.items():
             before = described(self.checkpoint.state["texts"].get(name))
             now = described(fingerprints.get(name))
             if before != now:
-                raise TextError(
-                    f"{self.run.path} was created with a different {title} text: {before}, but this one is {now}. Use "
-                    "the same text, choose a different `run`, or replace the run with `overwrite=True`."
-                )
+                return f"{self.run.path} was created with a different {title} text: {before}, but this one is {now}."
+        return ""
+
+    def check_texts(self, fingerprints: Mapping[str, Any]) -> None:
+        """Raise `TextError` if a text does not have the same tokens."""
+        if difference := self.text_difference(fingerprints):
+            raise TextError(
+                f"{difference} Use the same text, choose a different `run`, or replace the run with `overwrite=True`."
+            )
 
     def restore_files(self, run: Run, log: Log) -> None:
         """Remove damaged checkpoints, and metrics and weights that are newer than the checkpoint.
@@ -81,6 +86,30 @@ class PreviousRun:
         if "backend" in changed:
             changed = ["backend"]
         return ", ".join(f"{name} {now[name]} (was {before.get(name)})" for name in changed)
+
+
+def _with_cutoffs(requested: Config, own: Config) -> Config:
+    """A configuration with the cutoffs that a run has chosen."""
+    if requested.model.softmax == own.model.softmax and requested.model.cutoffs is None:
+        return requested.replace(cutoffs=own.model.cutoffs)
+    return requested
+
+
+def unfinished_runs(config: Config) -> Iterator[Run]:
+    """The runs in `runs/` with this configuration and a checkpoint before their end, the last one used first.
+
+    Runs that a different process is training are left out.
+    """
+    headers = [path for path in RUNS.glob(f"*/{CONFIG}") if not path.parent.is_symlink()]
+    for header in sorted(headers, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(KeraslmError, OSError):
+            run = Run.open(header.parent)
+            if run.config != _with_cutoffs(config, run.config):
+                continue
+            with folder_lock(run.path):
+                checkpoint, _ = CheckpointStore(run.checkpoints_path).newest()
+            if checkpoint and (checkpoint.epoch < config.train.epochs or run.trained_epoch() not in run.epochs()[-1:]):
+                yield run
 
 
 def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> PreviousRun | None:

@@ -71,9 +71,10 @@ class EmbeddedText:
 
 
 Text = TextFile | TextFiles | EmbeddedText
+Texts = tuple[Text, Text | None]  # for training and for validation
 
 
-def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
+def open_texts(config: DataConfig) -> Texts:
     """The training text and the validation text that a configuration names; a TextError if one does not exist."""
     if not config.train and not config.data:
         return EmbeddedText("train"), EmbeddedText("valid")

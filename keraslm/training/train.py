@@ -6,7 +6,6 @@ import importlib.util
 import math
 import sys
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from keraslm.config import Config, StrPath
 from keraslm.network.compile import compiled_model
 from keraslm.network.parts import describe_cell
 from keraslm.runs.checkpoint import Checkpoint
-from keraslm.runs.create import create_run, locked_folder, update_config
+from keraslm.runs.create import create_run, locked_folder, new_folder, update_config
 from keraslm.runs.files import CURVE, TENSORBOARD, files_of, state_of
 from keraslm.runs.metrics import learning_curve
 from keraslm.runs.resume import PreviousRun, environment, find_previous_run
-from keraslm.runs.run import RUNS, Run
+from keraslm.runs.run import Run
 from keraslm.system import Log
 from keraslm.system.signals import StopSignals
+from keraslm.text.corpus import open_texts
 from keraslm.training.callbacks import (
     Convenience,
     EpochWeights,
@@ -45,6 +45,7 @@ def train_run(
     config: Config,
     path: StrPath | None = None,
     *,
+    unfinished: Path | None = None,
     resume: str = "auto",
     overwrite: bool = False,
     tensorboard: bool = False,
@@ -52,6 +53,8 @@ def train_run(
     log: Log = print,
 ) -> Run:
     """Train a language model into a run folder, or resume a run that was stopped. Arguments as in `keraslm.train`.
+
+    `unfinished` is a run with this configuration, which is resumed without a `path` if its texts are the same.
 
     A resumed training ends with the same bits as an uninterrupted one, given the same backend, versions, CPU model and
     number of cores.
@@ -68,16 +71,26 @@ def train_run(
         verbose = 1 if sys.stdout.isatty() else 2
     check_dtype(config.train.dtype)
     keep_freed_memory()
-    folder = Path(path) if path else RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
-    exists = state_of(folder)[0] in ("run", "incomplete")
+    folder, own = Path(path) if path is not None else unfinished, config
+    exists = folder is not None and state_of(folder)[0] in ("run", "incomplete")
     with ExitStack() as stack:
-        if exists:
+        if folder and exists:
             stack.enter_context(locked_folder(folder, log))
-        previous = find_previous_run(folder, resume, overwrite, log)
+        previous = find_previous_run(folder, resume, overwrite, log) if folder else None
         if previous:
             config = previous.resumed_config(config)
-        corpus = read_corpus(config, log, bool(verbose), previous.run.tokenizer if previous else None)
+        texts = open_texts(config.data)
+        corpus = read_corpus(config, texts, log, bool(verbose), previous.run.tokenizer if previous else None)
+        if previous and path is None:
+            if difference := previous.text_difference(corpus.fingerprints):
+                log(f"          not resumed: {difference}")
+                stack.close()
+                previous, folder, exists, config = None, None, False, own
+                corpus = read_corpus(config, texts, log, bool(verbose))
+            else:
+                log(f'          {folder} was begun with the same arguments; `resume="never"` starts a new run')
         config = with_clusters(config, corpus, log)
+        folder = folder or new_folder()
         if not exists:  # a new folder is created only once the texts are known to be good
             stack.enter_context(locked_folder(folder, log))
         files = files_of("valid" in corpus.fingerprints, config.train.keep_weights, tensorboard)
