@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath
 from keraslm.config.model import check_sizes
 from keraslm.config.presets import preset
-from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
+from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError, check_not_empty
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
@@ -73,6 +73,7 @@ def train(
     Example:
         >>> run = keraslm.train(keraslm.preset("small"), train="train.txt", valid="valid.txt", backend="jax")
     """
+    check_not_empty(run=run)
     if resume not in ("auto", "never", "must"):
         raise UsageError(f"`resume` is {resume!r}, but must be one of auto, never, must.")
     if resume == "must" and (overwrite or run is None):
@@ -147,6 +148,7 @@ def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") 
         >>> keraslm.load_run("runs/mine").epochs()[-1]["val_perplexity"]
         119.7
     """
+    check_not_empty(run=path)
     if weights not in ("last", "best"):
         raise UsageError(f"`weights` is {weights!r}, but must be one of last, best.")
     return Run.open(path, weights)
@@ -216,10 +218,11 @@ def evaluate(
         96.05
     """
     run = run if isinstance(run, Run) else load_run(run)
+    paths = [text] if isinstance(text, str | os.PathLike) else [*text]
+    check_not_empty(text=paths, cache=cache)
     chosen = _techniques(techniques, tutorial)
     if context not in (None, *CONTEXTS):
         raise UsageError(f"`context` is {context!r}, but must be one of {', '.join(CONTEXTS)}.")
-    paths = [text] if isinstance(text, str | os.PathLike) else text
     files = TextFiles([os.fspath(path) for path in paths], errors)
     select_backend(backend)
     from keraslm.evaluation.evaluate import evaluate_run
@@ -232,7 +235,9 @@ def _techniques(options: TechniqueOptions, tutorial: bool) -> Techniques:
     if unknown:
         known = ", ".join(Techniques.__dataclass_fields__)
         raise UsageError(f"Unknown option {min(unknown)!r} of evaluate. Known options: {known}.")
-    chosen = Techniques(**cast(dict[str, Any], options))
+    check_not_empty(with_runs=options.get("with_runs"), tune_on=options.get("tune_on"))
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = Techniques(**cast(dict[str, Any], given))
     if chosen and tutorial:
         raise UsageError("`tutorial` reads the text in several rows, and test-time techniques in one. Leave one out.")
     return chosen
@@ -275,6 +280,7 @@ def average(
         >>> run.averaged()["val_perplexity"]
         81.2
     """
+    check_not_empty(output=output, cache=cache)
     listed = [runs] if isinstance(runs, Run | str | os.PathLike) else runs
     members = members_of([run if isinstance(run, Run) else load_run(run) for run in listed], last)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from keraslm import system
 from keraslm.config import StrPath
-from keraslm.errors import ExportError, KeraslmError, UsageError
+from keraslm.errors import ExportError, KeraslmError, UsageError, check_not_empty
 from keraslm.runs.run import LATEST, Run
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
@@ -75,6 +75,7 @@ def export(
         >>> report.largest_difference < 1e-4
         True
     """
+    check_not_empty(path=path, text=text, run=None if isinstance(run, Run) else run)
     if not int8 and text is not None:
         raise UsageError("`text` is used only to compare int8 with float32; it needs `int8=True`.")
     if not tolerance >= 0:

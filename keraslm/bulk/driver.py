@@ -14,7 +14,7 @@ from keraslm.bulk.cluster import score_on_cluster
 from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
 from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
-from keraslm.errors import InputError, KeraslmError, UsageError
+from keraslm.errors import InputError, KeraslmError, UsageError, check_not_empty
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
@@ -116,6 +116,7 @@ def score_files(
         >>> len(result.outcomes), result.tokens
         (8, 73760)
     """
+    check_not_empty(models=models, files=[*files] or None, output=output)
     if workers < 1:
         raise UsageError(f"`workers` is {workers}, but must be at least 1.")
     start = time.monotonic()

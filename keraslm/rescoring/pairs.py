@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keraslm.errors import TextError, shown
+from keraslm.errors import TextError, check_not_empty, shown
 from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
@@ -117,6 +117,7 @@ def pairs(
         0.74
     """
     if isinstance(sentences, str | Path | TextFile):
+        check_not_empty(sentences=None if isinstance(sentences, TextFile) else sentences)
         sentences = read_pairs(sentences if isinstance(sentences, TextFile) else TextFile(sentences, errors))
     return PairResults([*score_pairs(opened(model, provider), sentences)])
 

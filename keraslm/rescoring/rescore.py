@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keraslm.errors import TextError, UsageError
+from keraslm.errors import TextError, UsageError, check_not_empty
 from keraslm.perplexity import BASES, Base
 from keraslm.rescoring.nbest import Hypothesis, Utterance, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
@@ -114,7 +114,7 @@ def rescore(
     *,
     format: str = "tsv",
     score_columns: int | None = None,
-    scores: Sequence[str | Path] = (),
+    scores: Sequence[str | Path] | None = None,
     weight: float = 1.0,
     word_penalty: float = 0.0,
     scales: Sequence[float] = (),
@@ -155,8 +155,9 @@ def rescore(
         raise UsageError(f"`base` is {base!r}, but must be one of {', '.join(BASES)}.")
     weighting = Weighting(weight, word_penalty, tuple(scales), interpolate, mix)
     if isinstance(lists, str | Path | TextFile):
+        check_not_empty(lists=None if isinstance(lists, TextFile) else lists, scores=scores)
         file = lists if isinstance(lists, TextFile) else TextFile(lists, errors)
-        utterances = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores])
+        utterances = read_nbest(file, format, score_columns, [TextFile(path, errors) for path in scores or ()])
     else:
         utterances = (
             [each if isinstance(each, Hypothesis) else Hypothesis(str(number), each) for each in texts]
