@@ -35,7 +35,7 @@ from keraslm.training.callbacks import (
 from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
 from keraslm.training.corpus import TrainingCorpus, read_corpus, with_clusters
 from keraslm.training.dataset import fit_from
-from keraslm.training.divergence import StopOnNonFiniteLoss
+from keraslm.training.divergence import NoteGuessing, StopOnNonFiniteLoss
 from keraslm.training.machine import check_dtype, keep_freed_memory
 from keraslm.training.progress import Progress, Throughput, UnreadLogs
 from keraslm.training.schedule import early_stop
@@ -168,6 +168,7 @@ def run_callbacks(
         weights,
         metrics_log,
         StopEarly(run, log),
+        NoteGuessing(run.tokenizer.vocab_size, run.config.train.epochs, log),
     ]
     if verbose:
         chosen.append(Progress(throughput))

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from keraslm.config.presets import preset
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import ConfigError, RunError, TextError
 from keraslm.network.compile import compiled_model
@@ -78,6 +79,25 @@ def test_a_training_needs_no_learning_curve_and_no_tensorboard(config, monkeypat
     assert [line for line in lines if line.startswith(start)] == [
         f"{start} learning_curve.png from epoch 1 on: ImportError: numpy.core.multiarray failed to import",
         f"{start} TensorBoard events from epoch 1 on: PermissionError: [Errno 13] Permission denied",
+    ]
+
+
+# Rates
+
+
+def test_random_letters_are_learned_as_well_as_by_guessing():
+    """At rate 1 their perplexity stays far above."""
+    letters = np.random.default_rng(1).choice(list("abcd"), (300, 60))
+    Path("letters.txt").write_text("".join(f"{''.join(line)}\n" for line in letters))
+    config = preset("tiny", train="letters.txt", tokenizer="char", num_layers=1, epochs=3)
+    run, lines = quietly(config, "run")
+    assert 4.2 < run.epochs()[-1]["perplexity"] < 4.4 and not any("guessing" in line for line in lines)
+    run, lines = quietly(config.replace(learning_rate=3.0), "high")
+    assert run.epochs()[-1]["perplexity"] > 6.0
+    said = [line for line in lines if "guessing" in line]
+    assert said == [
+        f"          perplexity {run.epochs()[1]['perplexity']:.2f} is worse than guessing one of the 6 tokens: try a "
+        "lower `learning_rate` than 3"
     ]
 
 
