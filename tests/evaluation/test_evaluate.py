@@ -207,7 +207,7 @@ def test_tune_on_names_a_different_text(trained_run, held_out, config):
 @pytest.mark.parametrize(
     ("valid", "error", "words"),
     [
-        ((), UsageError, r"trained without a validation text\. Name a text to tune on with `tune_on`"),
+        (None, UsageError, r"trained without a validation text\. Name a text to tune on with `tune_on`"),
         (("-",), TextError, r"validation text was standard input\. It is the text to tune on; choose a different one"),
         (("gone.txt",), TextError, r"gone\.txt: cannot be read .* It is the text to tune on; choose a different one"),
     ],
