@@ -14,11 +14,12 @@ from keraslm import arguments
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath, user_path
 from keraslm.config.model import check_sizes
 from keraslm.config.presets import preset
-from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError
+from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError, check_not_empty
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
-from keraslm.runs.resume import check_same
+from keraslm.runs.files import state_of
+from keraslm.runs.resume import check_same, unfinished_runs
 from keraslm.runs.run import LATEST, Run, run_text
 from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
@@ -50,11 +51,12 @@ def train(
     Args:
         config: from `keraslm.preset(...)` or built by hand. None: the configuration of the run that is resumed, or
             preset `"tiny"` for a new run.
-        run: the run folder. None: a new folder `runs/<date>-<time>`.
+        run: the run folder. None: the folder of the last run in `runs/` that was stopped, if its configuration and
+            texts are the requested ones; else a new folder `runs/<date>-<time>`.
         backend: None takes `KERAS_BACKEND`, the backend of the run that is resumed, or the first one installed.
         resume: if the folder holds a run: `"auto"` resumes it from its last checkpoint, `"never"` fails. `"must"`
-            fails if the folder holds none.
-        overwrite: replace a run that is already in the folder.
+            fails if the folder holds none. Without `run`, `"never"` starts a new run.
+        overwrite: replace a run that is already in the folder; files that it has not written stay.
         tensorboard: also write TensorBoard events (needs tensorboardX).
         verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
         log: called with each line of progress text.
@@ -71,32 +73,51 @@ def train(
     Example:
         >>> run = keraslm.train(keraslm.preset("small"), train="train.txt", valid="valid.txt", backend="jax")
     """
+    check_not_empty(run=run)
     arguments.choice(resume, "resume", ("auto", "never", "must"))
     for name, value in (("overwrite", overwrite), ("tensorboard", tensorboard)):
         arguments.switch(value, name)
     if config is not None:
         arguments.instance(config, Config, "config", "a Config, such as keraslm.preset('small'),")
-    if run is not None:
-        arguments.path(run, "run")
     if resume == "must" and (overwrite or run is None):
         reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
         raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
-    run = None if run is None else user_path(run)
-    if run is not None and resume != "never" and not overwrite and (run / "config.json").exists():
+    run = None if run is None else user_path(arguments.path(run, "run"))
+    unfinished: Run | None = None
+    if run is not None and resume != "never" and not overwrite and state_of(run)[0] in ("run", "other"):
         previous = load_run(run)
         config = _resumed_config(previous, config, overrides)
         requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
     else:
         config = preset("tiny", **overrides) if config is None else config.replace(**overrides)
-        requested = backend
         if run is not None:
             check_free(run, overwrite)
+        elif resume == "auto" and not overwrite:
+            unfinished = _unfinished_run(config)
+        requested = backend or os.environ.get("KERAS_BACKEND") or (unfinished.backend if unfinished else None)
     select_backend(requested)
     if tensorboard:
         require("tensorboardX", extra="tensorboard", purpose="`tensorboard`")
     from keraslm.training.train import train_run
 
-    return train_run(config, run, resume=resume, overwrite=overwrite, tensorboard=tensorboard, verbose=verbose, log=log)
+    return train_run(
+        config,
+        run,
+        unfinished=unfinished.path if unfinished else None,
+        resume=resume,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        verbose=verbose,
+        log=log,
+    )
+
+
+def _unfinished_run(config: Config) -> Run | None:
+    """The last used run in `runs/` that was stopped in a training with this configuration."""
+    from keraslm.training.schedule import early_stop
+
+    patience = config.train.early_stopping
+    return next((run for run in unfinished_runs(config) if not early_stop(patience, run.epochs())), None)
 
 
 def _resumed_config(run: Run, config: Config | None, overrides: Overrides) -> Config:
@@ -131,6 +152,7 @@ def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") 
         >>> keraslm.load_run("runs/mine").epochs()[-1]["val_perplexity"]
         119.7
     """
+    check_not_empty(run=path)
     arguments.choice(weights, "weights", ("last", "best"))
     return Run.open(path, weights)
 
@@ -206,14 +228,13 @@ def evaluate(
         96.05
     """
     run = _opened(run, "run")
+    paths = arguments.paths(text, "text")
+    check_not_empty(text=paths, cache=cache)
     arguments.switch(tutorial, "tutorial")
     chosen = _techniques(techniques, tutorial)
     if context is not None:
         arguments.choice(context, "context", CONTEXTS)
     arguments.choice(errors, "errors", ERRORS)
-    paths = arguments.paths(text, "text")
-    if not paths:
-        raise UsageError("`text` is empty, but at least one path is expected.")
     files = TextFiles(paths, errors, encoding)
     for note in files.notes:
         log(note)
@@ -228,7 +249,9 @@ def _techniques(options: TechniqueOptions, tutorial: bool) -> Techniques:
     if unknown:
         known = ", ".join(Techniques.__dataclass_fields__)
         raise UsageError(f"Unknown option {min(unknown)!r} of evaluate. Known options: {known}.")
-    chosen = Techniques(**cast(dict[str, Any], options))
+    check_not_empty(with_runs=options.get("with_runs"), tune_on=options.get("tune_on"))
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = Techniques(**cast(dict[str, Any], given))
     if chosen and tutorial:
         raise UsageError("`tutorial` reads the text in several rows, and test-time techniques in one. Leave one out.")
     return chosen
@@ -253,7 +276,7 @@ def average(
         runs: two or more runs or their folders, with the weights they were opened with; or one, with `last`.
         output: folder of the new run.
         last: number of last epochs of one run to average, which `keep_weights` has kept.
-        overwrite: replace a run that is already in the folder.
+        overwrite: replace a run that is already in the folder; files that it has not written stay.
         backend: as for `train`, for the evaluation.
         cache: folder for the ids of large texts; None takes the user's cache.
         log: called with each line of progress text.
@@ -271,6 +294,7 @@ def average(
         >>> run.averaged()["val_perplexity"]
         81.2
     """
+    check_not_empty(output=output, cache=cache)
     if last is not None:
         arguments.integer(last, "last", 0)
     one = isinstance(runs, Run | str | os.PathLike)

@@ -75,6 +75,7 @@ def run(arguments: list[str]) -> int:
     AFTER_OPTIONS.clear()
     AFTER_OPTIONS.update(texts)
     try:
+        _check_empty(options)
         arguments = [*_bind_hyphens([option for option in options if option != DEBUG]), *texts]
         with ended_by_sigterm():
             app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -105,6 +106,16 @@ def _bind_hyphens(arguments: list[str]) -> list[str]:
         else:
             bound.append(argument)
     return bound
+
+
+def _check_empty(arguments: list[str]) -> None:
+    """Raise a UsageError for an empty argument, such as that of a variable that is not set; a prompt may be empty."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag = argument[:-1] if argument.startswith("--") and argument.endswith("=") else before if not argument else ""
+        if flag and (argument or before.startswith("-")):
+            raise UsageError(f"{flag} is empty. Perhaps a variable is not set; leave the flag out to get its default.")
+        if flag and arguments[0] != "generate":
+            raise UsageError(f"The argument after {flag} is empty. Perhaps a variable is not set; leave it out.")
 
 
 def _abandon_output() -> None:

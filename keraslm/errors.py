@@ -22,8 +22,10 @@ it quotes, because names and values in it may come from files of unknown origin.
 list is an argument of its own.
 """
 
+import os
 import reprlib
 import signal
+from typing import Any
 
 LONGEST = 2000  # characters per line of a message
 
@@ -132,3 +134,26 @@ class RunError(InputError):
 
 class ModelFileError(InputError):
     """A model file that is missing, damaged or not written by keraslm."""
+
+
+def emptiness(name: str, value: Any) -> str:
+    """A message about an argument that selects nothing, `""`, `[]` or `["a", ""]`; empty for others, and for None."""
+    parts = (value,) if value is None or isinstance(value, str | os.PathLike) else value
+    if parts and "" not in parts:
+        return ""
+    return (
+        f"`{name}` is empty: {shown(value)}. Perhaps a pattern matched no file, or a variable is not set. If it has a "
+        "default, leave it out to get that."
+    )
+
+
+def check_not_empty(**arguments: Any) -> None:
+    """Raise a `UsageError` for a path or a list of paths that was given and selects nothing.
+
+    Example:
+        >>> check_not_empty(valid=None, train=[])
+        keraslm.errors.UsageError: `train` is empty: []. Perhaps a pattern matched no file, or a variable is not set.
+    """
+    for name, value in arguments.items():
+        if message := emptiness(name, value):
+            raise UsageError(message)

@@ -17,10 +17,9 @@ from typing import Any
 
 from keraslm import arguments
 from keraslm.config import StrPath, user_path
-from keraslm.errors import UsageError
-from keraslm.runs.create import files_of
+from keraslm.errors import UsageError, check_not_empty
+from keraslm.runs.files import paths_of
 from keraslm.runs.run import LATEST, Run
-from keraslm.runs.weights import read_weights
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
 from keraslm.system import VERSION
@@ -78,6 +77,7 @@ def export(
         >>> report.largest_difference < 1e-4
         True
     """
+    check_not_empty(path=path, text=text, run=None if isinstance(run, Run) else run)
     arguments.switch(int8, "int8")
     if not int8 and text is not None:
         raise UsageError("`text` is used only to compare int8 with float32; it needs `int8=True`.")
@@ -91,8 +91,8 @@ def export(
         raise UsageError(f"onnxruntime has no {model.cell} layers with 8-bit weights; export without `int8`.")
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
-    read_weights(run.weights_path, model, run.tokenizer.vocab_size)
-    check_outputs({"path": target}, [*files_of(run.path), *([text] if text else ())])
+    run.read_weights()
+    check_outputs({"path": target}, [*paths_of(run.path), *([text] if text else ())])
     name, lines = verify.comparison_text(run, text) if int8 else ("", [])
     with ExitStack() as stack:
         kept = "No partial file is left there, and an existing file is unchanged."
@@ -128,7 +128,7 @@ def convert(run: Run, output: Path, int8: Path | None = None) -> verify.Verifica
     from keraslm_export.softmax import convert_softmax
 
     model, vocab_size = run.config.model, run.tokenizer.vocab_size
-    weights = read_weights(run.weights_path, model, vocab_size)
+    weights = run.read_weights()
     softmax = convert_softmax(model, vocab_size, softmax_matrices(model, weights))
     info, layers = model_info(run), len(model.sizes)
     data = _file(build_model(model, weights, softmax, Writer()), info, layers, model.cell.upper())

@@ -16,7 +16,7 @@ from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
 from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
 from keraslm.config import user_path
-from keraslm.errors import InputError, KeraslmError, UsageError
+from keraslm.errors import InputError, KeraslmError, UsageError, check_not_empty
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
@@ -127,6 +127,7 @@ def score_files(
     folder = user_path(arguments.path(output, "output"))
     paths = [user_path(path).absolute() for path in arguments.paths(models, "models")]
     files = arguments.paths(files, "files")
+    check_not_empty(models=paths, files=files or None, output=output)
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, encoding, provider, gzip, write)
     shards = plan(files, folder, job.ending, paths)
     with ended_by_sigterm(), _claimed(folder, shards, log):

@@ -99,7 +99,14 @@ def pending(shards: Sequence[Shard], settings: dict[str, Any], resume: bool, ove
 
 
 def _is_finished(shard: Shard, settings: dict[str, Any], resume: bool, overwrite: bool) -> bool:
-    if not shard.output.exists() or (overwrite and not resume):
+    if not shard.output.exists():
+        return False
+    if not shard.record.exists():
+        raise UsageError(
+            f"{shard.output} exists and was not written by an earlier job: it has no record. Move it elsewhere, or "
+            "choose a different `output`."
+        )
+    if overwrite and not resume:
         return False
     if not resume:
         raise UsageError(
@@ -107,7 +114,7 @@ def _is_finished(shard: Shard, settings: dict[str, Any], resume: bool, overwrite
             "or choose a different `output`."
         )
     record = Record.read(shard.record)
-    difference = record.difference(settings, shard) if record else "it has no record"
+    difference = record.difference(settings, shard) if record else "its record is damaged"
     if record and not difference:
         return record.output.fits(shard.output)
     if overwrite:

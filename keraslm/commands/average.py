@@ -42,7 +42,7 @@ def average(
     weights
         Weights of each run: after the last epoch, or after the epoch with the best validation.
     overwrite
-        Replace a run that is already in the folder.
+        Replace a run that is already in the folder. Files that the run has not written stay.
     backend
         Keras backend of the evaluation. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
     cache

@@ -133,8 +133,8 @@ def evaluate(
         dynamic_decay=dynamic_decay,
         mc_dropout=mc_dropout,
         seed=seed,
-        with_runs=with_runs,
-        tune_on=tune_on,
+        with_runs=with_runs or None,
+        tune_on=tune_on or None,
     )
     print(json.dumps(result.to_dict()) if as_json else "\n".join(result.rows()))
 

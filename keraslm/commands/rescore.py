@@ -128,7 +128,7 @@ def rescore(
         file,
         format=format,
         score_columns=score_columns,
-        scores=scores or (),
+        scores=scores,
         weight=weight,
         word_penalty=word_penalty,
         scales=_numbers("--scales", scales or ""),

@@ -116,7 +116,7 @@ def score(
     resume
         Skip the texts that are finished in --output.
     overwrite
-        Replace scores in --output from an earlier run.
+        Replace scores in --output from an earlier job; never other files.
     gzip
         Compress the files in --output.
     signature

@@ -39,11 +39,13 @@ def _run_facts(path: Path) -> dict[str, Any]:
     from keraslm.runs.averaging import described
     from keraslm.runs.checkpoint import CheckpointStore
     from keraslm.runs.run import Run
+    from keraslm.runs.weights import read_note
 
     run = Run.open(path)
     if not run.weights_path.is_file():
-        raise RunError(f"{path}: no weights yet; the training has not finished an epoch.")
-    epochs, averaged = run.epochs(), run.averaged()
+        raise RunError(f"{path}: no weights yet; no epoch was finished since the training began or was resumed.")
+    epochs, averaged, row = run.epochs(), run.averaged(), run.row_of(run.weights_path)
+    epoch = read_note(run.weights_path).get("epoch") or (row or {}).get("epoch")
     checkpoints = CheckpointStore(run.checkpoints_path).names()
     return {
         "file": str(path.resolve()),
@@ -51,8 +53,10 @@ def _run_facts(path: Path) -> dict[str, Any]:
         **_without_hidden_sizes(dataclasses.asdict(run.config)),
         "epochs trained": len(epochs),
         **({"average of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
-        "perplexity": epochs[-1]["perplexity"] if epochs else None,
-        "validation perplexity": run.trained_epoch().get("val_perplexity"),
+        "weights of epoch": epoch and int(epoch),
+        **({"metrics": f"of other weights than {run.weights_path.name}"} if row is None else {}),
+        "perplexity": (row or {}).get("perplexity"),
+        "validation perplexity": (row or {}).get("val_perplexity"),
         "checkpoint": checkpoints[-1] if checkpoints else None,
         "tokenizer sha256": run.tokenizer.digest,
         "weights sha256": hashlib.sha256(run.weights_path.read_bytes()).hexdigest(),

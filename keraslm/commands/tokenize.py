@@ -83,7 +83,7 @@ def tokenize(
 
 def _inputs(using: Path | None, text: TextFiles, fields: dict[str, Any]) -> Iterator[StrPath]:
     from keraslm.config import TOKENIZERS
-    from keraslm.runs.create import files_of
+    from keraslm.runs.files import paths_of
     from keraslm.text.corpus import find_splits
     from keraslm.text.files import TextFiles
 
@@ -94,7 +94,7 @@ def _inputs(using: Path | None, text: TextFiles, fields: dict[str, Any]) -> Iter
     if fields.get("tokenizer") not in (None, *TOKENIZERS):
         yield fields["tokenizer"]
     if using is not None:
-        yield from files_of(using) if using.is_dir() else [using]
+        yield from paths_of(using) if using.is_dir() else [using]
 
 
 def _tokenizer(using: Path | None, fields: dict[str, Any]) -> Tokenizer:

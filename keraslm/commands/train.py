@@ -41,8 +41,9 @@ def train(
 
     Without --train or --data, it trains on the language reference that is part of every Python.
 
-    The same command with --run, or --run alone, resumes a stopped run and ends with the same weights as an
-    uninterrupted one. Ctrl-C and SIGTERM finish the current window and save; a second Ctrl-C exits at once.
+    The same command, or --run alone, resumes a stopped run and ends with the same weights as an uninterrupted one;
+    without --run, it looks for a stopped run with the same flags and texts in runs/. Ctrl-C and SIGTERM finish the
+    current window and save; a second Ctrl-C exits at once.
 
     Parameters
     ----------
@@ -54,11 +55,13 @@ def train(
         Keras backend. Default: KERAS_BACKEND, the backend of the resumed run, or the first one installed of jax,
         tensorflow, torch.
     run
-        Run folder. Default: a new folder runs/<date>-<time>. runs/latest always points to the last run started.
+        Run folder. Default: that of the last stopped run of the same command in runs/, or else a new folder
+        runs/<date>-<time>. runs/latest points to the last run started.
     resume
-        auto: resume if the folder holds a run; never: fail if it does; must: fail if it does not.
+        auto: resume if the folder holds a run; never: fail if it does, or start a new run without --run; must: fail if
+        it does not.
     overwrite
-        Replace a run that is already in the folder.
+        Replace a run that is already in the folder. Files that the run has not written stay.
     progress
         Progress of the training: a bar, one line per epoch, or none. auto: a bar on a terminal, lines elsewhere.
     tensorboard
@@ -98,6 +101,6 @@ def _print_result(trained: "Run") -> None:
 def better_epoch(trained: "Run") -> str:
     """Mention the best epoch by validation perplexity unless it is the last one."""
     last, best = trained.epochs()[-1], replace(trained, weights="best").trained_epoch()
-    if best["epoch"] == last["epoch"] or "val_perplexity" not in best:
+    if best.get("epoch") == last["epoch"] or "val_perplexity" not in best:
         return ""
     return f"; best {best['val_perplexity']:.2f} after epoch {best['epoch']} (use it with --weights best)"

@@ -72,7 +72,6 @@ class DataConfig:
         check_at_least(self, 1, "min_count")
         check(self, "max_unknown", 0.0 <= self.max_unknown <= 1.0, "a share from 0 to 1")
         check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
-        check(self, "tokenizer", bool(self.tokenizer), "word, char, byte, bpe, unigram or a file")
         if self.tokenizer == "bpe":
             check(self, "vocab_size", self.vocab_size >= 256, "at least 256 for bpe: one token for every byte")
         self._check_combinations()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from keraslm.errors import ConfigError, shown
+from keraslm.errors import ConfigError, emptiness, shown
 
 # Encodings of Python that are not for texts.
 _SPECIAL = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
@@ -80,10 +80,15 @@ def check_types(part: Any) -> None:
     An integer is accepted for a float, a path for a string, and a list or a single path for a tuple of strings.
 
     Raises:
-        ConfigError: a value of a different type, NaN, infinity, or an integer of more than 64 bits.
+        ConfigError: a value of a different type, NaN, infinity, an integer of more than 64 bits, an empty string or
+            an empty tuple.
     """
     for name, hint in hints(part.__class__).items():
-        object.__setattr__(part, name, _converted(name, hint, getattr(part, name)))
+        value = _converted(name, hint, getattr(part, name))
+        is_text = split_optional(hint)[0] in (str, tuple[str, ...])
+        if is_text and value is not None and (message := emptiness(name, value)):
+            raise ConfigError(message)
+        object.__setattr__(part, name, value)
 
 
 @cache

@@ -37,8 +37,8 @@ class TechniqueOptions(TypedDict, total=False):
     dynamic_decay: float | None
     mc_dropout: int | None
     seed: int | None
-    with_runs: Paths
-    tune_on: Paths
+    with_runs: Paths | None
+    tune_on: Paths | None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from keraslm.evaluation.result import Evaluation
 from keraslm.network.model import build_model, nats_model, reset_states
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights
 from keraslm.text.store import EncodedText
 from keraslm.text.stream import EveryToken, Windows
 
@@ -28,7 +27,7 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 
     Arguments and result are those of `build_model`; `seed` is that of the dropout masks in training mode.
     """
     vocab_size = run.tokenizer.vocab_size
-    weights = read_weights(run.weights_path, run.config.model, vocab_size)
+    weights = run.read_weights()
     model = build_model(run.config.model, vocab_size, batch_size, seed, resets=resets)
     for variable in model.trainable_variables:
         variable.assign(weights[variable.path])

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from keraslm import arguments
-from keraslm.errors import TextError, UsageError
+from keraslm.errors import TextError, UsageError, check_not_empty
 from keraslm.perplexity import BASES, Base
 from keraslm.rescoring.nbest import FORMATS, Hypothesis, Utterance, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
@@ -133,7 +133,7 @@ def rescore(
     *,
     format: str = "tsv",
     score_columns: int | None = None,
-    scores: Sequence[str | Path] = (),
+    scores: Sequence[str | Path] | None = None,
     weight: float = 1.0,
     word_penalty: float = 0.0,
     scales: Sequence[float] = (),
@@ -177,8 +177,9 @@ def rescore(
     arguments.choice(format, "format", FORMATS)
     weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
     if isinstance(lists, str | Path | TextFile):
+        check_not_empty(lists=None if isinstance(lists, TextFile) else lists, scores=scores)
         file = lists if isinstance(lists, TextFile) else TextFile(find_file(lists), errors, encoding)
-        paths: Iterable[str] = arguments.paths(scores, "scores")
+        paths: Iterable[str] = arguments.paths(scores or (), "scores")
         paths = map(find_file, paths) if format == "kaldi" else paths
         costs = [TextFile(path, errors, encoding) for path in paths]
         utterances = read_nbest(file, format, score_columns, costs)

@@ -10,7 +10,6 @@ weights is worse than each of them: average their probabilities instead.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError, UsageError
 from keraslm.runs.create import check_free, locked_folder, place_run
+from keraslm.runs.files import AVERAGE, METRICS, TOKENIZER, WEIGHTS, remove_average
 from keraslm.runs.run import Run
-from keraslm.runs.weights import Weights, read_weights, write_weights
+from keraslm.runs.weights import Weights, digest_of, write_weights
 from keraslm.system import Log
 from keraslm.system.atomic import writing
 
@@ -75,8 +75,7 @@ def _last_epochs(runs: Sequence[Run], last: int) -> list[Member]:
         raise RunError(
             f"{run.path} has kept the weights {found}, but `last` is {last}. Train with `keep_weights={last}`."
         )
-    rows = {row.get("epoch"): row for row in run.epochs()}
-    return [Member(run, path, rows.get(epoch, {"epoch": epoch})) for epoch, path in [*kept.items()][-last:]]
+    return [Member(run, path, run.row_of(path) or {"epoch": epoch}) for epoch, path in [*kept.items()][-last:]]
 
 
 def _check_compatible(members: Sequence[Member]) -> None:
@@ -101,7 +100,7 @@ def _check_compatible(members: Sequence[Member]) -> None:
 def _mean_weights(members: Sequence[Member]) -> Weights:
     total: dict[str, NDArray[np.float64]] = {}
     for member in members:
-        for name, value in read_weights(member.path, member.run.config.model, member.run.tokenizer.vocab_size).items():
+        for name, value in member.run.read_weights(member.path).items():
             total[name] = total.get(name, 0.0) + value.astype(np.float64)
     return {name: (value / len(members)).astype(np.float32) for name, value in total.items()}
 
@@ -128,13 +127,13 @@ def average_runs(
         raise UsageError(f"{output} is one of the runs that are averaged. Choose a different `output`.")
     check_free(output, overwrite, "output")
     weights, first = _mean_weights(members), members[0].run
-    row = {"averaged": [member.facts() for member in members]}
-    for member, facts in zip(members, row["averaged"], strict=True):
+    averaged = [member.facts() for member in members]
+    for member, facts in zip(members, averaged, strict=True):
         log(f"member    {described(facts)}{_perplexity(member, first)}")
     with _temporary_folder(output, log) as folder:
-        made = replace(first, path=folder, weights="last")
+        made = replace(first, path=folder, weights="last", files=(TOKENIZER, WEIGHTS, METRICS))
         write_weights(made.weights_path, weights)
-        made.append(row | dict(validate(made)))
+        made.append({"averaged": averaged, "weights": digest_of(weights), **validate(made)})
         run = replace(made, path=output)
         place_run(run, first.backend or "numpy", overwrite, (made.weights_path, made.metrics_path))
         return run
@@ -143,16 +142,17 @@ def average_runs(
 @contextmanager
 def _temporary_folder(output: Path, log: Log) -> Iterator[Path]:
     """A folder in the output folder for incomplete files. A new output folder is removed again on failure."""
-    existed, folder = output.is_dir(), output / ".average"
+    existed, folder = output.is_dir(), output / AVERAGE
     try:
         with locked_folder(output, log):
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed process
             with writing(output):
+                remove_average(output)  # of a killed process
                 folder.mkdir()
             try:
                 yield folder
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # report the first error
+                    remove_average(output)
     finally:
         if not existed:
             with suppress(OSError):  # it is not empty: it holds the new run

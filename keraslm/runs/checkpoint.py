@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import index
 from pathlib import Path
@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import RunError, shown
-from keraslm.system.atomic import SUFFIX, atomic_folder, remove_abandoned
+from keraslm.system.atomic import atomic_folder, remove_abandoned, remove_folder
 
 FORMAT_VERSION = 1
 KEPT = 2
 VARIABLES, STATE, METRICS, SUMS = "variables.safetensors", "state.json", "metrics.jsonl", "SHA256SUMS"
 _FILES = (METRICS, STATE, VARIABLES)  # in the order of SHA256SUMS
-_NAME = re.compile(r"[0-9]{4,}-[0-9]{8,}")
+_PARTS, _LOG = ("config", "texts", "surroundings", "log"), ("seconds", "seen", "sum")  # of STATE
+_NAME = re.compile(r"[0-9]{4,}-[0-9]{8,}", re.ASCII)
+_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.old", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Checkpoint:
         epoch: number of finished epochs, validation included.
         window: number of finished windows of the next epoch; all of them if only its validation is missing.
         variables: variables of the model, the optimizer and the metrics, by name.
-        state: everything else the training needs, as JSON values.
+        state: everything else the training needs, as JSON values: `config`, `texts`, `surroundings` and `log`.
         metrics: content of `metrics.jsonl`.
     """
 
@@ -51,6 +53,20 @@ class Checkpoint:
     def name(self) -> str:
         """Name of its folder; the numbers may have more digits."""
         return f"{self.epoch:04d}-{self.window:08d}"
+
+    def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+        """The weights with these names and shapes after an epoch: their averages if averaging has begun."""
+        since = self.variables.get("optimizer/averages_from")
+        averaged = since is not None and bool(self.variables["optimizer/iteration"] > since)
+        found = {}
+        for name, shape in shapes.items():
+            variable = f"optimizer/{name.replace('/', '_')}_average" if averaged else f"model/{name}"
+            value = self.variables.get(variable)
+            if value is None or value.shape != shape:
+                size = "missing" if value is None else value.shape
+                raise RunError(f"checkpoint {self.name}: {variable} is {size}, but the model needs {shape}.")
+            found[name] = value
+        return found
 
     @property
     def position(self) -> str:
@@ -76,7 +92,7 @@ class CheckpointStore:
         from safetensors.numpy import save
 
         target = self.folder / checkpoint.name
-        remove_abandoned(self.folder)
+        self._clean()
         if target.exists():  # the same position of the same training
             return target
         state = {"format_version": FORMAT_VERSION, "epoch": checkpoint.epoch, "window": checkpoint.window}
@@ -104,10 +120,24 @@ class CheckpointStore:
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint; a kill leaves no part of it under its name."""
-        remove_abandoned(self.folder)
-        aside = self.folder / f".{name}.removing{SUFFIX}"
+        aside = self.folder / f".{name}.old"
         (self.folder / name).rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        self._clean()
+
+    def clear(self) -> None:
+        """Remove all checkpoints; and the folder, if nothing else is in it."""
+        for name in self.names():
+            self.remove(name)
+        self._clean()
+        remove_folder(self.folder, ())
+
+    def _clean(self) -> None:
+        """Remove what a killed process left of a checkpoint. Files that are not part of a checkpoint stay."""
+        remove_abandoned(self.folder)
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if _UNFINISHED.fullmatch(path.name) and path.is_dir():
+                with suppress(OSError):
+                    remove_folder(path, (*_FILES, SUMS))
 
 
 class DamagedCheckpointError(RunError):
@@ -124,12 +154,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         state = json.loads(data[STATE])
         found = state.pop("format_version")
         epoch, window = index(state.pop("epoch")), index(state.pop("window"))
-        checkpoint = Checkpoint(epoch, window, load(data[VARIABLES]), state, data[METRICS].decode())
+        if found != FORMAT_VERSION:
+            raise RunError(f"{folder}: checkpoint format {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
+        if missing := [part for part in _PARTS if not isinstance(state.get(part), dict)]:
+            raise ValueError(f"{STATE} has no {', '.join(missing)}")
+        for name in _LOG:
+            state["log"][name] + 0.0
+        return Checkpoint(epoch, window, load(data[VARIABLES]), state, data[METRICS].decode())
+    except RunError:  # a ValueError too
+        raise
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(f"{folder}: not a checkpoint of a training run ({error}).") from error
-    if found != FORMAT_VERSION:
-        raise RunError(f"{folder}: checkpoint format {shown(found)}, but this keraslm reads {FORMAT_VERSION}.")
-    return checkpoint
+        raise DamagedCheckpointError(f"it is not a checkpoint of a training run ({error})") from error
 
 
 def _sums(data: Mapping[str, bytes]) -> bytes:

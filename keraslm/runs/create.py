@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from keraslm.config import Config
 from keraslm.errors import RunError
+from keraslm.runs.files import (
+    CONFIG,
+    EVERY,
+    INCOMPLETE,
+    TOKENIZER,
+    check_unlisted,
+    check_unused,
+    remove_listed,
+    state_of,
+)
 from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, make_folder, remove_abandoned, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
 from keraslm.system.locks import folder_lock
-
-# Files besides the tokenizer. config.json marks a folder as a run: it is removed first and created last.
-FILES = ("config.json", "weights.safetensors", "best.safetensors", "metrics.jsonl", "learning_curve.png")
-FOLDERS = ("checkpoints", "tensorboard")
-
-
-def files_of(path: Path) -> list[Path]:
-    """All files of the run in a folder, whether they exist or not."""
-    kept = path.glob("weights-*.safetensors")
-    inner = (file for name in FOLDERS for file in (path / name).rglob("*"))
-    return [*(path / name for name in (*FILES, "tokenizer.json")), *kept, *inner]
 
 
 @contextmanager
@@ -40,41 +41,64 @@ def locked_folder(folder: Path, log: Log) -> Iterator[None]:
         yield
 
 
-def create_run(run: Run, backend: str, overwrite: bool) -> None:
+def new_folder() -> Path:
+    """Make the folder `runs/<date>-<time>` of a new run; with a number, if a different training has made it."""
+    start = RUNS / datetime.now().strftime("%Y%m%d-%H%M%S")
+    with writing(RUNS):
+        make_folder(RUNS)
+        for number in count(1):
+            folder = start if number == 1 else start.with_name(f"{start.name}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                sync_folder(RUNS)
+                return folder
+    raise AssertionError
+
+
+def create_run(run: Run, backend: str, overwrite: bool, log: Log = lambda _: None) -> None:
     """Create the folder of a run and point `runs/latest` to it; raises as `place_run` does."""
     place_run(run, backend, overwrite)
-    with writing(LATEST, f"{run.path} holds the new run, without weights."):
-        _point_latest_to(run.path)
+    _point_latest_to(run.path, log)
 
 
 def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = ()) -> None:
     """Create the folder of a run. `parts` are files on the same disk that are moved into it.
 
     A previous run is removed once the new files are on the disk beside it. If this is interrupted, the folder holds
-    the previous run, the new one or none.
+    the previous run, the new one or none; then its `config.json` says that it belongs to keraslm.
 
     Raises:
-        RunError: the folder already holds a run, and `overwrite` is false.
+        RunError: the folder holds a run, and `overwrite` is false; or it holds files that no run has written.
         WriteError: the folder cannot be written.
     """
     path = run.path
     check_free(path, overwrite)
+    _, previous = state_of(path)
+    check_unlisted(path, run.files, previous)
     with writing(path):
         make_folder(path)
         remove_abandoned(path)
-        with atomic_path(path / "config.json") as header, atomic_path(path / "tokenizer.json") as vocabulary:
+        with atomic_path(path / CONFIG) as header, atomic_path(path / TOKENIZER) as vocabulary:
             header.write_text(_header(run, backend), encoding="utf-8")
             vocabulary.write_text(run.tokenizer.to_json(), encoding="utf-8")
             for file in (header, vocabulary, *parts):
                 sync_file(file)
-            _remove_previous(run)
+            with atomic_path(path / CONFIG) as marker:
+                listed = {"format_version": FORMAT_VERSION, INCOMPLETE: True, "files": [*previous, *run.files]}
+                marker.write_text(json.dumps(listed), encoding="utf-8")
+            remove_listed(path, previous)
             for part in parts:
                 part.replace(path / part.name)
 
 
-def update_config(run: Run, config: Config, backend: str) -> Run:
-    """Write the configuration and backend of the training that resumes a run."""
-    updated, path = replace(run, config=config), run.path / "config.json"
+def update_config(run: Run, config: Config, backend: str, files: Collection[str] = ()) -> Run:
+    """Write the configuration and backend of the training that resumes a run, and the files that it will write too.
+
+    Raises:
+        RunError: one of these files exists, but the run has not written it.
+    """
+    check_unlisted(run.path, files, run.files)
+    updated, path = replace(run, config=config, files=tuple({*run.files, *files})), run.path / CONFIG
     remove_abandoned(run.path)
     with writing(path, "The old one is untouched."), atomic_path(path) as file:
         file.write_text(_header(updated, backend), encoding="utf-8")
@@ -83,12 +107,17 @@ def update_config(run: Run, config: Config, backend: str) -> Run:
 
 def check_free(path: Path, overwrite: bool, argument: str = "run") -> None:
     """Raise `RunError` if a new run cannot be created in a folder."""
-    if (path / "config.json").exists() and not overwrite:
+    if (path.parent.resolve(), path.name) == (RUNS.resolve(), LATEST.name):
+        raise RunError(f"{path} is the link to the last run. Choose a different `{argument}` for a new one.")
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file, but a run needs a folder. Choose a different `{argument}`.")
+    state, _ = state_of(path)
+    if state == "run" and not overwrite:
         raise RunError(
             f"{path} already holds a run. Choose a different `{argument}`, or replace it with `overwrite=True`."
         )
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file, but a run needs a folder. Choose a different `{argument}`.")
+    if state in ("none", "other"):
+        check_unused(path, argument)
 
 
 def _header(run: Run, backend: str) -> str:
@@ -96,31 +125,25 @@ def _header(run: Run, backend: str) -> str:
         "format_version": FORMAT_VERSION,
         "versions": versions(backend),
         "vocab_size": run.tokenizer.vocab_size,
+        "files": [name for name in EVERY if name in run.files],
         **({"texts": run.texts} if run.texts else {}),
         **run.config.to_dict(),
     }
     return json.dumps(header, indent=2) + "\n"
 
 
-def _remove_previous(run: Run) -> None:
-    for name in FILES:
-        (run.path / name).unlink(missing_ok=True)
-        sync_folder(run.path)
-    for kept in run.kept_weights().values():
-        kept.unlink()
-    for name in FOLDERS:
-        if (run.path / name).exists():
-            shutil.rmtree(run.path / name)
-
-
-def _point_latest_to(path: Path) -> None:
-    make_folder(RUNS)
+def _point_latest_to(path: Path, log: Log) -> None:
+    """Point `runs/latest` to a run; a line in the log if this is impossible."""
     link = RUNS / f".latest.{os.getpid()}"
-    link.unlink(missing_ok=True)
     try:
+        make_folder(RUNS)
+        if LATEST.exists() and not LATEST.is_symlink():
+            raise FileExistsError(errno.EEXIST, "it is not a link")
+        link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(path.resolve(), RUNS.resolve()), target_is_directory=True)
         link.replace(LATEST)
-    except OSError:
+    except (OSError, NotImplementedError) as error:
         with suppress(OSError):
             link.unlink(missing_ok=True)
-        raise
+        reason = getattr(error, "strerror", None) or error
+        log(f"          {LATEST} does not point to this run ({reason}); name it with `run`")

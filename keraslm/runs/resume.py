@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keraslm.config import Config
-from keraslm.errors import ConfigError, RunError, TextError, shown
+from keraslm.errors import ConfigError, KeraslmError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
-from keraslm.runs.run import TITLES, Run
+from keraslm.runs.files import CONFIG, state_of
+from keraslm.runs.run import RUNS, TITLES, Run
+from keraslm.runs.saving import repair_weights
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
 from keraslm.system.backend import versions
+from keraslm.system.locks import folder_lock
 from keraslm.system.processes import available_cores
 from keraslm.text.store import described
 
@@ -44,29 +47,37 @@ class PreviousRun:
         except ConfigError as error:
             name = self.checkpoint.name
             raise RunError(f"{self.run.path}: checkpoint {name} has a malformed configuration. {error}") from error
-        if requested.model.softmax == own.model.softmax and requested.model.cutoffs is None:
-            requested = requested.replace(cutoffs=own.model.cutoffs)
+        requested = _with_cutoffs(requested, own)
         check_same(self.run.path, own, _fields(requested))
         return requested
 
-    def check_texts(self, fingerprints: Mapping[str, Any]) -> None:
-        """Raise `TextError` if a text does not have the same tokens."""
+    def text_difference(self, fingerprints: Mapping[str, Any]) -> str:
+        """The first text that does not have the tokens of before, as a part of a sentence; else empty."""
         for name, title in TITLES.items():
             before = described(self.checkpoint.state["texts"].get(name))
             now = described(fingerprints.get(name))
             if before != now:
-                raise TextError(
-                    f"{self.run.path} was created with a different {title} text: {before}, but this one is {now}. Use "
-                    "the same text, choose a different `run`, or replace the run with `overwrite=True`."
-                )
+                return f"{self.run.path} was created with a different {title} text: {before}, but this one is {now}."
+        return ""
 
-    def restore_files(self) -> None:
-        """Remove damaged checkpoints, and metrics that are newer than the checkpoint."""
+    def check_texts(self, fingerprints: Mapping[str, Any]) -> None:
+        """Raise `TextError` if a text does not have the same tokens."""
+        if difference := self.text_difference(fingerprints):
+            raise TextError(
+                f"{difference} Use the same text, choose a different `run`, or replace the run with `overwrite=True`."
+            )
+
+    def restore_files(self, run: Run, log: Log) -> None:
+        """Remove damaged checkpoints, and metrics and weights that are newer than the checkpoint.
+
+        `run` has the configuration of the resumed training; `log` gets a line about each file of weights that changes.
+        """
         with writing(self.run.checkpoints_path):
             for name in self.damaged:
                 CheckpointStore(self.run.checkpoints_path).remove(name)
         with writing(self.run.metrics_path), atomic_path(self.run.metrics_path) as file:
             file.write_text(self.checkpoint.metrics, encoding="utf-8")
+        repair_weights(run, self.checkpoint, log)
 
     def changed_environment(self, now: Mapping[str, Any]) -> str:
         """Changes that may affect the last bits of the result, e.g. `"backend jax (was torch)"`; empty without any."""
@@ -77,6 +88,30 @@ class PreviousRun:
         return ", ".join(f"{name} {now[name]} (was {before.get(name)})" for name in changed)
 
 
+def _with_cutoffs(requested: Config, own: Config) -> Config:
+    """A configuration with the cutoffs that a run has chosen."""
+    if requested.model.softmax == own.model.softmax and requested.model.cutoffs is None:
+        return requested.replace(cutoffs=own.model.cutoffs)
+    return requested
+
+
+def unfinished_runs(config: Config) -> Iterator[Run]:
+    """The runs in `runs/` with this configuration and a checkpoint before their end, the last one used first.
+
+    Runs that a different process is training are left out.
+    """
+    headers = [path for path in RUNS.glob(f"*/{CONFIG}") if not path.parent.is_symlink()]
+    for header in sorted(headers, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(KeraslmError, OSError):
+            run = Run.open(header.parent)
+            if run.config != _with_cutoffs(config, run.config):
+                continue
+            with folder_lock(run.path):
+                checkpoint, _ = CheckpointStore(run.checkpoints_path).newest()
+            if checkpoint and (checkpoint.epoch < config.train.epochs or run.trained_epoch() not in run.epochs()[-1:]):
+                yield run
+
+
 def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> PreviousRun | None:
     """The run to resume in a folder; None if a new run starts, or the previous one restarts.
 
@@ -85,7 +120,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
     Raises:
         RunError: the folder holds a run, or no run, against `resume`; or it has no intact checkpoint.
     """
-    if not (folder / "config.json").exists() or overwrite or resume == "never":
+    if state_of(folder)[0] != "run" or overwrite or resume == "never":
         if resume == "must":
             raise RunError(f'{folder}: there is no run to resume. Leave `resume="must"` out to create one.')
         check_free(folder, overwrite)
@@ -99,9 +134,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
         return PreviousRun(run, checkpoint, damaged)
     if damaged:
         raise RunError(f"{folder}: every checkpoint is damaged ({found}). Train from the start with `overwrite=True`.")
-    # The weights of the first epoch are written just before its checkpoint.
-    stopped_early = run.checkpoints_path.is_dir() and len(run.epochs()) < 2
-    if resume == "must" or (run.weights_path.exists() and not stopped_early):
+    if resume == "must" or run.weights_path.exists():  # weights are written after the checkpoint of their epoch
         raise RunError(
             f"{folder} holds a run without a checkpoint, which cannot be resumed. Choose a different `run`, or replace "
             "it with `overwrite=True`."

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,20 @@ from typing import Any
 from keraslm import arguments
 from keraslm.config import BACKENDS, Config, StrPath, user_path
 from keraslm.errors import ConfigError, RunError, TextError, shown
+from keraslm.runs.files import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    EVERY,
+    INCOMPLETE,
+    KEPT,
+    KEPT_NAME,
+    METRICS,
+    WEIGHTS,
+    listed_in,
+)
 from keraslm.runs.metrics import append_row, read_rows
+from keraslm.runs.weights import Weights, read_note, read_weights
 from keraslm.text.corpus import open_text
 from keraslm.text.encoding import Encoder
 from keraslm.text.paths import STDIN
@@ -40,6 +52,7 @@ class Run:
         tokenizer: its vocabulary.
         weights: the weights to use: `"last"`, or `"best"` by validation perplexity.
         texts: `keraslm.text.store.fingerprint` of `"train"` and `"valid"`; empty if `config.json` does not have them.
+        files: what it may write besides `config.json`: names of `keraslm.runs.files`.
 
     Example:
         >>> Run.open("runs/mine")
@@ -51,6 +64,7 @@ class Run:
     tokenizer: Tokenizer
     weights: str = "last"
     texts: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = EVERY
 
     def __repr__(self) -> str:
         model, sizes = self.config.model, self.config.model.sizes
@@ -88,9 +102,10 @@ class Run:
         if max(config.model.cutoffs or (0,)) >= tokenizer.vocab_size:
             cutoffs = shown(config.model.cutoffs)
             raise RunError(f"{root / 'config.json'}: cutoffs {cutoffs} exceed the {tokenizer.vocab_size} tokens.")
-        run = cls(root, config, tokenizer, weights, header.get("texts", {}))
+        run = cls(root, config, tokenizer, weights, header.get("texts", {}), listed_in(header))
         if weights == "best" and not run.weights_path.is_file():
-            raise RunError(f'{root}: no best weights, because no epoch was validated. Leave `weights="best"` out.')
+            reason = "no epoch was validated since the training began or was resumed"
+            raise RunError(f'{root}: no best weights; {reason}. Leave `weights="best"` out.')
         return run
 
     @property
@@ -101,11 +116,11 @@ class Run:
 
     @property
     def weights_path(self) -> Path:
-        return self.best_weights_path if self.weights == "best" else self.path / "weights.safetensors"
+        return self.best_weights_path if self.weights == "best" else self.path / WEIGHTS
 
     @property
     def best_weights_path(self) -> Path:
-        return self.path / "best.safetensors"
+        return self.path / BEST
 
     def kept_weights_path(self, epoch: int) -> Path:
         """The file of the weights of an epoch, counted from 1, with `keep_weights`."""
@@ -114,31 +129,63 @@ class Run:
     def kept_weights(self) -> dict[int, Path]:
         """Files of the kept weights, by epoch, in order."""
         found = {}
-        for path in self.path.glob("weights-*.safetensors"):
-            if number := re.fullmatch(r"weights-([0-9]{3,18})\.safetensors", path.name, re.ASCII):
+        for path in self.path.glob(KEPT):
+            if number := KEPT_NAME.fullmatch(path.name):
                 found[int(number[1])] = path
         return dict(sorted(found.items()))
 
     @property
     def checkpoints_path(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     def epochs(self) -> list[dict[str, Any]]:
         """The row of `metrics.jsonl` for each finished epoch, in order."""
         return [row for row in read_rows(self.metrics_path) if "perplexity" in row]
 
     def trained_epoch(self) -> dict[str, Any]:
-        """The row of the epoch whose weights are used, or the row of an averaged run; empty before the first epoch."""
-        rows = self.epochs()
+        """The row of the epoch whose weights are used, or the row of an averaged run; empty if there is none."""
+        return self.row_of(self.weights_path) or {}
+
+    def row_of(self, path: Path) -> dict[str, Any] | None:
+        """The row of `metrics.jsonl` that belongs to a file of weights of this run.
+
+        Rows and files name the SHA-256 of the weights. Those of earlier versions do not: the last row belongs to the
+        last weights, that of the best validation to the best ones. Empty if the row is unknown, because there are no
+        rows or a different program wrote the file. None if the file belongs to none of the rows.
+        """
+        rows, note = self.epochs() or [row for row in [self.averaged()] if row], read_note(path)
+        digest = note.get("sha256")
+        if found := [row for row in rows if digest and row.get("weights") == digest]:
+            return found[-1]
         if not rows:
-            return self.averaged()
-        if self.weights == "last":
-            return rows[-1]
-        return min(rows, key=lambda row: row.get("val_perplexity") or math.inf)
+            return {}
+        unmarked = [row for row in rows if "weights" not in row]
+        kept = KEPT_NAME.fullmatch(path.name)
+        if epoch := note.get("epoch") or (kept and str(int(kept[1]))):
+            unmarked = [row for row in unmarked if str(row.get("epoch")) == epoch]
+        if unmarked and path.name == BEST:
+            return min(unmarked, key=lambda row: row.get("val_perplexity") or math.inf)
+        return unmarked[-1] if unmarked else None if digest else {}
+
+    def read_weights(self, path: Path | None = None) -> Weights:
+        """Read and check weights: those that are used, or those of a file.
+
+        Raises:
+            RunError: as `keraslm.runs.weights.read_weights`; or the metrics are those of different weights.
+        """
+        path = path or self.weights_path
+        if self.row_of(path) is None:
+            epoch = read_note(path).get("epoch")
+            which = f"the weights of epoch {epoch}" if epoch else "weights"
+            raise RunError(
+                f"{path} holds {which} that belong to no row of metrics.jsonl: the two files are of different "
+                "trainings. Resume the training, which repairs the folder, or restore both files."
+            )
+        return read_weights(path, self.config.model, self.tokenizer.vocab_size)
 
     def averaged(self) -> dict[str, Any]:
         """The row of `metrics.jsonl` that names the members of an averaged run; empty for a trained run."""
@@ -182,7 +229,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
 
 
 def _read_header(root: Path) -> dict[str, Any]:
-    path = root / "config.json"
+    path = root / CONFIG
     text = _read_text(path)
     try:
         header = json.loads(text)
@@ -191,6 +238,8 @@ def _read_header(root: Path) -> dict[str, Any]:
     found = header.get("format_version") if isinstance(header, dict) else None
     if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
         raise RunError(f"{path}: format version {shown(found)}, but this keraslm reads 1 to {FORMAT_VERSION}.")
+    if header.get(INCOMPLETE):
+        raise RunError(f"{root}: no run yet; its creation was interrupted. Run the same command again.")
     return dict(header)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from keraslm.system.atomic import atomic_path, writing
 Weights = dict[str, NDArray[np.float32]]
 
 
-def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write weights atomically, with their SHA-256 in the metadata of the file.
+def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]], epoch: int | None = None) -> None:
+    """Write weights atomically, with their SHA-256 and their epoch, counted from 1, in the metadata of the file.
 
     Raises:
         WriteError: the file cannot be written; the previous one is untouched.
@@ -29,7 +30,25 @@ def write_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> Non
     with writing(path, "Previous weights, if any, are untouched."), atomic_path(path) as temporary:
         # Not save_file: its own temporary file survives SIGKILL, and it hides the error of the system.
         tensors = {name: np.ascontiguousarray(value) for name, value in weights.items()}
-        temporary.write_bytes(save(tensors, {"sha256": _digest(tensors)}))
+        note = ({} if epoch is None else {"epoch": str(epoch)}) | {"sha256": digest_of(tensors)}
+        data = save(tensors, note)
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end]) | {"__metadata__": note}  # safetensors writes metadata in a random order
+        packed = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - 8)
+        with temporary.open("wb") as file:
+            file.write(len(packed).to_bytes(8, "little") + packed)
+            file.write(memoryview(data)[end:])
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """The metadata of a file: `sha256`, and `epoch` if it is known; empty if there is no such file, or it has none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
 
 
 def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
@@ -41,7 +60,7 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise RunError(f"{path}: no weights. The training was stopped in its first epoch, or the folder is damaged.")
+        raise RunError(f"{path}: no weights. No epoch was finished since the training began or was resumed.")
     try:
         with safe_open(path, "numpy") as file:
             written = (file.metadata() or {}).get("sha256")  # None: written by a different program
@@ -61,12 +80,12 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
                 f"{where} contains NaN or infinity ({bad:,} of {value.size:,} values). The training diverged; train "
                 "again with a lower `learning_rate` or `clip_norm`."
             )
-    if written not in (None, _digest(weights)):
+    if written not in (None, digest_of(weights)):
         raise RunError(f"{path}: damaged, its weights do not have the SHA-256 in its metadata.")
     return weights
 
 
-def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+def digest_of(tensors: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 of the names and values of all tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

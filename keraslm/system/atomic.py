@@ -27,6 +27,7 @@ SUFFIX = ".keraslm"  # of temporary files and folders
 
 _UMASK = os.umask(0)  # read once: reading it means setting it, for every thread of the process
 os.umask(_UMASK)
+_RANDOM = r"[a-z0-9_]{8}"  # of `tempfile.mkstemp`
 _REMEDIES = {
     errno.ENOSPC: "Free some space and try again.",
     errno.EDQUOT: "The quota is used up: free some space and try again.",
@@ -128,6 +129,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
     sync_folder(target.parent)
+
+
+def remove_folder(folder: Path, names: Iterable[str]) -> None:
+    """Remove the files of a folder whose names match one of some patterns; and the folder, if no others are left."""
+    for path in [path for name in names for path in folder.glob(name)]:
+        path.unlink()
+    if not any(folder.iterdir()) and not folder.is_symlink():
+        folder.rmdir()
 
 
 @contextmanager

@@ -77,9 +77,10 @@ class EmbeddedText:
 
 
 Text = TextFile | TextFiles | EmbeddedText
+Texts = tuple[Text, Text | None]  # for training and for validation
 
 
-def open_texts(config: DataConfig) -> tuple[Text, Text | None]:
+def open_texts(config: DataConfig) -> Texts:
     """The training text and the validation text that a configuration names; a TextError if one does not exist."""
     if (*(config.train or ()), *(config.valid or ())).count(STDIN) > 1:
         raise TextError("Standard input (-) can be read only once; it was given more than once.")

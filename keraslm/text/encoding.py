@@ -58,10 +58,11 @@ class Encoder:
         names = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "errors", "encoding")
         name = store.key(text=text.digest(), **{name: getattr(config, name) for name in names})
         kept = self.cache / "tokenizers" / f"{name}.json"
-        if kept.is_file():
-            return Tokenizer.from_json(kept.read_text(encoding="utf-8"), str(kept))
+        with store.caching("tokenizer", kept):
+            if kept.is_file():
+                return Tokenizer.from_json(kept.read_text(encoding="utf-8"), str(kept))
         tokenizer = self._train(text, config)
-        with store.caching("tokenizer", kept.parent):
+        with store.caching("tokenizer", kept):
             kept.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(kept.parent)
             with atomic_path(kept) as temporary:
@@ -69,14 +70,16 @@ class Encoder:
         return tokenizer
 
     def encode(self, text: Text, tokenizer: Tokenizer) -> EncodedText:
-        """A text as one stream of ids; a TextError if it cannot be read, or the cache cannot be written."""
+        """A text as one stream of ids, in memory if the cache cannot be used; a TextError if it cannot be read."""
         if not self._is_large(text):
             return store.in_memory(text.name, self._parts(text, tokenizer))
         read = {"errors": text.errors, "encoding": text.encoding}
         folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, **read)
-        if not folder.is_dir():
-            store.write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
-        return store.open_encoded(folder, text.name)
+        with store.caching("ids", folder):
+            if not folder.is_dir():
+                store.write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
+            return store.open_encoded(folder, text.name)
+        return store.in_memory(text.name, self._parts(text, tokenizer))
 
     def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
         """The size of a text in every unit, without keeping its ids in memory or in the cache."""

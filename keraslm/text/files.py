@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from keraslm.config import StrPath
 from keraslm.config.fields import check_encoding, is_utf8_name
@@ -162,7 +163,7 @@ class TextFile:
         """The file on the disk, its text in UTF-8 after a byte order mark, and the number of bytes of that mark."""
         with self.reading(), ExitStack() as opened:
             # Standard input as it is: a second buffer around it would wait until it is full.
-            source: Any = sys.stdin.buffer if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
+            source: Any = _stdin() if self.path == STDIN else opened.enter_context(open(self.path, "rb"))
             raw = cast(io.BufferedReader, source if hasattr(source, "peek") else io.BufferedReader(source))
             file, kind = unpacked(raw)
             if kind:
@@ -223,13 +224,11 @@ class TextFiles:
         """Copy standard input and pipes to temporary files in `folder`, which can be read more than once."""
         for number, file in enumerate(self.files):
             if file.path == STDIN or Path(file.path).is_fifo():
-                folder.mkdir(parents=True, exist_ok=True)
-                remove_abandoned(folder)
-                copy = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
-                hold(copy.fileno())
-                with nullcontext(sys.stdin.buffer) if file.path == STDIN else open(file.path, "rb") as source:
-                    shutil.copyfileobj(source, copy, BLOCK)
-                copy.flush()
+                with file.reading():
+                    copy = _temporary(folder)
+                    with nullcontext(_stdin()) if file.path == STDIN else open(file.path, "rb") as source:
+                        shutil.copyfileobj(source, copy, BLOCK)
+                    copy.flush()
                 self.files[number] = TextFile(copy.name, file.errors, file.encoding, name=file.name)
                 self._copies.append(copy)  # they are removed with this object
 
@@ -238,6 +237,27 @@ def name_of(files: Sequence[TextFile]) -> str:
     """The name of several files as one text: `a.txt and 2 more`."""
     first, more = files[0].name, len(files) - 1
     return f"{first} and {more} more" if more else first
+
+
+def _stdin() -> IO[bytes]:
+    """Standard input; a note if it is a terminal, where a person does not see that the program waits."""
+    if sys.stdin.isatty():
+        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        print(f"keraslm: reading standard input, which is this terminal; end it with {end}", file=sys.stderr)
+    return sys.stdin.buffer
+
+
+def _temporary(folder: Path) -> Any:
+    """A temporary file in a folder; in that of the system if the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
+    except OSError:
+        folder = Path(tempfile.gettempdir())
+        file = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
+    hold(file.fileno())
+    remove_abandoned(folder, ["stdin"])
+    return file
 
 
 @contextmanager

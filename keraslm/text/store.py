@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.errors import TextError, shown
+from keraslm.errors import TokenizerError, shown
 from keraslm.system.atomic import atomic_folder, remove_abandoned
 from keraslm.text.encoders import Ids
 
@@ -61,33 +63,35 @@ def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:
 
 
 def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
-    """Write a text's parts to a folder of the cache; a TextError if the disk is full or fails."""
+    """Write a text's parts to a folder of the cache."""
     dtype = "<u2" if vocab_size <= 1 << 16 else "<i4"
     counts, replaced = TextCounts(), 0
-    with caching("encoded text", folder.parent):
-        remove_abandoned(folder.parent)
-        with atomic_folder(folder) as temporary:
-            with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
-                for ids, size, bad in parts:
-                    file.write(ids.astype(dtype).tobytes())
-                    counts, replaced = counts + size, replaced + bad
-            header = {"format_version": FORMAT_VERSION, "dtype": dtype, "replaced": replaced, "counts": vars(counts)}
-            (temporary / "text.json").write_text(json.dumps(header), encoding="utf-8")
+    remove_abandoned(folder.parent)
+    with atomic_folder(folder) as temporary:
+        with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
+            for ids, size, bad in parts:
+                file.write(ids.astype(dtype).tobytes())
+                counts, replaced = counts + size, replaced + bad
+        header = {"format_version": FORMAT_VERSION, "dtype": dtype, "replaced": replaced, "counts": vars(counts)}
+        (temporary / "text.json").write_text(json.dumps(header), encoding="utf-8")
 
 
 @contextmanager
-def caching(what: str, folder: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `TextError` with a remedy."""
+def caching(what: str, path: Path) -> Iterator[None]:
+    """Use an entry of the cache in the block; if it cannot be written or is damaged, the block ends with a note."""
     try:
         yield
-    except OSError as error:
-        raise TextError(
-            f"{folder}: the {what} cannot be kept there ({error.strerror or error}). Choose a different `cache`."
-        ) from error
+    except (OSError, CacheError, TokenizerError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        print(f"keraslm: {path}: the cache of {what} is not used ({reason})", file=sys.stderr)
+
+
+class CacheError(Exception):
+    """An entry of the cache is damaged."""
 
 
 def open_encoded(folder: Path, name: str) -> EncodedText:
-    """Map a text of the cache into memory; a TextError if its folder is damaged."""
+    """Map a text of the cache into memory; a CacheError if its folder is damaged."""
     try:
         header = json.loads((folder / "text.json").read_text(encoding="utf-8"))
         counts = TextCounts(**header["counts"])
@@ -97,12 +101,16 @@ def open_encoded(folder: Path, name: str) -> EncodedText:
         ids = np.memmap(folder / "ids.bin", header["dtype"], "r") if size else np.zeros(0, np.int32)
         return EncodedText(name, ids, counts, int(header["replaced"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TextError(f"{folder}: a damaged entry of the cache ({error}). Remove this folder.") from error
+        raise CacheError(f"the entry is damaged, remove it: {error}") from error
 
 
 def default_cache() -> Path:
-    """`$KERASLM_CACHE`, or `keraslm` in the user's cache folder."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """`$KERASLM_CACHE`, or `keraslm` in the user's cache folder; in a temporary folder for a user without a home."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container that runs under any number
+        home = Path(tempfile.gettempdir())
+    user = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
     return Path(os.environ.get("KERASLM_CACHE") or Path(user) / "keraslm")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,7 +17,8 @@ from keraslm.network.model import reset_states, stateful_layers
 from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
 from keraslm.runs.run import Run
-from keraslm.runs.weights import write_weights
+from keraslm.runs.saving import save_weights
+from keraslm.runs.weights import Weights, digest_of
 from keraslm.system import Log
 from keraslm.system.atomic import writing
 from keraslm.text.store import TextCounts
@@ -95,8 +98,15 @@ def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
     return model.optimizer.averaged() if isinstance(model.optimizer, ClippedOptimizer) else {}
 
 
-class SaveWeights(keras.callbacks.Callback):
-    """Save the weights, or averaged weights, at the end of each epoch, unless they are not finite."""
+class EpochWeights(keras.callbacks.Callback):
+    """Hold the weights of the last epoch, or averaged weights, until they are saved; unless they are not finite.
+
+    They are saved after the checkpoint of their epoch, from which they can be restored: whenever the process is killed,
+    the files of weights agree with the metrics, or the resumed training repairs them.
+    """
+
+    weights: Weights
+    digest: str
 
     def __init__(self, run: Run, windows: int):
         super().__init__()
@@ -104,18 +114,13 @@ class SaveWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         values = _averaged_weights(self.model) or read_variables({v.path: v for v in self.model.trainable_variables})
-        weights = {name: values[name] for name in weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)}
-        check_finite(weights, self.model.optimizer, self.windows)
-        write_weights(self.run.weights_path, weights)
-        best = min((row.get("val_perplexity") or math.inf for row in self.run.epochs()), default=math.inf)
-        if float((logs or {}).get("val_perplexity", math.inf)) < best:
-            write_weights(self.run.best_weights_path, weights)
-        if kept := self.run.config.train.keep_weights:
-            write_weights(self.run.kept_weights_path(epoch + 1), weights)
-            for number, path in self.run.kept_weights().items():
-                if number < epoch + 2 - kept:
-                    with writing(path):
-                        path.unlink()
+        self.weights = {n: values[n] for n in weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)}
+        check_finite(self.weights, self.model.optimizer, self.windows)
+        self.digest = digest_of(self.weights)
+
+    def save(self, epoch: int) -> None:
+        """Save the weights of an epoch, counted from 0."""
+        save_weights(self.run, epoch + 1, self.weights)
 
 
 class MetricsLog(keras.callbacks.Callback):
@@ -124,9 +129,17 @@ class MetricsLog(keras.callbacks.Callback):
     `tokens` is the number of tokens that an epoch predicts, `valid_counts` the size of the validation text.
     """
 
-    def __init__(self, run: Run, tokens: int, throughput: Throughput, valid_counts: TextCounts | None = None):
+    def __init__(
+        self,
+        run: Run,
+        tokens: int,
+        throughput: Throughput,
+        valid_counts: TextCounts | None = None,
+        weights: EpochWeights | None = None,
+    ):
         super().__init__()
         self.run, self.tokens, self.throughput, self.valid_counts = run, tokens, throughput, valid_counts
+        self.weights = weights
         self.resumed: dict[str, Any] | None = None  # `progress()` of an interrupted epoch that is resumed
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -165,6 +178,8 @@ class MetricsLog(keras.callbacks.Callback):
             cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats)
             row |= {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
+        if self.weights:
+            row["weights"] = self.weights.digest
         self._write(row)
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -186,20 +201,43 @@ class StopEarly(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class TensorBoard(keras.callbacks.Callback):
-    """Write the logs of each epoch as TensorBoard scalars; Keras' own callback imports TensorFlow on any backend."""
+class Convenience(keras.callbacks.Callback):
+    """Call a function after each epoch that a training can do without: if it fails, a line says so, and it ends.
 
-    def __init__(self, run: Run):
+    Args:
+        what: its result, for the line.
+        act: called with the epoch, from 0, its logs, and whether it is the last one.
+    """
+
+    def __init__(self, what: str, act: Callable[[int, dict[str, Any], bool], None], epochs: int, log: Log = print):
         super().__init__()
-        from tensorboardX import SummaryWriter
-
-        self._epochs = run.config.train.epochs
-        self._writer = SummaryWriter(str(run.path / "tensorboard"))
+        self.what, self.epochs, self.log = what, epochs, log
+        self._act: Callable[[int, dict[str, Any], bool], None] | None = act
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        for name, value in (logs or {}).items():
+        if self._act is None:
+            return
+        try:
+            self._act(epoch, logs or {}, epoch + 1 == self.epochs or self.model.stop_training)
+        except Exception as error:
+            self._act = None
+            self.log(f"          without {self.what} from epoch {epoch + 1} on: {type(error).__name__}: {error}")
+
+
+class TensorBoard:
+    """Writes the logs of each epoch as TensorBoard scalars; Keras' own callback imports TensorFlow on any backend."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer: Any = None
+
+    def __call__(self, epoch: int, logs: dict[str, Any], is_last: bool) -> None:
+        from tensorboardX import SummaryWriter
+
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder))
+        for name, value in logs.items():
             self._writer.add_scalar(name, float(value), epoch + 1)
         self._writer.flush()
-        # Not at the end of each fit(): a file reopened within the same second would be emptied.
-        if epoch + 1 == self._epochs or self.model.stop_training:
+        if is_last:  # not at the end of each fit(): a file reopened within the same second would be emptied
             self._writer.close()

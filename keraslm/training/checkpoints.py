@@ -15,7 +15,7 @@ from keraslm.runs.run import Run
 from keraslm.system.atomic import make_folder, writing
 from keraslm.system.signals import StopSignals
 from keraslm.text.stream import Windows
-from keraslm.training.callbacks import MetricsLog, ResetStates
+from keraslm.training.callbacks import EpochWeights, MetricsLog, ResetStates
 from keraslm.training.dataset import WindowDataset
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import Logs
@@ -25,7 +25,8 @@ from keraslm.training.variables import assign_variables, read_variables, synchro
 class SaveCheckpoints(keras.callbacks.Callback):
     """Save a checkpoint at regular intervals, at the end of each epoch, and after a signal, which ends the training.
 
-    After a signal in a validation, the resumed training repeats the validation. `state` is the configuration, texts and
+    The weights of an epoch are saved after its checkpoint. After a signal in a validation, the resumed training repeats
+    the validation. `state` is the configuration, texts and
     versions, for every checkpoint; `windows` is the number of windows per epoch.
     """
 
@@ -36,11 +37,12 @@ class SaveCheckpoints(keras.callbacks.Callback):
         state: dict[str, Any],
         states: ResetStates,
         metrics_log: MetricsLog,
+        weights: EpochWeights,
         signals: StopSignals,
     ):
         super().__init__()
         self.run, self.windows, self.state = run, windows, state
-        self.states, self.metrics_log, self.signals = states, metrics_log, signals
+        self.states, self.metrics_log, self.weights, self.signals = states, metrics_log, weights, signals
         self.store = CheckpointStore(run.checkpoints_path)
         config = run.config.train
         self._most_windows = config.checkpoint_windows or math.inf
@@ -71,6 +73,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._save(epoch + 1, 0)
+        self.weights.save(epoch)
         if epoch + 1 < self.run.config.train.epochs and not self.model.stop_training:
             self._stop_if_signaled(f"after epoch {epoch + 1}")
 

@@ -10,7 +10,7 @@ from keraslm.config import TOKENIZERS, Config
 from keraslm.config.clusters import choose_cutoffs, describe_clusters
 from keraslm.errors import ConfigError
 from keraslm.system import Log
-from keraslm.text.corpus import open_texts
+from keraslm.text.corpus import Texts
 from keraslm.text.encoding import Encoder
 from keraslm.text.store import EncodedText, fingerprint, token_counts
 from keraslm.text.stream import Windows
@@ -35,14 +35,16 @@ class TrainingCorpus:
         return {name: fingerprint(text.ids) for name, text in texts.items() if text is not None}
 
 
-def read_corpus(config: Config, log: Log, show: bool, tokenizer: Tokenizer | None = None) -> TrainingCorpus:
-    """Open the texts of a configuration, encode them and cut them into windows.
+def read_corpus(
+    config: Config, texts: Texts, log: Log, show: bool, tokenizer: Tokenizer | None = None
+) -> TrainingCorpus:
+    """Encode the training text and the validation text of a configuration, and cut them into windows.
 
     With `show`, large texts have a progress bar. `tokenizer` is that of the resumed run, if any.
     """
     data = config.data
     encoder = Encoder(data.cache, show)
-    train, valid = open_texts(data)
+    train, valid = texts
     for title, text in (("train", train), ("valid", valid)):
         for note in text.notes if text else ():
             log(f"{title:<9} {note}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from keraslm.errors import NonFiniteLossError
 from keraslm.optimizers.clipped import ClippedOptimizer
+from keraslm.system import Log
 from keraslm.training.progress import Logs
 from keraslm.training.variables import synchronise
 
@@ -55,6 +56,27 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         size = " (more than 88 nats per token)" if name.endswith("perplexity") and value == math.inf else ""
         when = "after" if name.startswith("val_") else "at"
         return _divergence(f"The {name} became {value}{size}", when, step, optimizer, self.windows)
+
+
+class NoteGuessing(keras.callbacks.Callback):
+    """Say once that the training is worse than guessing: its perplexity exceeds the size of the vocabulary.
+
+    The first epoch, which begins with random weights, counts only if it is the last one.
+    """
+
+    def __init__(self, vocab_size: int, epochs: int, log: Log):
+        super().__init__()
+        self.vocab_size, self.epochs, self.log = vocab_size, epochs, log
+        self._said = False
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        perplexity = float((logs or {}).get("perplexity", 0.0))
+        if perplexity > self.vocab_size and not self._said and (epoch or self.epochs == 1):
+            self._said = True
+            self.log(
+                f"          perplexity {perplexity:.2f} is worse than guessing one of the {self.vocab_size:,} tokens: "
+                f"try a lower `learning_rate` than {float(self.model.optimizer.learning_rate):g}"
+            )
 
 
 def _not_finite(logs: Logs) -> tuple[str, float] | None:

@@ -161,7 +161,16 @@ def test_resume_with_different_settings_is_refused_with_the_difference(bulk_mode
     texts[0].write_text("the cat sat\n")
     assert_refused_to_resume(r"a different .*a\.txt\. Resume with the same settings", bulk_model, texts, folder)
     (folder / ".keraslm" / "a.txt.tsv.json").write_text("[]")
-    assert_refused_to_resume("it has no record", bulk_model, texts, folder)
+    assert_refused_to_resume("its record is damaged", bulk_model, texts, folder)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"resume": True}, {"overwrite": True}, {"resume": True, "overwrite": True}])
+def test_a_file_without_a_record_is_not_replaced(bulk_model, texts, tmp_path, arguments):
+    """The folder may hold files of somebody else."""
+    (tmp_path / "a.txt.tsv").write_text("mine\n")
+    with pytest.raises(UsageError, match=r"a\.txt\.tsv exists and was not written by an earlier job: it has no record"):
+        score_files(bulk_model, texts, tmp_path, ScoreOptions(), **arguments)
+    assert (tmp_path / "a.txt.tsv").read_text() == "mine\n" and not (tmp_path / "b.txt.tsv").exists()
 
 
 def test_resume_with_overwrite_repeats_outputs_of_changed_texts(bulk_model, texts, tmp_path, watched):
@@ -193,12 +202,12 @@ def test_only_abandoned_temporary_files_are_removed(bulk_model, texts, tmp_path)
     side = tmp_path / "out" / ".keraslm"
     side.mkdir(parents=True)
     abandoned = [side.parent / ".a.txt.tsv.x1_y2z3w.keraslm", side / ".a.txt.tsv.json.abcdefgh.keraslm"]
-    names = (".a.txt.tsv", ".notes.txt", ".a.txt.tsv.abcdefgh", ".z.txt.tsv.abcdefgh.keraslm")
+    names = (".a.txt.tsv", ".notes.txt", ".a.txt.tsv.abcdefgh", ".a.txt.tsv.swp", ".z.txt.tsv.abcdefgh.keraslm")
     others = [side.parent / name for name in names]
     for path in (*abandoned, *others):
         path.touch()
     score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), resume=True)
-    assert [path.exists() for path in (*abandoned, *others)] == [False, False, True, True, True, True]
+    assert [path.exists() for path in (*abandoned, *others)] == [False, False, *[True] * 5]
 
 
 def test_a_text_that_changes_while_it_is_scored_gets_no_output(bulk_model, texts, tmp_path):

@@ -93,7 +93,8 @@ def test_a_faulty_text_does_not_stop_the_others(bulk_model, texts, tmp_path):
 @pytest.mark.parametrize(("name", "reason"), [("file/out", "Not a directory"), ("out", "Is a directory")])
 def test_outputs_that_cannot_be_written_end_the_job(bulk_model, texts, tmp_path, name, reason):
     (tmp_path / "file").touch()
-    (tmp_path / "out" / "a.txt.tsv").mkdir(parents=True)
+    for folder in ("a.txt.tsv", ".keraslm/a.txt.tsv.json"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
     with pytest.raises(KeraslmError, match=rf"{name} cannot be written \({reason}\)") as caught:
         score_files(bulk_model, texts[:1], tmp_path / name, ScoreOptions(), overwrite=True)
     assert caught.value.exit_code == 1 and temporaries(tmp_path / "out") == []

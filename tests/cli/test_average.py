@@ -8,9 +8,11 @@ import pytest
 
 import keraslm
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights, write_weights
+from keraslm.runs.weights import read_weights
 from keraslm_export.convert import model_info
+from tests.support.made_run import replace_weights
 from tests.support.program import assert_refused, strict_json
+from tests.support.resuming import quietly
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def two(trained_run, tmp_path):
     """The trained run, and a copy whose weights are doubled."""
     other = Run.open(shutil.copytree(trained_run.path, tmp_path / "other"))
     weights = read_weights(other.weights_path, other.config.model, other.tokenizer.vocab_size)
-    write_weights(other.weights_path, {name: 2 * value for name, value in weights.items()})
+    replace_weights(other, {name: 2 * value for name, value in weights.items()})
     return trained_run, other
 
 
@@ -48,12 +50,13 @@ def test_show_and_evaluate_read_a_mean(program, two, tmp_path, text_files):
 
 
 def test_the_last_epochs_of_a_run(program, run_copy, tmp_path):
-    run = Run.open(run_copy)
-    for epoch in (2, 3):
-        shutil.copy(run_copy / "weights.safetensors", run.kept_weights_path(epoch))
-    outcome = program("average", run_copy, "--last", "2", "--output", tmp_path / "mean")
+    run, second = Run.open(run_copy), tmp_path / "second"
+    shutil.copytree(run_copy, second)
+    shutil.rmtree(second / "checkpoints" / "0003-00000000")
+    quietly(run.config.replace(keep_weights=2), second)
+    outcome = program("average", second, "--last", "2", "--output", tmp_path / "mean")
     for line, row in zip(outcome.out.splitlines(), run.epochs()[1:], strict=False):
-        name = f"{run.kept_weights_path(row['epoch'])} (epoch {row['epoch']})"
+        name = f"{Run(second, run.config, run.tokenizer).kept_weights_path(row['epoch'])} (epoch {row['epoch']})"
         assert line == f"member    {name}: val_perplexity {row['val_perplexity']:.2f}"
 
 

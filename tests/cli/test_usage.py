@@ -177,3 +177,30 @@ def test_a_file_may_begin_with_a_hyphen(program, fake, tmp_path, monkeypatch, co
         assert_refused(program(*start, "--bset"), "Unknown option: --bset")
         assert program(*start, "--", name).code == 0
     assert program(*start, "-a.tsv").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--train", ""], "--train is empty"),
+        (["train", "--train="], "--train is empty"),
+        (["train", "--train", "a.txt", ""], "The argument after a.txt is empty"),
+        (["train", "--run", ""], "--run is empty"),
+        (["train", "--data", ""], "--data is empty"),
+        (["train", "--tokenizer", "", "--overwrite"], "--tokenizer is empty"),
+        (["average", "a", "b", "--output", ""], "--output is empty"),
+        (["evaluate", "", "a.txt"], "The argument after evaluate is empty"),
+        (["evaluate", "run", "a.txt", "--with", ""], "--with is empty"),
+        (["score", "m.onnx", ""], "The argument after m.onnx is empty"),
+        (["generate", "m.onnx", "--with", ""], "--with is empty"),
+    ],
+)
+def test_an_empty_argument_is_refused(program, tmp_path, monkeypatch, arguments, message):
+    """A variable of the shell that is not set; `--run ""` would be the current folder."""
+    monkeypatch.chdir(tmp_path)
+    assert_refused(program(*arguments), message, "Perhaps a variable is not set")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_prompt_may_be_empty(program, fake):
+    assert program("generate", fake, "", "--max-tokens=1").code == 0

@@ -225,3 +225,25 @@ def test_every_field_has_a_help_text(f):
 
 def _owner(f):
     return next(part for part in PARTS if f.name in part.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("train", "valid") for value in ("", (), [], ("",), ["a.txt", ""])),
+        *((name, "") for name in ("data", "tokenizer", "cache", "eos_token", "unk_token")),
+    ],
+)
+def test_an_empty_selection_is_refused(name, value):
+    """It would mean the default, such as the corpus that Python contains; None means that nothing was given."""
+    fields = {"train": "a.txt"} | {name: value}
+    with pytest.raises(
+        ConfigError, match=rf"`{name}` is empty: .*Perhaps a pattern matched no file, or a variable is not"
+    ):
+        Config().replace(**fields)
+
+
+def test_an_empty_selection_of_an_earlier_run_means_what_it_meant():
+    values = Config().to_dict()
+    values["data"] |= {"train": [], "cache": ""}
+    assert Config.from_dict(values) == Config()

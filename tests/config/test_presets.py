@@ -112,3 +112,26 @@ def test_a_size_that_the_sizes_of_a_preset_would_hide_is_refused(name, sizes, fi
         preset(name, **{field: 3})
     assert preset(name, layer_units=None, tie_weights=False, **{field: 3}).model.sizes[0] in (3, 200)
     assert preset("small", layer_units=(7, 8), **{field: 3}).model.sizes == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "rate"),
+    [
+        ("tiny", {}, 1.0),
+        ("tiny", {"tokenizer": "bpe"}, 1.0),
+        ("tiny", {"tokenizer": "char"}, 0.25),
+        ("medium", {"tokenizer": "byte"}, 0.25),
+        ("tiny", {"tokenizer": "char", "learning_rate": 0.7}, 0.7),
+        ("tiny", {"tokenizer": "char", "average_across_timesteps": True}, 1.0),
+        ("awd", {"tokenizer": "char"}, 30.0),
+        ("cpu-hour", {"tokenizer": "char"}, 8e-3),
+        ("char", {}, 1.0),  # as in the recorded run
+    ],
+)
+def test_characters_and_bytes_start_at_a_lower_rate_of_summed_losses(name, changes, rate):
+    assert preset(name, **changes).train.learning_rate == rate
+
+
+def test_the_rate_of_sgd_is_not_lowered_for_adamw():
+    with pytest.raises(ConfigError, match="a rate for SGD"):
+        preset("tiny", tokenizer="char", optimizer="adamw")

@@ -18,11 +18,11 @@ from keraslm.evaluation.reader import Reader
 from keraslm.evaluation.result import Variant
 from keraslm.evaluation.temperature import GRID, temperature_nats, tempered_nats, tune_temperature
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights, write_weights
+from keraslm.runs.weights import read_weights
 from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
 from tests.reference.language_model import log_mean_exp
-from tests.support.made_run import make_run
+from tests.support.made_run import make_run, replace_weights
 from tests.support.words import encode_text
 
 
@@ -103,7 +103,7 @@ def test_mean_nats_is_the_cost_of_the_mean_probability():
 
 def test_an_ensemble_reports_its_members(trained_run, run_copy, held_out):
     weights = read_weights(trained_run.weights_path, trained_run.config.model, trained_run.tokenizer.vocab_size)
-    write_weights(run_copy / "weights.safetensors", {name: value * 0.5 for name, value in weights.items()})
+    replace_weights(Run.open(run_copy), {name: value * 0.5 for name, value in weights.items()})
     found = keraslm.evaluate(trained_run, held_out, with_runs=[run_copy])
     other = keraslm.evaluate(run_copy, held_out)
     first, second, both = found.variants
@@ -207,7 +207,7 @@ def test_tune_on_names_a_different_text(trained_run, held_out, config):
 @pytest.mark.parametrize(
     ("valid", "error", "words"),
     [
-        ((), UsageError, r"trained without a validation text\. Name a text to tune on with `tune_on`"),
+        (None, UsageError, r"trained without a validation text\. Name a text to tune on with `tune_on`"),
         (("-",), TextError, r"validation text was standard input\. It is the text to tune on; choose a different one"),
         (("gone.txt",), TextError, r"gone\.txt: cannot be read .* It is the text to tune on; choose a different one"),
     ],

@@ -12,7 +12,7 @@ from keraslm.evaluation.options import TechniqueOptions, Techniques
 
 def test_the_typed_dictionary_has_the_fields_of_the_dataclass():
     fields, options = get_type_hints(Techniques), get_type_hints(TechniqueOptions)
-    paths = dict.fromkeys(("with_runs", "tune_on"), Paths)
+    paths = dict.fromkeys(("with_runs", "tune_on"), Paths | None)
     assert options == fields | paths
     assert list(options) == [f.name for f in dataclasses.fields(Techniques)]
 

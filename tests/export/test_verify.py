@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import keraslm
 from keraslm.errors import ExportError
-from keraslm.runs.weights import read_weights, write_weights
+from keraslm.runs.weights import read_weights
 from keraslm.scoring import contract
 from keraslm_export.verify import check_structure, compare
+from tests.support.made_run import replace_weights
 
 
 def model(parts, inputs=contract.INPUTS, outputs=contract.OUTPUTS, initializers=()) -> onnx.ModelProto:
@@ -91,7 +92,7 @@ def other_run(tiny_run, tmp_path):
     run = keraslm.load_run(shutil.copytree(tiny_run.path, tmp_path / "other"))
     weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
     weights["logits/bias"][3] += 0.5
-    write_weights(run.weights_path, weights)
+    replace_weights(run, weights)
     return run
 
 

@@ -17,7 +17,7 @@ from keraslm.runs import averaging
 from keraslm.runs.averaging import members_of
 from keraslm.runs.resume import find_previous_run
 from keraslm.runs.run import Run
-from keraslm.runs.weights import read_weights, write_weights
+from keraslm.runs.weights import digest_of, read_weights, write_weights
 from keraslm.system.atomic import make_folder
 from keraslm.text.store import fingerprint
 from tests.support.made_run import make_run, random_weights
@@ -115,8 +115,8 @@ def test_the_new_run_names_its_members(runs, tmp_path):
         }
         for number, own in enumerate(runs[:2])
     ]
-    assert made.averaged() == run.trained_epoch() == {"averaged": facts}
-    assert json.loads(run.metrics_path.read_text()) == {"averaged": facts}
+    row = {"averaged": facts, "weights": digest_of(read(run))}
+    assert made.averaged() == run.trained_epoch() == json.loads(run.metrics_path.read_text()) == row
     assert not (tmp_path / "new" / "runs").exists() and runs[0].averaged() == {}
 
 
@@ -194,6 +194,19 @@ def test_a_previous_run_is_kept_unless_overwrite_is_given(runs, kept, tmp_path):
     assert_mean(run, range(3))
     files = {"config.json", "metrics.jsonl", "notes.txt", "tokenizer.json", "weights.safetensors"}
     assert {path.name for path in output.iterdir()} == files
+
+
+def test_a_folder_with_other_files_is_not_the_output(runs, tmp_path):
+    mine = tmp_path / "mean" / ".average" / "notes.txt"
+    make_folder(mine.parent)
+    mine.write_text("mine")
+    with pytest.raises(WriteError, match="mean: cannot be written"):
+        average(runs, tmp_path / "mean")
+    (tmp_path / "mean" / "metrics.jsonl").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=r"mean holds metrics\.jsonl, but no run .* as `output`"):
+            average(runs, tmp_path / "mean", overwrite=overwrite)
+    assert mine.read_text() == (tmp_path / "mean" / "metrics.jsonl").read_text() == "mine"
 
 
 def test_a_failed_write_leaves_the_folder_as_it_was(runs, tmp_path, monkeypatch):

@@ -25,8 +25,11 @@ METRICS = '{"epoch": 1, "loss": 2.5}\n'
 FILES = ["SHA256SUMS", "metrics.jsonl", "state.json", "variables.safetensors"]
 
 
+STATE = {"config": {}, "texts": {}, "surroundings": {}, "log": {"seconds": 1.5, "seen": 3, "sum": 2.5}}
+
+
 def checkpoint(epoch=1, window=0, **state):
-    return Checkpoint(epoch, window, VARIABLES, state, METRICS)
+    return Checkpoint(epoch, window, VARIABLES, STATE | state, METRICS)
 
 
 @pytest.fixture
@@ -37,12 +40,13 @@ def store(tmp_path):
 def test_a_checkpoint_survives_a_round_trip(store):
     path = store.save(checkpoint(3, 450, backend="jax", texts={"train": {"tokens": 5}}))
     assert path.name == "0003-00000450" and sorted(file.name for file in path.iterdir()) == FILES
-    written = {"format_version": 1, "epoch": 3, "window": 450, "backend": "jax", "texts": {"train": {"tokens": 5}}}
+    state = STATE | {"backend": "jax", "texts": {"train": {"tokens": 5}}}
+    written = {"format_version": 1, "epoch": 3, "window": 450, **state}
     assert json.loads((path / "state.json").read_text()) == written
     found, damaged = store.newest()
     assert damaged == {} and (found.epoch, found.window) == (3, 450)
     assert found.position == "window 450 of epoch 4" and checkpoint(2, 0).position == "epoch 2"
-    assert found.state == {"backend": "jax", "texts": {"train": {"tokens": 5}}} and found.metrics == METRICS
+    assert found.state == state and found.metrics == METRICS
     assert found.variables.keys() == VARIABLES.keys()
     for name, value in VARIABLES.items():
         assert found.variables[name].dtype == value.dtype and found.variables[name].shape == value.shape
@@ -84,15 +88,17 @@ def test_folders_of_a_killed_process_are_ignored_and_removed(store):
     store.save(checkpoint(1))
     for name in (".0002-00000000.01234567.keraslm", ".0001-00000000.removing.keraslm"):
         shutil.copytree(store.folder / "0001-00000000", store.folder / name)
+    mine = store.folder / ".ipynb_checkpoints"
+    mine.mkdir()
     assert store.newest()[0].name == "0001-00000000"
     store.save(checkpoint(3))
-    assert sorted(path.name for path in store.folder.iterdir()) == ["0001-00000000", "0003-00000000"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [mine.name, "0001-00000000", "0003-00000000"]
 
 
 def test_a_checkpoint_of_the_same_position_is_kept(store):
     store.save(checkpoint(2, note="first"))
     store.save(checkpoint(2, note="again"))
-    assert store.newest()[0].state == {"note": "first"}
+    assert store.newest()[0].state["note"] == "first"
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,7 @@ def test_flipped_bits_and_cut_files_are_found(committed, data):
         found, damaged = committed.newest()
     finally:
         path.write_bytes(original)
-    assert found.state == {"note": "before"}
+    assert found.state["note"] == "before"
     assert set(damaged) == {"0002-00000000"} and path.name in damaged["0002-00000000"]
 
 
@@ -146,22 +152,43 @@ def resealed(folder, **changed):
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
+def without(*path):
+    """The content of `state.json` without a value in it."""
+    state = json.loads(json.dumps({"format_version": 1, "epoch": 2, "window": 0, **STATE}))
+    inner = state
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return json.dumps(state).encode()
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "words"),
     [
-        ({"state": b"[]"}, "not a checkpoint of a training run"),
-        ({"state": b"{" * 100_000}, "not a checkpoint of a training run"),
-        ({"state": b"\xff"}, "not a checkpoint of a training run"),
-        ({"state": b"{}"}, "not a checkpoint of a training run .'format_version'"),
-        ({"state": b'{"format_version": 2, "epoch": 1, "window": 0}'}, "checkpoint format 2, but this keraslm reads 1"),
-        ({"variables": b"nonsense"}, "not a checkpoint of a training run"),
-        ({"metrics": b"\xff"}, "not a checkpoint of a training run"),
+        ({"state": b"[]"}, ""),
+        ({"state": b"{" * 100_000}, ""),
+        ({"state": b"\xff"}, ""),
+        ({"state": b"{}"}, "'format_version'"),
+        *(({"state": without(name)}, f"state.json has no {name}") for name in STATE),
+        ({"state": without("log", "seen")}, "'seen'"),
+        ({"state": without("epoch")}, "'epoch'"),
+        ({"variables": b"nonsense"}, ""),
+        ({"metrics": b"\xff"}, ""),
     ],
 )
-def test_malformed_content_with_valid_digests_is_refused(committed, tmp_path, changes, message):
+def test_malformed_content_with_valid_digests_is_damage(committed, tmp_path, changes, words):
+    store = CheckpointStore(shutil.copytree(committed.folder, tmp_path / "copy"))
+    resealed(store.folder / "0002-00000000", **changes)
+    found, damaged = store.newest()
+    assert found.name == "0001-00000000" and [*damaged] == ["0002-00000000"]
+    assert damaged["0002-00000000"].startswith("it is not a checkpoint of a training run (")
+    assert words in damaged["0002-00000000"]
+
+
+def test_a_newer_format_is_not_damage(committed, tmp_path):
     folder = shutil.copytree(committed.folder / "0002-00000000", tmp_path / "copy")
-    resealed(folder, **changes)
-    with pytest.raises(RunError, match=message) as caught:
+    resealed(folder, state=b'{"format_version": 2, "epoch": 1, "window": 0}')
+    with pytest.raises(RunError, match="checkpoint format 2, but this keraslm reads 1") as caught:
         read_checkpoint(folder)
     assert not isinstance(caught.value, DamagedCheckpointError)
 

@@ -11,6 +11,7 @@ import pytest
 from keraslm.config import Config
 from keraslm.errors import RunError, WriteError
 from keraslm.runs.create import check_free, create_run, update_config
+from keraslm.runs.files import KEPT, TENSORBOARD, files_of
 from keraslm.runs.run import LATEST, Run
 from keraslm.text.files import TextFile
 from tests.support.words import encode_text, train_words
@@ -29,13 +30,69 @@ def test_a_run_is_created_and_latest_points_to_it(tmp_path, monkeypatch):
     assert sorted(path.name for path in Path("runs").iterdir()) == ["latest", "one"]
 
 
-def test_overwriting_removes_the_files_of_the_previous_run(run_copy, monkeypatch):
+def test_overwriting_removes_exactly_the_files_that_the_previous_run_listed(run_copy, monkeypatch):
     monkeypatch.chdir(run_copy.parent)
-    (run_copy / "weights-001.safetensors").write_bytes(b"")
+    update_config(Run.open(run_copy), Config(), "jax", files=(KEPT, TENSORBOARD))
+    checkpoints = run_copy / "checkpoints"
+    mine = [
+        checkpoints / "model.pt",
+        checkpoints / ".keep" / "a",
+        checkpoints / "0002-00000000" / "note",
+        run_copy / "x",
+    ]
+    mine += [run_copy / "tensorboard" / "mine", run_copy / "weights-1.safetensors", run_copy / ".config.json.swp"]
+    own = [run_copy / "weights-001.safetensors", run_copy / "tensorboard" / "events.out.tfevents.1.host"]
+    for path in (*mine, *own, run_copy / ".config.json.abcdefgh.keraslm"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    (checkpoints / "0002-00000000" / "SHA256SUMS").unlink()
     run = Run(run_copy, Config(), TOKENIZER)
     create_run(run, "jax", overwrite=True)
-    assert sorted(path.name for path in run_copy.iterdir()) == ["config.json", "tokenizer.json"]
+    mine[2] = checkpoints / ".0002-00000000.old" / "note"
+    left = {path for path in run_copy.rglob("*") if path.is_file()}
+    assert left == {run_copy / "config.json", run_copy / "tokenizer.json", *mine}
     assert run.epochs() == [] and Run.open(run_copy).config == Config()
+
+
+FOREIGN = ["checkpoints/model.pt", "tensorboard/a", "best.safetensors", "metrics.jsonl", "tokenizer.json", "notes.txt"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", [*FOREIGN, "config.json"])
+def test_a_folder_with_other_files_is_refused(tmp_path, monkeypatch, name, overwrite):
+    """A `config.json` of Hugging Face, for example, does not make a folder a run."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"model_type": "llama", "vocab_size": 3}')
+    with pytest.raises(
+        RunError, match=rf"w holds {name.partition('/')[0]}, but no run of keraslm\. Choose a new or empty"
+    ):
+        create_run(Run(Path("w"), Config(), TOKENIZER), "jax", overwrite)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+def test_a_file_that_the_previous_run_did_not_write_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = Run(Path("run"), Config(), TOKENIZER, files=files_of(valid=False, keep_weights=0, tensorboard=False))
+    create_run(plain, "jax", overwrite=False)
+    best = Path("run/best.safetensors")
+    best.write_text("mine")
+    validated = replace(plain, files=files_of(valid=True, keep_weights=0, tensorboard=False))
+    with pytest.raises(RunError, match=r"best\.safetensors was not written by the run in this folder"):
+        create_run(validated, "jax", overwrite=True)
+    with pytest.raises(RunError, match=r"best\.safetensors was not written by the run in this folder"):
+        update_config(Run.open("run"), Config(), "jax", validated.files)
+    create_run(plain, "jax", overwrite=True)
+    assert best.read_text() == "mine"
+
+
+def test_runs_latest_is_not_the_folder_of_a_new_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/latest", "./runs/../runs/latest/", str(tmp_path / "runs" / "latest")):
+        with pytest.raises(RunError, match=r"latest is the link to the last run\. Choose a different `run`"):
+            create_run(Run(Path(name), Config(), TOKENIZER), "jax", overwrite=True)
+    assert not Path("runs").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
@@ -46,7 +103,8 @@ def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch)
 
 
 def test_check_free(run_copy, tmp_path):
-    check_free(tmp_path, overwrite=False)
+    (tmp_path / "empty").mkdir()
+    check_free(tmp_path / "empty", overwrite=False)
     check_free(tmp_path / "absent", overwrite=False)
     check_free(run_copy, overwrite=True)
     message = r"copy already holds a run\. Choose a different `output`, or replace it with `overwrite=True`\."

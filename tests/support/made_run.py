@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 from keraslm.config import Config
 from keraslm.config.shapes import weight_shapes
 from keraslm.runs.create import create_run
+from keraslm.runs.metrics import read_rows
 from keraslm.runs.run import Run
-from keraslm.runs.weights import write_weights
+from keraslm.runs.weights import digest_of, write_weights
 from tests.support.words import train_words
 
 
@@ -34,3 +36,11 @@ def make_run(folder: Path, lines: Iterable[str] = LINES, **fields) -> Run:
         create_run(run, "jax", overwrite=False)
     write_weights(run.weights_path, random_weights(config.model, tokenizer.vocab_size))
     return run
+
+
+def replace_weights(run: Run, weights: dict[str, np.ndarray]) -> None:
+    """Replace the last weights of a trained run, as if its last epoch had ended with them."""
+    *rows, last = read_rows(run.metrics_path)
+    write_weights(run.weights_path, weights, last["epoch"])
+    rows.append(last | {"weights": digest_of(weights)})
+    run.metrics_path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

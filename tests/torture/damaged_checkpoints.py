@@ -21,6 +21,8 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
 
+STATE = {"config": {}, "texts": {}, "surroundings": {}, "log": {"seconds": 1.0, "seen": 0, "sum": 0.0}}
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -29,7 +31,7 @@ def main() -> int:
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     variables = {f"model/lstm_{n}/kernel": rng.normal(size=(40, 160)).astype(np.float32) for n in range(4)}
-    older = Checkpoint(1, 0, variables, {"backend": "none"}, '{"epoch": 1, "loss": 5.0}\n')
+    older = Checkpoint(1, 0, variables, STATE, '{"epoch": 1, "loss": 5.0}\n')
     tried: Counter[str] = Counter()
     missed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import keras
@@ -18,6 +19,8 @@ from keraslm.errors import ConfigError, RunError, TextError, WriteError
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from keraslm.runs.resume import find_previous_run
 from keraslm.runs.run import Run
+from keraslm.system.locks import folder_lock
+from keraslm.training.callbacks import EpochWeights, MetricsLog, PrepareEpoch
 from keraslm.training.checkpoints import SaveCheckpoints
 from tests.support.made_run import make_run
 from tests.support.resuming import assert_same, last, quietly
@@ -67,7 +70,9 @@ DIFFERENCES = [  # of the run, requested, and the difference, if it is one
 def made_run(folder, **fields):
     """A run with a checkpoint and without a training."""
     run = make_run(folder, **fields)
-    checkpoint = Checkpoint(1, 0, {"h": np.zeros(1)}, {"config": run.config.to_dict()})
+    state = {"config": run.config.to_dict(), "texts": {}, "surroundings": {}}
+    state["log"] = {"seconds": 1.0, "seen": 0, "sum": 0.0}
+    checkpoint = Checkpoint(1, 0, {"h": np.zeros(1)}, state)
     CheckpointStore(run.checkpoints_path).save(checkpoint)
     return run
 
@@ -208,6 +213,63 @@ def test_the_checkpoints_of_a_finished_run(trained_run):
     assert checkpoint.metrics == trained_run.metrics_path.read_text()
 
 
+# The same training without a folder
+
+
+def again(config, **options):
+    lines = []
+    options = {"verbose": 0, "log": lines.append, **options}
+    return train(config, **options), lines
+
+
+def names():
+    return sorted(path.name for path in Path("runs").iterdir() if not path.is_symlink())
+
+
+def test_the_same_training_without_a_folder_resumes_the_stopped_run(config, trained_run, stopped):
+    stopped(None, 1, 3, None)
+    (name,) = names()
+    run, lines = again(config)
+    assert run.path == Path("runs") / name and names() == [name]
+    line = f'          {run.path} was begun with the same arguments; `resume="never"` starts a new run'
+    assert line in lines and any("resuming after window 4 of epoch 2" in each for each in lines)
+    assert_same(run, trained_run)
+    new, lines = again(config.replace(epochs=3))  # the stopped one is finished now
+    assert new.path != run.path and len(names()) == 2 and not any("resum" in line for line in lines)
+
+
+def test_only_the_same_training_is_resumed(config, stopped, tmp_path):
+    """Not one with a different configuration, a different text, without a checkpoint, or in a running process."""
+    train_text = tmp_path / "train.txt"
+    shutil.copy(config.data.train[0], train_text)
+    config = config.replace(train=train_text, num_layers=1, epochs=1)
+    stopped(None, 0, 3, None, changes={"train": train_text, "num_layers": 1, "epochs": 1})
+    (name,) = names()
+    for given, options in ((config.replace(seed=9), {}), (config, {"resume": "never"}), (config, {"overwrite": True})):
+        assert again(given, **options)[0].path.name != name
+    with folder_lock(Path("runs") / name):
+        assert again(config)[0].path.name != name
+    train_text.write_text("".join(reversed(train_text.read_text().splitlines(keepends=True))))
+    run, lines = again(config)
+    assert run.path.name != name and len(names()) == 6
+    assert any(
+        line.startswith(f"          not resumed: runs/{name} was created with a different training") for line in lines
+    )
+    shutil.rmtree(Path("runs") / name / "checkpoints")
+    assert again(config)[0].path.name != name
+
+
+def test_two_runs_of_one_second_have_two_folders(config, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr("keraslm.runs.create.datetime", Clock)
+    made = [quietly(config.replace(num_layers=1, epochs=1))[0].path.name for _ in range(3)]
+    assert made == ["20260102-030405", "20260102-030405-2", "20260102-030405-3"]
+
+
 # `resume` and restarts
 
 
@@ -231,20 +293,65 @@ def test_a_run_without_a_checkpoint_restarts_unless_it_has_weights(config, run_c
     assert_same(run, trained_run)
 
 
-def test_a_training_that_was_killed_before_its_first_checkpoint_restarts(config, monkeypatch):
-    """Its weights may exist: they are written just before the checkpoint."""
+class Killed(BaseException):
+    pass
 
-    class Killed(BaseException):
-        pass
 
-    def killed(self, epoch, logs=None):
-        raise Killed
+def killed(monkeypatch, config, owner, name, count):
+    """Train until the `count`-th call of a method, in which the process is killed."""
+    calls, original = [], getattr(owner, name)
 
-    config = config.replace(num_layers=1, epochs=1, valid=None)
+    def method(*arguments, **named):
+        calls.append(arguments)
+        if len(calls) == count:
+            raise Killed
+        return original(*arguments, **named)
+
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(SaveCheckpoints, "on_epoch_end", killed)
+        patch.setattr(owner, name, method)
         quietly(config, "run")
-    assert Run.open("run").weights_path.exists() and last(Run.open("run")) is None
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_restarts(config, monkeypatch):
+    config = config.replace(num_layers=1, epochs=1, valid=None)
+    killed(monkeypatch, config, SaveCheckpoints, "on_epoch_end", 1)
+    assert not Run.open("run").weights_path.exists() and last(Run.open("run")) is None
     run, lines = quietly(config, "run")
     assert f"restarted run {RESTARTED}" in lines
     assert last(run).epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(EpochWeights, "on_epoch_end"), (MetricsLog, "on_epoch_end"), (CheckpointStore, "save"), (EpochWeights, "save")],
+)
+def test_wherever_an_epoch_ends_its_weights_have_their_metrics(config, trained_run, monkeypatch, owner, name):
+    killed(monkeypatch, config, owner, name, 2)
+    run = Run.open("run")
+    assert run.trained_epoch()["epoch"] == 1 and run.read_weights()
+    assert_same(quietly(config, "run")[0], trained_run)
+
+
+def test_a_finished_run_whose_last_checkpoint_is_damaged_falls_back_with_its_weights(config, run_copy):
+    (run_copy / "checkpoints" / "0003-00000000" / "state.json").write_text("{}")
+    expected = Run.open(run_copy).epochs()
+    run, lines = quietly(config.replace(epochs=2), run_copy)
+    assert "weights   weights.safetensors was of an epoch after the checkpoint: now of epoch 2" in lines
+    for opened in (run, Run.open(run_copy, "best")):
+        assert opened.trained_epoch() == expected[1] and opened.read_weights()
+
+
+def test_weights_of_an_epoch_that_is_trained_again_are_not_read_meanwhile(config, run_copy):
+    """The newest checkpoint is damaged, and the training is stopped again within the epoch."""
+    run = Run.open(run_copy)
+    metrics = "".join(f"{json.dumps(row)}\n" for row in run.epochs()[:2])
+    save(run_copy, last(run), epoch=2, window=4, metrics=metrics)
+    (run_copy / "checkpoints" / "0003-00000000").mkdir()
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrepareEpoch, "on_epoch_begin", raise_killed)
+        quietly(config, run_copy)
+    assert len(run.epochs()) == 2 and not run.weights_path.exists() and not run.best_weights_path.exists()
+
+
+def raise_killed(*_):
+    raise Killed

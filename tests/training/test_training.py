@@ -1,13 +1,17 @@
 """The files, metrics and progress of a training run, and what it refuses."""
 
+import errno
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from keraslm.config.presets import preset
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import ConfigError, RunError, TextError
 from keraslm.network.compile import compiled_model
@@ -32,6 +36,69 @@ def test_the_run_folder_holds_its_files_and_no_others(trained_run):
     latest = trained_run.path.parent / "latest"
     assert latest.is_symlink() and latest.resolve() == trained_run.path.resolve()
     assert not latest.readlink().is_absolute()
+
+
+# What a training can do without
+
+
+@pytest.mark.parametrize("obstacle", ["a folder", "a file", "runs is a file", "no links"])
+def test_a_training_needs_no_link_to_it(config, monkeypatch, obstacle):
+    if obstacle == "runs is a file":
+        Path("runs").write_text("mine")
+    elif obstacle != "no links":
+        Path("runs").mkdir()
+        place = Path("runs/latest") if obstacle == "a file" else Path("runs/latest/mine")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("mine")
+    else:
+
+        def refuse(*_, **__):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "symlink_to", refuse)
+    mine = {path: path.read_text() for path in Path().rglob("*") if path.is_file()}
+    run, lines = quietly(config.replace(num_layers=1, epochs=1), "elsewhere")
+    assert run.read_weights() and len(run.epochs()) == 1
+    assert sum(line.startswith("          runs/latest does not point to this run (") for line in lines) == 1
+    assert all(path.read_text() == content for path, content in mine.items())
+
+
+def test_a_training_needs_no_learning_curve_and_no_tensorboard(config, monkeypatch):
+    class Writer:
+        def __init__(self, folder):
+            raise PermissionError(13, "Permission denied")
+
+    def fail(*_):
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr("keraslm.training.train.learning_curve", fail)
+    run, lines = quietly(config.replace(num_layers=1, epochs=2), "run", tensorboard=True)
+    assert run.read_weights() and len(run.epochs()) == 2
+    start = "          without"
+    assert [line for line in lines if line.startswith(start)] == [
+        f"{start} learning_curve.png from epoch 1 on: ImportError: numpy.core.multiarray failed to import",
+        f"{start} TensorBoard events from epoch 1 on: PermissionError: [Errno 13] Permission denied",
+    ]
+
+
+# Rates
+
+
+def test_random_letters_are_learned_as_well_as_by_guessing():
+    """At rate 1 their perplexity stays far above."""
+    letters = np.random.default_rng(1).choice(list("abcd"), (300, 60))
+    Path("letters.txt").write_text("".join(f"{''.join(line)}\n" for line in letters))
+    config = preset("tiny", train="letters.txt", tokenizer="char", num_layers=1, epochs=3)
+    run, lines = quietly(config, "run")
+    assert 4.2 < run.epochs()[-1]["perplexity"] < 4.4 and not any("guessing" in line for line in lines)
+    run, lines = quietly(config.replace(learning_rate=3.0), "high")
+    assert run.epochs()[-1]["perplexity"] > 6.0
+    said = [line for line in lines if "guessing" in line]
+    assert said == [
+        f"          perplexity {run.epochs()[1]['perplexity']:.2f} is worse than guessing one of the 6 tokens: try a "
+        "lower `learning_rate` than 3"
+    ]
 
 
 def test_a_run_is_opened_as_it_was_created(trained_run, config, backend):

@@ -92,6 +92,6 @@ def test_the_training_says_it_below_the_size_of_the_text():
     Path("train.txt").write_text("".join(f"{line}\n" for line in ENGLISH * 9 + list("0123456789" * 3)))
     said: list[str] = []
     config = Config().replace(train="train.txt", min_count=4, batch_size=2, num_steps=5)
-    read_corpus(config, said.append, False)
+    read_corpus(config, open_texts(config.data), said.append, False)
     (place,) = (number for number, line in enumerate(said) if "% of the tokens" in line)
     assert said[place - 1].startswith("train ") and "14 % of the tokens in its lines" in said[place]
