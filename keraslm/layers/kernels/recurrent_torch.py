@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 State = tuple[Tensor, ...]
+NO_GPU = "needs a GPU"
 _aten = torch.ops.aten
 
 
@@ -22,14 +23,27 @@ def lstm(
     x: Tensor, h0: Tensor, c0: Tensor, weights: State, h_factor: Tensor | None, c_factor: Tensor | None, low: str
 ) -> State:
     """`dispatch.lstm`: h after each step, `[T, B, H]`, and the last h and c."""
-    if uses_cudnn(x, h_factor, low):
+    if not cudnn_obstacle(x, h_factor is not None, low):
         return native(x, h0, c0, *weights)
     return _Window.apply(getattr(torch, low), x, h0, c0, *weights, h_factor, c_factor)
 
 
-def uses_cudnn(x: Tensor, h_factor: Tensor | None, low: str) -> bool:
-    """Whether cuDNN can run this window: on a GPU, without mask or reset, and without bfloat16 products."""
-    return x.is_cuda and h_factor is None and low != "bfloat16"
+def cudnn_obstacle(x: Tensor, factors: bool, low: str) -> str:
+    """Why cuDNN cannot run a window whose inputs have the type and the device of `x`; empty if it can.
+
+    `factors` tells whether a step multiplies the state by a mask or resets it.
+    """
+    if not _on_gpu(x):
+        return NO_GPU
+    if factors:
+        return "supports neither recurrent dropout nor resets"
+    if x.dtype != getattr(torch, low):
+        return f"does not support a {str(x.dtype).partition('.')[2]} state with {low} products"
+    return "" if torch.backends.cudnn.is_acceptable(x) else "is not available for this type"
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 def native(x: Tensor, h0: Tensor, c0: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> Any:
