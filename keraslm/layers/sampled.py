@@ -115,6 +115,6 @@ class SampledSoftmax(Projection):
         true = ops.sum(hidden * own, axis=-1) + ops.reshape(bias[:count], ops.shape(targets))  # [B, T]
         probability = ops.log1p(1.0 / (ops.cast(negatives, "float32") + 1.0)) / math.log(self.vocab_size + 1)
         others = product(hidden, ops.transpose(rows[count:]), product_dtype)  # [B, T, negatives]
-        others = others + bias[count:] - ops.log(probability * self.negatives)
+        others = others + bias[count:] - ops.cast(ops.log(probability * self.negatives), others.dtype)
         others = ops.where(ops.equal(targets[..., None], negatives), -1e9, others)
         return ops.logsumexp(ops.concatenate([true[..., None], others], axis=-1), axis=-1) - true

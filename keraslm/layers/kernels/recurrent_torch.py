@@ -23,7 +23,7 @@ def lstm(
     x: Tensor, h0: Tensor, c0: Tensor, weights: State, h_factor: Tensor | None, c_factor: Tensor | None, low: str
 ) -> State:
     """`dispatch.lstm`: h after each step, `[T, B, H]`, and the last h and c."""
-    if not cudnn_obstacle(x, h_factor is not None, low):
+    if len(x) and not cudnn_obstacle(x, h_factor is not None, low):
         return native(x, h0, c0, *weights)
     return _Window.apply(getattr(torch, low), x, h0, c0, *weights, h_factor, c_factor)
 
@@ -137,7 +137,7 @@ def _backward_loop(
     of_o = dz[:, :, 3 * units :].unbind(0)
     dzs, dzs_low, dhs, dc_dhs, dc_dcs = (a.unbind(0) for a in (dz, dz_low, dh, dc_dh, dc_dc))
     transposed = recurrent.t()
-    dh_here, dc = dhs[-1] + dh_last, dc_last.clone()
+    dh_here, dc = dh_last + dhs[-1] if steps else dh_last, dc_last.clone()
     dc_of_ifg = dc.unsqueeze(1)
     for t in reversed(range(steps)):
         dc.addcmul_(dh_here, dc_dhs[t])
@@ -167,6 +167,9 @@ def scan(
     step: Callable[[State, Tensor, Any], State], state: State, inputs: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, State]:
     """`dispatch.scan`, recorded by autograd step by step; `keep` is `[B, T, 1]` or None."""
+    if not inputs.shape[1]:  # no output, from a step whose weights have a gradient of 0
+        unused = step(state, inputs.sum(1), None)[0]
+        return unused[:, None][:, :0], state
     outputs = []
     # The gradient of `unbind` is one stack; the gradient of each `inputs[:, t]` has the size of the window.
     for x, kept in zip(inputs.unbind(1), repeat(None) if keep is None else keep.unbind(1), strict=False):
