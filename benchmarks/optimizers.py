@@ -19,7 +19,7 @@ from contestants import VOCAB_SIZE, WARM_UP, windows
 
 from keraslm.config.presets import preset
 from keraslm.network.compile import compiled_model
-from keraslm.network.losses import Perplexity
+from keraslm.network.metrics import Perplexity
 from keraslm.training.machine import keep_freed_memory
 
 

@@ -43,10 +43,13 @@ class ActivationRegularization(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         dropped, raw = inputs
         if training:
-            rows, steps, units = (ops.cast(size, "float32") for size in ops.shape(raw))
+            wide = keras.backend.result_type(raw.dtype, "float32")  # 16 bits are too few for sums
+            dropped_wide, raw = ops.cast(dropped, wide), ops.cast(raw, wide)
+            rows, steps, units = (ops.cast(size, wide) for size in ops.shape(raw))
             changes = ops.sum(ops.square(raw[:, 1:] - raw[:, :-1])) / (rows * ops.maximum(steps - 1.0, 1.0) * units)
             scale = (steps if self.sum_steps else 1.0) * (rows if self.sum_rows else 1.0)
-            self.add_loss(scale * (self.alpha * ops.mean(ops.square(dropped)) + self.beta * changes))
+            penalty = scale * (self.alpha * ops.mean(ops.square(dropped_wide)) + self.beta * changes)
+            self.add_loss(ops.cast(penalty, keras.config.floatx()))
         return dropped
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:

@@ -1,7 +1,8 @@
 """Dropout, and the masks of all kinds of dropout: 0, or one over the share that is kept, for each element.
 
 On a CPU, torch's own masks take 6 % of a training step of Zaremba's medium model; the masks made here take 1 %. They
-use sixteen random bits per element, which round the share that is kept to a multiple of 2**-16.
+use sixteen random bits per element, which round the share that is kept to a multiple of 2**-16. Rates near 0 and 1 use
+torch's own masks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 import keras
 from keras import ops
+
+EXTREME = 2**-8  # from here to 1 - EXTREME, sixteen bits round rates by at most 0.2 %
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -33,7 +36,7 @@ class Dropout(keras.layers.Dropout):
         self.locked = locked
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training or self.rate == 0.0 or not _on_torch_cpu(inputs):
+        if not training or self.rate == 0.0 or not (_on_torch_cpu(inputs) or _has_16_bits(inputs)):
             return super().call(inputs, training=training)
         return inputs * mask_like(inputs[:, :1] if self.locked else inputs, self.rate, self.seed_generator)
 
@@ -45,11 +48,13 @@ class Dropout(keras.layers.Dropout):
 
 def mask_like(x: Any, rate: float, generator: keras.random.SeedGenerator) -> Any:
     """Draw a mask with the shape and type of `x`, and on torch its memory layout."""
-    if not _on_torch_cpu(x):
-        return keras.random.dropout(ops.ones_like(x), rate, seed=generator)
+    if not _on_torch_cpu(x) or min(rate, 1.0 - rate) < EXTREME:
+        # Random numbers of 16 bits would round the rate: on TensorFlow, 0.1 would be 0.1016.
+        ones = ops.ones_like(x, dtype="float32") if _has_16_bits(x) else ops.ones_like(x)
+        return ops.cast(keras.random.dropout(ones, rate, seed=generator), x.dtype)
     import torch
 
-    kept = min(max(1, round((1.0 - rate) * 2**16)), 2**16 - 1)  # of 2**16 values; the bound must fit in 16 bits
+    kept = round((1.0 - rate) * 2**16)  # of 2**16 values
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64)
     seed, number = (int(word) for word in ops.convert_to_numpy(generator.next()))  # of the layer and of the mask
     own = torch.Generator().manual_seed((seed + 0x9E3779B9 * number) % 2**32)  # torch uses 32 bits
@@ -57,6 +62,10 @@ def mask_like(x: Any, rate: float, generator: keras.random.SeedGenerator) -> Any
     mask = torch.empty_like(x, requires_grad=False)
     mask.as_strided((x.numel(),), (1,)).copy_(bits < kept - 2**15).mul_(2**16 / kept)
     return mask
+
+
+def _has_16_bits(x: Any) -> bool:
+    return keras.backend.standardize_dtype(x.dtype) in ("bfloat16", "float16")
 
 
 def _on_torch_cpu(x: Any) -> bool:

@@ -46,6 +46,7 @@ class MixtureOfSoftmaxes(Projection):
     """
 
     ARGUMENTS = ("vocab_size", "experts", "size", "embedding", "dropout", "locked", "seed", "kernel_initializers")
+    SHARED = ("embedding",)
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class MixtureOfSoftmaxes(Projection):
         super().__init__(vocab_size, **kwargs)
         self.experts, self.size, self.embedding, self.seed = experts, size, embedding, seed
         self.dropout, self.locked = dropout, locked
-        self.drop = Dropout(dropout, locked, seed=seed)
+        self.drop = Dropout(dropout, locked, seed=seed, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         units, latent = int(input_shape[-1] or 0), self.experts * self.size
@@ -80,7 +81,7 @@ class MixtureOfSoftmaxes(Projection):
         mixed = None
         for k in range(self.experts):  # all at once would take K times the memory of the output
             log_p = ops.log_softmax(ops.matmul(latents[:, :, k], kernel) + self.bias) + log_prior[:, :, k, None]
-            mixed = log_p if mixed is None else ops.logaddexp(mixed, log_p)
+            mixed = log_p if mixed is None else ops.cast(ops.logaddexp(mixed, log_p), log_p.dtype)
         return mixed
 
     def nats(self, hidden: Any, targets: Any, product_dtype: str = "float32", training: bool = False) -> Any:

@@ -46,6 +46,9 @@ class TiedSoftmax(Projection):
     The vector that represents a token as input also predicts it. Rows that `Embedding` drops in a call are not dropped
     here, as in Merity's program.
 
+    A copy of a model by saving or by `keras.models.clone_model` is tied too. A clone finds the embedding by its name
+    among the layers that the hidden states come from; if it is not there, the clone has a table of its own.
+
     Args:
         embedding: the built layer whose table `(V, H)` is used.
 
@@ -60,6 +63,7 @@ class TiedSoftmax(Projection):
     """
 
     ARGUMENTS = ("embedding",)
+    SHARED = ("embedding",)
 
     def __init__(self, embedding: keras.layers.Embedding, **kwargs: Any):
         super().__init__(embedding.input_dim, **kwargs)
@@ -90,6 +94,8 @@ class ProjectionCrossEntropy(Configured):
     """Computes the cost of each target from hidden states, with less memory than a projection followed by a loss.
 
     The `B x T x V` logits are by far the largest array of a training step. See `kernels.dispatch.cross_entropy`.
+    A model made by `keras.models.clone_model` has a projection of its own: build a model that returns costs and logits
+    again instead of cloning it.
 
     Args:
         projection: the built layer whose weights are shared: a `Dense` layer without activation, or a `Projection`.
@@ -99,6 +105,7 @@ class ProjectionCrossEntropy(Configured):
     """
 
     ARGUMENTS = ("projection", "product_dtype")
+    SHARED = ("projection",)
 
     def __init__(self, projection: keras.layers.Layer, product_dtype: str = "float32", **kwargs: Any):
         super().__init__(**kwargs)

@@ -105,7 +105,7 @@ class StatefulRecurrent(Configured):
         width = gates * self.units
         self.kernel = self.add_weight(name="kernel", shape=(input_dim, width), initializer=self.kernel_initializer)
         self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(self.units, width), initializer=self.recurrent_initializer
+            name="recurrent_kernel", shape=(self.units, width), initializer=_drawn_wide(self.recurrent_initializer)
         )
         self.bias = self.add_weight(name="bias", shape=bias_shape, initializer=bias)
 
@@ -128,6 +128,16 @@ class StatefulRecurrent(Configured):
 
             return tf.ensure_shape(inputs, (expected, None, None), name=f"{self.name}_batch_size")
         return inputs
+
+
+def _drawn_wide(initializer: Callable[..., Any]) -> Callable[..., Any]:
+    """Draw 16-bit weights in float32, because no backend makes orthogonal matrices of 16 bits."""
+
+    def draw(shape: Any, dtype: Any = None) -> Any:
+        narrow = keras.backend.standardize_dtype(dtype) in ("bfloat16", "float16")
+        return ops.cast(initializer(shape, dtype="float32"), dtype) if narrow else initializer(shape, dtype=dtype)
+
+    return draw
 
 
 def forget_gate_bias(value: float) -> Callable[..., Any]:

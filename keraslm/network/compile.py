@@ -6,7 +6,8 @@ import keras
 
 from keraslm.config import Config, ModelConfig, TrainConfig
 from keraslm.layers.activation_regularization import ActivationRegularization
-from keraslm.network.losses import Perplexity, SequenceLoss
+from keraslm.network.losses import SequenceLoss
+from keraslm.network.metrics import Mean, Perplexity
 from keraslm.network.model import build_model, nats_model
 from keraslm.optimizers.clipped import ClippedAdamW, ClippedOptimizer, ClippedSGD
 
@@ -45,6 +46,8 @@ def compile_model(
     # Without XLA, TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units (benchmarks/README.md).
     jit = False if keras.backend.backend() == "tensorflow" else "auto"
     model.compile(optimizer=optimizer, loss=loss, metrics=[metric], jit_compile=jit)
+    # Keras' own mean of the losses drifts on large texts. Set without `Layer.__setattr__`, which would list it twice.
+    object.__setattr__(model, "_loss_tracker", Mean("loss"))
 
 
 def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:

@@ -1,4 +1,4 @@
-"""The loss of a window and the metric of an epoch. Shapes: `B` rows, `T` steps, `V` vocabulary."""
+"""The loss of a window. Shapes: `B` rows, `T` steps, `V` vocabulary."""
 
 from __future__ import annotations
 
@@ -73,25 +73,3 @@ class SequenceLoss(keras.losses.Loss):
             "average_across_timesteps": self.average_across_timesteps,
             "average_across_batch": self.average_across_batch,
         }
-
-
-@keras.saving.register_keras_serializable(package="keraslm")
-class Perplexity(keras.metrics.Metric):
-    """Keras metric `exp(nats / tokens)` over all tokens since the last reset, each counted with its weight.
-
-    It accepts logits `(B, T, V)` or nats `(B, T)` and sums in float32; `keraslm.evaluate` sums in float64.
-    """
-
-    def __init__(self, name: str = "perplexity"):
-        super().__init__(name=name)
-        self.nats = self.add_weight(name="nats", initializer="zeros")
-        self.tokens = self.add_weight(name="tokens", initializer="zeros")
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        nats = token_nats(y_true, y_pred)  # [B, T]
-        weights = ops.ones_like(nats) if sample_weight is None else ops.cast(sample_weight, nats.dtype)
-        self.nats.assign_add(ops.sum(nats * weights))
-        self.tokens.assign_add(ops.sum(weights))
-
-    def result(self) -> Any:
-        return ops.exp(ops.divide_no_nan(self.nats, self.tokens))

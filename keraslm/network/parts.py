@@ -70,12 +70,12 @@ def recurrent_layer(
     return StatefulMogrifierLSTM(units, rounds, rank, config.forget_bias, initializers, **shared)
 
 
-def describe_cell(config: ModelConfig, product_dtype: str = "float32") -> str:
+def describe_cell(config: ModelConfig, product_dtype: str = "float32", resets: bool = False) -> str:
     """Describe the implementation of the cell that a training run will use."""
     if config.cell == "lstm" and not config.mogrifier_rounds:
-        return describe_lstm(config.recurrent_dropout, product_dtype)
+        return describe_lstm(config.recurrent_dropout, product_dtype, resets)
     kind = f"Mogrifier with {config.mogrifier_rounds} rounds, " if config.mogrifier_rounds else ""
-    return f"{kind}{keras.backend.backend()} loop with automatic differentiation, matrix products in {product_dtype}"
+    return f"{kind}{keras.backend.backend()} loop with automatic differentiation, matrix products in float32"
 
 
 def projection_layer(

@@ -14,6 +14,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keraslm.optimizers.sums import two_sum
+
 NEVER = 2**31 - 1  # a number of steps that no training reaches
 
 
@@ -24,7 +26,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
 
         finite_steps     steps before the first gradient whose norm is NaN or infinite; equals `iterations` until then
         gradient_norm    norm of the last of these gradients, before clipping
-        mean_norm        mean of these norms since the epoch began
+        mean_norm        mean of these norms since the epoch began; `mean_norm_low` holds the digits beyond float32
         epoch_start      number of steps before this epoch; a callback assigns it
         window_factors   with `windows`: factor on the learning rate for each window of an epoch
         averages_from    with `averaging`: number of steps before the first whose weights are averaged; `NEVER` at first
@@ -64,6 +66,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         self.finite_steps = self._scalar("finite_steps", "int")
         self.gradient_norm = self._scalar("gradient_norm")
         self.mean_norm = self._scalar("mean_norm")
+        self.mean_norm_low = self._scalar("mean_norm_low")
         self.epoch_start = self._scalar("epoch_start", "int")
         self.window_factors = None
         if windows:
@@ -107,12 +110,15 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
 
     def _follow(self, norm: Any) -> None:
         """Count a step and keep its norm, unless this norm or an earlier one is not finite."""
-        steps, kept, mean = self.finite_steps.value, self.gradient_norm.value, self.mean_norm.value
+        steps, kept = self.finite_steps.value, self.gradient_norm.value
+        mean, low = self.mean_norm.value, self.mean_norm_low.value
         counts = ops.isfinite(norm) & (steps == self.iterations.value)
         number = ops.cast(self.iterations.value + 1 - self.epoch_start.value, "float32")  # of the epoch, from 1
         self.finite_steps.assign(steps + ops.cast(counts, steps.dtype))
         self.gradient_norm.assign(ops.where(counts, norm, kept))
-        self.mean_norm.assign(ops.where(counts, mean + (norm - mean) / number, mean))
+        moved = two_sum(mean, low, ((norm - mean) - low) / number)
+        for variable, new, old in zip((self.mean_norm, self.mean_norm_low), moved, (mean, low), strict=True):
+            variable.assign(ops.where(counts, new, old))
 
     def averaged(self) -> dict[str, NDArray[Any]]:
         """Return the average of every weight by its path; empty before anything was averaged.

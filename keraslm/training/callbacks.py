@@ -26,7 +26,7 @@ from keraslm.text.stream import Windows
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import TOKENS_PER_SECOND, Logs, Throughput
 from keraslm.training.schedule import averaging_since, early_stop, learning_rate_of, window_factors
-from keraslm.training.variables import read_variables, synchronise
+from keraslm.training.variables import mean_loss, read_variables, synchronise
 
 
 class PrepareEpoch(keras.callbacks.Callback):
@@ -158,11 +158,11 @@ class MetricsLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         every = self.run.config.train.log_every
         if every and (batch + 1) % every == 0:
-            total = float((logs or {})["loss"]) * (batch + 1)  # logs contain the mean of the epoch so far
+            synchronise(self.model)
+            total = mean_loss(self.model) * (batch + 1)  # of the epoch so far
             mean = (total - self._sum) / (batch + 1 - self._seen)
             self._seen, self._sum = batch + 1, total
             row: dict[str, Any] = {"epoch": self._epoch + 1, "window": batch + 1, "loss": mean}
-            synchronise(self.model)
             row["gradient_norm"] = float(self.model.optimizer.gradient_norm)
             if self.throughput.rate:
                 row[TOKENS_PER_SECOND] = round(self.throughput.rate, 1)

@@ -135,7 +135,8 @@ def _finished(run: Run, checkpoint: Checkpoint) -> str:
 
 def _describe(model: keras.Model, config: Config, log: Log) -> None:
     log(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
-    log(f"{config.model.cell:<10}{describe_cell(config.model, config.train.dtype)}")
+    resets = config.data.context != "document"
+    log(f"{config.model.cell:<10}{describe_cell(config.model, config.train.dtype, resets)}")
     if config.model.not_exportable:
         log(f"export    {config.model.not_exportable}")
 

@@ -10,12 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import RunError
+from keraslm.network.metrics import Mean
 
 
 def synchronise(model: keras.Model) -> None:
     """Assign the current values to the variables: on JAX they are empty while an epoch runs."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
+
+
+def mean_loss(model: keras.Model) -> float:
+    """The mean loss of the windows of the epoch so far in float64; the logs of `fit()` are float32.
+
+    On JAX, call `synchronise` before.
+    """
+    tracker = model.metrics[0]
+    assert isinstance(tracker, Mean)
+    return tracker.mean()
 
 
 def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -48,7 +59,12 @@ def read_variables(variables: Mapping[str, keras.Variable]) -> dict[str, NDArray
 
 
 def assign_variables(variables: Mapping[str, keras.Variable], values: Mapping[str, NDArray[Any]], where: str) -> None:
-    """Assign a value to each variable, in its own type: Keras counts steps in int32 or int64, by backend."""
+    """Assign a value to each variable, in its own type: Keras counts steps in int32 or int64, by backend.
+
+    The digits of a sum beyond float32 are missing in old checkpoints; they are then 0.
+    """
+    added = {name: np.zeros((), np.float32) for name in variables if name.endswith("_low")}
+    values = {**added, **values}
     if values.keys() != variables.keys():
         odd = sorted(values.keys() ^ variables.keys())
         raise RunError(f"{where}: does not match the model; missing or unexpected variables: {', '.join(odd)}.")

@@ -22,6 +22,15 @@ def test_each_element_is_dropped_or_scaled_and_the_mean_stays(rate):
     assert rate < 0.1 or len({kept[0].tobytes(), kept[1].tobytes(), kept[:, 0].tobytes(), kept[:, 1].tobytes()}) == 4
 
 
+@pytest.mark.parametrize(
+    ("rate", "dtype"), [(1e-6, "float32"), (1 - 1e-6, "float32"), (0.1, "bfloat16"), (0.001, "float16")]
+)
+def test_the_rate_is_not_rounded_to_the_resolution_of_a_type(rate, dtype):
+    size = 5_000_000
+    found = dropped(Dropout(rate, seed=1, dtype=dtype), np.ones((1, size), np.float32))
+    assert abs((found == 0).sum() - rate * size) < 5 * np.sqrt(rate * (1 - rate) * size)
+
+
 def test_neighbours_are_dropped_independently():
     kept = dropped(Dropout(0.3, seed=2)).ravel() != 0
     for distance in (1, 2, 3, 4, 50, 1500):

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from keraslm.layers.kernels.dispatch import describe_lstm, lstm
+from keraslm.layers.lstm import StatefulLSTM
 from tests.reference.differences import central_differences
 from tests.reference.lstm import numpy_lstm, numpy_lstm_gradients
 from tests.support.gradients import compiled, gradients, tensor, wide
@@ -182,24 +183,33 @@ def test_native_kernel_of_torch_equals_numpy(backend):
     assert_near(gradients_of(batch_first, np.float64, {}), numpy_gradients({}), 1e-12)
 
 
-def test_cudnn_is_used_only_where_it_supports_the_request(backend):
+def test_without_a_gpu_the_description_names_the_hand_written_kernel(backend):
+    for dtype in ("float32", "bfloat16"):
+        for options in ({}, {"resets": True}):
+            assert describe_lstm(0.0, dtype, **options) == f"hand-written {backend} kernel, matrix products in {dtype}"
+
+
+REQUESTS = {  # recurrent dropout, type of the products, resets, whether cuDNN accepts the type: why cuDNN is not used
+    (0.0, "float32", False, True): "",
+    (0.2, "float32", False, True): "supports neither recurrent dropout nor resets",
+    (0.0, "float32", True, True): "supports neither recurrent dropout nor resets",
+    (0.0, "bfloat16", False, True): "does not support a float32 state with bfloat16 products",
+    (0.0, "float32", False, False): "is not available for this type",
+}
+
+
+@pytest.mark.parametrize(("wanted", "obstacle"), REQUESTS.items())
+def test_the_description_is_that_of_the_kernel_that_runs_on_a_gpu(backend, monkeypatch, wanted, obstacle):
     if backend != "torch":
         pytest.skip("only torch chooses between kernels")
-    uses_cudnn = importlib.import_module("keraslm.layers.kernels.recurrent_torch").uses_cudnn
-
-    class OnGpu:
-        is_cuda = True
-
-    assert uses_cudnn(OnGpu(), None, "float32")
-    assert not uses_cudnn(OnGpu(), MASK, "float32")
-    assert not uses_cudnn(OnGpu(), None, "bfloat16")
-    assert not uses_cudnn(tensor(ARRAYS[0]), None, "float32")
-
-
-def test_the_implementation_is_described(backend, monkeypatch):
-    for dtype in ("float32", "bfloat16"):
-        assert describe_lstm(0.0, dtype) == f"hand-written {backend} kernel, matrix products in {dtype}"
-    if backend == "torch":
-        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-        assert describe_lstm(0.0, "float32") == "cuDNN kernel, matrix products in float32"
-        assert "cuDNN supports neither recurrent dropout" in describe_lstm(0.2, "float32")
+    dropout, dtype, resets, acceptable = wanted
+    torch_kernels, used = importlib.import_module("keraslm.layers.kernels.recurrent_torch"), []
+    native = torch_kernels.native
+    monkeypatch.setattr(torch_kernels, "_on_gpu", lambda x: True)
+    monkeypatch.setattr("torch.backends.cudnn.is_acceptable", lambda x: acceptable)
+    monkeypatch.setattr(torch_kernels, "native", lambda *given: (used.append("cuDNN"), native(*given))[1])
+    layer = StatefulLSTM(H, product_dtype=dtype, recurrent_dropout=dropout)
+    layer(np.ones((B, T, D), np.float32), resets=np.ones((B, T), bool) if resets else None, training=True)
+    assert used == ([] if obstacle else ["cuDNN"])
+    kernel = f"hand-written torch kernel (cuDNN {obstacle})" if obstacle else "cuDNN kernel"
+    assert describe_lstm(dropout, dtype, resets) == f"{kernel}, matrix products in {dtype}"

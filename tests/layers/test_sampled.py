@@ -2,10 +2,11 @@ import math
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from keraslm.config import ModelConfig
-from keraslm.layers.sampled import SampledSoftmax
+from keraslm.layers.sampled import DRAWS, SampledSoftmax
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import build_model, nats_model
 from keraslm.optimizers.clipped import ClippedSGD
@@ -62,6 +63,45 @@ def test_draws_are_log_uniform():
     expected = np.log((ranks + 2) / (ranks + 1)) / math.log(V + 1)
     found = np.bincount(drawn, minlength=V) / len(drawn)
     np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(expected.max() / len(drawn)))
+
+
+def probabilities(vocab_size):
+    ranks = np.arange(vocab_size, dtype=np.float64)
+    return np.log1p(1 / (ranks + 1)) / math.log(vocab_size + 1)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 5000, 1_000_000])
+def test_the_frequency_of_each_id_is_its_probability(vocab_size):
+    """Pearson's statistic over all ids, and the sum over each tenth of them, within five standard deviations."""
+    draws = 4_000_000
+    drawn = ops.convert_to_numpy(SampledSoftmax(vocab_size, draws, seed=1).draw())
+    found, expected = np.bincount(drawn, minlength=vocab_size), draws * probabilities(vocab_size)
+    statistic = ((found - expected) ** 2 / expected).sum()
+    spread = math.sqrt(2 * vocab_size + (1 / expected).sum())
+    assert abs(statistic - (vocab_size - 1)) <= 5 * spread * (vocab_size > 1)
+    for tenth in np.array_split(np.arange(vocab_size), 10):
+        total = expected[tenth].sum()
+        assert abs(found[tenth].sum() - total) <= 5 * math.sqrt(total)
+
+
+def test_every_id_of_ten_million_has_its_share_of_the_random_numbers():
+    vocab_size = 10_000_000
+    layer = SampledSoftmax(vocab_size, 1)
+    ends, first, width, logarithms = (table.astype(np.float64) for table in layer.cells)
+    np.testing.assert_allclose(ends, np.log(first + width) / math.log(vocab_size + 1) * DRAWS, atol=0.5)
+    rank = np.concatenate([np.arange(1, 100_001), np.arange(vocab_size - 1_000_000, vocab_size) + 1])  # of each id
+    cell = np.searchsorted(first, rank, side="right") - 1
+    for inside in (0.005, 0.5, 0.995):  # of the interval of an id, from its lower to its upper end
+        share = np.log((rank + inside) / first[cell]) / logarithms[cell]
+        numbers = np.stack([ends[cell] - 1, np.round(share * DRAWS)]).astype(np.int32)
+        np.testing.assert_array_equal(ops.convert_to_numpy(layer.ids_of(tensor(numbers))), rank - 1)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 4095, 4097, 20_000, 10_000_000])
+def test_the_extreme_random_numbers_give_the_first_and_the_last_id(vocab_size):
+    numbers = np.array([[0, DRAWS - 1], [0, DRAWS - 1]], np.int32)
+    found = ops.convert_to_numpy(SampledSoftmax(vocab_size, 1).ids_of(tensor(numbers)))
+    np.testing.assert_array_equal(found, [0, vocab_size - 1])
 
 
 def test_one_seed_gives_one_sequence_of_draws():

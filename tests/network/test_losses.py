@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keraslm.network.losses import Perplexity, SequenceLoss, sequence_loss
+from keraslm.network.losses import SequenceLoss, sequence_loss
+from keraslm.network.metrics import Perplexity
 from tests.reference.language_model import token_nats
 from tests.support.stateful import to_numpy
 

@@ -8,8 +8,9 @@ import pytest
 
 from keraslm.config import ModelConfig
 from keraslm.config.shapes import weight_shapes
-from keraslm.network.losses import Perplexity, SequenceLoss
+from keraslm.network.losses import SequenceLoss
 from keraslm.network.losses import token_nats as token_nats_of
+from keraslm.network.metrics import Perplexity
 from keraslm.network.model import build_model, nats_model, reset_states, stateful_layers
 from tests.reference.language_model import language_model, token_nats
 from tests.support.stateful import to_numpy

@@ -77,7 +77,7 @@ def test_count_and_norm_stop_at_the_first_gradient_that_is_not_finite(clip_norm,
 def test_all_state_is_in_variables_of_the_optimizer(kind):
     """Their names do not depend on when the optimizer is built, so that checkpoints can be restored."""
     optimizer = kind(0.3, 5.0, windows=3, averaging=True, name="own")
-    own = ["iteration", "learning_rate", "finite_steps", "gradient_norm", "mean_norm", "epoch_start"]
+    own = ["iteration", "learning_rate", "finite_steps", "gradient_norm", "mean_norm", "mean_norm_low", "epoch_start"]
     own += ["window_factors", "averages_from"]
     assert [v.path for v in optimizer.variables] == [f"own/{name}" for name in own]
     after(optimizer)
@@ -92,7 +92,7 @@ def test_a_plain_optimizer_keeps_no_table_and_no_averages():
     optimizer = ClippedSGD(0.3, 5.0)
     after(optimizer)
     assert optimizer.window_factors is None and optimizer.averages == [] and optimizer.averaged() == {}
-    assert len(optimizer.variables) == 6
+    assert len(optimizer.variables) == 7
 
 
 def test_a_gradient_of_zeros_changes_nothing():
@@ -217,6 +217,21 @@ def test_the_mean_norm_is_that_of_the_epoch_so_far():
         optimizer.epoch_start.assign(step // 3 * 3)
         optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], own)
         assert float(optimizer.mean_norm) == pytest.approx(np.mean(norms[step // 3 * 3 : step + 1]), rel=1e-6)
+
+
+def test_the_mean_norm_of_a_long_epoch_does_not_stall():
+    """After 1e7 windows, the share of a window in the mean is below the last digit of a float32."""
+    optimizer, own, windows, norm = ClippedSGD(0.0), variables(), 10_000_000, norm_of(GRADIENTS[0])
+    optimizer.build(own)
+    for variable, value in ((optimizer.iterations, windows), (optimizer.finite_steps, windows)):
+        variable.assign(value)
+    optimizer.mean_norm.assign(1.1 * norm)
+    first = float(optimizer.mean_norm)
+    gradients = [keras.ops.convert_to_tensor(g) for g in GRADIENTS[0]]
+    for _ in range(100):
+        optimizer.apply(gradients, own)
+    moved = float(optimizer.mean_norm) - first + float(optimizer.mean_norm_low)
+    assert moved == pytest.approx(100 * (norm - first) / windows, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", [ClippedSGD, ClippedAdamW])

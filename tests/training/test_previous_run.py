@@ -23,7 +23,7 @@ from keraslm.system.locks import folder_lock
 from keraslm.training.callbacks import EpochWeights, MetricsLog, PrepareEpoch
 from keraslm.training.checkpoints import SaveCheckpoints
 from tests.support.made_run import make_run
-from tests.support.resuming import assert_same, last, quietly
+from tests.support.resuming import assert_same, last, quietly, timeless
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -203,6 +203,20 @@ def test_a_checkpoint_of_a_different_model_is_refused(config, run_copy):
     save(run_copy, checkpoint, epoch=2, window=1, variables=variables)
     with pytest.raises(RunError, match="missing or unexpected variables: model/lstm_0/h"):
         quietly(config, run_copy)
+
+
+def test_a_checkpoint_with_sums_in_one_float32_each_is_resumed(stopped, config, trained_run):
+    """As saved before sums had digits beyond float32."""
+    stopped("run", 1, 7, None)
+    checkpoint = last(Run.open("run"))
+    low = {"metrics/loss/total_low", "metrics/loss/count_low", "metrics/perplexity/nats_low"}
+    low |= {"metrics/perplexity/tokens_low", "optimizer/mean_norm_low"}
+    assert {name for name in checkpoint.variables if name.endswith("_low")} == low
+    save(Path("run"), checkpoint, variables={k: v for k, v in checkpoint.variables.items() if k not in low})
+    run, _ = quietly(config, "run")
+    assert run.weights_path.read_bytes() == trained_run.weights_path.read_bytes()
+    for found, expected in zip(timeless(run), timeless(trained_run), strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_checkpoints_of_a_finished_run(trained_run):

@@ -19,6 +19,7 @@ from keraslm.network.model import reset_states
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
 from keraslm.training.schedule import learning_rate_of
+from keraslm.training.train import _describe
 from tests.support.resuming import quietly, timeless
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -204,3 +205,11 @@ def test_a_missing_validation_text_leaves_no_run(config):
     with pytest.raises(ConfigError, match="there is no validation text: give `valid`"):
         quietly(config.replace(valid=None, early_stopping=1), "run")
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(("context", "resets"), [("document", False), ("sentence", True), ("paragraph", True)])
+def test_the_log_describes_the_kernel_with_the_resets_of_the_training(config, monkeypatch, context, resets):
+    monkeypatch.setattr("keraslm.training.train.describe_cell", lambda model, dtype, resets: f"resets {resets}")
+    lines = []
+    _describe(SimpleNamespace(trainable_variables=[]), config.replace(context=context), lines.append)
+    assert f"lstm      resets {resets}" in lines

@@ -133,14 +133,17 @@ def product(a: Any, b: Any, product_dtype: str) -> Any:
     return ops.cast(ops.matmul(ops.cast(a, low), ops.cast(b, low)), a.dtype)
 
 
-def describe_lstm(recurrent_dropout: float, product_dtype: str) -> str:
-    """Describe the implementation of `lstm` that a training run will use."""
-    kernel = f"hand-written {keras.backend.backend()} kernel"
-    if keras.backend.backend() == "torch" and importlib.import_module("torch").cuda.is_available():
-        if recurrent_dropout == 0.0 and product_dtype == "float32":
+def describe_lstm(recurrent_dropout: float, product_dtype: str, resets: bool = False) -> str:
+    """Describe the implementation of `lstm` that a training run will use; `resets`: whether texts reset the state."""
+    backend, like = keras.backend.backend(), ops.zeros((0,))
+    kernel = f"hand-written {backend} kernel"
+    if backend == "torch":
+        kernels, factors = _backend("recurrent"), resets or recurrent_dropout > 0.0
+        obstacle = kernels.cudnn_obstacle(like, factors, _low(product_dtype, like))
+        if not obstacle:
             kernel = "cuDNN kernel"
-        else:
-            kernel += " (cuDNN supports neither recurrent dropout nor a float32 state with bfloat16 products)"
+        elif obstacle != kernels.NO_GPU:
+            kernel += f" (cuDNN {obstacle})"
     return f"{kernel}, matrix products in {product_dtype}"
 
 

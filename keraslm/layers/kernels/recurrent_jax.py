@@ -49,7 +49,7 @@ def _backward(low: str, saved: Any, gradients: tuple[Array, Array, Array]) -> tu
     kernel, recurrent_kernel, _ = weights
     dh_all, dh_last, dc_last = gradients
     transposed = recurrent_kernel.astype(low).T
-    h_before, c_before = jnp.concatenate([h0[None], h[:-1]]), jnp.concatenate([c0[None], c[:-1]])
+    h_before, c_before = jnp.concatenate([h0[None], h])[:-1], jnp.concatenate([c0[None], c])[:-1]
     h_before, c_before = _scaled(h_before, h_factor), _scaled(c_before, c_factor)
 
     def step(state: Any, inputs: Any) -> Any:

@@ -20,24 +20,24 @@ def lstm(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, h_factor: Any, c_facto
 
     @tf.custom_gradient
     def window(x: Tensor, h0: Tensor, c0: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> Any:
-        h, c, gates = _forward(x, h0, c0, (kernel, recurrent_kernel, bias), factors, low)
+        h, c, gates, *last = _forward(x, h0, c0, (kernel, recurrent_kernel, bias), factors, low)
 
         def gradient(*gradients: Tensor) -> Any:
-            h_before, c_before = tf.concat([h0[None], h[:-1]], 0), tf.concat([c0[None], c[:-1]], 0)
+            h_before, c_before = tf.concat([h0[None], h], 0)[:-1], tf.concat([c0[None], c], 0)[:-1]
             h_before, c_before = _scaled(h_before, factors[0]), _scaled(c_before, factors[1])
             dz, dh0, dc0 = _backward(gates, c, c_before, gradients, recurrent_kernel, factors, low)
             dx = tf.reshape(_product(dz, kernel, low, transpose_b=True), tf.shape(x))
             of_weights = (_product(own, dz, low, transpose_a=True) for own in (x, h_before))
             return dx, dh0, dc0, *of_weights, tf.reduce_sum(dz, (0, 1))
 
-        return (h, h[-1], c[-1]), gradient
+        return (h, *last), gradient
 
     # Tensors, because a function with a custom gradient must not use variables.
     return window(x, h0, c0, *map(tf.convert_to_tensor, weights))
 
 
 def _forward(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, factors: Any, low: str) -> tuple[Tensor, ...]:
-    """h and c after each step, `[T, B, H]`, and the values of the gates, `[T, B, 4H]`."""
+    """h and c after each step, `[T, B, H]`, the values of the gates, `[T, B, 4H]`, and the last h and c."""
     (kernel, recurrent_kernel, bias), (h_factor, c_factor) = weights, factors
     steps, batch = tf.shape(x)[0], tf.shape(x)[1]
     recurrent = tf.cast(recurrent_kernel, low)
@@ -52,9 +52,9 @@ def _forward(x: Tensor, h0: Tensor, c0: Tensor, weights: Any, factors: Any, low:
         h = o * tf.tanh(c)
         return t + 1, h, c, hs.write(t, h), cs.write(t, c), gates.write(t, tf.concat([i, f, g, o], 1))
 
-    arrays = (_array(h0, steps), _array(c0, steps), _array(projected[0], steps))
-    _, _, _, hs, cs, gates = _loop(lambda t, *_: t < steps, step, (0, h0, c0, *arrays), steps)
-    return hs.stack(), cs.stack(), gates.stack()
+    arrays = (_array(x.dtype, shape, steps) for shape in (h0.shape, c0.shape, (h0.shape[0], kernel.shape[1])))
+    _, h, c, hs, cs, gates = _loop(lambda t, *_: t < steps, step, (0, h0, c0, *arrays), steps)
+    return hs.stack(), cs.stack(), gates.stack(), h, c
 
 
 def _backward(
@@ -77,7 +77,7 @@ def _backward(
         dh_here = tf.cast(tf.matmul(tf.cast(dz, low), recurrent, transpose_b=True), dz.dtype)
         return t - 1, _scaled(dh_here, h_factor, t), _scaled(dc * f[t], c_factor, t), dzs.write(t, dz)
 
-    start = (steps - 1, dh_last, dc_last, _array(gates[0], steps))
+    start = (steps - 1, dh_last, dc_last, _array(gates.dtype, gates.shape[1:], steps))
     _, dh0, dc0, dzs = _loop(lambda t, *_: t >= 0, step, start, steps)
     return dzs.stack(), dh0, dc0
 
@@ -86,14 +86,14 @@ def _loop(condition: Any, step: Any, start: tuple[Any, ...], steps: Tensor) -> A
     return tf.while_loop(condition, step, start, parallel_iterations=1, maximum_iterations=steps)
 
 
-def _array(element: Tensor, steps: Tensor) -> Any:
-    return tf.TensorArray(element.dtype, size=steps, element_shape=element.shape)
+def _array(dtype: Any, shape: Any, steps: Tensor) -> Any:
+    return tf.TensorArray(dtype, size=steps, element_shape=shape)
 
 
 def _product(a: Tensor, b: Tensor, low: str, **transposed: bool) -> Tensor:
-    """Product of matrices, with steps and rows flattened to one axis."""
-    a, b = (tf.cast(tf.reshape(m, (-1, m.shape[-1])), low) for m in (a, b))
-    return tf.cast(tf.matmul(a, b, **transposed), tf.float32 if low == "bfloat16" else low)
+    """Product of matrices of the type of `a`, with steps and rows flattened to one axis."""
+    flat = (tf.cast(tf.reshape(m, (-1, m.shape[-1])), low) for m in (a, b))
+    return tf.cast(tf.matmul(*flat, **transposed), a.dtype)
 
 
 def _scaled(value: Tensor, factor: Tensor | None, t: Tensor | None = None) -> Tensor:
@@ -112,10 +112,11 @@ def scan(
         state = step(state, x.read(t), None if kept is None else kept.read(t))
         return t + 1, state, outputs.write(t, state[0])
 
-    _, last, outputs = _loop(lambda t, *_: t < steps, with_output, (0, state, _array(state[0], steps)), steps)
+    array = _array(state[0].dtype, state[0].shape, steps)
+    _, last, outputs = _loop(lambda t, *_: t < steps, with_output, (0, state, array), steps)
     return tf.transpose(outputs.stack(), (1, 0, 2)), last
 
 
 def _unstacked(value: Tensor) -> Any:
     value = tf.transpose(value, (1, 0, 2))
-    return _array(value[0], tf.shape(value)[0]).unstack(value)
+    return _array(value.dtype, value.shape[1:], tf.shape(value)[0]).unstack(value)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 State = tuple[Tensor, ...]
+NO_GPU = "needs a GPU"
 _aten = torch.ops.aten
 
 
@@ -22,14 +23,27 @@ def lstm(
     x: Tensor, h0: Tensor, c0: Tensor, weights: State, h_factor: Tensor | None, c_factor: Tensor | None, low: str
 ) -> State:
     """`dispatch.lstm`: h after each step, `[T, B, H]`, and the last h and c."""
-    if uses_cudnn(x, h_factor, low):
+    if len(x) and not cudnn_obstacle(x, h_factor is not None, low):
         return native(x, h0, c0, *weights)
     return _Window.apply(getattr(torch, low), x, h0, c0, *weights, h_factor, c_factor)
 
 
-def uses_cudnn(x: Tensor, h_factor: Tensor | None, low: str) -> bool:
-    """Whether cuDNN can run this window: on a GPU, without mask or reset, and without bfloat16 products."""
-    return x.is_cuda and h_factor is None and low != "bfloat16"
+def cudnn_obstacle(x: Tensor, factors: bool, low: str) -> str:
+    """Why cuDNN cannot run a window whose inputs have the type and the device of `x`; empty if it can.
+
+    `factors` tells whether a step multiplies the state by a mask or resets it.
+    """
+    if not _on_gpu(x):
+        return NO_GPU
+    if factors:
+        return "supports neither recurrent dropout nor resets"
+    if x.dtype != getattr(torch, low):
+        return f"does not support a {str(x.dtype).partition('.')[2]} state with {low} products"
+    return "" if torch.backends.cudnn.is_acceptable(x) else "is not available for this type"
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 def native(x: Tensor, h0: Tensor, c0: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> Any:
@@ -123,7 +137,7 @@ def _backward_loop(
     of_o = dz[:, :, 3 * units :].unbind(0)
     dzs, dzs_low, dhs, dc_dhs, dc_dcs = (a.unbind(0) for a in (dz, dz_low, dh, dc_dh, dc_dc))
     transposed = recurrent.t()
-    dh_here, dc = dhs[-1] + dh_last, dc_last.clone()
+    dh_here, dc = dh_last + dhs[-1] if steps else dh_last, dc_last.clone()
     dc_of_ifg = dc.unsqueeze(1)
     for t in reversed(range(steps)):
         dc.addcmul_(dh_here, dc_dhs[t])
@@ -153,6 +167,9 @@ def scan(
     step: Callable[[State, Tensor, Any], State], state: State, inputs: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, State]:
     """`dispatch.scan`, recorded by autograd step by step; `keep` is `[B, T, 1]` or None."""
+    if not inputs.shape[1]:  # no output, from a step whose weights have a gradient of 0
+        unused = step(state, inputs.sum(1), None)[0]
+        return unused[:, None][:, :0], state
     outputs = []
     # The gradient of `unbind` is one stack; the gradient of each `inputs[:, t]` has the size of the window.
     for x, kept in zip(inputs.unbind(1), repeat(None) if keep is None else keep.unbind(1), strict=False):

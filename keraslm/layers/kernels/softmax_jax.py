@@ -91,7 +91,7 @@ def _picked(log_p: Array, targets: Array) -> Array:
 
 def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: Array, low: str) -> Array:
     """Add the cost within a cluster to the nats `(N,)` of its members; see `dispatch.adaptive_cross_entropy`."""
-    return nats + _tail_nats(hidden, tail, targets, member, low)
+    return nats + _tail_nats(hidden, tail, targets, member, low) if len(nats) else nats
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
