@@ -107,13 +107,18 @@ def print_note(sentence: str) -> None:
 
 
 def open_files(names: Sequence[str], errors: str, encoding: str) -> TextFiles:
-    """The texts of a command, standard input if there are none; says which files of a folder they are."""
+    """The texts of a command, standard input if there are none; says which files of a folder they are.
+
+    A file that is no text is refused here, before anything is printed.
+    """
     from keraslm.text.files import TextFiles
     from keraslm.text.paths import STDIN
 
     texts = TextFiles(names or (STDIN,), errors, encoding)
     for note in texts.notes:
         print_note(note)
+    for file in texts.files:
+        file.check()
     return texts
 
 

@@ -144,6 +144,12 @@ class TextFile:
             if rest:
                 yield block(rest, b"\n")
 
+    def check(self) -> None:
+        """Raise a TextError if a file on the disk is no text of this encoding, as far as its beginning shows."""
+        if Path(self.path).is_file():
+            with self._opened():
+                pass
+
     def size(self) -> int:
         """Bytes of the file on the disk; a TextError if it cannot be read."""
         with self.reading():

@@ -112,3 +112,12 @@ def test_a_run_that_has_moved_from_its_texts_says_where_to_write_their_new_place
     header["data"]["valid"] = moved["valid"]
     (run_copy / "config.json").write_text(json.dumps(header))
     assert program("evaluate", run_copy, "d", "--temperature", "tune").code == 0
+
+
+@pytest.mark.parametrize("command", ["score", "pairs", "tokenize"])
+def test_a_file_that_is_no_text_is_refused_before_anything_is_printed(program, fake, folder, command):
+    (folder / "b.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n")
+    start = [command, "--with", fake] if command == "tokenize" else [command, fake]
+    outcome = program(*start, "d/a.txt", "b.pdf")
+    assert_refused(outcome, "b.pdf: looks like a PDF, not a text")
+    assert outcome.out == ""
