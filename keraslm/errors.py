@@ -22,7 +22,6 @@ it quotes, because names and values in it may come from files of unknown origin.
 list is an argument of its own.
 """
 
-import os
 import reprlib
 import signal
 from typing import Any
@@ -138,8 +137,8 @@ class ModelFileError(InputError):
 
 def emptiness(name: str, value: Any) -> str:
     """A message about an argument that selects nothing, `""`, `[]` or `["a", ""]`; empty for others, and for None."""
-    parts = (value,) if value is None or isinstance(value, str | os.PathLike) else value
-    if parts and "" not in parts:
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if parts and not any(isinstance(part, str) and not part for part in parts):
         return ""
     return (
         f"`{name}` is empty: {shown(value)}. Perhaps a pattern matched no file, or a variable is not set. If it has a "

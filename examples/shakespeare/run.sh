@@ -13,7 +13,7 @@ cut = text.index(b"\n", len(text) * 9 // 10) + 1  # the first line end after nin
 for name, part in (("train", text[:cut]), ("valid", text[cut:])):
     pathlib.Path(sys.argv[2], name + ".txt").write_bytes(part)
 EOF
-keraslm train --preset "$preset" --data $work --backend torch --dtype bfloat16 --run $work/"$preset" --progress line
+keraslm train --preset "$preset" --learning-rate 1 --data $work --backend torch --dtype bfloat16 --run $work/"$preset" --progress line
 keraslm evaluate $work/"$preset" $work/valid.txt --backend torch
 keraslm export $work/"$preset".onnx --run $work/"$preset"
 keraslm score $work/"$preset".onnx $work/valid.txt --level summary --context document

@@ -9,6 +9,10 @@ from keraslm.config import Config, Overrides
 from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError
 
+# At rate 1, preset `tiny` stays at a perplexity of 8.1 on four random letters, where guessing gives 4.3; at 0.25 it
+# reaches 4.3, and learns the characters of Shakespeare as well as at 1: docs/training.md.
+_SPELLING_RATE = 0.25
+
 _SPELLING: dict[str, Any] = {
     "units": 512,
     "embedding_dim": 64,
@@ -138,11 +142,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# At rate 1, preset `tiny` stays at a perplexity of 8.1 on four random letters, where guessing gives 4.3; at 0.25 it
-# reaches 4.3, and learns the characters of Shakespeare as well as at 1: docs/training.md. Presets `char` and `byte`
-# keep the rate of the recorded runs in examples/shakespeare.
-_SPELLING_RATE = 0.25
-
 # Fields of the preset's own tokenizer; a different kind of tokenizer starts from the defaults.
 _OF_THE_TOKENIZER = ("tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation")
 
@@ -163,9 +162,9 @@ def preset(name: str, **changes: Unpack[Overrides]) -> Config:
     kind = changes.get("tokenizer", fields.get("tokenizer", "word"))
     if kind != fields.get("tokenizer", "word"):
         fields = {field: value for field, value in fields.items() if field not in _OF_THE_TOKENIZER}
-        sums = changes.get("optimizer", "sgd") == "sgd" and not changes.get("average_across_timesteps")
-        if kind in ("char", "byte") and sums and fields.get("optimizer", "sgd") == "sgd":
-            fields = {"learning_rate": _SPELLING_RATE} | fields
+    sums = changes.get("optimizer", "sgd") == "sgd" and not changes.get("average_across_timesteps")
+    if kind in ("char", "byte") and sums and fields.get("optimizer", "sgd") == "sgd":
+        fields = {"learning_rate": _SPELLING_RATE} | fields
     config = Config().replace(**(fields | dict(changes)))
     check_sizes(config.model, changes, f"preset {name}")
     return config

@@ -175,11 +175,13 @@ def rescore(
     arguments.choice(base, "base", BASES)
     arguments.choice(errors, "errors", ERRORS)
     arguments.choice(format, "format", FORMATS)
+    if score_columns is not None:
+        arguments.integer(score_columns, "score_columns", 0)
     weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
     if isinstance(lists, str | Path | TextFile):
         check_not_empty(lists=None if isinstance(lists, TextFile) else lists, scores=scores)
+        paths: Iterable[str] = arguments.paths(() if scores is None else scores, "scores")
         file = lists if isinstance(lists, TextFile) else TextFile(find_file(lists), errors, encoding)
-        paths: Iterable[str] = arguments.paths(scores or (), "scores")
         paths = map(find_file, paths) if format == "kaldi" else paths
         costs = [TextFile(path, errors, encoding) for path in paths]
         utterances = read_nbest(file, format, score_columns, costs)

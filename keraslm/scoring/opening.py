@@ -61,8 +61,10 @@ def open_session(path: Path, data: bytes, provider: str, threads: int | None) ->
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
-    # Spinning threads make calls of one token 1.2 to 1.6 times as fast. A single thread never waits.
+    # Threads that spin while they wait make small calls 1.2 to 1.5 times as fast, but take the time of other processes
+    # if they spin for long (benchmarks/README.md). A single thread never waits.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
     providers = list(dict.fromkeys([_PROVIDERS[wanted], _PROVIDERS["cpu"]]))
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)

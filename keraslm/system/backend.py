@@ -57,6 +57,9 @@ def select_backend(requested: str | None = None) -> str:
     else:
         os.environ["KERAS_BACKEND"] = name
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if "OMP_WAIT_POLICY" not in os.environ:
+            # Beside a busy process, threads of torch that spin for long halve the speed; see benchmarks/README.md.
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         try:
             with _quiet_stderr() if name == "tensorflow" else nullcontext(), _without_settings():
                 _start(name)

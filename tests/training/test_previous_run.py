@@ -216,6 +216,7 @@ def test_a_checkpoint_with_sums_in_one_float32_each_is_resumed(stopped, config, 
     run, _ = quietly(config, "run")
     assert run.weights_path.read_bytes() == trained_run.weights_path.read_bytes()
     for found, expected in zip(timeless(run), timeless(trained_run), strict=True):
+        assert found.pop("weights", "") == expected.pop("weights", "")
         assert found == pytest.approx(expected, rel=1e-5)
 
 
