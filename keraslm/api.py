@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from keraslm import arguments
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath, user_path
-from keraslm.config.model import check_sizes
 from keraslm.config.presets import preset
-from keraslm.errors import ConfigError, MissingPackageError, TextError, UsageError, check_not_empty
+from keraslm.errors import MissingPackageError, TextError, UsageError, check_not_empty
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
 from keraslm.runs.files import state_of
-from keraslm.runs.resume import check_same, unfinished_runs
+from keraslm.runs.resume import requested_config, unfinished_runs
 from keraslm.runs.run import LATEST, Run, run_text
 from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
@@ -86,7 +85,7 @@ def train(
     unfinished: Run | None = None
     if run is not None and resume != "never" and not overwrite and state_of(run)[0] in ("run", "other"):
         previous = load_run(run)
-        config = _resumed_config(previous, config, overrides)
+        config = requested_config(previous, config, overrides)
         requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
     else:
         config = preset("tiny", **overrides) if config is None else config.replace(**overrides)
@@ -118,24 +117,6 @@ def _unfinished_run(config: Config) -> Run | None:
 
     patience = config.train.early_stopping
     return next((run for run in unfinished_runs(config) if not early_stop(patience, run.epochs())), None)
-
-
-def _resumed_config(run: Run, config: Config | None, overrides: Overrides) -> Config:
-    """The configuration requested for a run that is resumed: its own texts and settings unless others are given."""
-    own, texts = run.config.data, ("train", "valid", "data")
-    if config is not None:
-        names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
-        kept: Any = {} if names_texts else {name: getattr(own, name) for name in (*texts, "encoding")}
-        return config.replace(**(kept | overrides))
-    replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
-    try:
-        config = run.config.replace(**(replaced | overrides))
-        check_sizes(config.model, overrides, str(run.path))
-    except ConfigError:  # perhaps a contradiction between a given field and one of the run
-        if run.checkpoints_path.is_dir():
-            check_same(run.path, run.config, overrides)
-        raise
-    return config
 
 
 def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") -> Run:

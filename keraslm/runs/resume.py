@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keraslm.config import Config
+from keraslm.config import Config, Overrides
+from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError, KeraslmError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
@@ -141,6 +142,24 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
         )
     log(f"restarted {folder} was stopped before its first checkpoint")
     return None
+
+
+def requested_config(run: Run, config: Config | None, overrides: Overrides) -> Config:
+    """The configuration requested for a run that is resumed: its own texts and settings unless others are given."""
+    own, texts = run.config.data, ("train", "valid", "data")
+    if config is not None:
+        names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
+        kept: Any = {} if names_texts else {name: getattr(own, name) for name in (*texts, "encoding")}
+        return config.replace(**(kept | overrides))
+    replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
+    try:
+        config = run.config.replace(**(replaced | overrides))
+        check_sizes(config.model, overrides, str(run.path))
+    except ConfigError:  # perhaps a contradiction between a given field and one of the run
+        if run.checkpoints_path.is_dir():
+            check_same(run.path, run.config, overrides)
+        raise
+    return config
 
 
 def check_same(path: Path, own: Config, requested: Mapping[str, Any]) -> None:
