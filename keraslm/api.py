@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 from keraslm import arguments
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath, user_path
 from keraslm.config.presets import preset
-from keraslm.errors import MissingPackageError, TextError, UsageError, check_not_empty
+from keraslm.errors import MissingPackageError, TextError, UsageError
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
@@ -72,7 +72,7 @@ def train(
     Example:
         >>> run = keraslm.train(keraslm.preset("small"), train="train.txt", valid="valid.txt", backend="jax")
     """
-    check_not_empty(run=run)
+    arguments.not_empty(run=run)
     arguments.choice(resume, "resume", ("auto", "never", "must"))
     for name, value in (("overwrite", overwrite), ("tensorboard", tensorboard)):
         arguments.switch(value, name)
@@ -133,7 +133,7 @@ def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") 
         >>> keraslm.load_run("runs/mine").epochs()[-1]["val_perplexity"]
         119.7
     """
-    check_not_empty(run=path)
+    arguments.not_empty(run=path)
     arguments.choice(weights, "weights", ("last", "best"))
     return Run.open(path, weights)
 
@@ -210,7 +210,7 @@ def evaluate(
     """
     run = _opened(run, "run")
     paths = arguments.paths(text, "text")
-    check_not_empty(text=paths, cache=cache)
+    arguments.not_empty(text=paths, cache=cache)
     arguments.switch(tutorial, "tutorial")
     chosen = _techniques(techniques, tutorial)
     if context is not None:
@@ -230,7 +230,7 @@ def _techniques(options: TechniqueOptions, tutorial: bool) -> Techniques:
     if unknown:
         known = ", ".join(Techniques.__dataclass_fields__)
         raise UsageError(f"Unknown option {min(unknown)!r} of evaluate. Known options: {known}.")
-    check_not_empty(with_runs=options.get("with_runs"), tune_on=options.get("tune_on"))
+    arguments.not_empty(with_runs=options.get("with_runs"), tune_on=options.get("tune_on"))
     given = {name: value for name, value in options.items() if value is not None}
     chosen = Techniques(**cast(dict[str, Any], given))
     if chosen and tutorial:
@@ -275,7 +275,7 @@ def average(
         >>> run.averaged()["val_perplexity"]
         81.2
     """
-    check_not_empty(output=output, cache=cache)
+    arguments.not_empty(output=output, cache=cache)
     if last is not None:
         arguments.integer(last, "last", 0)
     one = isinstance(runs, Run | str | os.PathLike)

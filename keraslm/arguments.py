@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from keraslm.errors import ArgumentTypeError, UsageError, shown
+from keraslm.errors import ArgumentTypeError, UsageError, emptiness, shown
 
 
 def instance(value: Any, kind: Any, name: str, expected: str) -> Any:
@@ -77,3 +77,15 @@ def choice(value: Any, name: str, known: Iterable[str]) -> str:
     if kind is ArgumentTypeError or value not in known:
         raise kind(f"`{name}` is {shown(value)}, but must be one of {', '.join(known)}.")
     return str(value)
+
+
+def not_empty(**arguments: Any) -> None:
+    """Raise a `UsageError` for a path or a list of paths that was given and selects nothing.
+
+    Example:
+        >>> not_empty(valid=None, train=[])
+        keraslm.errors.UsageError: `train` is empty: []. Perhaps a pattern matched no file, or a variable is not set.
+    """
+    for name, value in arguments.items():
+        if message := emptiness(name, value):
+            raise UsageError(message)

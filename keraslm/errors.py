@@ -144,15 +144,3 @@ def emptiness(name: str, value: Any) -> str:
         f"`{name}` is empty: {shown(value)}. Perhaps a pattern matched no file, or a variable is not set. If it has a "
         "default, leave it out to get that."
     )
-
-
-def check_not_empty(**arguments: Any) -> None:
-    """Raise a `UsageError` for a path or a list of paths that was given and selects nothing.
-
-    Example:
-        >>> check_not_empty(valid=None, train=[])
-        keraslm.errors.UsageError: `train` is empty: []. Perhaps a pattern matched no file, or a variable is not set.
-    """
-    for name, value in arguments.items():
-        if message := emptiness(name, value):
-            raise UsageError(message)

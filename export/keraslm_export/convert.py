@@ -17,7 +17,7 @@ from typing import Any
 
 from keraslm import arguments
 from keraslm.config import StrPath, user_path
-from keraslm.errors import UsageError, check_not_empty
+from keraslm.errors import UsageError
 from keraslm.runs.files import paths_of
 from keraslm.runs.run import LATEST, Run
 from keraslm.scoring.contract import ModelInfo, Vocabulary
@@ -77,7 +77,7 @@ def export(
         >>> report.largest_difference < 1e-4
         True
     """
-    check_not_empty(path=path, text=text, run=None if isinstance(run, Run) else run)
+    arguments.not_empty(path=path, text=text, run=None if isinstance(run, Run) else run)
     arguments.switch(int8, "int8")
     if not int8 and text is not None:
         raise UsageError("`text` is used only to compare int8 with float32; it needs `int8=True`.")

@@ -16,7 +16,7 @@ from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
 from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
 from keraslm.config import user_path
-from keraslm.errors import InputError, KeraslmError, UsageError, check_not_empty
+from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
@@ -25,7 +25,7 @@ from keraslm.system.atomic import remove_abandoned
 from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
-from keraslm.text.files import ERRORS, meter
+from keraslm.text.files import ERRORS, meter, replaced_note
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def score_files(
     folder = user_path(arguments.path(output, "output"))
     paths = [user_path(path).absolute() for path in arguments.paths(models, "models")]
     files = arguments.paths(files, "files")
-    check_not_empty(models=paths, files=files or None, output=output)
+    arguments.not_empty(models=paths, files=files or None, output=output)
     job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, encoding, provider, gzip, write)
     shards = plan(files, folder, job.ending, paths)
     with ended_by_sigterm(), _claimed(folder, shards, log):
@@ -140,7 +140,7 @@ def score_files(
                 if outcome.failure:
                     log(outcome.failure)
                 elif outcome.replaced:
-                    log(f"{outcome.shard.name}: {outcome.replaced} lines contained invalid UTF-8, read as U+FFFD")
+                    log(replaced_note(outcome.shard.name, outcome.replaced))
                 outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.shard.output)
     result = BulkResult(tuple(outcomes), len(shards) - len(todo), time.monotonic() - start)

@@ -1,13 +1,12 @@
 """`keraslm rescore`"""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Switch, TextName
+from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Switch, TextName, print_note
 from keraslm.errors import UsageError
 
 Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
@@ -106,7 +105,7 @@ def rescore(
     from keraslm.rescoring import rescore as room
     from keraslm.system.backend import require
     from keraslm.system.outputs import check_outputs
-    from keraslm.text.files import TextFile
+    from keraslm.text.files import TextFile, replaced_note
     from keraslm.text.paths import STDIN, find_file
 
     if tune and not references:
@@ -148,7 +147,7 @@ def rescore(
         for row in rows:
             print(row, file=out, flush=nbest == STDIN)
     if file.replaced:
-        print(f"keraslm: {file.name}: {file.replaced} lines contained invalid UTF-8, read as U+FFFD", file=sys.stderr)
+        print_note(replaced_note(file.name, file.replaced))
 
 
 def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
@@ -173,7 +172,7 @@ def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], 
         errors.add(each)
     if errors.missing:
         note = f"{errors.missing} utterances have no hypotheses and are not counted"
-        print(f"keraslm: {references.name}: {note}", file=sys.stderr)
+        print_note(f"{references.name}: {note}")
     yield from error_rows(errors, points, tune)
 
 

@@ -187,7 +187,7 @@ def _score_here(
     from keraslm.report.writer import opened_output, signature, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.outputs import check_outputs, is_device
-    from keraslm.text.files import name_of
+    from keraslm.text.files import name_of, replaced_note
     from keraslm.text.paths import STDIN
 
     texts = open_files(files, errors, encoding).files
@@ -210,7 +210,7 @@ def _score_here(
         print_note(f"signature {signature(scorer, options)}")
     for text in texts:
         if text.replaced:
-            print_note(f"{text.name}: {text.replaced} lines contained invalid UTF-8, read as U+FFFD")
+            print_note(replaced_note(text.name, text.replaced))
 
 
 def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictures) -> dict[Path, Any]:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from keraslm import arguments
 from keraslm.config import Context
-from keraslm.errors import UsageError, check_not_empty
+from keraslm.errors import UsageError
 from keraslm.perplexity import BASES, UNITS, Base
 from keraslm.scoring.batching import LINES_AHEAD
 
@@ -85,7 +85,7 @@ class ScoreOptions:
         kind = f'level="{self.level}"' if table or self.level == "summary" else f'format="{self.format}"'
         if self.columns is not None and not table:
             raise UsageError(f"`columns` chooses the columns of a table; `{kind}` has none.")
-        check_not_empty(columns=self.columns)
+        arguments.not_empty(columns=self.columns)
         for name in self.columns or ():
             if name not in COLUMNS[self.level]:
                 columns = ", ".join(COLUMNS[self.level])

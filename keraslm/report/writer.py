@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -110,8 +110,8 @@ def opened_output(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    place = nullcontext(path) if is_device(path) else output_file(path)
-    with writing(path), place as file, score_file(file, packed=path.suffix == ".gz") as out:
+    place = writing(path) if is_device(path) else output_file(path)
+    with place as temporary, score_file(temporary or path, packed=path.suffix == ".gz") as out:
         yield out
 
 

@@ -57,6 +57,14 @@ def read_nbest(
         score_columns: number of scores per row of a table; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
     """
+    check_options(format, score_columns, scores)
+    if format == "kaldi":
+        return _utterances(_kaldi_rows(file, scores))
+    return _utterances(_json_rows(file) if format == "jsonl" else _table_rows(file, score_columns, format))
+
+
+def check_options(format: Any, score_columns: Any, scores: Sequence[Any]) -> None:
+    """Raise a `UsageError` for options of `read_nbest` that are wrong or do not combine."""
     arguments.choice(format, "format", FORMATS)
     if score_columns is not None:
         arguments.integer(score_columns, "score_columns", 0)
@@ -64,9 +72,6 @@ def read_nbest(
         raise UsageError('`scores` needs `format="kaldi"`; the other formats hold their scores in the rows.')
     if score_columns is not None and format not in ROW_FORMATS:
         raise UsageError(f'`score_columns` needs `format="tsv"`, but the format is {format}.')
-    if format == "kaldi":
-        return _utterances(_kaldi_rows(file, scores))
-    return _utterances(_json_rows(file) if format == "jsonl" else _table_rows(file, score_columns, format))
 
 
 def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from keraslm import arguments
-from keraslm.errors import TextError, UsageError, check_not_empty, shown
+from keraslm.errors import TextError, UsageError, shown
 from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
@@ -126,7 +126,7 @@ def pairs(
     if isinstance(sentences, TextFile):
         sentences = read_pairs(sentences)
     elif isinstance(sentences, str | Path):
-        check_not_empty(sentences=sentences)
+        arguments.not_empty(sentences=sentences)
         sentences = chain.from_iterable(map(read_pairs, TextFiles([sentences], errors, encoding).files))
     return PairResults([*score_pairs(opened(model, provider), sentences)])
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from keraslm import arguments
-from keraslm.errors import TextError, UsageError, check_not_empty
+from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
-from keraslm.rescoring.nbest import FORMATS, Hypothesis, Utterance, read_nbest
+from keraslm.rescoring.nbest import Hypothesis, Utterance, check_options, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.measures import Floats
 from keraslm.text.files import ERRORS, TextFile
@@ -174,16 +174,14 @@ def rescore(
     """
     arguments.choice(base, "base", BASES)
     arguments.choice(errors, "errors", ERRORS)
-    arguments.choice(format, "format", FORMATS)
-    if score_columns is not None:
-        arguments.integer(score_columns, "score_columns", 0)
     weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
+    in_files = isinstance(lists, str | Path | TextFile)
+    check_options(format, score_columns, (scores or ()) if in_files else ())
     if isinstance(lists, str | Path | TextFile):
-        check_not_empty(lists=None if isinstance(lists, TextFile) else lists, scores=scores)
-        paths: Iterable[str] = arguments.paths(() if scores is None else scores, "scores")
+        arguments.not_empty(lists=None if isinstance(lists, TextFile) else lists, scores=scores)
+        paths = arguments.paths(() if scores is None else scores, "scores")
         file = lists if isinstance(lists, TextFile) else TextFile(find_file(lists), errors, encoding)
-        paths = map(find_file, paths) if format == "kaldi" else paths
-        costs = [TextFile(path, errors, encoding) for path in paths]
+        costs = [TextFile(find_file(path), errors, encoding) for path in paths]
         utterances = read_nbest(file, format, score_columns, costs)
     else:
         named = arguments.each(lists, "lists", "lists of texts")

@@ -21,7 +21,7 @@ AVERAGE = ".average"  # folder of an average that is being made
 INCOMPLETE = "incomplete"  # a key of config.json while a run is created or replaced
 KEPT_NAME = re.compile(r"weights-([0-9]{3,18})\.safetensors", re.ASCII)
 _EVENTS = "events.out.tfevents.*"
-_LEFT = re.compile(r"\.lock|\.average|\.(config|tokenizer)\.json\.[0-9a-f]{8}\.keraslm")  # by a process that was killed
+_LEFT = re.compile(rf"\.lock|\{AVERAGE}|\.(config|tokenizer)\.json\.[0-9a-f]{{8}}\{SUFFIX}")  # by a killed process
 
 State = Literal["none", "run", "incomplete", "other"]
 

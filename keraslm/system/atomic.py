@@ -27,7 +27,6 @@ SUFFIX = ".keraslm"  # of temporary files and folders
 
 _UMASK = os.umask(0)  # read once: reading it means setting it, for every thread of the process
 os.umask(_UMASK)
-_RANDOM = r"[a-z0-9_]{8}"  # of `tempfile.mkstemp`
 _REMEDIES = {
     errno.ENOSPC: "Free some space and try again.",
     errno.EDQUOT: "The quota is used up: free some space and try again.",

@@ -66,7 +66,7 @@ def select_backend(requested: str | None = None) -> str:
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
             variables = ("JAX_PLATFORMS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
-            given = ", ".join(f"{name}={os.environ[name]}" for name in variables if name in os.environ)
+            given = ", ".join(f"{each}={os.environ[each]}" for each in variables if each in os.environ)
             raise ConfigError(
                 f"The {name} backend does not start ({reason}). Check its installation and the environment variables "
                 f"({given or 'none of its own is set'}), or choose a different `backend`."

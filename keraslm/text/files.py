@@ -245,6 +245,11 @@ def name_of(files: Sequence[TextFile]) -> str:
     return f"{first} and {more} more" if more else first
 
 
+def replaced_note(name: str, lines: int) -> str:
+    """A sentence about the lines of a text in which invalid bytes were replaced."""
+    return f"{name}: {lines} lines contained invalid UTF-8, read as U+FFFD"
+
+
 def _stdin() -> IO[bytes]:
     """Standard input; a note if it is a terminal, where a person does not see that the program waits."""
     if sys.stdin.isatty():
@@ -257,10 +262,13 @@ def _temporary(folder: Path) -> Any:
     """A temporary file in a folder; in that of the system if the folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
+        return _held(folder)
     except OSError:
-        folder = Path(tempfile.gettempdir())
-        file = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
+        return _held(Path(tempfile.gettempdir()))
+
+
+def _held(folder: Path) -> Any:
+    file = tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.", suffix=SUFFIX)
     hold(file.fileno())
     remove_abandoned(folder, ["stdin"])
     return file

@@ -60,7 +60,7 @@ def resumed(run: Run, epoch: int, window: int, averages: bool = False) -> list[s
 
 
 def epoch_of(run: Run, weights: str) -> int:
-    """The epoch whose weights a file holds, which must be the one that its metrics name."""
+    """The epoch of the weights in a file, which must be the one that its metrics name."""
     opened = keraslm.load_run(run.path, weights)
     found = opened.read_weights()
     row = opened.trained_epoch()
