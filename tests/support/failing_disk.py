@@ -116,6 +116,23 @@ def trials(
     return found
 
 
+def nothing(folder: Path) -> None:
+    """Leave the folder empty."""
+
+
+def assert_no_strays(trial: Trial) -> None:
+    """Temporary files are gone if the process could remove them."""
+    if trial.kind in FAULTS and trial.kind != "read-only":
+        assert trial.strays() == [], trial
+
+
+def assert_reported(trial: Trial, error: str = "OSError") -> None:
+    """A fault raises an error with the message of the system; SIGKILL ends the process."""
+    assert trial.ended == (KILLED if trial.kind in KILLS else error), trial
+    messages = {"full": "No space left", "half": "No space left", "io": "Input/output error", "read-only": "Read-only"}
+    assert trial.kind in KILLS or messages[trial.kind.removesuffix("-once")] in trial.message, trial
+
+
 def _preloaded(path: Path) -> dict[str, str]:
     search = os.pathsep.join(entry for entry in sys.path if entry)
     return os.environ | {"LD_PRELOAD": str(path), "PYTHONPATH": search}
