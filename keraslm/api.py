@@ -18,8 +18,9 @@ from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
 from keraslm.runs.files import state_of
+from keraslm.runs.folder import LATEST
 from keraslm.runs.resume import requested_config, unfinished_runs
-from keraslm.runs.run import LATEST, Run, run_text
+from keraslm.runs.run import Run, run_text
 from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
 from keraslm.text.encoding import Encoder

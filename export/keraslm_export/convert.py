@@ -19,7 +19,8 @@ from keraslm import arguments
 from keraslm.config import StrPath, user_path
 from keraslm.errors import UsageError
 from keraslm.runs.files import paths_of
-from keraslm.runs.run import LATEST, Run
+from keraslm.runs.folder import LATEST
+from keraslm.runs.run import Run
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.seal import sealed
 from keraslm.system import VERSION

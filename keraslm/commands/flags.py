@@ -165,23 +165,27 @@ Weights = Literal["last", "best"]
 Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one
 
 
-def _flags(config: type[Any], title: str, order: int) -> Any:
-    """A flat parameter type with one optional flag per field of a configuration class, and its empty value."""
-    fields: list[Any] = []
-    for f in dataclasses.fields(config):
+def flags_of(section: Any, title: str, order: int, label: str = "Small") -> Any:
+    """A flat parameter type with one optional flag per field of a section of a configuration, and its empty value.
+
+    The help texts state the values of the section, after `label`.
+    """
+    config, fields = type(section), []
+    for f in dataclasses.fields(section):
         kind, _ = split_optional(hints(config)[f.name])  # type: ignore[arg-type]
         numbers = get_origin(kind) is tuple and get_args(kind)[0] is int
         hint = str if numbers else kind
-        flag = Annotated[hint | None, _parameter(f, kind, numbers)]  # type: ignore[valid-type]
-        fields.append((f.name, flag, dataclasses.field(default=None)))
+        text = with_flags(f.metadata["help"])
+        if type(default := getattr(section, f.name)) in (int, float):
+            text += f" {label}: {default:g}."
+        flag = Annotated[hint | None, _parameter(text, kind, numbers)]  # type: ignore[valid-type]
+        fields.append((f.name, flag, dataclasses.field(default=None, metadata=f.metadata)))
     made = dataclasses.make_dataclass(f"{config.__name__}Flags", fields, frozen=True)
-    group = Group(f"{title} (default: from the preset)", sort_key=order)
+    group = Group(title, sort_key=order)
     return Annotated[made, Parameter(name="*", group=group, accepts_keys=True)], made()
 
 
-def _parameter(f: dataclasses.Field[Any], kind: Any, numbers: bool) -> Parameter:
-    default = f" Small: {f.default:g}." if type(f.default) in (int, float) else ""
-    text = with_flags(f.metadata["help"]) + default
+def _parameter(text: str, kind: Any, numbers: bool) -> Parameter:
     if numbers:
         return Parameter(help=text, converter=_integers)
     if get_origin(kind) is tuple:
@@ -192,14 +196,16 @@ def _parameter(f: dataclasses.Field[Any], kind: Any, numbers: bool) -> Parameter
 ModelFlags: Any
 DataFlags: Any
 TrainFlags: Any
-DataFlags, NO_DATA = _flags(DataConfig, "Data", 1)
-ModelFlags, NO_MODEL = _flags(ModelConfig, "Model", 2)
-TrainFlags, NO_TRAIN = _flags(TrainConfig, "Training", 3)
+DataFlags, NO_DATA = flags_of(DataConfig(), "Data (default: from the preset)", 1)
+ModelFlags, NO_MODEL = flags_of(ModelConfig(), "Model (default: from the preset)", 2)
+TrainFlags, NO_TRAIN = flags_of(TrainConfig(), "Training (default: from the preset)", 3)
 
 
 def given(*flags: Any) -> dict[str, Any]:
     """The flags that were given, as fields of a configuration."""
-    fields = (*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig))
-    zeros = {f.name for f in fields if f.metadata["zero_is_none"]}
-    values = {name: value for part in flags for name, value in vars(part).items() if value is not None}
-    return {name: None if name in zeros and value == 0 else value for name, value in values.items()}
+    values = {f: getattr(part, f.name) for part in flags for f in dataclasses.fields(part)}
+    return {
+        f.name: None if f.metadata["zero_is_none"] and value == 0 else value
+        for f, value in values.items()
+        if value is not None
+    }

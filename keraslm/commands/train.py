@@ -87,7 +87,7 @@ def train(
 
 
 def _print_result(trained: "Run") -> None:
-    from keraslm.runs.run import LATEST
+    from keraslm.runs.folder import LATEST
 
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"

@@ -14,17 +14,16 @@ Sources named in the help texts:
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Unpack
+from typing import Unpack
 
 from keraslm.config.data import CONTEXTS, TOKENIZERS, DataConfig
 from keraslm.config.fields import user_path
-from keraslm.config.legacy import modernized
 from keraslm.config.model import ModelConfig
 from keraslm.config.overrides import Context, Overrides, StrPath
+from keraslm.config.sections import Sections
 from keraslm.config.train import TrainConfig
-from keraslm.errors import ConfigError, shown
+from keraslm.errors import ConfigError
 
 __all__ = [
     "BACKENDS",
@@ -35,6 +34,7 @@ __all__ = [
     "DataConfig",
     "ModelConfig",
     "Overrides",
+    "Sections",
     "StrPath",
     "TrainConfig",
     "user_path",
@@ -44,7 +44,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Sections):
     """A complete configuration: model, data and training.
 
     Example:
@@ -61,49 +61,11 @@ class Config:
             kind = "a Mogrifier" if self.model.mogrifier_rounds else self.model.cell
             raise ConfigError(f'`dtype="bfloat16"` needs a plain LSTM, but the cell is {kind}; use `dtype="float32"`.')
 
-    def replace(self, **changes: Unpack[Overrides]) -> Config:
-        """A copy with some fields changed, whichever part they belong to.
+    def replace(self, **changes: Unpack[Overrides]) -> Config:  # type: ignore[override]  # names all fields
+        return super().replace(**changes)
 
-        Raises:
-            ConfigError: an unknown field, or a value out of range.
-        """
-        left: dict[str, Any] = dict(changes)
-        parts: dict[str, Any] = {}
-        for part in dataclasses.fields(self):
-            value = getattr(self, part.name)
-            own = {f.name: left.pop(f.name) for f in dataclasses.fields(value) if f.name in left}
-            parts[part.name] = dataclasses.replace(value, **own)
-        if left:
-            known = sorted(f.name for part in parts.values() for f in dataclasses.fields(part))
-            raise ConfigError(f"Unknown configuration field {next(iter(left))!r}. Known fields: {', '.join(known)}.")
-        return Config(**parts)
-
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Nested plain values, as `config.json` holds them."""
-        parts = dataclasses.asdict(self)
-        for part in parts.values():
-            part |= {name: list(value) for name, value in part.items() if isinstance(value, tuple)}
-        return parts
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Config:
-        """The inverse of `to_dict`; it also reads the configurations of earlier versions.
-
-        Raises:
-            ConfigError: a missing section, an unknown field, or a value out of range.
-        """
-        config = cls()
-        for part in dataclasses.fields(cls):
-            section = values.get(part.name) if isinstance(values, dict) else None
-            if not isinstance(section, dict):
-                raise ConfigError(f"The configuration has no section {part.name!r}.")
-            kind = type(getattr(config, part.name))
-            section = modernized(section, kind)
-            unknown = section.keys() - kind.__dataclass_fields__.keys()
-            if unknown:
-                raise ConfigError(f"Unknown configuration field {shown(min(unknown))} in section {part.name!r}.")
-            try:
-                config = config.replace(**section)
-            except ConfigError as error:  # a field of a file is not an argument of the caller
-                raise ConfigError(str(error).replace("`", "")) from None
-        return config
+    def as_chosen_by(self, previous: Config) -> Config:
+        """This configuration with the cutoffs that a previous run has chosen, if none are given."""
+        if self.model.softmax == previous.model.softmax and self.model.cutoffs is None:
+            return self.replace(cutoffs=previous.model.cutoffs)
+        return self

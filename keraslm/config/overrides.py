@@ -65,7 +65,7 @@ class Overrides(TypedDict, total=False):
     beta_1: float
     beta_2: float
     weight_decay: float
-    lr_schedule: Literal["decay", "cosine", "plateau", "constant"]
+    lr_schedule: Literal["decay", "cosine", "luong234", "plateau", "constant"]
     warmup_epochs: float
     lr_final: float
     lr_patience: int

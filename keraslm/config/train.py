@@ -42,11 +42,12 @@ class TrainConfig:
         "Share of each weight that is subtracted per step, times the learning rate; separate from gradient and "
         "clipping. Source: Loshchilov and Hutter 2019; Merity (1.2e-6 at rate 30).",
     )
-    lr_schedule: Literal["decay", "cosine", "plateau", "constant"] = option(
+    lr_schedule: Literal["decay", "cosine", "luong234", "plateau", "constant"] = option(
         "decay",
         "decay: multiply the rate by lr_decay once per epoch after the first lr_decay_from epochs; plateau: multiply "
-        "after lr_patience epochs without a better validation; cosine: fall to lr_final over all epochs. "
-        "Source: Zaremba; Loshchilov and Hutter 2017.",
+        "after lr_patience epochs without a better validation; cosine: fall to lr_final over all epochs; luong234: "
+        "multiply after 3/4, 5/6 and 11/12 of all windows. "
+        "Source: Zaremba; Loshchilov and Hutter 2017; NMT tutorial.",
     )
     warmup_epochs: float = option(
         0.0, "Epochs, or a fraction of one, over which the learning rate rises linearly from 0; in any schedule."
@@ -137,4 +138,9 @@ class TrainConfig:
     @property
     def rate_varies_within_epoch(self) -> bool:
         """Whether the learning rate changes from window to window."""
-        return self.lr_schedule == "cosine" or self.warmup_epochs > 0 or self.rate_follows_lengths
+        return self.rate_depends_on_epochs or self.warmup_epochs > 0 or self.rate_follows_lengths
+
+    @property
+    def rate_depends_on_epochs(self) -> bool:
+        """Whether the rates depend on the number of epochs, which then cannot change when a run is resumed."""
+        return self.lr_schedule in ("cosine", "luong234")

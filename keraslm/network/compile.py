@@ -21,7 +21,7 @@ def compiled_model(config: Config, vocab_size: int, windows: int | None = None) 
     resets = config.data.context != "document"
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
     model = nats_model(network, train.dtype, _regularization(train))
-    optimizer = _optimizer(train, windows if train.rate_varies_within_epoch else None)
+    optimizer = make_optimizer(train, windows)
     loss = SequenceLoss(train.average_across_timesteps, train.average_across_batch)
     compile_model(model, network, config.model, optimizer, loss, Perplexity())
     return model
@@ -43,14 +43,26 @@ def compile_model(
     sparse = optimizer.takes_sparse_gradients and not config.tie_weights
     for layer in (network.get_layer("embedding"), network.get_layer("logits")):
         layer.sparse_gradient = sparse
+    compile_nats(model, optimizer, loss, metric)
+
+
+def compile_nats(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss: keras.losses.Loss,
+    metric: keras.metrics.Metric,
+) -> None:
+    """Compile a model whose output is the nats of each target; `metric` counts them with the weights of `fit()`."""
     # Without XLA, TensorFlow multiplies with oneDNN, on a CPU twice as fast at 650 units (benchmarks/README.md).
     jit = False if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer=optimizer, loss=loss, metrics=[metric], jit_compile=jit)
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[metric], jit_compile=jit)
     # Keras' own mean of the losses drifts on large texts. Set without `Layer.__setattr__`, which would list it twice.
     object.__setattr__(model, "_loss_tracker", Mean("loss"))
 
 
-def _optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
+def make_optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
+    """Make the optimizer of a configuration; `windows` is the number of steps per epoch, as in `compiled_model`."""
+    windows = windows if train.rate_varies_within_epoch else None
     averaging = train.nonmonotone_interval is not None
     shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, averaging
     if train.optimizer == "sgd":

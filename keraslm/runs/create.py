@@ -11,8 +11,9 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
-from keraslm.config import Config
+from keraslm.config import Sections
 from keraslm.errors import RunError
 from keraslm.runs.files import (
     CONFIG,
@@ -24,11 +25,13 @@ from keraslm.runs.files import (
     remove_listed,
     state_of,
 )
-from keraslm.runs.run import FORMAT_VERSION, LATEST, RUNS, Run
+from keraslm.runs.folder import FORMAT_VERSION, LATEST, RUNS, RunFolder
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, make_folder, remove_abandoned, sync_file, sync_folder, writing
 from keraslm.system.backend import versions
 from keraslm.system.locks import folder_lock
+
+R = TypeVar("R", bound=RunFolder)
 
 
 @contextmanager
@@ -55,13 +58,13 @@ def new_folder() -> Path:
     raise AssertionError
 
 
-def create_run(run: Run, backend: str, overwrite: bool, log: Log = lambda _: None) -> None:
+def create_run(run: RunFolder, backend: str, overwrite: bool, log: Log = lambda _: None) -> None:
     """Create the folder of a run and point `runs/latest` to it; raises as `place_run` does."""
     place_run(run, backend, overwrite)
     _point_latest_to(run.path, log)
 
 
-def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = ()) -> None:
+def place_run(run: RunFolder, backend: str, overwrite: bool, parts: Sequence[Path] = ()) -> None:
     """Create the folder of a run. `parts` are files on the same disk that are moved into it.
 
     A previous run is removed once the new files are on the disk beside it. If this is interrupted, the folder holds
@@ -91,7 +94,7 @@ def place_run(run: Run, backend: str, overwrite: bool, parts: Sequence[Path] = (
                 part.replace(path / part.name)
 
 
-def update_config(run: Run, config: Config, backend: str, files: Collection[str] = ()) -> Run:
+def update_config(run: R, config: Sections, backend: str, files: Collection[str] = ()) -> R:
     """Write the configuration and backend of the training that resumes a run, and the files that it will write too.
 
     Raises:
@@ -120,7 +123,7 @@ def check_free(path: Path, overwrite: bool, argument: str = "run") -> None:
         check_unused(path, argument)
 
 
-def _header(run: Run, backend: str) -> str:
+def _header(run: RunFolder, backend: str) -> str:
     header = {
         "format_version": FORMAT_VERSION,
         "versions": versions(backend),

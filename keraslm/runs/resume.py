@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from keraslm.config import Config, Overrides
+from keraslm.config import Config, Overrides, Sections
 from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError, KeraslmError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
 from keraslm.runs.create import check_free
 from keraslm.runs.files import CONFIG, state_of
-from keraslm.runs.run import RUNS, TITLES, Run
+from keraslm.runs.folder import RUNS, RunFolder
+from keraslm.runs.run import TITLES, Run
 from keraslm.runs.saving import repair_weights
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
@@ -25,6 +25,9 @@ from keraslm.system.backend import versions
 from keraslm.system.locks import folder_lock
 from keraslm.system.processes import available_cores
 from keraslm.text.store import described
+
+C = TypeVar("C", bound=Sections)
+R = TypeVar("R", bound=RunFolder)
 
 # Fields that do not change the result. Texts are compared by their tokens.
 FREE = {
@@ -34,22 +37,22 @@ FREE = {
 
 
 @dataclass(frozen=True)
-class PreviousRun:
+class PreviousRun(Generic[R]):
     """A run in a folder, its newest intact checkpoint, and the damage of each newer checkpoint, by name."""
 
-    run: Run
+    run: R
     checkpoint: Checkpoint
     damaged: Mapping[str, str] = field(default_factory=dict)
 
-    def resumed_config(self, requested: Config) -> Config:
+    def resumed_config(self, requested: C) -> C:
         """The requested configuration, if it differs from that of the run only in fields that may change."""
         try:  # not the one in config.json, which may have been edited
-            own = Config.from_dict(self.checkpoint.state.get("config"))
+            own = type(requested).from_dict(self.checkpoint.state.get("config"))
         except ConfigError as error:
             name = self.checkpoint.name
             raise RunError(f"{self.run.path}: checkpoint {name} has a malformed configuration. {error}") from error
-        requested = _with_cutoffs(requested, own)
-        check_same(self.run.path, own, _fields(requested))
+        requested = requested.as_chosen_by(own)
+        check_same(self.run.path, own, requested.fields())
         return requested
 
     def text_difference(self, fingerprints: Mapping[str, Any]) -> str:
@@ -68,7 +71,7 @@ class PreviousRun:
                 f"{difference} Use the same text, choose a different `run`, or replace the run with `overwrite=True`."
             )
 
-    def restore_files(self, run: Run, log: Log) -> None:
+    def restore_files(self, run: RunFolder, log: Log) -> None:
         """Remove damaged checkpoints, and metrics and weights that are newer than the checkpoint.
 
         `run` has the configuration of the resumed training; `log` gets a line about each file of weights that changes.
@@ -89,13 +92,6 @@ class PreviousRun:
         return ", ".join(f"{name} {now[name]} (was {before.get(name)})" for name in changed)
 
 
-def _with_cutoffs(requested: Config, own: Config) -> Config:
-    """A configuration with the cutoffs that a run has chosen."""
-    if requested.model.softmax == own.model.softmax and requested.model.cutoffs is None:
-        return requested.replace(cutoffs=own.model.cutoffs)
-    return requested
-
-
 def unfinished_runs(config: Config) -> Iterator[Run]:
     """The runs in `runs/` with this configuration and a checkpoint before their end, the last one used first.
 
@@ -105,7 +101,7 @@ def unfinished_runs(config: Config) -> Iterator[Run]:
     for header in sorted(headers, key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(KeraslmError, OSError):
             run = Run.open(header.parent)
-            if run.config != _with_cutoffs(config, run.config):
+            if run.config != config.as_chosen_by(run.config):
                 continue
             with folder_lock(run.path):
                 checkpoint, _ = CheckpointStore(run.checkpoints_path).newest()
@@ -113,10 +109,11 @@ def unfinished_runs(config: Config) -> Iterator[Run]:
                 yield run
 
 
-def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> PreviousRun | None:
+def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log, kind: type[R]) -> PreviousRun[R] | None:
     """The run to resume in a folder; None if a new run starts, or the previous one restarts.
 
-    `resume` and `overwrite` are those of `keraslm.train`; `log` gets a line about a damaged checkpoint or a restart.
+    `resume` and `overwrite` are those of `keraslm.train`; `log` gets a line about a damaged checkpoint or a
+    restart; `kind` is the class of the run.
 
     Raises:
         RunError: the folder holds a run, or no run, against `resume`; or it has no intact checkpoint.
@@ -126,7 +123,7 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log) -> P
             raise RunError(f'{folder}: there is no run to resume. Leave `resume="must"` out to create one.')
         check_free(folder, overwrite)
         return None
-    run = Run.open(folder)
+    run = kind.open(folder)
     checkpoint, damaged = CheckpointStore(run.checkpoints_path).newest()
     found = "; ".join(f"{name}: {damage}" for name, damage in damaged.items())
     if checkpoint:
@@ -162,10 +159,10 @@ def requested_config(run: Run, config: Config | None, overrides: Overrides) -> C
     return config
 
 
-def check_same(path: Path, own: Config, requested: Mapping[str, Any]) -> None:
+def check_same(path: Path, own: Sections, requested: Mapping[str, Any]) -> None:
     """Raise `ConfigError` with each difference between a run and the requested fields that may not change."""
-    before = _fields(own)
-    free = FREE - ({"epochs"} if own.train.lr_schedule == "cosine" else set())  # whose rates depend on the number
+    before = own.fields()
+    free = FREE - ({"epochs"} if own.train.rate_depends_on_epochs else set())
     differences = [
         f"`{name}` is {shown(before[name])}, not {shown(value)}"
         for name, value in requested.items()
@@ -176,11 +173,6 @@ def check_same(path: Path, own: Config, requested: Mapping[str, Any]) -> None:
             f"{path} was created with a different configuration: {'; '.join(differences)}. Leave these out to resume "
             "the run, choose a different `run`, or replace the run with `overwrite=True`."
         )
-
-
-def _fields(config: Config) -> dict[str, Any]:
-    parts = (getattr(config, part.name) for part in dataclasses.fields(config))
-    return {name: value for part in parts for name, value in vars(part).items()}
 
 
 def environment(backend: str) -> dict[str, Any]:

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.config.shapes import weight_shapes
 from keraslm.runs.checkpoint import Checkpoint
 from keraslm.runs.files import KEPT
-from keraslm.runs.run import Run
+from keraslm.runs.folder import RunFolder
 from keraslm.runs.weights import digest_of, read_note, write_weights
 from keraslm.system import Log
 from keraslm.system.atomic import atomic_path, writing
 
 
-def save_weights(run: Run, epoch: int, weights: Mapping[str, NDArray[np.float32]]) -> None:
+def save_weights(run: RunFolder, epoch: int, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Save the weights of an epoch, counted from 1, whose row is in `metrics.jsonl` and whose checkpoint is saved.
 
     They are also saved as the best ones if no file holds better ones, and kept with `keep_weights`.
@@ -32,7 +31,7 @@ def save_weights(run: Run, epoch: int, weights: Mapping[str, NDArray[np.float32]
             write_weights(path, weights, epoch)
     own, best = _row(run, run.weights_path), _row(run, run.best_weights_path)
     stale = own == best and read_note(run.best_weights_path).get("sha256") != digest  # of an earlier version
-    if own.get("val_perplexity", math.inf) < best.get("val_perplexity", math.inf) or (best and stale):
+    if run.badness(own) < run.badness(best) or (best and stale):
         write_weights(run.best_weights_path, weights, epoch)
     for number, path in run.kept_weights().items() if kept else ():
         if number <= epoch - kept:
@@ -40,7 +39,7 @@ def save_weights(run: Run, epoch: int, weights: Mapping[str, NDArray[np.float32]
                 path.unlink()
 
 
-def repair_weights(run: Run, checkpoint: Checkpoint, log: Log) -> None:
+def repair_weights(run: RunFolder, checkpoint: Checkpoint, log: Log) -> None:
     """Make the files of weights agree with the metrics of the checkpoint from which a run is resumed.
 
     Weights of later epochs are removed. Those of the checkpoint's epoch come from the checkpoint, if it was saved at
@@ -52,13 +51,12 @@ def repair_weights(run: Run, checkpoint: Checkpoint, log: Log) -> None:
         with writing(path):
             path.unlink()
     if checkpoint.epoch and not checkpoint.window:
-        shapes = weight_shapes(run.config.model, run.tokenizer.vocab_size)
-        save_weights(run, checkpoint.epoch, checkpoint.weights(shapes))
+        save_weights(run, checkpoint.epoch, checkpoint.weights(run.shapes()))
     rows = {path: row for path in files if path.is_file() and (row := run.row_of(path))}
     if last := [path for path, row in rows.items() if row.get("epoch") == checkpoint.epoch]:
         _fill(run.weights_path, last[0])
-    if valid := [path for path, row in rows.items() if row.get("val_perplexity")]:
-        _fill(run.best_weights_path, min(valid, key=lambda path: rows[path]["val_perplexity"]))
+    if valid := [path for path, row in rows.items() if math.isfinite(run.badness(row))]:
+        _fill(run.best_weights_path, min(valid, key=lambda path: run.badness(rows[path])))
     for path in stale:
         row = run.row_of(path) if path.is_file() else None
         now = f"now of epoch {row.get('epoch')}" if row else "removed"
@@ -72,6 +70,6 @@ def _fill(path: Path, source: Path) -> None:
             temporary.write_bytes(source.read_bytes())
 
 
-def _row(run: Run, path: Path) -> dict[str, Any]:
+def _row(run: RunFolder, path: Path) -> dict[str, Any]:
     """The row of the weights in a file; empty if there is none."""
     return (run.row_of(path) if path.is_file() else None) or {}

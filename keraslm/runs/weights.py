@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.config import ModelConfig
-from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError
 from keraslm.system.atomic import atomic_path, writing
 
@@ -51,8 +49,8 @@ def read_note(path: Path) -> dict[str, str]:
         return {}
 
 
-def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
-    """Read weights and check them against the configuration.
+def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
+    """Read weights and check them against the names and shapes of the network.
 
     Raises:
         RunError: the file is damaged; or a tensor is missing, unexpected, not finite, or has a wrong shape or type.
@@ -67,11 +65,10 @@ def read_weights(path: Path, config: ModelConfig, vocab_size: int) -> Weights:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: damaged, not a complete safetensors file ({error}).") from error
-    expected = weight_shapes(config, vocab_size)
-    if weights.keys() != expected.keys():
-        odd = sorted(weights.keys() ^ expected.keys())
+    if weights.keys() != shapes.keys():
+        odd = sorted(weights.keys() ^ shapes.keys())
         raise RunError(f"{path}: does not match config.json; missing or unexpected tensors: {', '.join(odd)}.")
-    for name, shape in expected.items():
+    for name, shape in shapes.items():
         value, where = weights[name], f"{path}: tensor {name}"
         if value.shape != shape or value.dtype != np.float32:
             raise RunError(f"{where} is {value.dtype} {value.shape}, but config.json requires float32 {shape}.")

@@ -134,6 +134,11 @@ class Windows:
     def __iter__(self) -> Iterator[Window]:
         return (self[index] for index in range(len(self)))
 
+    def example(self, index: int) -> tuple[Window, NDArray[np.int32]]:
+        """The inputs and targets of a training step: `((ids, targets), targets)`, or with resets a third input."""
+        window = self[index]
+        return window, window[1]
+
     def set_epoch(self, epoch: int) -> None:
         """Use the order and the window lengths of an epoch, counted from 0."""
         if self._shuffled:

@@ -12,17 +12,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.config.shapes import weight_shapes
 from keraslm.network.model import reset_states, stateful_layers
 from keraslm.optimizers.clipped import ClippedOptimizer
 from keraslm.perplexity import QUOTIENTS, TextCost
-from keraslm.runs.run import Run
+from keraslm.runs.folder import RunFolder
 from keraslm.runs.saving import save_weights
 from keraslm.runs.weights import Weights, digest_of
 from keraslm.system import Log
 from keraslm.system.atomic import writing
 from keraslm.text.store import TextCounts
-from keraslm.text.stream import Windows
+from keraslm.training.dataset import Batches
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import TOKENS_PER_SECOND, Logs, Throughput
 from keraslm.training.schedule import averaging_since, early_stop, learning_rate_of, window_factors
@@ -30,12 +29,12 @@ from keraslm.training.variables import mean_loss, read_variables, synchronise
 
 
 class PrepareEpoch(keras.callbacks.Callback):
-    """Shuffle the text, cut the windows and set the learning rate before each epoch, in the same way if it is resumed.
+    """Shuffle the texts, cut the batches and set the learning rate before each epoch, in the same way if it is resumed.
 
     Adds `learning_rate` and `gradient_norm` to the logs of an epoch, both the mean over its windows.
     """
 
-    def __init__(self, run: Run, windows: Windows, log: Log = print):
+    def __init__(self, run: RunFolder, windows: Batches, log: Log = print):
         super().__init__()
         self.run, self.windows, self.log = run, windows, log
 
@@ -108,13 +107,13 @@ class EpochWeights(keras.callbacks.Callback):
     weights: Weights
     digest: str
 
-    def __init__(self, run: Run, windows: int):
+    def __init__(self, run: RunFolder, windows: int):
         super().__init__()
         self.run, self.windows = run, windows
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         values = _averaged_weights(self.model) or read_variables({v.path: v for v in self.model.trainable_variables})
-        self.weights = {n: values[n] for n in weight_shapes(self.run.config.model, self.run.tokenizer.vocab_size)}
+        self.weights = {name: values[name] for name in self.run.shapes()}
         check_finite(self.weights, self.model.optimizer, self.windows)
         self.digest = digest_of(self.weights)
 
@@ -131,7 +130,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         tokens: int,
         throughput: Throughput,
         valid_counts: TextCounts | None = None,
@@ -190,7 +189,7 @@ class MetricsLog(keras.callbacks.Callback):
 class StopEarly(keras.callbacks.Callback):
     """Stop after `early_stopping` epochs without a better validation. Needs the rows that `MetricsLog` writes."""
 
-    def __init__(self, run: Run, log: Log = print):
+    def __init__(self, run: RunFolder, log: Log = print):
         super().__init__()
         self.run, self.log = run, log
 

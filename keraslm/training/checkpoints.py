@@ -11,12 +11,11 @@ import keras
 
 from keraslm.errors import Interrupted
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
-from keraslm.runs.run import Run
+from keraslm.runs.folder import RunFolder
 from keraslm.system.atomic import make_folder, writing
 from keraslm.system.signals import StopSignals
-from keraslm.text.stream import Windows
 from keraslm.training.callbacks import EpochWeights, MetricsLog, ResetStates
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset, Batches
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import Logs
 from keraslm.training.variables import assign_variables, read_variables, synchronise, training_variables
@@ -26,13 +25,13 @@ class SaveCheckpoints(keras.callbacks.Callback):
     """Save a checkpoint at regular intervals, at the end of each epoch, and after a signal, which ends the training.
 
     The weights of an epoch are saved after its checkpoint. After a signal in a validation, the resumed training repeats
-    the validation. `state` is the configuration, texts and
-    versions, for every checkpoint; `windows` is the number of windows per epoch.
+    the validation. `state` is the configuration, texts and versions, for every checkpoint; `windows` is the number of
+    windows per epoch.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         windows: int,
         state: dict[str, Any],
         states: ResetStates,
@@ -88,7 +87,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def _stop_if_signaled(self, when: str) -> None:
         if signal := self.signals.received:
-            command = f"keraslm train --run {shlex.quote(str(self.run.path))}"
+            command = f"{self.run.COMMAND} --run {shlex.quote(str(self.run.path))}"
             raise Interrupted(f"{signal.name} {when}; everything is saved. Resume with: {command}", signal)
 
 
@@ -98,7 +97,7 @@ class RestoreCheckpoint(keras.callbacks.Callback):
     On TensorFlow, the first of the `windows` creates the variables of the metrics. `where` is for messages.
     """
 
-    def __init__(self, checkpoint: Checkpoint, windows: Windows, where: str):
+    def __init__(self, checkpoint: Checkpoint, windows: Batches, where: str):
         super().__init__()
         self._checkpoint: Checkpoint | None = checkpoint
         self._windows, self._where = windows, where
@@ -110,7 +109,7 @@ class RestoreCheckpoint(keras.callbacks.Callback):
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         if not any(variable.path.startswith("perplexity/") for variable in self.model.metrics_variables):
-            self.model.test_on_batch(*WindowDataset(self._windows)[0])
+            self.model.test_on_batch(*BatchDataset(self._windows)[0])
         assign_variables(training_variables(self.model), checkpoint.variables, self._where)
         if not checkpoint.window:  # the metrics are those of the previous epoch
             self.model.reset_metrics()

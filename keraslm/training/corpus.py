@@ -12,7 +12,7 @@ from keraslm.errors import ConfigError
 from keraslm.system import Log
 from keraslm.text.corpus import Texts
 from keraslm.text.encoding import Encoder
-from keraslm.text.store import EncodedText, fingerprint, token_counts
+from keraslm.text.store import EncodedText, TextCounts, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.schedule import check_validated
@@ -28,6 +28,11 @@ class TrainingCorpus:
     train: Windows
     valid_text: EncodedText | None = field(default=None, repr=False)
     valid: Windows | None = None
+
+    @property
+    def valid_counts(self) -> TextCounts | None:
+        """Sizes of the validation text."""
+        return self.valid_text.counts if self.valid_text else None
 
     @cached_property
     def fingerprints(self) -> dict[str, Any]:

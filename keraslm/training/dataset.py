@@ -1,48 +1,73 @@
-"""The windows of a text as the dataset of `fit()` and `evaluate()`, and `fit()` from any window."""
+"""The batches of an epoch as the dataset of `fit()` and `evaluate()`, and `fit()` from any batch."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import UsageError
-from keraslm.text.stream import Window, Windows
 
 
-class WindowDataset(keras.utils.PyDataset):
-    """The windows of a text in order, one per batch, for `fit(shuffle=False)`; `first` is the number of the first."""
+class Batches(Protocol):
+    """What an epoch trains on, in order: the windows of a stream (`keraslm.text.stream.Windows`), or other batches.
 
-    def __init__(self, windows: Windows, first: int = 0):
+    Attributes:
+        predicted: number of tokens that an epoch predicts.
+        varies: whether batches have different shapes.
+        lengths: steps of each batch of the epoch, `(batches,)`.
+    """
+
+    predicted: int
+
+    @property
+    def varies(self) -> bool: ...
+
+    @property
+    def lengths(self) -> NDArray[np.int64]: ...
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Use the order of an epoch, counted from 0."""
+
+    def example(self, index: int) -> tuple[Any, ...]:
+        """Inputs, targets and, if any, weights of a batch; each array has one row per example."""
+
+
+class BatchDataset(keras.utils.PyDataset):
+    """The batches of an epoch in order, for `fit(shuffle=False)`; `first` is the number of the first."""
+
+    def __init__(self, batches: Batches, first: int = 0):
         super().__init__()
-        self.windows, self._first = windows, first
+        self.batches, self._first = batches, first
         self._next = 0
 
     def __len__(self) -> int:
-        return len(self.windows) - self._first
+        return len(self.batches) - self._first
 
-    def __getitem__(self, index: int) -> tuple[Window, NDArray[np.int32]]:
-        """`((ids, targets), targets)`, int32 `(B, T)` each; with resets `((ids, targets, resets), targets)`."""
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         number, expected = self._first + index, self._first + self._next
         if index not in (0, self._next):
             raise UsageError(
-                f"Window {number} was requested, but window {expected} comes next. "
+                f"Batch {number} was requested, but batch {expected} comes next. "
                 "The windows of a text must stay in order: call fit(..., shuffle=False)."
             )
         self._next = index + 1
-        window = self.windows[number]
-        return window, window[1]
+        return self.batches.example(number)
 
     def source(self) -> Any:
-        """The input of `fit()`: this dataset, or on TensorFlow with windows of varying length a `tf.data.Dataset`."""
-        if keras.backend.backend() != "tensorflow" or not self.windows.varies:
+        """The input of `fit()`: this dataset, or on TensorFlow with batches of varying shape a `tf.data.Dataset`."""
+        if keras.backend.backend() != "tensorflow" or not self.batches.varies:
             return self
         import tensorflow as tf
 
-        # Keras would infer the shapes from the first two windows, which may have the same length.
-        signature = keras.tree.map_structure(lambda part: tf.TensorSpec((len(part), None), part.dtype), self[0])
+        # Keras would infer the shapes from the first two batches, which may have the same length.
+        signature = keras.tree.map_structure(
+            lambda part: tf.TensorSpec((len(part), *[None] * (part.ndim - 1)), part.dtype), self[0]
+        )
         made = tf.data.Dataset.from_generator(
             lambda: map(self.__getitem__, range(len(self))), output_signature=signature
         )
@@ -51,43 +76,44 @@ class WindowDataset(keras.utils.PyDataset):
 
 def fit_from(
     model: keras.Model,
-    train: Windows,
-    valid: Windows | None,
+    train: Batches,
+    valid: Batches | None,
     epochs: int,
     callbacks: Any,
     epoch: int = 0,
-    window: int = 0,
+    batch: int = 0,
 ) -> None:
-    """Call `fit()` from any window of any epoch: once for the rest of an interrupted epoch, once for all others.
+    """Call `fit()` from any batch of any epoch: once for the rest of an interrupted epoch, once for all others.
 
-    `epoch` is the number of finished epochs out of `epochs`, `window` that of finished windows of the next epoch: all
+    `epoch` is the number of finished epochs out of `epochs`, `batch` that of finished batches of the next epoch: all
     of them if only its validation is missing. `callbacks` is an `UnreadLogs`.
     """
-    validation = WindowDataset(valid) if valid else None
+    validation = BatchDataset(valid) if valid else None
     model.stop_training = False
 
     def fit(first: int, until: int) -> None:
         callbacks.first = first
         options = {"initial_epoch": epoch, "epochs": until, "shuffle": False, "callbacks": callbacks}
-        model.fit(WindowDataset(train, first).source(), validation_data=validation, **options)
+        checked = validation.source() if validation else None
+        model.fit(BatchDataset(train, first).source(), validation_data=checked, **options)
 
-    if window:
-        if window == len(train):
+    if batch:
+        if batch == len(train):
             _finish_epoch(model, validation, callbacks, epoch)
         else:
-            fit(window, epoch + 1)
+            fit(batch, epoch + 1)
         epoch += 1
     if epoch < epochs and not model.stop_training:
         fit(0, epochs)
 
 
-def _finish_epoch(model: keras.Model, validation: WindowDataset | None, callbacks: Any, epoch: int) -> None:
-    """Validate and end an epoch as `fit()` does after the last window."""
+def _finish_epoch(model: keras.Model, validation: BatchDataset | None, callbacks: Any, epoch: int) -> None:
+    """Validate and end an epoch as `fit()` does after the last batch."""
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(epoch)
     logs = {name: float(value) for name, value in model.get_metrics_result().items()}
     if validation is not None:
-        found = model.evaluate(validation, callbacks=callbacks, return_dict=True)
+        found = model.evaluate(validation.source(), callbacks=callbacks, return_dict=True)
         logs |= {f"val_{name}": value for name, value in found.items()}
     callbacks.on_epoch_end(epoch, logs)
     callbacks.on_train_end(logs)

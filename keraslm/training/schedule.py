@@ -23,7 +23,7 @@ def learning_rate_of(config: TrainConfig, epoch: int, rows: Rows = ()) -> float:
 
         decay              lr * lr_decay ** max(epoch + 1 - lr_decay_from, 0)                        (PTB tutorial)
         plateau            lr * lr_decay ** (number of times that lr_patience epochs did not improve the validation)
-        constant, cosine   lr
+        others             lr
 
     Example:
         >>> [learning_rate_of(TrainConfig(), epoch) for epoch in range(6)]
@@ -52,11 +52,13 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
     """Factor on the learning rate for each window of an epoch, `(windows,)`: the product of
 
         cosine     lr_final + (1 - lr_final) * (1 + cos(pi * p)) / 2, with p the share of all windows that are finished
+        luong234   lr_decay ** floor(12 * p - 8) from p = 2/3 on
         warm-up    min(1, number of the window from 1 / (warmup_epochs * windows))
         length     length / num_steps, with variable windows; not for SGD on a loss that is summed over steps
 
     `lengths` holds the T of each window, `(windows,)`. References: Loshchilov and Hutter 2017 for the cosine; Merity,
-    Keskar and Socher 2018, section 4.1, for the length.
+    Keskar and Socher 2018, section 4.1, for the length; `model.py` of TensorFlow's NMT tutorial for luong234, whose
+    fourth decay falls on the end.
 
     Example:
         >>> window_factors(TrainConfig(lr_schedule="cosine", epochs=2), 0, np.array([20, 20]))
@@ -65,9 +67,11 @@ def window_factors(config: TrainConfig, epoch: int, lengths: NDArray[Any]) -> ND
     windows = len(lengths)
     finished = epoch * windows + np.arange(windows, dtype=np.float64)
     factors: NDArray[np.float64] = np.ones(windows)
+    total = config.epochs * windows
     if config.lr_schedule == "cosine":
-        share = finished / (config.epochs * windows)
-        factors *= config.lr_final + (1.0 - config.lr_final) * (1.0 + np.cos(np.pi * share)) / 2.0
+        factors *= config.lr_final + (1.0 - config.lr_final) * (1.0 + np.cos(np.pi * finished / total)) / 2.0
+    elif config.lr_schedule == "luong234":
+        factors *= config.lr_decay ** np.maximum(12 * finished // total - 8, 0)
     if config.warmup_epochs:
         factors *= np.minimum(1.0, (finished + 1.0) / (config.warmup_epochs * windows))
     if config.rate_follows_lengths:

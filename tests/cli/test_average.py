@@ -19,7 +19,7 @@ from tests.support.resuming import quietly
 def two(trained_run, tmp_path):
     """The trained run, and a copy whose weights are doubled."""
     other = Run.open(shutil.copytree(trained_run.path, tmp_path / "other"))
-    weights = read_weights(other.weights_path, other.config.model, other.tokenizer.vocab_size)
+    weights = read_weights(other.weights_path, other.shapes())
     replace_weights(other, {name: 2 * value for name, value in weights.items()})
     return trained_run, other
 

@@ -45,7 +45,7 @@ def ids_of(run, count, seed):
 
 
 def weights_of(run):
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    weights = read_weights(run.weights_path, run.shapes())
     return {name: value.astype(np.float64) for name, value in weights.items()}
 
 

@@ -102,7 +102,7 @@ def test_mean_nats_is_the_cost_of_the_mean_probability():
 
 
 def test_an_ensemble_reports_its_members(trained_run, run_copy, held_out):
-    weights = read_weights(trained_run.weights_path, trained_run.config.model, trained_run.tokenizer.vocab_size)
+    weights = read_weights(trained_run.weights_path, trained_run.shapes())
     replace_weights(Run.open(run_copy), {name: value * 0.5 for name, value in weights.items()})
     found = keraslm.evaluate(trained_run, held_out, with_runs=[run_copy])
     other = keraslm.evaluate(run_copy, held_out)

@@ -84,6 +84,6 @@ def test_a_text_that_is_too_short_raises(trained_run, text, content, tutorial, m
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_load_model_accepts_any_batch_size(trained_run, batch_size):
     ids = np.random.default_rng(0).integers(0, trained_run.tokenizer.vocab_size, (batch_size, 6)).astype(np.int32)
-    weights = read_weights(trained_run.weights_path, trained_run.config.model, trained_run.tokenizer.vocab_size)
+    weights = read_weights(trained_run.weights_path, trained_run.shapes())
     logits, _ = language_model(weights, ids)
     np.testing.assert_allclose(load_model(trained_run, batch_size).predict_on_batch(ids), logits, atol=1e-4)

@@ -90,7 +90,7 @@ def test_the_exported_graph_passes(tiny_model, tiny_run):
 def other_run(tiny_run, tmp_path):
     """The tiny run with one weight changed by 0.5."""
     run = keraslm.load_run(shutil.copytree(tiny_run.path, tmp_path / "other"))
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    weights = read_weights(run.weights_path, run.shapes())
     weights["logits/bias"][3] += 0.5
     replace_weights(run, weights)
     return run

@@ -15,7 +15,7 @@ from keraslm.bulk import records
 from keraslm.config import TOKENIZERS, Config, DataConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.runs.checkpoint import STATE, VARIABLES
-from keraslm.runs.run import FORMAT_VERSION
+from keraslm.runs.folder import FORMAT_VERSION
 from keraslm.text.vocabulary import train_tokenizer
 from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
 from tests.support import fake_model

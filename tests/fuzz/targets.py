@@ -104,7 +104,7 @@ def metrics(data: bytes) -> None:
 
 def weights(data: bytes) -> None:
     """`weights.safetensors`: finite tensors with the shapes of the configuration."""
-    found = read_weights(_file("weights.safetensors", data), WEIGHTS, WORDS)
+    found = read_weights(_file("weights.safetensors", data), weight_shapes(WEIGHTS, WORDS))
     assert {name: value.shape for name, value in found.items()} == weight_shapes(WEIGHTS, WORDS)
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
 

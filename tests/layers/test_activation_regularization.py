@@ -6,7 +6,7 @@ from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.network.compile import compiled_model
 from keraslm.network.model import reset_states
 from keraslm.training import callbacks
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset
 
 random = np.random.default_rng(5)
 DROPPED, RAW = (random.normal(size=(3, 4, 2)).astype(np.float32) for _ in range(2))
@@ -42,8 +42,8 @@ def test_the_penalty_is_in_the_training_loss_but_not_in_validation_or_perplexity
     for changes in ({}, {"activation_regularization": 2000.0, "temporal_regularization": 3000.0}):
         model = compiled_model(plain.replace(**changes), corpus[0].vocab_size)
         history = model.fit(
-            WindowDataset(corpus[1]),
-            validation_data=WindowDataset(corpus[2]),
+            BatchDataset(corpus[1]),
+            validation_data=BatchDataset(corpus[2]),
             epochs=2,
             shuffle=False,
             verbose=0,

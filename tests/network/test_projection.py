@@ -16,7 +16,7 @@ from keraslm.network.losses import SequenceLoss
 from keraslm.network.model import build_model, nats_model, reset_states
 from keraslm.optimizers.clipped import ClippedSGD
 from keraslm.text.stream import Windows
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset
 from keraslm.training.variables import training_variables
 from tests.reference.differences import central_differences
 from tests.reference.language_model import language_model, projection, token_nats
@@ -107,7 +107,7 @@ def test_the_rows_of_a_window_are_counted_in_fit(kind, backend, monkeypatch):
     config = replace(CONFIG, **KINDS.get(kind, {"softmax": kind, "cutoffs": (4,) if kind == "adaptive" else None}))
     model = nats_model(build_model(config, V, B))
     model.compile(ClippedSGD(), SequenceLoss())
-    model.fit(WindowDataset(Windows(np.arange(60) % V, B, T)), epochs=1, shuffle=False, verbose=0)
+    model.fit(BatchDataset(Windows(np.arange(60) % V, B, T)), epochs=1, shuffle=False, verbose=0)
     assert counted[-1] == B * T * (K if config.softmax == "mixture" else 1)
 
 

@@ -12,7 +12,7 @@ from tests.reference.language_model import language_model, token_nats
 
 def outputs(run, ids):
     """Logits, hidden states and nats of each token of a text in one row, the first predicted from the end symbol."""
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    weights = read_weights(run.weights_path, run.shapes())
     inputs, units = np.concatenate([[run.tokenizer.eos_id], ids[:-1]])[None], len(weights["logits/kernel"])
     hidden, _ = language_model(weights | {"logits/kernel": np.eye(units), "logits/bias": np.zeros(units)}, inputs)
     logits, _ = language_model(weights, inputs)

@@ -56,7 +56,7 @@ def weights_of(run, seed):
 
 
 def read(run):
-    return read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    return read_weights(run.weights_path, run.shapes())
 
 
 def mean_of_weights(members):
@@ -140,7 +140,7 @@ def test_best_weights_are_averaged(runs, tmp_path):
 def test_an_averaged_run_can_be_averaged_again_but_not_resumed(runs, tmp_path):
     first, _ = average(runs[:2], tmp_path / "first")
     with pytest.raises(RunError, match="first holds a run without a checkpoint, which cannot be resumed"):
-        find_previous_run(first.path, "auto", False, print)
+        find_previous_run(first.path, "auto", False, print, Run)
     second, lines = average([first, runs[2]], tmp_path / "second")
     wanted = mean_of_weights([read(first), weights_of(runs[2], 2)])
     for name, value in read(second).items():

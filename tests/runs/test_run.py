@@ -12,7 +12,8 @@ from keraslm.config import Config
 from keraslm.errors import RunError, WriteError
 from keraslm.runs.create import check_free, create_run, update_config
 from keraslm.runs.files import KEPT, TENSORBOARD, files_of
-from keraslm.runs.run import LATEST, Run
+from keraslm.runs.folder import LATEST
+from keraslm.runs.run import Run
 from keraslm.text.files import TextFile
 from tests.support.words import encode_text, train_words
 

@@ -30,7 +30,7 @@ def path(tmp_path):
 
 
 def read(path):
-    return read_weights(path, CONFIG, V)
+    return read_weights(path, weight_shapes(CONFIG, V))
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_a_type_missing_in_numpy_is_refused(path):
 
 def test_weights_of_a_different_vocabulary_are_refused(path):
     with pytest.raises(RunError, match=r"tensor embedding/embeddings is float32 \(7, 3\), but .* \(8, 3\)"):
-        read_weights(path, CONFIG, V + 1)
+        read_weights(path, weight_shapes(CONFIG, V + 1))

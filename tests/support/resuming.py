@@ -13,7 +13,7 @@ import pytest
 
 from keraslm.errors import Interrupted
 from keraslm.runs.checkpoint import CheckpointStore
-from keraslm.training import train as training
+from keraslm.training import fit as training
 from keraslm.training.train import train_run
 
 

@@ -114,7 +114,7 @@ def test_weights_are_either_the_old_or_the_new_ones(tmp_path):
         assert_no_strays(trial)
         run = Run.open(trial.folder / "run")
         sizes = run.config.model, run.tokenizer.vocab_size
-        kernel = read_weights(run.weights_path, *sizes)["lstm_0/kernel"]
+        kernel = read_weights(run.weights_path, run.shapes())["lstm_0/kernel"]
         seeds = [seed for seed in (0, 1) if np.array_equal(kernel, random_weights(*sizes, seed=seed)["lstm_0/kernel"])]
         assert len(seeds) == 1 and (trial.kind in KILLS or seeds == [trial.point == 7]), trial
 

@@ -21,10 +21,10 @@ from keraslm.text.store import in_memory
 from keraslm.text.stream import Windows
 from keraslm.training.callbacks import MetricsLog, ResetStates
 from keraslm.training.corpus import TrainingCorpus
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset
 from keraslm.training.divergence import StopOnNonFiniteLoss, check_finite
+from keraslm.training.fit import run_callbacks
 from keraslm.training.progress import Throughput
-from keraslm.training.train import run_callbacks
 from keraslm.training.variables import synchronise
 from tests.support.words import encode_text
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def fit(model, windows, *chosen, epochs=1):
-    model.fit(WindowDataset(windows), epochs=epochs, shuffle=False, verbose=0, callbacks=list(chosen))
+    model.fit(BatchDataset(windows), epochs=epochs, shuffle=False, verbose=0, callbacks=list(chosen))
 
 
 def new_run(config, tokenizer, tmp_path):
@@ -99,7 +99,7 @@ def test_the_files_of_the_good_epoch_are_kept(config, corpus, tmp_path, one_wind
         )
     assert kept == [files_of(run)]
     assert [row["epoch"] for row in run.epochs()] == [1]
-    read_weights(run.weights_path, run.config.model, corpus[0].vocab_size)
+    read_weights(run.weights_path, run.shapes())
 
 
 def test_no_row_of_a_diverged_window_is_written(config, corpus, tmp_path):

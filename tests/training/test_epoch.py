@@ -14,7 +14,7 @@ from keraslm.text import window_lengths
 from keraslm.text.files import TextFile, TextFiles
 from keraslm.text.stream import Windows
 from keraslm.training.callbacks import ResetStates
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset
 from keraslm.training.schedule import averaging_since, window_factors
 from tests.support.resuming import last, quietly
 from tests.support.words import encode_text
@@ -30,7 +30,7 @@ def test_averages_are_validated_and_saved_and_do_not_change_the_training(config,
     run, lines = quietly(config.replace(nonmonotone_interval=1), "run")
     assert lines[-1] == "average   from epoch 2 on, averaged weights are validated and saved"
     variables = last(run).variables
-    weights = read_weights(run.weights_path, run.config.model, run.tokenizer.vocab_size)
+    weights = read_weights(run.weights_path, run.shapes())
     for name, value in weights.items():
         np.testing.assert_array_equal(value, variables[f"optimizer/{name.replace('/', '_')}_average"])
         assert np.abs(value - variables[f"model/{name}"]).max() > 1e-4
@@ -55,8 +55,8 @@ def test_averaging_starts_after_a_worse_validation(config):
 def test_an_evaluation_of_averages_restores_the_weights(config, corpus):
     model = compiled_model(config.replace(num_layers=1, nonmonotone_interval=1), corpus[0].vocab_size)
     model.optimizer.averages_from.assign(0)
-    data, losses = WindowDataset(corpus[2]), []
-    model.fit(WindowDataset(corpus[1]), shuffle=False, verbose=0, callbacks=[ResetStates()])
+    data, losses = BatchDataset(corpus[2]), []
+    model.fit(BatchDataset(corpus[1]), shuffle=False, verbose=0, callbacks=[ResetStates()])
     before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
     losses.append(model.evaluate(data, verbose=0, callbacks=[ResetStates()])[0])
     for value, variable in zip(before, model.trainable_variables, strict=True):
@@ -99,6 +99,6 @@ def test_tensorflow_traces_a_step_once_for_all_lengths(config, corpus, backend, 
     assert len(set(windows.lengths[first:])) > 5
     model, traced, call = compiled_model(config, corpus[0].vocab_size), [], SequenceLoss.__call__
     monkeypatch.setattr(SequenceLoss, "__call__", lambda *given: traced.append(1) or call(*given))
-    model.fit(WindowDataset(windows, first).source(), epochs=1, shuffle=False, verbose=0)
+    model.fit(BatchDataset(windows, first).source(), epochs=1, shuffle=False, verbose=0)
     assert int(model.optimizer.iterations) == len(windows) - first
     assert len(traced) <= 2  # Keras traces once more to build the model

@@ -6,7 +6,7 @@ import pytest
 
 from keraslm.network.model import stateful_layers
 from keraslm.training import callbacks
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset
 from tests.reference.language_model import language_model, token_nats
 
 
@@ -31,7 +31,7 @@ def expected_of(model, windows):
 def test_each_epoch_starts_from_a_zero_state(standing_model, corpus):
     loss, states = expected_of(standing_model, corpus[1])
     history = standing_model.fit(
-        WindowDataset(corpus[1]), epochs=2, shuffle=False, verbose=0, callbacks=[callbacks.ResetStates()]
+        BatchDataset(corpus[1]), epochs=2, shuffle=False, verbose=0, callbacks=[callbacks.ResetStates()]
     )
     assert history.history["loss"] == pytest.approx([loss, loss], rel=1e-5)
     assert_states(states_of(standing_model), states)
@@ -39,7 +39,7 @@ def test_each_epoch_starts_from_a_zero_state(standing_model, corpus):
 
 def test_without_the_callback_the_state_is_carried_into_the_next_epoch(standing_model, corpus):
     """If Keras ever starts to reset states, the test above proves nothing."""
-    losses = standing_model.fit(WindowDataset(corpus[1]), epochs=2, shuffle=False, verbose=0).history["loss"]
+    losses = standing_model.fit(BatchDataset(corpus[1]), epochs=2, shuffle=False, verbose=0).history["loss"]
     assert abs(losses[0] - losses[1]) > 1e-4 * losses[0]
 
 
@@ -49,8 +49,8 @@ def test_validation_starts_from_zero_and_restores_the_training_state(standing_mo
     validated = keras.callbacks.LambdaCallback(on_test_end=lambda logs: during.append(states_of(standing_model)))
     trained = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: after.append(states_of(standing_model)))
     history = standing_model.fit(
-        WindowDataset(corpus[1]),
-        validation_data=WindowDataset(corpus[2]),
+        BatchDataset(corpus[1]),
+        validation_data=BatchDataset(corpus[2]),
         epochs=2,
         shuffle=False,
         verbose=0,
@@ -70,6 +70,6 @@ def test_evaluate_starts_from_zero_and_restores_the_state(standing_model, corpus
     before = states_of(standing_model)
     assert max(np.abs(state).max() for state in before) > 1e-3
     for _ in range(2):
-        found = standing_model.evaluate(WindowDataset(corpus[2]), verbose=0, callbacks=[callbacks.ResetStates()])
+        found = standing_model.evaluate(BatchDataset(corpus[2]), verbose=0, callbacks=[callbacks.ResetStates()])
         assert found == pytest.approx(loss, rel=1e-5)
         assert_states(states_of(standing_model), before)

@@ -60,6 +60,7 @@ DIFFERENCES = [  # of the run, requested, and the difference, if it is one
     ({"softmax": "adaptive", "cutoffs": (5, 8)}, {"cutoffs": (5, 7)}, r"`cutoffs` is \(5, 8\), not \(5, 7\)"),
     ({"softmax": "adaptive", "cutoffs": (5, 8)}, {"cutoffs": None}, ""),
     ({"lr_schedule": "cosine"}, {"epochs": 14}, "`epochs` is 13, not 14"),
+    ({"lr_schedule": "luong234"}, {"epochs": 14}, "`epochs` is 13, not 14"),
     ({}, {"epochs": 14, "log_every": 3, "checkpoint_windows": 5, "early_stopping": 2, "keep_weights": 1}, ""),
     ({}, {"train": "b.txt", "valid": "c.txt", "cache": "d", "checkpoint_minutes": None}, ""),
 ]
@@ -78,7 +79,7 @@ def made_run(folder, **fields):
 @pytest.mark.parametrize(("fields", "requested", "difference"), DIFFERENCES)
 def test_a_different_configuration_is_refused_with_the_difference(tmp_path, fields, requested, difference):
     run = made_run(tmp_path, **fields)
-    previous = find_previous_run(run.path, "auto", False, print)
+    previous = find_previous_run(run.path, "auto", False, print, Run)
     requested = run.config.replace(**requested)
     if not difference:
         assert previous.resumed_config(requested) == requested.replace(cutoffs=run.config.model.cutoffs)

@@ -5,7 +5,7 @@ import pytest
 
 from keraslm.network.model import reset_states
 from keraslm.training import progress
-from keraslm.training.dataset import WindowDataset
+from keraslm.training.dataset import BatchDataset
 from keraslm.training.progress import TOKENS_PER_SECOND, Progress, Throughput, UnreadLogs
 
 TOKENS = 20
@@ -42,8 +42,8 @@ def test_logs_are_unread_and_the_same_numbers(backend, standing_model, corpus, c
         reset_states(standing_model)
         capsys.readouterr()
         history = standing_model.fit(
-            WindowDataset(corpus[1]),
-            validation_data=WindowDataset(corpus[2]),
+            BatchDataset(corpus[1]),
+            validation_data=BatchDataset(corpus[2]),
             shuffle=False,
             callbacks=callbacks,
             **options,

@@ -30,10 +30,24 @@ def test_decay_equals_the_tutorial(rate, decay, start):
         assert learning_rate_of(config, epoch) == pytest.approx(decayed, rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_constant_and_cosine_have_one_rate_per_epoch(schedule):
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "luong234"])
+def test_other_schedules_have_one_rate_per_epoch(schedule):
     config = TrainConfig(lr_schedule=schedule, learning_rate=0.3)
     assert {learning_rate_of(config, epoch) for epoch in range(13)} == {0.3}
+
+
+@pytest.mark.parametrize(("epochs", "windows"), [(12, 5), (4, 9), (1, 12), (3, 1)])
+def test_luong234_equals_the_tutorial(epochs, windows):
+    """`_get_decay_info` and `_get_learning_rate_decay` of nmt/model.py, with fractions of steps instead of int()."""
+    found = np.concatenate(
+        [factors(epoch, [20] * windows, lr_schedule="luong234", epochs=epochs) for epoch in range(epochs)]
+    )
+    steps = epochs * windows
+    start = steps * 2 / 3
+    decay_steps = (steps - start) / 4
+    expected = [0.5 ** math.floor((n - start) / decay_steps + 1e-9) if n >= start else 1.0 for n in range(steps)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert found[0] == 1.0 and (steps < 12 or found[-1] == 0.125)
 
 
 @given(values=perplexities, patience=st.integers(1, 3))

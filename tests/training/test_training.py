@@ -73,7 +73,7 @@ def test_a_training_needs_no_learning_curve_and_no_tensorboard(config, monkeypat
         raise ImportError("numpy.core.multiarray failed to import")
 
     monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
-    monkeypatch.setattr("keraslm.training.train.learning_curve", fail)
+    monkeypatch.setattr("keraslm.training.fit.learning_curve", fail)
     run, lines = quietly(config.replace(num_layers=1, epochs=2), "run", tensorboard=True)
     assert run.read_weights() and len(run.epochs()) == 2
     start = "          without"
@@ -111,7 +111,7 @@ def test_a_run_is_opened_as_it_was_created(trained_run, config, backend):
     assert header["format_version"] == 2 and header["versions"]["backend"] == backend
     assert header["versions"]["keras"] == keras.__version__
     shapes = weight_shapes(config.model, again.tokenizer.vocab_size)
-    weights = read_weights(again.weights_path, config.model, again.tokenizer.vocab_size)
+    weights = read_weights(again.weights_path, again.shapes())
     assert {name: value.shape for name, value in weights.items()} == shapes
 
 

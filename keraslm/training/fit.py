@@ -1,0 +1,167 @@
+"""Fit a model into a run folder: from its start, or from the checkpoint of a run that is resumed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import keras
+
+from keraslm.config import Sections
+from keraslm.runs.checkpoint import Checkpoint
+from keraslm.runs.create import update_config
+from keraslm.runs.files import CURVE, TENSORBOARD
+from keraslm.runs.folder import RunFolder
+from keraslm.runs.metrics import learning_curve
+from keraslm.runs.resume import PreviousRun, environment
+from keraslm.system import Log
+from keraslm.system.signals import StopSignals
+from keraslm.text.store import TextCounts
+from keraslm.training.callbacks import (
+    Convenience,
+    EpochWeights,
+    MetricsLog,
+    PrepareEpoch,
+    ResetStates,
+    StopEarly,
+    TensorBoard,
+)
+from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
+from keraslm.training.dataset import Batches, fit_from
+from keraslm.training.divergence import NoteGuessing, StopOnNonFiniteLoss
+from keraslm.training.progress import Progress, Throughput, UnreadLogs
+from keraslm.training.schedule import early_stop
+
+R = TypeVar("R", bound=RunFolder)
+
+
+class Corpus(Protocol):
+    """The encoded texts of a training run.
+
+    Attributes:
+        train: batches of the training text.
+        valid: batches of the validation text, if there is one.
+        valid_counts: sizes of the validation text, for its cost per word and character; None if they are unknown.
+        fingerprints: `keraslm.text.store.fingerprint` of each text, by which a resumed training recognises it.
+    """
+
+    @property
+    def train(self) -> Batches: ...
+
+    @property
+    def valid(self) -> Batches | None: ...
+
+    @property
+    def valid_counts(self) -> TextCounts | None: ...
+
+    @property
+    def fingerprints(self) -> dict[str, Any]: ...
+
+
+def resume_run(previous: PreviousRun[R], config: Sections, corpus: Corpus, files: tuple[str, ...], log: Log) -> R:
+    """Restore the files of a run to its checkpoint, if the texts are the same."""
+    backend = keras.backend.backend()
+    previous.check_texts(corpus.fingerprints)
+    run = update_config(previous.run, config, backend, files)
+    previous.restore_files(run, log)
+    log(f"run       {run.path} on {backend}, resuming after {previous.checkpoint.position}")
+    if changed := previous.changed_environment(environment(backend)):
+        log(f"          the result may differ in the last bits: {changed}")
+    return run
+
+
+def finished(run: RunFolder, checkpoint: Checkpoint) -> str:
+    """A line that explains why nothing is left to train; else empty."""
+    if checkpoint.epoch >= run.config.train.epochs:
+        return f"          all {checkpoint.epoch} epochs are finished; raise `epochs` to train further"
+    return "" if checkpoint.window else early_stop(run.config.train.early_stopping, run.epochs())
+
+
+def fit_run(
+    run: RunFolder,
+    model: keras.Model,
+    corpus: Corpus,
+    checkpoint: Checkpoint | None = None,
+    *,
+    tensorboard: bool = False,
+    verbose: int | str = "auto",
+    log: Log = print,
+    extra: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Train a compiled model to the end of its configuration, with everything that a run folder holds.
+
+    Args:
+        run: its folder, created or restored, and locked.
+        model: compiled with a `ClippedOptimizer`, and with the metric `perplexity`.
+        corpus: the texts.
+        checkpoint: where the training is resumed.
+        tensorboard: whether to write TensorBoard events.
+        verbose: as in `fit()`.
+        log: receives lines of progress.
+        extra: callbacks that add values to the logs of an epoch before they are written.
+
+    Raises:
+        NonFiniteLossError: the training diverged.
+        WriteError: the run folder cannot be written.
+        Interrupted: SIGTERM or SIGINT; a checkpoint was saved.
+    """
+    if verbose == "auto":
+        verbose = default_verbosity()
+    with StopSignals() as signals:
+        callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log, extra)
+        steps = {"epochs": run.config.train.epochs, "steps": len(corpus.train)}
+        listed = UnreadLogs(callbacks, add_history=True, model=model, verbose=verbose, **steps)
+        position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
+        fit_from(model, corpus.train, corpus.valid, run.config.train.epochs, listed, *position)
+
+
+def default_verbosity() -> int:
+    """1, a progress bar, on a terminal that can show it; else 2, one line per epoch."""
+    return 1 if sys.stdout.isatty() and "utf" in sys.stdout.encoding.lower() else 2  # the bar is no ASCII
+
+
+def run_callbacks(
+    run: RunFolder,
+    corpus: Corpus,
+    signals: StopSignals,
+    checkpoint: Checkpoint | None = None,
+    tensorboard: bool = False,
+    verbose: int = 0,
+    log: Log = print,
+    extra: Sequence[keras.callbacks.Callback] = (),
+) -> list[keras.callbacks.Callback]:
+    """The callbacks of a training run, in the order in which they must act."""
+    windows = corpus.train
+    throughput = Throughput(windows.predicted / len(windows))
+    states = ResetStates(resumed=bool(checkpoint and checkpoint.window))
+    weights = EpochWeights(run, len(windows))
+    metrics_log = MetricsLog(run, windows.predicted, throughput, corpus.valid_counts, weights)
+    chosen: list[keras.callbacks.Callback] = []
+    if checkpoint:
+        chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name)))
+        metrics_log.resumed = checkpoint.state["log"] if checkpoint.window else None
+    chosen += [
+        throughput,
+        PrepareEpoch(run, windows, log),
+        states,
+        StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
+        weights,
+        *extra,
+        metrics_log,
+        StopEarly(run, log),
+        NoteGuessing(run.tokenizer.vocab_size, run.config.train.epochs, log),
+    ]
+    if verbose:
+        chosen.append(Progress(throughput))
+    epochs = run.config.train.epochs
+    if importlib.util.find_spec("matplotlib"):
+        chosen.append(Convenience(CURVE, lambda *_: learning_curve(run.epochs(), run.path / CURVE), epochs, log))
+    if tensorboard:
+        chosen.append(Convenience("TensorBoard events", TensorBoard(run.path / TENSORBOARD), epochs, log))
+    state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
+    state["surroundings"] = environment(keras.backend.backend())
+    # Last, so that the metrics of an epoch exist when its checkpoint states that it is finished.
+    chosen.append(SaveCheckpoints(run, len(windows), state, states, metrics_log, weights, signals))
+    return chosen
