@@ -33,7 +33,7 @@ WITHOUT_BACKEND = [
     *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
     *(f"cli/test_{name}.py" for name in ("surroundings", "texts", "tokenize")),
     *("runs/test_checkpoint.py", "training/test_disk_faults.py", "training/test_unknown.py"),
-    "evaluation/test_options.py",
+    *("evaluation/test_options.py", "translation/test_data.py", "translation/test_search.py"),
 ]
 
 

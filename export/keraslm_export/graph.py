@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from keraslm.config import ModelConfig
 from keraslm.runs.weights import Weights
@@ -76,6 +76,24 @@ class Writer:
         self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
         return outputs[0]
 
+    def add(self, kind: str, *inputs: Any, output: str = "", **attributes: Any) -> str:
+        """Add a node and return the name of its output; inputs are names, or arrays that become constants."""
+        output = output or f"{kind}_{len(self.nodes)}"
+        names = [x if isinstance(x, str) else self.constant(f"{output}_{n}", x) for n, x in enumerate(inputs)]
+        return self.node(kind, names, output, **attributes)
+
+    def lstm(self, x: str, cells: Sequence[Arrays], *more: str) -> list[str]:
+        """Add an LSTM of one or two directions; returns the names of its outputs and of its last h and c.
+
+        Each cell is a kernel, a recurrent kernel and a bias of Keras; `more` are the names of lengths, h and c.
+        """
+        name, direction = f"LSTM_{len(self.nodes)}", "bidirectional" if len(cells) == 2 else "forward"
+        arrays = zip(*(onnx_arrays("lstm", *cell) for cell in cells), strict=True)
+        inputs = [self.constant(f"{name}_{w}", np.concatenate(parts)) for w, parts in zip("wrb", arrays, strict=True)]
+        outputs = [f"{name}_{part}" for part in ("outputs", "h", "c")]
+        self.node("LSTM", [x, *inputs, *more], *outputs, hidden_size=len(cells[0][1]), direction=direction)
+        return outputs
+
     def lookup(self, table: NDArray[np.float32], ids: str) -> str:
         return self.node("Gather", [self.constant(TABLE, table), ids], "embedded")
 
@@ -116,7 +134,7 @@ def build_model(config: ModelConfig, weights: Weights, softmax: Softmax, writer:
     for name, matrix in softmax_matrices(config, weights).items():
         writer.matrix(name, matrix, config.tie_weights and name == "kernel")
     writer.softmax(*softmax)
-    return _model(config, len(weights["embedding/embeddings"]), writer)
+    return assemble(writer, *_interface(config, len(weights["embedding/embeddings"])))
 
 
 def _add_layer(writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str) -> tuple[str, list[str]]:
@@ -131,7 +149,7 @@ def _add_layer(writer: Writer, config: ModelConfig, number: int, weights: Weight
     before = [writer.node("Slice", [state, *plane], f"{name}_{state}") for state in inputs]
     last = [f"{name}_last_{state}" for state in inputs]
     options = {"linear_before_reset": 1} if config.cell == "gru" else {}  # the `reset_after` of Keras
-    arrays = _arrays(config.cell, *(weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")))
+    arrays = onnx_arrays(config.cell, *(weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")))
     writer.layer(config.cell.upper(), x, arrays, before, name, *last, hidden_size=units, **options)
     if units < widest:
         pads = writer.constant(f"{name}_pads", [0, 0, 0, 0, 0, widest - units])
@@ -139,7 +157,7 @@ def _add_layer(writer: Writer, config: ModelConfig, number: int, weights: Weight
     return writer.node("Squeeze", [name, writer.constant("directions", [1])], f"{name}_hidden"), last
 
 
-def _arrays(cell: str, kernel: Any, recurrent: Any, bias: Any) -> Arrays:
+def onnx_arrays(cell: str, kernel: Any, recurrent: Any, bias: Any) -> Arrays:
     """Kernel, recurrent kernel and bias of Keras in the gate order and the shapes of ONNX."""
     both = bias if cell == "gru" else np.stack([bias, np.zeros_like(bias)])  # of the inputs and of h
 
@@ -150,18 +168,22 @@ def _arrays(cell: str, kernel: Any, recurrent: Any, bias: Any) -> Arrays:
     return reordered(kernel).T[None], reordered(recurrent).T[None], reordered(both).reshape(1, -1)
 
 
-def _model(config: ModelConfig, vocab_size: int, writer: Writer) -> ModelProto:
+def _interface(config: ModelConfig, vocab_size: int) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
     state = [len(config.sizes), contract.BATCH, max(config.sizes)]
     shapes = dict.fromkeys((*contract.INPUTS, *contract.OUTPUTS), state)
     shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
     shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
     shapes[contract.LOG_PROBS] = [contract.BATCH, contract.UNKNOWN, vocab_size]
 
-    def value(name: str) -> Any:
+    def value(name: str) -> ValueInfoProto:
         kind = TensorProto.INT64 if name in (contract.INPUT_IDS, contract.TARGETS) else TensorProto.FLOAT
         return helper.make_tensor_value_info(name, kind, shapes[name])
 
-    inputs, outputs = (list(map(value, names)) for names in (contract.INPUTS, contract.OUTPUTS))
+    return list(map(value, contract.INPUTS)), list(map(value, contract.OUTPUTS))
+
+
+def assemble(writer: Writer, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> ModelProto:
+    """The model of a writer's nodes, in their order, and of the constants that they use."""
     used = {name for node in writer.nodes for name in node.input}
     constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
     return helper.make_model(

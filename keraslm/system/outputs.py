@@ -10,11 +10,19 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from keraslm.errors import UsageError
-from keraslm.system.atomic import atomic_path, remove_abandoned, temporary_file, writing
+from keraslm.system.atomic import (
+    atomic_path,
+    make_folder,
+    remove_abandoned,
+    sync_file,
+    sync_folder,
+    temporary_file,
+    writing,
+)
 
 Place = tuple[object, ...]  # what two names of one file have in common
 
@@ -90,3 +98,18 @@ def places(path: str | os.PathLike[str]) -> list[Place]:
     if not stat.S_ISREG(status.st_mode):
         return []
     return [(status.st_dev, status.st_ino), *real]
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that belong together into a folder: all are on the disk before the first one is renamed."""
+    with writing(folder), ExitStack() as stack:
+        make_folder(folder)
+        remove_abandoned(folder, files)
+        ready = {name: stack.enter_context(temporary_file(folder / name)) for name in files}
+        for name, path in ready.items():
+            path.write_bytes(files[name])
+            path.chmod(folder.stat().st_mode & 0o666)  # who can read the folder can read its files
+            sync_file(path)
+        for name, path in ready.items():
+            path.replace(folder / name)
+        sync_folder(folder)

@@ -5,13 +5,15 @@ import stat
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from keraslm.errors import UsageError, WriteError
 from keraslm.system.atomic import SUFFIX, atomic_folder, atomic_path, remove_abandoned
-from keraslm.system.outputs import check_outputs, output_file
+from keraslm.system.outputs import check_outputs, output_file, write_together
+from tests.support.failing_disk import assert_no_strays, assert_reported, trials
 
 
 @pytest.fixture
@@ -135,3 +137,25 @@ def test_writing_removes_what_a_killed_process_left_for_the_same_file(tmp_path):
         path.write_text("half")
     write(tmp_path / "file")
     assert {path.name for path in tmp_path.iterdir()} == {"file", other.name}
+
+
+OLD, NEW = ({name: f"{age} {name}".encode() for name in ("step.onnx", "encoder.onnx")} for age in ("old", "new"))
+
+
+def older(folder: Path) -> None:
+    write_together(folder, OLD)
+
+
+def newer(folder: Path) -> None:
+    write_together(folder, NEW)
+
+
+def test_of_files_that_belong_together_only_an_end_between_two_renames_leaves_a_mixture(tmp_path):
+    mixed = Counter()
+    for trial in trials(older, newer, tmp_path):
+        files = {name: data for name, data in trial.files().items() if name in OLD}
+        assert files in (OLD, NEW, OLD | {"step.onnx": NEW["step.onnx"]}), trial
+        mixed[trial.kind] += files not in (OLD, NEW)
+        assert_no_strays(trial)
+        assert_reported(trial, "WriteError")
+    assert set(mixed.values()) == {1}, mixed

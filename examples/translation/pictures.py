@@ -1,0 +1,48 @@
+"""Pictures of a translation system: where it looks, and how its validation improves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from examples.translation.run import TranslationRun, translate
+from examples.translation.search import Search
+from keraslm.runs.metrics import read_rows
+from keraslm.system.outputs import output_file
+from keraslm.text.tokenizer import EOS
+
+
+def draw_attention(run: TranslationRun, sentence: str, image: Path) -> None:
+    """Translate a sentence greedily and draw the weight of each source token for each target token as a PNG."""
+    rows: list[np.ndarray] = []
+    [[best]] = translate(run.network, run.config, run.tokenizer, [sentence], Search(), rows)
+    [source] = run.tokenizer.encode_source([sentence], run.config.data.reverse_source)
+    across, down = run.tokenizer.source.tokens(source), [*run.tokenizer.target.tokens(best.tokens), EOS]
+    figure = Figure(figsize=(1.5 + 0.45 * len(across), 1.5 + 0.35 * len(down)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.array(rows)[: len(down), : len(across)], cmap="Greys", vmin=0.0, vmax=1.0)
+    axes.set_xticks(range(len(across)), [token.removeprefix("Ġ") for token in across], rotation=90)
+    axes.set_yticks(range(len(down)), [token.removeprefix("Ġ") for token in down])
+    save(figure, image)
+
+
+def draw_curves(metrics: Sequence[Path], image: Path) -> None:
+    """Draw the validation BLEU by epoch of several `metrics.jsonl`, named after their folders or files, as a PNG."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for path in metrics:
+        rows = [row for row in read_rows(path) if "val_bleu" in row]
+        name = path.parent.name if path.name == "metrics.jsonl" else path.name.removesuffix(".metrics.jsonl")
+        axes.plot([row["epoch"] for row in rows], [row["val_bleu"] for row in rows], marker="o", ms=3.5, label=name)
+    axes.set(xlabel="epoch", ylabel="validation BLEU, greedy")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    save(figure, image)
+
+
+def save(figure: Figure, image: Path) -> None:
+    with output_file(image) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
