@@ -34,7 +34,7 @@ class TranslationRun(RunFolder):
     config: TranslationConfig
     tokenizer: Vocabularies
 
-    def badness(self, row: Mapping[str, Any]) -> float:
+    def validation_cost(self, row: Mapping[str, Any]) -> float:
         return -row["val_bleu"] if "val_bleu" in row else math.inf
 
     def build(self) -> Network:

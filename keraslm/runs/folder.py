@@ -75,8 +75,8 @@ class RunFolder:
         """The shape of each weight of the network, by name."""
         raise NotImplementedError
 
-    def badness(self, row: Mapping[str, Any]) -> float:
-        """What the best weights have least of: the validation perplexity of a row of `metrics.jsonl`, or infinity."""
+    def validation_cost(self, row: Mapping[str, Any]) -> float:
+        """The number that the best weights minimise, from a row of `metrics.jsonl`; infinity without a validation."""
         return row.get("val_perplexity") or math.inf
 
     def check(self) -> None:
@@ -172,7 +172,7 @@ class RunFolder:
         if epoch := note.get("epoch") or (kept and str(int(kept[1]))):
             unmarked = [row for row in unmarked if str(row.get("epoch")) == epoch]
         if unmarked and path.name == BEST:
-            return min(unmarked, key=self.badness)
+            return min(unmarked, key=self.validation_cost)
         return unmarked[-1] if unmarked else None if digest else {}
 
     def read_weights(self, path: Path | None = None) -> Weights:

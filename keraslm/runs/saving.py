@@ -31,7 +31,7 @@ def save_weights(run: RunFolder, epoch: int, weights: Mapping[str, NDArray[np.fl
             write_weights(path, weights, epoch)
     own, best = _row(run, run.weights_path), _row(run, run.best_weights_path)
     stale = own == best and read_note(run.best_weights_path).get("sha256") != digest  # of an earlier version
-    if run.badness(own) < run.badness(best) or (best and stale):
+    if run.validation_cost(own) < run.validation_cost(best) or (best and stale):
         write_weights(run.best_weights_path, weights, epoch)
     for number, path in run.kept_weights().items() if kept else ():
         if number <= epoch - kept:
@@ -55,8 +55,8 @@ def repair_weights(run: RunFolder, checkpoint: Checkpoint, log: Log) -> None:
     rows = {path: row for path in files if path.is_file() and (row := run.row_of(path))}
     if last := [path for path, row in rows.items() if row.get("epoch") == checkpoint.epoch]:
         _fill(run.weights_path, last[0])
-    if valid := [path for path, row in rows.items() if math.isfinite(run.badness(row))]:
-        _fill(run.best_weights_path, min(valid, key=lambda path: run.badness(rows[path])))
+    if valid := [path for path, row in rows.items() if math.isfinite(run.validation_cost(row))]:
+        _fill(run.best_weights_path, min(valid, key=lambda path: run.validation_cost(rows[path])))
     for path in stale:
         row = run.row_of(path) if path.is_file() else None
         now = f"now of epoch {row.get('epoch')}" if row else "removed"

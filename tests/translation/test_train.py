@@ -81,7 +81,7 @@ def test_each_epoch_is_validated_by_perplexity_and_bleu_and_the_best_weights_are
 
 def test_the_row_with_the_highest_bleu_is_the_best(trained):
     rows = [{"val_bleu": 0.0}, {"val_bleu": 3.5, "val_perplexity": 90.0}, {"val_bleu": 3.4, "val_perplexity": 10.0}, {}]
-    assert sorted(rows, key=trained.badness) == [rows[1], rows[2], rows[0], rows[3]]
+    assert sorted(rows, key=trained.validation_cost) == [rows[1], rows[2], rows[0], rows[3]]
 
 
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(settings, trained):
