@@ -183,7 +183,8 @@ def read_corpus(config: TranslationConfig, log: Log, tokenizer: Vocabularies | N
         raise UsageError("A translation system needs the prefixes of training and validation texts: `train`, `valid`.")
     lines, valid = read_pairs(data, data.train), read_pairs(data, data.valid)
     tokenizer = tokenizer or Vocabularies.train(*lines, data)
-    log(f"tokens    {tokenizer.source.vocab_size:,} of {data.source}, {tokenizer.target.vocab_size:,} of {data.target}")
+    sizes = f"{tokenizer.source.vocab_size:,} of the source ({data.source})", tokenizer.target.vocab_size
+    log(f"tokens    {sizes[0]}, {sizes[1]:,} of the target ({data.target})")
     pairs = list(zip(*tokenizer.encode_pairs(*lines, data.reverse_source), strict=True))
     kept = [pair for pair in pairs if max(map(len, pair)) <= data.max_length + 1]
     if not kept:

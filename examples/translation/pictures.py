@@ -12,7 +12,7 @@ from examples.translation.run import TranslationRun, translate
 from examples.translation.search import Search
 from keraslm.runs.metrics import read_rows
 from keraslm.system.outputs import output_file
-from keraslm.text.tokenizer import EOS
+from keraslm.text.tokenizer import EOS, Tokenizer
 
 
 def draw_attention(run: TranslationRun, sentence: str, image: Path) -> None:
@@ -20,13 +20,19 @@ def draw_attention(run: TranslationRun, sentence: str, image: Path) -> None:
     rows: list[np.ndarray] = []
     [[best]] = translate(run.network, run.config, run.tokenizer, [sentence], Search(), rows)
     [source] = run.tokenizer.encode_source([sentence], run.config.data.reverse_source)
-    across, down = run.tokenizer.source.tokens(source), [*run.tokenizer.target.tokens(best.tokens), EOS]
+    across = names(run.tokenizer.source, source)
+    down = names(run.tokenizer.target, [*best.tokens, run.tokenizer.target.eos_id])
     figure = Figure(figsize=(1.5 + 0.45 * len(across), 1.5 + 0.35 * len(down)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.array(rows)[: len(down), : len(across)], cmap="Greys", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(across)), [token.removeprefix("Ġ") for token in across], rotation=90)
-    axes.set_yticks(range(len(down)), [token.removeprefix("Ġ") for token in down])
+    axes.set_xticks(range(len(across)), across, rotation=90)
+    axes.set_yticks(range(len(down)), down)
     save(figure, image)
+
+
+def names(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """The text of each token, without the blank that it may begin with."""
+    return [EOS if number == tokenizer.eos_id else tokenizer.decode([number]).strip() for number in ids]
 
 
 def draw_curves(metrics: Sequence[Path], image: Path) -> None:

@@ -37,7 +37,9 @@ def write_toy(folder: Path, task: str, pairs: int = 10_000, seed: int = 0) -> No
     else:
         letters = ["".join(pair) for pair in product("bdgk", "aeiou")]
         rows = {tuple(generator.choice(letters, generator.integers(2, 9))) for _ in range(2 * pairs + 2000)}
-        found = [(" ".join(row), " ".join(row[::-1])) for row in sorted(rows, key=lambda row: generator.random())]
+        order = generator.permutation(len(rows))  # of the sorted rows: the order of a set differs between processes
+        ranked = sorted(rows)
+        found = [(" ".join(ranked[n]), " ".join(ranked[n][::-1])) for n in order]
     folder.mkdir(parents=True, exist_ok=True)
     splits = {"valid": found[:500], "test": found[500:1000], "train": found[1000 : pairs + 1000]}
     for name, part in splits.items():

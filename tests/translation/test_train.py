@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,11 @@ def test_the_texts_of_a_toy_task_share_no_pair(task, tmp_path):
     ]
     assert [len(split) for split in splits] == [500, 500, 500]
     assert len(set.union(*splits)) == 1500
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}  # another order of sets
+    call = f"write_toy(Path({str(tmp_path / 'again')!r}), {task!r}, 500)"
+    program = f"from pathlib import Path; from examples.translation.toy import write_toy; {call}"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "again" / "train.in").read_bytes() == (tmp_path / "train.in").read_bytes()
     for source, target in splits[0]:
         words = source.split(" ")
         assert target == (in_words(int("".join(words))) if task == "numbers" else " ".join(words[::-1]))
