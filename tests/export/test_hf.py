@@ -12,11 +12,12 @@ import pytest
 
 import keraslm
 from keraslm.config import DataConfig
-from keraslm.errors import ExportError, UsageError
+from keraslm.errors import ExportError, RunError, UsageError
+from keraslm.runs.weights import digest_of, write_weights
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.vocabulary import train_tokenizer
 from keraslm_export.targets import hf
-from tests.support.made_run import make_run
+from tests.support.made_run import make_run, random_weights
 from tests.support.tiny import text_lines
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -285,6 +286,24 @@ def test_a_harness_that_scores_the_words_alone_has_the_scores_of_context_sentenc
     lines = [line for pair in PAIRS for line in pair]
     expected = [float(logprobs[:-1].sum()) for logprobs in keraslm.load(tiny_model).logprobs(lines, "sentence")]
     assert phrase_scores(model, tokenizer, lines) == pytest.approx(expected, abs=1e-3)
+
+
+# Weights at numbers of words
+
+
+def test_each_number_of_words_has_a_folder(tmp_path, run):
+    with pytest.raises(RunError, match=r"has kept no weights at numbers of words\. Train with `save_at_words`"):
+        hf.write_checkpoints(run, tmp_path / "hf")
+    for number, scale in ((1000, 0.1), (1500, 0.5), (2_000_000, 1.0)):
+        weights = random_weights(run.config.model, run.tokenizer.vocab_size, scale=scale)
+        write_weights(run.at_words_path(number), weights)
+        run.append({"epoch": 1, "window": number, "words": number, "weights": digest_of(weights)})
+    reports = hf.write_checkpoints(run, tmp_path / "hf")
+    assert list(reports) == ["chck_1k", "chck_1500", "chck_2M"]
+    assert {path.name for path in (tmp_path / "hf").iterdir()} == set(reports)
+    assert "--weights 2M" in (tmp_path / "hf" / "chck_2M" / "README.md").read_text(encoding="utf-8")
+    sizes = [float(opened(report.path).model.embedding.weight.detach().abs().max()) for report in reports.values()]
+    assert sizes[0] < 0.1 < sizes[1] < 0.5 < sizes[2]
 
 
 # Refusals

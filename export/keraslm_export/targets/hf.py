@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from keraslm import arguments
 from keraslm.config import ModelConfig, StrPath, user_path
 from keraslm.config.clusters import tail_size
-from keraslm.errors import ExportError, UsageError
+from keraslm.errors import ExportError, RunError, UsageError
 from keraslm.runs.run import Run
 from keraslm.runs.weights import Weights
 from keraslm.system import VERSION
@@ -87,6 +87,43 @@ def write(run: Run, folder: StrPath) -> FolderReport:
     """
     with _verifier() as verifier:
         return _write(run, user_path(arguments.path(folder, "folder")), verifier)
+
+
+def write_checkpoints(run: Run, folder: StrPath) -> dict[str, FolderReport]:
+    """Write a folder for each file of weights that `save_at_words` has kept: `chck_1M`, `chck_2M`, ...
+
+    Args:
+        run: any weights of it.
+        folder: where these folders are written; it is made if it does not exist.
+
+    Returns:
+        the report of each folder, by its name.
+
+    Raises:
+        RunError: the run has kept no weights at numbers of words. Other errors as of `write`.
+    """
+    place, reports = user_path(arguments.path(folder, "folder")), {}
+    kept = run.weights_at_words()
+    if not kept:
+        raise RunError(f"{run.path} has kept no weights at numbers of words. Train with `save_at_words`.")
+    with _verifier() as verifier:
+        for words in kept:
+            name = f"chck_{short_count(words)}"
+            reports[name] = _write(Run.open(run.path, words), place / name, verifier)
+    return reports
+
+
+def short_count(number: int) -> str:
+    """A number with `M` for millions or `k` for thousands, if it is a multiple of them.
+
+    Example:
+        >>> short_count(20_000_000), short_count(500_000), short_count(1234)
+        ('20M', '500k', '1234')
+    """
+    for factor, letter in ((1_000_000, "M"), (1000, "k")):
+        if number % factor == 0:
+            return f"{number // factor}{letter}"
+    return str(number)
 
 
 def _write(run: Run, folder: Path, verifier: Workers) -> FolderReport:
@@ -256,7 +293,8 @@ def _card(run: Run, name: str) -> str:
     perplexity = f"{row['val_perplexity']:.2f} per token" if "val_perplexity" in row else "unknown"
     sizes = ", ".join(map(str, model.sizes))
     place = shlex.quote(run.path.name if run.path.is_absolute() else str(run.path))
-    which = "" if run.weights == "last" else f" --weights {run.weights}"
+    weights = short_count(run.weights) if isinstance(run.weights, int) else run.weights
+    which = "" if weights == "last" else f" --weights {weights}"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -294,7 +332,7 @@ attention mask. The state starts from zeros with each call, unless the `state` o
 """
 
 
-Job = tuple[Path, str, str, Sequence[str]]  # run, its weights, folder, lines to tokenize
+Job = tuple[Path, str | int, str, Sequence[str]]  # run, its weights, folder, lines to tokenize
 
 
 @contextmanager
