@@ -62,7 +62,7 @@ def opened(folder: Path) -> Any:
 
 
 def tokenizer_of(folder: Path) -> Any:
-    return transformers.AutoTokenizer.from_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 
 
 def tokenizer_from(files: dict[str, str], folder: Path) -> Any:

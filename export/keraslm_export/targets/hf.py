@@ -321,7 +321,7 @@ Written with:
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained("{name}")
+    tokenizer = AutoTokenizer.from_pretrained("{name}", trust_remote_code=True)
     model = AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True)
     inputs = tokenizer(["the cat", "a dog"], return_tensors="pt", padding=True)
     print(tokenizer.batch_decode(model.generate(**inputs, max_new_tokens=20)))
@@ -368,7 +368,8 @@ def compare(run: Run, folder: Path, lines: Sequence[str]) -> tuple[float, float]
     """
     import transformers
 
-    check_ids(run.tokenizer, transformers.AutoTokenizer.from_pretrained(folder), lines)
+    # Without trust, transformers would ask on the terminal whether the configuration may be read.
+    check_ids(run.tokenizer, transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True), lines)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
     rng = np.random.default_rng(0)
     found = np.array([_differences(run, model, rng, *shape) for shape in SHAPES])
