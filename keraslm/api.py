@@ -120,22 +120,26 @@ def _unfinished_run(config: Config) -> Run | None:
     return next((run for run in unfinished_runs(config) if not early_stop(patience, run.epochs())), None)
 
 
-def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] = "last") -> Run:
+def load_run(path: StrPath = LATEST, weights: Literal["last", "best"] | int = "last") -> Run:
     """Open a run folder: configuration, tokenizer and metrics. Does not need Keras.
 
     Args:
         path: the folder.
-        weights: the weights to use: `"last"`, or `"best"` by validation perplexity.
+        weights: the weights to use: `"last"`, `"best"` by validation perplexity, or a number of trained words at which
+            `save_at_words` has kept them.
 
     Raises:
-        RunError: the folder is missing or damaged, or has no best weights.
+        RunError: the folder is missing or damaged, or does not have these weights.
 
     Example:
         >>> keraslm.load_run("runs/mine").epochs()[-1]["val_perplexity"]
         119.7
     """
     arguments.not_empty(run=path)
-    arguments.choice(weights, "weights", ("last", "best"))
+    if isinstance(weights, str):
+        arguments.choice(weights, "weights", ("last", "best"))
+    else:
+        arguments.integer(weights, "weights", 1)
     return Run.open(path, weights)
 
 

@@ -40,7 +40,8 @@ def average(
     last
         Number of last epochs of one run to average; their weights must have been kept with --keep-weights.
     weights
-        Weights of each run: after the last epoch, or after the epoch with the best validation.
+        Weights of each run: after the last epoch, after the epoch with the best validation, or at a number of words,
+        such as 1M, at which --save-at-words has kept them.
     overwrite
         Replace a run that is already in the folder. Files that the run has not written stay.
     backend

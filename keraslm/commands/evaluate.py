@@ -68,7 +68,8 @@ def evaluate(
         How far the state is carried: through each sentence (line), each paragraph, or the whole document. Default: as
         in training.
     weights
-        Weights of the run: after the last epoch, or after the epoch with the best validation.
+        Weights of the run: after the last epoch, after the epoch with the best validation, or at a number of words,
+        such as 1M, at which --save-at-words has kept them.
     errors
         Invalid bytes: strict stops with file:line:byte; replace reads U+FFFD.
     encoding

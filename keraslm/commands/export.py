@@ -29,7 +29,8 @@ def export(
     run
         Run folder.
     weights
-        Weights of the run: after the last epoch, or after the epoch with the best validation.
+        Weights of the run: after the last epoch, after the epoch with the best validation, or at a number of words,
+        such as 1M, at which --save-at-words has kept them.
     int8
         Write 8-bit weights. With them, the score of a line depends slightly on the lines scored with it.
     text

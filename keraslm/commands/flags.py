@@ -146,9 +146,23 @@ def _integer(_: Any, tokens: Sequence[Any]) -> int:
         raise ValueError(f"{tokens[0].value!r} is not an integer") from None
 
 
+def _count(text: str) -> int:
+    """An integer; `500k` and `10M` are thousands and millions."""
+    factor = {"k": 1000, "M": 1_000_000}.get(text[-1:], 1)
+    return int(text if factor == 1 else text[:-1]) * factor
+
+
+def _weights(_: Any, tokens: Sequence[Any]) -> str | int:
+    text = tokens[0].value
+    try:
+        return str(text) if text in ("last", "best") else _count(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not last, best or a number of words, such as 1M") from None
+
+
 def _integers(_: Any, tokens: Sequence[Any]) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in tokens[0].value.split(","))
+        return tuple(_count(part) for part in tokens[0].value.split(","))
     except ValueError:
         raise ValueError(f"{tokens[0].value!r} is not a list of integers, such as 1150,1150,400") from None
 
@@ -161,7 +175,7 @@ Switch = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Provider = Literal["cpu", "cuda", "auto"]
 TableFormat = Annotated[Literal["tsv", "csv", "raw"], Parameter(name="--format")]
-Weights = Literal["last", "best"]
+Weights = Annotated[Literal["last", "best"] | int, Parameter(converter=_weights)]
 Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one
 
 

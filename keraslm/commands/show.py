@@ -1,6 +1,5 @@
 """`keraslm show`"""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -50,13 +49,14 @@ def _run_facts(path: Path) -> dict[str, Any]:
     return {
         "file": str(path.resolve()),
         **_sizes(run.config.model, run.tokenizer.vocab_size),
-        **_without_hidden_sizes(dataclasses.asdict(run.config)),
+        **_without_hidden_sizes(run.config.to_dict()),
         "epochs trained": len(epochs),
         **({"average of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
         "weights of epoch": epoch and int(epoch),
         **({"metrics": f"of other weights than {run.weights_path.name}"} if row is None else {}),
         "perplexity": (row or {}).get("perplexity"),
         "validation perplexity": (row or {}).get("val_perplexity"),
+        **({"weights at words": [*at_words]} if (at_words := run.weights_at_words()) else {}),
         "checkpoint": checkpoints[-1] if checkpoints else None,
         "tokenizer sha256": run.tokenizer.digest,
         "weights sha256": hashlib.sha256(run.weights_path.read_bytes()).hexdigest(),
@@ -104,5 +104,6 @@ def _text(value: Any) -> str:
         return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.2f}"
     if isinstance(value, tuple | list):
         numbers = all(isinstance(item, int) for item in value)
-        return " x ".join(f"{item:,}" for item in value) if numbers else " ".join(value)
+        between = " x " if isinstance(value, tuple) else ", "
+        return between.join(f"{item:,}" for item in value) if numbers else " ".join(value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -77,6 +77,7 @@ class Overrides(TypedDict, total=False):
     nonmonotone_interval: int | None
     early_stopping: int | None
     keep_weights: int
+    save_at_words: tuple[int, ...] | None
     average_across_timesteps: bool
     average_across_batch: bool
     dtype: Literal["float32", "bfloat16"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from keraslm.config.fields import check, check_at_least, check_types, option
@@ -81,6 +82,11 @@ class TrainConfig:
         None, "Stop after this many epochs without a better validation; 0: never.", zero_is_none=True
     )
     keep_weights: int = option(0, "Number of last epochs whose weights are kept, for keraslm average.")
+    save_at_words: tuple[int, ...] | None = option(
+        None,
+        "Numbers of trained words at which weights are kept, e.g. 1M,2M,10M: after the window that reaches the number, "
+        "where an epoch counts all words of the training text. Default: none.",
+    )
     average_across_timesteps: bool = option(
         False, "Average the loss over the steps of a window instead of summing. Source: sequence_loss of TensorFlow 1."
     )
@@ -114,6 +120,9 @@ class TrainConfig:
             check(self, name, value is None or value > 0.0, "above 0")
         for name in ("beta_1", "beta_2"):
             check(self, name, 0.0 <= getattr(self, name) < 1.0, "at least 0 and below 1")
+        increasing = all(a < b for a, b in pairwise((0, *(self.save_at_words or (1,)))))
+        expected = "increasing integers above 0, e.g. (1000000, 2000000)"
+        check(self, "save_at_words", increasing and self.save_at_words != (), expected)
         check(self, "lr_final", 0.0 <= self.lr_final <= 1.0, "at least 0 and at most 1")
         check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, "between 0 and the number of epochs")
         check(self, "lr_decay", 0.0 < self.lr_decay <= 1.0, "above 0 and at most 1")

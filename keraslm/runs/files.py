@@ -15,11 +15,13 @@ from keraslm.system.atomic import SUFFIX, remove_folder, sync_folder
 
 CONFIG, TOKENIZER, WEIGHTS, METRICS = "config.json", "tokenizer.json", "weights.safetensors", "metrics.jsonl"
 BEST, KEPT, CURVE = "best.safetensors", "weights-*.safetensors", "learning_curve.png"
+AT_WORDS = "weights-at-*.safetensors"
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
-EVERY = (TOKENIZER, WEIGHTS, METRICS, BEST, KEPT, CURVE, CHECKPOINTS, TENSORBOARD)  # of runs without a list
+EVERY = (TOKENIZER, WEIGHTS, METRICS, BEST, KEPT, AT_WORDS, CURVE, CHECKPOINTS, TENSORBOARD)  # of runs without a list
 AVERAGE = ".average"  # folder of an average that is being made
 INCOMPLETE = "incomplete"  # a key of config.json while a run is created or replaced
 KEPT_NAME = re.compile(r"weights-([0-9]{3,18})\.safetensors", re.ASCII)
+AT_WORDS_NAME = re.compile(r"weights-at-([1-9][0-9]{0,17})\.safetensors", re.ASCII)
 _EVENTS = "events.out.tfevents.*"
 _LEFT = re.compile(rf"\.lock|\{AVERAGE}|\.(config|tokenizer)\.json\.[0-9a-f]{{8}}\{SUFFIX}")  # by a killed process
 
@@ -58,9 +60,9 @@ def paths_of(folder: Path) -> list[Path]:
     return [file for path in inside for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
 
 
-def files_of(valid: bool, keep_weights: int, tensorboard: bool) -> tuple[str, ...]:
+def files_of(valid: bool, keep_weights: int, tensorboard: bool, at_words: bool = False) -> tuple[str, ...]:
     """The files that a training may write besides `config.json`."""
-    optional = {BEST: valid, KEPT: bool(keep_weights), TENSORBOARD: tensorboard}
+    optional = {BEST: valid, KEPT: bool(keep_weights), AT_WORDS: at_words, TENSORBOARD: tensorboard}
     return tuple(name for name in EVERY if optional.get(name, True))
 
 
@@ -105,4 +107,5 @@ def remove_average(folder: Path) -> None:
 
 
 def _is_listed(name: str, listed: Collection[str]) -> bool:
-    return name in listed or (KEPT in listed and KEPT_NAME.fullmatch(name) is not None)
+    patterns = ((KEPT, KEPT_NAME), (AT_WORDS, AT_WORDS_NAME))
+    return name in listed or any(kind in listed and pattern.fullmatch(name) for kind, pattern in patterns)

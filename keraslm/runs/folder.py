@@ -16,6 +16,8 @@ from keraslm import arguments
 from keraslm.config import BACKENDS, Sections, StrPath, user_path
 from keraslm.errors import ConfigError, RunError, shown
 from keraslm.runs.files import (
+    AT_WORDS,
+    AT_WORDS_NAME,
     BEST,
     CHECKPOINTS,
     CONFIG,
@@ -56,7 +58,7 @@ class RunFolder:
         path: the folder.
         config: the configuration it was trained with.
         tokenizer: its vocabulary.
-        weights: the weights to use: `"last"`, or `"best"` by validation.
+        weights: the weights to use: `"last"`, `"best"` by validation, or those at a number of trained words.
         texts: `keraslm.text.store.fingerprint` of `"train"` and `"valid"`; empty if `config.json` does not have them.
         files: what it may write besides `config.json`: names of `keraslm.runs.files`.
     """
@@ -67,7 +69,7 @@ class RunFolder:
     path: Path
     config: Sections
     tokenizer: Vocabulary
-    weights: str = "last"
+    weights: str | int = "last"
     texts: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = EVERY
 
@@ -83,11 +85,11 @@ class RunFolder:
         """Raise `RunError` if configuration and tokenizer contradict each other."""
 
     @classmethod
-    def open(cls, path: StrPath, weights: str = "last") -> Self:
+    def open(cls, path: StrPath, weights: str | int = "last") -> Self:
         """Open a run folder.
 
         Raises:
-            RunError: the folder, its configuration or its tokenizer is missing or damaged, or it has no best weights.
+            RunError: the folder, its configuration or its tokenizer is missing or damaged, or has no such weights.
             TokenizerError: `tokenizer.json` is malformed.
         """
         root = user_path(arguments.path(path, "path"))
@@ -110,6 +112,9 @@ class RunFolder:
         if weights == "best" and not run.weights_path.is_file():
             reason = "no epoch was validated since the training began or was resumed"
             raise RunError(f'{root}: no best weights; {reason}. Leave `weights="best"` out.')
+        if isinstance(weights, int) and weights not in (kept := run.weights_at_words()):
+            found = ", ".join(f"{words:,}" for words in kept) or "no number of words; train with `save_at_words`"
+            raise RunError(f"{root}: no weights at {weights:,} words. It has kept those at {found}.")
         return run
 
     @property
@@ -120,6 +125,8 @@ class RunFolder:
 
     @property
     def weights_path(self) -> Path:
+        if isinstance(self.weights, int):
+            return self.at_words_path(self.weights)
         return self.best_weights_path if self.weights == "best" else self.path / WEIGHTS
 
     @property
@@ -135,6 +142,18 @@ class RunFolder:
         found = {}
         for path in self.path.glob(KEPT):
             if number := KEPT_NAME.fullmatch(path.name):
+                found[int(number[1])] = path
+        return dict(sorted(found.items()))
+
+    def at_words_path(self, words: int) -> Path:
+        """The file of the weights at a number of trained words, with `save_at_words`."""
+        return self.path / f"weights-at-{words}.safetensors"
+
+    def weights_at_words(self) -> dict[int, Path]:
+        """Files of the weights that are kept by numbers of trained words, in order."""
+        found = {}
+        for path in self.path.glob(AT_WORDS):
+            if number := AT_WORDS_NAME.fullmatch(path.name):
                 found[int(number[1])] = path
         return dict(sorted(found.items()))
 
@@ -161,8 +180,12 @@ class RunFolder:
         last weights, that of the best validation to the best ones. Empty if the row is unknown, because there are no
         rows or a different program wrote the file. None if the file belongs to none of the rows.
         """
-        rows, note = self.epochs() or [row for row in [self.averaged()] if row], read_note(path)
+        note = read_note(path)
         digest = note.get("sha256")
+        if number := AT_WORDS_NAME.fullmatch(path.name):
+            own = [row for row in read_rows(self.metrics_path) if row.get("words") == int(number[1])]
+            return next((row for row in own if row.get("weights") == digest), None)
+        rows = self.epochs() or [row for row in [self.averaged()] if row]
         if found := [row for row in rows if digest and row.get("weights") == digest]:
             return found[-1]
         if not rows:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.runs.checkpoint import Checkpoint
-from keraslm.runs.files import KEPT
+from keraslm.runs.files import AT_WORDS, KEPT
 from keraslm.runs.folder import RunFolder
 from keraslm.runs.weights import digest_of, read_note, write_weights
 from keraslm.system import Log
@@ -50,6 +50,11 @@ def repair_weights(run: RunFolder, checkpoint: Checkpoint, log: Log) -> None:
     for path in stale:
         with writing(path):
             path.unlink()
+    for path in run.weights_at_words().values() if AT_WORDS in run.files else ():
+        if run.row_of(path) is None:
+            with writing(path):
+                path.unlink()
+            log(f"weights   {path.name} was kept after the checkpoint: removed until its words are reached again")
     if checkpoint.epoch and not checkpoint.window:
         save_weights(run, checkpoint.epoch, checkpoint.weights(run.shapes()))
     rows = {path: row for path in files if path.is_file() and (row := run.row_of(path))}

@@ -97,6 +97,12 @@ def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
     return model.optimizer.averaged() if isinstance(model.optimizer, ClippedOptimizer) else {}
 
 
+def current_weights(model: keras.Model, run: RunFolder) -> Weights:
+    """The weights of a run, or their averages if averaging has begun. Within an epoch, call `synchronise` before."""
+    values = _averaged_weights(model) or read_variables({v.path: v for v in model.trainable_variables})
+    return {name: values[name] for name in run.shapes()}
+
+
 class EpochWeights(keras.callbacks.Callback):
     """Hold the weights of the last epoch, or averaged weights, until they are saved; unless they are not finite.
 
@@ -112,8 +118,7 @@ class EpochWeights(keras.callbacks.Callback):
         self.run, self.windows = run, windows
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        values = _averaged_weights(self.model) or read_variables({v.path: v for v in self.model.trainable_variables})
-        self.weights = {name: values[name] for name in self.run.shapes()}
+        self.weights = current_weights(self.model, self.run)
         check_finite(self.weights, self.model.optimizer, self.windows)
         self.digest = digest_of(self.weights)
 

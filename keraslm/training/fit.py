@@ -100,7 +100,7 @@ def fit_run(
         tensorboard: whether to write TensorBoard events.
         verbose: as in `fit()`.
         log: receives lines of progress.
-        extra: callbacks that add values to the logs of an epoch before they are written.
+        extra: callbacks that act before the logs of an epoch are written and before checkpoints are saved.
 
     Raises:
         NonFiniteLossError: the training diverged.

@@ -20,6 +20,7 @@ from keraslm.text.corpus import open_texts
 from keraslm.training.corpus import read_corpus, with_clusters
 from keraslm.training.fit import default_verbosity, finished, fit_run, resume_run
 from keraslm.training.machine import check_dtype, keep_freed_memory
+from keraslm.training.words import SaveAtWords
 
 
 def train_run(
@@ -74,7 +75,8 @@ def train_run(
         folder = folder or new_folder()
         if not exists:  # a new folder is created only once the texts are known to be good
             stack.enter_context(locked_folder(folder, log))
-        files = files_of("valid" in corpus.fingerprints, config.train.keep_weights, tensorboard)
+        numbers = config.train.save_at_words or ()
+        files = files_of("valid" in corpus.fingerprints, config.train.keep_weights, tensorboard, bool(numbers))
         if previous:
             run, checkpoint = resume_run(previous, config, corpus, files, log), previous.checkpoint
         else:
@@ -86,7 +88,11 @@ def train_run(
             return run
         model = compiled_model(config, corpus.tokenizer.vocab_size, len(corpus.train))
         _describe(model, config, log)
-        fit_run(run, model, corpus, checkpoint, tensorboard=tensorboard, verbose=verbose, log=log)
+        words = corpus.text.counts.words
+        if late := [f"{number:,}" for number in numbers if number > words * config.train.epochs]:
+            log(f"          {', '.join(late)} words are not reached: {config.train.epochs} epochs of {words:,}")
+        extra = [SaveAtWords(run, numbers, words, corpus.train)] if numbers else []
+        fit_run(run, model, corpus, checkpoint, tensorboard=tensorboard, verbose=verbose, log=log, extra=extra)
     return run
 
 

@@ -15,7 +15,7 @@ from keraslm.runs.create import create_run
 from keraslm.runs.metrics import read_rows
 from keraslm.runs.run import Run
 from keraslm.runs.weights import digest_of, write_weights
-from tests.support.words import train_words
+from keraslm.text.vocabulary import train_tokenizer
 
 
 def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
@@ -28,9 +28,9 @@ LINES = ("the cat sat on the mat", "a dog ran")
 
 
 def make_run(folder: Path, lines: Iterable[str] = LINES, **fields) -> Run:
-    """A run with the configuration `fields`, random weights and the words of `lines`."""
+    """A run with the configuration `fields`, random weights and a tokenizer trained on `lines`."""
     config = Config().replace(**fields)
-    tokenizer = train_words(lines)
+    tokenizer = train_tokenizer(lines, config.data)
     with contextlib.chdir(folder):  # runs/latest is made there
         run = Run(folder / "run", config, tokenizer)
         create_run(run, "jax", overwrite=False)

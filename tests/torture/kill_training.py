@@ -11,7 +11,7 @@ random moment:
     sigterm   SIGTERM during the training, which must save and exit with 143
 
 After each kill, the newest checkpoint must be intact. A finished run is compared with one that was never killed: every
-variable of model, optimizer and metrics, both weight files, and the metrics except for times. The model is small and
+variable of model, optimizer and metrics, all weight files, and the metrics except for times. The model is small and
 has every kind of dropout, a validation text, and a checkpoint every third window.
 """
 
@@ -59,6 +59,7 @@ FLAGS = {
     "lr-decay-from": 2,
     "log-every": 10,
     "checkpoint-windows": "3",
+    "save-at-words": "1,300,700,1k,1500,2k,2500,3k",
     "progress": "line",
 }
 SECONDS = 300  # limit for a training of some hundred windows
@@ -162,7 +163,8 @@ def end_of(run: Path) -> tuple[Checkpoint, dict[str, bytes]]:
     """The last checkpoint of a run, and its files; metrics without times."""
     checkpoint, damaged = CheckpointStore(run / "checkpoints").newest()
     assert checkpoint and not damaged, damaged
-    files = {name: (run / name).read_bytes() for name in ("weights.safetensors", "best.safetensors", "tokenizer.json")}
+    names = sorted(path.name for path in run.glob("*.safetensors"))
+    files = {name: (run / name).read_bytes() for name in (*names, "tokenizer.json")}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.pop("seconds", None), row.pop("tokens_per_second", None)
@@ -174,7 +176,7 @@ def compare(run: Path, undisturbed: Undisturbed, tally: Tally) -> None:
     (found, found_files), (expected, files) = end_of(run), (undisturbed.checkpoint, undisturbed.files)
     pairs = [(name, found.variables.get(name), value) for name, value in expected.variables.items()]
     different = [name for name, one, other in pairs if one is None or one.tobytes() != other.tobytes()]
-    different += [name for name, value in files.items() if found_files[name] != value]
+    different += [name for name in {*files, *found_files} if found_files.get(name) != files.get(name)]
     different += [] if (found.epoch, found.window) == (EPOCHS, 0) else ["position"]
     tally.compared += len(pairs) + len(files)
     tally.differing += [f"{run.name}: {name} differs" for name in different]
