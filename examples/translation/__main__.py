@@ -8,7 +8,7 @@ from typing import Literal
 
 from cyclopts import App, CycloptsError
 
-from examples.translation.config import TranslationConfig
+from examples.translation.config import UNUSED, TranslationConfig
 from examples.translation.toy import write_toy
 from keraslm.commands.flags import Backend, Switch, flags_of, given, usage_message, with_flags
 from keraslm.errors import KeraslmError
@@ -18,7 +18,7 @@ app = App(name="python -m examples.translation", help="Neural machine translatio
 DEFAULT = TranslationConfig()
 DataFlags, NO_DATA = flags_of(DEFAULT.data, "Data", 1, "Default")
 ModelFlags, NO_MODEL = flags_of(DEFAULT.model, "Model", 2, "Default")
-TrainFlags, NO_TRAIN = flags_of(DEFAULT.train, "Training", 3, "Default")
+TrainFlags, NO_TRAIN = flags_of(DEFAULT.train, "Training", 3, "Default", UNUSED)
 TOY = {
     **{"source": "in", "target": "out", "vocabulary": "word", "min_count": 1, "bucket_width": 10, "bleu": "none"},
     **{"units": 128, "embedding_dropout": 0.0, "encoder_dropout": 0.1, "decoder_dropout": 0.1, "label_smoothing": 0.0},

@@ -83,6 +83,11 @@ class TranslationModel:
         return self.embedding_size or self.units
 
 
+# Fields of TrainConfig that are about the windows of a stream, or about the words of one text.
+UNUSED = ("num_steps", "variable_windows", "activation_regularization", "temporal_regularization", "save_at_words")
+UNUSED += ("average_across_timesteps", "average_across_batch")
+
+
 @dataclass(frozen=True)
 class TranslationConfig(Sections):
     """A complete configuration of a translation system."""
@@ -94,3 +99,8 @@ class TranslationConfig(Sections):
             batch_size=128, epochs=12, optimizer="adamw", learning_rate=1e-3, lr_schedule="luong234"
         )
     )
+
+    def __post_init__(self) -> None:
+        for name in UNUSED:
+            if getattr(self.train, name) != getattr(TrainConfig(), name):
+                raise ConfigError(f"`{name}` has no effect on a translation system; leave it out.")

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -179,13 +179,13 @@ Weights = Annotated[Literal["last", "best"] | int, Parameter(converter=_weights)
 Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one
 
 
-def flags_of(section: Any, title: str, order: int, label: str = "Small") -> Any:
+def flags_of(section: Any, title: str, order: int, label: str = "Small", omitted: Collection[str] = ()) -> Any:
     """A flat parameter type with one optional flag per field of a section of a configuration, and its empty value.
 
-    The help texts state the values of the section, after `label`.
+    The help texts state the values of the section, after `label`. `omitted` fields have no flag.
     """
     config, fields = type(section), []
-    for f in dataclasses.fields(section):
+    for f in (f for f in dataclasses.fields(section) if f.name not in omitted):
         kind, _ = split_optional(hints(config)[f.name])  # type: ignore[arg-type]
         numbers = get_origin(kind) is tuple and get_args(kind)[0] is int
         hint = str if numbers else kind

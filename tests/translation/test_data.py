@@ -302,6 +302,7 @@ def test_faults_of_a_corpus(pair):
         (lambda: ParallelData(bucket_width=0), "`bucket_width` is 0"),
         (lambda: ParallelData(vocabulary="char"), "`vocabulary` is 'char'"),
         (lambda: TranslationConfig().replace(unknown=1), "Unknown configuration field 'unknown'"),
+        (lambda: TranslationConfig().replace(num_steps=35), "`num_steps` has no effect on a translation system"),
     ],
 )
 def test_a_wrong_configuration_is_refused(build, message):
