@@ -39,7 +39,7 @@ def made(request, tmp_path_factory, tiny_run, tiny_folder):
 def fake_conversion(monkeypatch, tiny_model):
     """Replace the conversion: each output is a copy of the tiny model."""
 
-    def copy_model(run, *outputs):
+    def copy_model(run, *outputs, target):
         for path in outputs:
             path.write_bytes(tiny_model.read_bytes())
         return Verification(4, 0.0, 0.0)
