@@ -17,7 +17,9 @@ from keraslm.scoring import targets as names
 from keraslm.system import VERSION
 from keraslm_export.targets.requirements import check_sentences, check_stacked, check_symbols
 
-_ROWS = 64  # sentences per call when the perplexity of a text is computed
+# Of a call when the perplexity of a text is computed.
+_ROWS = 64
+_LOGITS = 1 << 24
 
 
 class Sentences(NamedTuple):
@@ -88,9 +90,19 @@ def padded(rows: Sequence[NDArray[Any]]) -> Sentences:
 
 
 def encoded(run: Run, lines: Sequence[str]) -> list[Sentences]:
-    """A text in batches of sentences of similar length."""
-    rows = sorted((ids[:-1] for ids in run.tokenizer.encode_lines(lines)), key=len)
-    return [padded(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
+    """A text in batches of sentences of similar length, whose logits fit into memory."""
+    rows = sorted((ids[:-1] for ids in run.tokenizer.encode_lines(lines)), key=len, reverse=True)
+    batches = []
+    while rows:
+        count = min(_ROWS, max(1, _LOGITS // (run.tokenizer.vocab_size * (len(rows[0]) + 1))))
+        batches.append(padded(rows[:count]))
+        del rows[:count]
+    return batches
+
+
+def tokens_of(batches: Sequence[Sentences]) -> int:
+    """The tokens of all sentences, with their end symbols."""
+    return sum(int((batch.x_lens + 1).sum()) for batch in batches)
 
 
 def random_sentences(run: Run, shapes: Sequence[tuple[int, int]]) -> Iterator[Sentences]:

@@ -108,7 +108,7 @@ def _nll(session: Any, batch: sherpa.Sentences) -> Any:
 
 def opened(run: Run, path: Path, lines: list[str]) -> verify.Opened:
     session, batches = verify.open_graph(path), sherpa.encoded(run, lines)
-    tokens = sum(int((batch.x_lens + 1).sum()) for batch in batches)
+    tokens = sherpa.tokens_of(batches)
     return tokens, lambda: float(np.exp(sum(_nll(session, batch).sum(dtype=np.float64) for batch in batches) / tokens))
 
 

@@ -13,6 +13,7 @@ shallow fusion (`lm_shallow_fusion=True`, the default); without it, the client e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,23 +88,27 @@ def compare(run: Run, data: bytes) -> verify.Verification:
 
 
 def _log_probs(session: Any, run: Run, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Log-probabilities `(N, T, V)` after each of the ids `(N, T)`, one call per step."""
+    """Log-probabilities `(N, T, V)` after each of the ids `(N, T)`."""
+    return np.stack(list(_steps(session, run, ids)), axis=1)
+
+
+def _steps(session: Any, run: Run, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """Log-probabilities `(N, V)` of each step, one call per step."""
     sizes = run.config.model.sizes
     h = c = np.zeros((len(sizes), len(ids), sizes[0]), np.float32)
-    steps = []
     for x in ids.T:
         found, h, c = session.run(list(OUTPUTS), dict(zip(INPUTS, (x[:, None], h, c), strict=True)))
-        steps.append(found)
-    return np.stack(steps, axis=1)
+        yield found
 
 
 def opened(run: Run, path: Path, lines: list[str]) -> verify.Opened:
     session, batches, end = verify.open_graph(path), sherpa.encoded(run, lines), run.tokenizer.eos_id
-    tokens = sum(int((batch.x_lens + 1).sum()) for batch in batches)
+    tokens = sherpa.tokens_of(batches)
 
     def logprob(batch: sherpa.Sentences) -> float:
-        found = _log_probs(session, run, batch.inputs(end))
-        return float(batch.total(np.take_along_axis(found, batch.targets(end)[..., None], axis=2)[..., 0]).sum())
+        rows, steps = np.arange(len(batch.x)), _steps(session, run, batch.inputs(end))
+        picked = [found[rows, ids] for found, ids in zip(steps, batch.targets(end).T, strict=True)]
+        return float(batch.total(np.stack(picked, axis=1)).sum())
 
     return tokens, lambda: float(np.exp(-sum(map(logprob, batches)) / tokens))
 
