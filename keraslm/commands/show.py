@@ -115,8 +115,8 @@ def _foreign_facts(path: Path, data: bytes, target: str, digest: str) -> dict[st
 
 def _tensor(value: Any) -> str:
     """Type and shape of an input or output, e.g. `int64 [N, L]`."""
-    kind = value.type.removeprefix("tensor(").removesuffix(")").replace("float", "float32")
-    return f"{kind} [{', '.join(map(str, value.shape))}]"
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    return f"{'float32' if kind == 'float' else kind} [{', '.join(map(str, value.shape))}]"
 
 
 def _without_hidden_sizes(config: dict[str, Any]) -> dict[str, Any]:

@@ -307,6 +307,14 @@ def test_rasr_reads_every_cell_and_layers_of_different_sizes(tmp_path, fields):
         np.testing.assert_allclose(client.known[(0, 1)][0], expected, atol=1e-5)
 
 
+def test_a_begin_symbol_of_the_table_is_the_end_symbol_in_rasr(tmp_path):
+    """The model has never seen the begin symbol of the table."""
+    run = make_speech_run(tmp_path, symbols=("<eps>", "<s>", "a", "<unk>", "b\u3000c", "</s>"))
+    (content,) = targets.graph_of("rasr").companions(run, tmp_path / "lm.onnx").values()
+    targets.graph_of("rasr").check(run)
+    assert content.decode() == "<eps> 0\n<s> 5\na 2\n<unk> 3\nb\u3000c 4\n</s> 5\n"
+
+
 # int8
 
 

@@ -7,9 +7,9 @@
               next_h_0, ...  float32  [B, H]      state of each layer after the last token of the row
 
 `B` histories, `T` tokens of the longest, `H` units of the layer, `V` vocabulary. The metadata have one entry
-`STATE_<input>` = `<output>` per state. The vocabulary, lines of `word id`, is written beside the file; it has `<s>` and
-`</s>` as further names of the end symbol, which a sentence starts from too. RASR wants costs: set
-`transform-output-negate`. A GRU or RNN layer has no c.
+`STATE_<input>` = `<output>` per state. The vocabulary, lines of `word id`, is written beside the file; its
+`<s>`, and its `</s>` if there is no such token, are the end symbol, which a sentence starts from too. RASR wants costs:
+set `transform-output-negate`. A GRU or RNN layer has no c.
 
 Written after `src/Lm/OnnxRecurrentLanguageModel.cc`, `src/Nn/LstmStateManager.hh` and `src/Onnx/Session.cc` of
 https://github.com/rwth-i6/rasr (8fe741b1, August 2026); not tried in RASR itself, of which there is no package.
@@ -42,13 +42,13 @@ NAME = "rasr"
 INT8 = False  # RASR scores histories in batches of its own choice, on which 8-bit scores would depend
 WORD, LENGTH, OUTPUT = "word", "word-length", "nn-output"
 WAYS = "alone - in a batch"
-ENDS = ("<s>", "</s>")  # names of the end symbol in lexica
+_BLANKS = set(" \t\n\v\f\r")  # what ends a word in C++
 
 
 def check(run: Run) -> None:
     check_sentences(run, NAME)
     for name in run.tokenizer.tokens(range(run.tokenizer.vocab_size)):
-        if not name or name.split() != [name]:
+        if not name or _BLANKS & set(name):
             reason = f"a word of its vocabulary file ends at white space, but the run has the token {name!r}."
             raise refuse(run, NAME, reason)
 
@@ -146,7 +146,8 @@ def opened(run: Run, path: Path, lines: list[str]) -> verify.Opened:
 
 def companions(run: Run, path: Path) -> dict[Path, bytes]:
     """The vocabulary: `model.vocab.txt` beside `model.onnx`."""
-    tokens = run.tokenizer.tokens(range(run.tokenizer.vocab_size))
-    lines = [f"{name} {number}\n" for number, name in enumerate(tokens)]
-    lines += [f"{name} {run.tokenizer.eos_id}\n" for name in ENDS if name not in tokens]
-    return {path.with_suffix(".vocab.txt"): "".join(lines).encode()}
+    end, tokens = run.tokenizer.eos_id, run.tokenizer.tokens(range(run.tokenizer.vocab_size))
+    ids = {name: number for number, name in enumerate(tokens)}
+    ids.setdefault("</s>", end)
+    ids["<s>"] = end  # also if the vocabulary has a begin symbol, which the model has never seen
+    return {path.with_suffix(".vocab.txt"): "".join(f"{name} {number}\n" for name, number in ids.items()).encode()}
