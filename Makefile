@@ -1,6 +1,7 @@
 # make demo     a first model: train, export, score, generate
 # make test     the whole test suite on the first backend, then the tests that compute on a backend on the others
 # make check    format, lint, types
+# make clients  scores of exported files in the programs that read them, which it installs: docs/targets.md
 # make bench    training speed compared with PyTorch and stock Keras
 # make torture  kill training runs, make disks fail, damage files: docs/reliability.md; about three hours
 # make docs     write docs/cli.md from the help texts
@@ -14,7 +15,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench torture docs dist clean
+.PHONY: demo test clients check format bench torture docs dist clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that is part of Python"
@@ -34,6 +35,9 @@ test: .venv/dev
 	  KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $$only || exit 1; \
 	  only=--backend-only; \
 	done
+
+clients: .venv/dev
+	KERASLM_CLIENTS=.venv/clients OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/clients
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

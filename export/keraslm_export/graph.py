@@ -43,6 +43,18 @@ class Matrix(NamedTuple):
         return self.kernel if self.bias is None else np.concatenate([self.kernel, self.bias[None]])
 
 
+class Before(NamedTuple):
+    """What a recurrent layer starts from, as names.
+
+    Attributes:
+        state: h, and c of an LSTM, `(1, N, units)`; none: zeros.
+        lengths: steps of each row, int32 `(N,)`: the last state is the one after them. Empty: all steps.
+    """
+
+    state: Sequence[str] = ()
+    lengths: str = ""
+
+
 def softmax_matrices(config: ModelConfig, weights: Weights) -> dict[str, Matrix]:
     """The matrices of a softmax by name, e.g. `kernel` or `tail_0_projection`."""
     parts = {name.removeprefix("logits/"): value for name, value in weights.items() if name.startswith("logits/")}
@@ -97,9 +109,9 @@ class Writer:
     def lookup(self, table: NDArray[np.float32], ids: str) -> str:
         return self.node("Gather", [self.constant(TABLE, table), ids], "embedded")
 
-    def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
+    def layer(self, kind: str, x: str, arrays: Arrays, before: Before, *outputs: str, **attributes: Any) -> None:
         w, r, b = (self.constant(f"{outputs[0]}_{name}", value) for name, value in zip("wrb", arrays, strict=True))
-        self.node(kind, [x, w, r, b, "", *state], *outputs, **attributes)
+        self.node(kind, [x, w, r, b, before.lengths, *before.state], *outputs, **attributes)
 
     def matrix(self, name: str, matrix: Matrix, tied: bool) -> None:
         """Add a matrix of the softmax. A tied one is the transposed table, which is stored once."""
@@ -120,24 +132,34 @@ def build_model(config: ModelConfig, weights: Weights, softmax: Softmax, writer:
     A GRU or RNN layer has no c: `c0` is returned as `next_c0`, so a client need not know the cell. A new `writer` must
     be passed; it determines the precision.
     """
-    ids = writer.node("Transpose", [contract.INPUT_IDS], "steps", perm=[1, 0])  # (T, N)
-    x = writer.lookup(weights["embedding/embeddings"], ids)  # (T, N, D)
-    states = []
-    for number in range(len(config.sizes)):
-        x, state = _add_layer(writer, config, number, weights, x)
-        states.append(state)
-    for output, parts in zip((contract.NEXT_H0, contract.NEXT_C0), zip(*states, strict=True), strict=False):
-        writer.node("Concat", parts, output, axis=0)
+    x = add_stacked_layers(writer, config, weights, add_embedding(writer, weights, contract.INPUT_IDS))
     if config.cell != "lstm":
         writer.node("Identity", [contract.C0], contract.NEXT_C0)
-    writer.node("Transpose", [x], HIDDEN, perm=[1, 0, 2])
-    for name, matrix in softmax_matrices(config, weights).items():
-        writer.matrix(name, matrix, config.tie_weights and name == "kernel")
-    writer.softmax(*softmax)
+    add_softmax(writer, config, weights, x, softmax)
     return assemble(writer, *_interface(config, len(weights["embedding/embeddings"])))
 
 
-def _add_layer(writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str) -> tuple[str, list[str]]:
+def add_embedding(writer: Writer, weights: Weights, ids: str) -> str:
+    """The name of the embeddings, `(T, N, D)`, of ids `(N, T)`."""
+    return writer.lookup(weights["embedding/embeddings"], writer.node("Transpose", [ids], "steps", perm=[1, 0]))
+
+
+def add_stacked_layers(writer: Writer, config: ModelConfig, weights: Weights, x: str) -> str:
+    """Add all layers, with the states of the contract: h of all layers in one tensor, and c in another.
+
+    Returns:
+        the name of the hidden states, `(T, N, units)`.
+    """
+    states = []
+    for number in range(len(config.sizes)):
+        x, state = _add_plane(writer, config, number, weights, x)
+        states.append(state)
+    for output, parts in zip((contract.NEXT_H0, contract.NEXT_C0), zip(*states, strict=True), strict=False):
+        writer.node("Concat", parts, output, axis=0)
+    return x
+
+
+def _add_plane(writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str) -> tuple[str, list[str]]:
     """Names of a layer's hidden states, `(T, N, units)`, and of its last h and c, `(1, N, H)`.
 
     A layer narrower than the widest reads and writes the first columns of its plane of the state.
@@ -145,16 +167,40 @@ def _add_layer(writer: Writer, config: ModelConfig, number: int, weights: Weight
     name, units, widest = f"{config.cell}_{number}", config.sizes[number], max(config.sizes)
     bounds = {"starts": [number, 0], "ends": [number + 1, units], "axes": [0, 2]}
     plane = [writer.constant(f"{name}_{part}", value) for part, value in bounds.items()]
-    inputs = (contract.H0, contract.C0) if config.cell == "lstm" else (contract.H0,)
-    before = [writer.node("Slice", [state, *plane], f"{name}_{state}") for state in inputs]
-    last = [f"{name}_last_{state}" for state in inputs]
-    options = {"linear_before_reset": 1} if config.cell == "gru" else {}  # the `reset_after` of Keras
-    arrays = onnx_arrays(config.cell, *(weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")))
-    writer.layer(config.cell.upper(), x, arrays, before, name, *last, hidden_size=units, **options)
+    before = Before([writer.node("Slice", [state, *plane], f"{name}_{state}") for state in state_names(config)])
+    hidden, last = add_layer(writer, config, number, weights, x, before)
     if units < widest:
         pads = writer.constant(f"{name}_pads", [0, 0, 0, 0, 0, widest - units])
         last = [writer.node("Pad", [state, pads], f"{state}_padded") for state in last]
+    return hidden, last
+
+
+def add_layer(
+    writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str, before: Before
+) -> tuple[str, list[str]]:
+    """Names of a layer's hidden states, `(T, N, units)`, and of its last h and c, `(1, N, units)`."""
+    name, units = f"{config.cell}_{number}", config.sizes[number]
+    last = [f"{name}_last_{state}" for state in state_names(config)]
+    options = {"linear_before_reset": 1} if config.cell == "gru" else {}  # the `reset_after` of Keras
+    arrays = onnx_arrays(config.cell, *(weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")))
+    writer.layer(config.cell.upper(), x, arrays, before, name, *last, hidden_size=units, **options)
     return writer.node("Squeeze", [name, writer.constant("directions", [1])], f"{name}_hidden"), last
+
+
+def state_names(config: ModelConfig) -> tuple[str, ...]:
+    """The contract's names of h, and of c if the cell has one."""
+    return (contract.H0, contract.C0) if config.cell == "lstm" else (contract.H0,)
+
+
+def add_softmax(writer: Writer, config: ModelConfig, weights: Weights, x: str, softmax: Softmax) -> None:
+    """Add the softmax of hidden states, `(T, N, units)`: `log_probs` and `target_log_probs` of the contract.
+
+    It reads the contract's `targets`, an input of the graph or a value of the writer.
+    """
+    writer.node("Transpose", [x], HIDDEN, perm=[1, 0, 2])
+    for name, matrix in softmax_matrices(config, weights).items():
+        writer.matrix(name, matrix, config.tie_weights and name == "kernel")
+    writer.softmax(*softmax)
 
 
 def onnx_arrays(cell: str, kernel: Any, recurrent: Any, bias: Any) -> Arrays:
@@ -183,13 +229,23 @@ def _interface(config: ModelConfig, vocab_size: int) -> tuple[list[ValueInfoProt
 
 
 def assemble(writer: Writer, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> ModelProto:
-    """The model of a writer's nodes, in their order, and of the constants that they use."""
-    used = {name for node in writer.nodes for name in node.input}
+    """The model of the nodes of a writer that the outputs need, in their order, and of the constants that they use."""
+    nodes = _needed(writer.nodes, [value.name for value in outputs])
+    used = {name for node in nodes for name in node.input}
     constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
     return helper.make_model(
-        helper.make_graph(writer.nodes, "keraslm", inputs, outputs, constants),
+        helper.make_graph(nodes, "keraslm", inputs, outputs, constants),
         opset_imports=[helper.make_opsetid(*domain) for domain in writer.domains.items()],
         ir_version=8,
         producer_name="keraslm",
         producer_version=VERSION,
     )
+
+
+def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[NodeProto]:
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(filter(None, node.input))
+            kept.append(node)
+    return kept[::-1]

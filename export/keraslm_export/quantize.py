@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from keraslm_export.graph import TABLE, Arrays, Matrix, Writer
+from keraslm_export.graph import TABLE, Arrays, Before, Matrix, Writer
 
 DOMAIN = "com.microsoft"
 LARGEST = 63  # absolute value of a weight
@@ -42,13 +42,14 @@ class Int8Writer(Writer):
         floats = self.node("Cast", [rows], "embedded_float", to=TensorProto.FLOAT)
         return self.node("Mul", [floats, factors], "embedded")
 
-    def layer(self, kind: str, x: str, arrays: Arrays, state: Sequence[str], *outputs: str, **attributes: Any) -> None:
+    def layer(self, kind: str, x: str, arrays: Arrays, before: Before, *outputs: str, **attributes: Any) -> None:
         # The node expects the transposes, (1, inputs, 4H), and their scales as (1, 4H).
         w, r = (
             self._weights(f"{outputs[0]}_{name}", array.transpose(0, 2, 1), axis=1)
             for name, array in zip("wr", arrays[:2], strict=True)
         )
-        inputs = [x, w[0], r[0], self.constant(f"{outputs[0]}_b", arrays[2]), "", *state, "", *w[1:], *r[1:]]
+        bias, state = self.constant(f"{outputs[0]}_b", arrays[2]), before.state or ("", "")
+        inputs = [x, w[0], r[0], bias, before.lengths, *state, "", *w[1:], *r[1:]]
         self.node(f"DynamicQuantize{kind}", inputs, *outputs, domain=DOMAIN, **attributes)
 
     def matrix(self, name: str, matrix: Matrix, tied: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ class Verification:
     Attributes:
         cases: number of shapes (rows x steps) that were compared.
         largest_difference: largest difference of a log-probability between Keras and onnxruntime, in nats.
-        chunked_difference: the same between one pass and one step per call.
+        chunked_difference: the same between two ways of calling the graph, by default one pass and one step per call.
+        ways: what the two ways are.
     """
 
     cases: int
     largest_difference: float
     chunked_difference: float
+    ways: str = "one pass - chunks"
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,17 @@ class Int8Comparison:
         return self.int8.perplexity / self.float32.perplexity - 1
 
 
-def check_structure(proto: Any, num_layers: int, kind: str) -> None:
+def check_structure(
+    proto: Any,
+    num_layers: int,
+    kind: str,
+    inputs: Sequence[str] = contract.INPUTS,
+    outputs: Sequence[str] = contract.OUTPUTS,
+) -> None:
     """Check that an `onnx.ModelProto` has one recurrent node per layer, no control flow, and finite weights.
 
-    With the kind `"DynamicQuantizeLSTM"` no large matrix may be float32. An ExportError if a check fails.
+    The names of its inputs and outputs must be `inputs` and `outputs`. With the kind `"DynamicQuantizeLSTM"` no large
+    matrix may be float32. An ExportError if a check fails.
     """
     from onnx import numpy_helper
 
@@ -83,7 +92,7 @@ def check_structure(proto: Any, num_layers: int, kind: str) -> None:
             f"{', '.join(f'{count} {name}' for name, count in found.items()) or 'none of them'}. Not published."
         )
     names = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
-    if names != (contract.INPUTS, contract.OUTPUTS):
+    if names != (tuple(inputs), tuple(outputs)):
         raise ExportError(f"The converted graph has inputs and outputs {names}, not those of the contract.")
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -100,29 +109,50 @@ def compare(run: Run, data: bytes) -> Verification:
     Each shape is scored in two windows with the state carried. onnxruntime scores them in one pass too, and the second
     with one step per call. An ExportError if a difference is above `TOLERANCE` or not a number.
     """
-    import keras
-    import onnxruntime
-
-    from keraslm.evaluation.reader import load_model
-
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = open_graph(data)
     rng = np.random.default_rng(0)
     largest, chunked = [], []
     for batch, steps in SHAPES:
         ids = rng.integers(0, run.tokenizer.vocab_size, (batch, 2 * steps))
         one_pass, in_chunks, of_targets = _onnx_answers(session, run, ids, steps)
-        model = load_model(run, batch_size=batch)
-        logits = [keras.ops.convert_to_numpy(model(window)) for window in np.split(ids, 2, axis=1)]
-        expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(np.concatenate(logits, axis=1)))
+        expected = keras_log_probs(run, ids, windows=2)
         picked = np.take_along_axis(expected[:, :-1], ids[:, 1:, None], axis=2)[:, :, 0]
         largest += [np.abs(in_chunks - expected).max(), np.abs(of_targets - picked).max()]
         chunked.append(np.abs(one_pass - in_chunks)[:, steps:].max())
-    found = Verification(len(SHAPES), float(np.max(largest)), float(np.max(chunked)))  # NaN if one of them is
+    return accepted(largest, chunked)
+
+
+def open_graph(data: bytes | Path) -> Any:
+    """An onnxruntime session on the CPU."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        data if isinstance(data, bytes) else str(data), providers=["CPUExecutionProvider"]
+    )
+
+
+def keras_log_probs(run: Run, ids: NDArray[Any], windows: int = 1) -> NDArray[np.float32]:
+    """Log-probabilities `(N, T, V)` after each of the ids `(N, T)`, from the training model and a state of zeros.
+
+    The ids are passed in windows of equal length, with the state carried.
+    """
+    import keras
+
+    from keraslm.evaluation.reader import load_model
+
+    model = load_model(run, batch_size=len(ids))
+    logits = [keras.ops.convert_to_numpy(model(window)) for window in np.split(ids, windows, axis=1)]
+    log_probs = keras.ops.log_softmax(np.concatenate(logits, axis=1))
+    return np.asarray(keras.ops.convert_to_numpy(log_probs))
+
+
+def accepted(largest: Sequence[Any], chunked: Sequence[Any], ways: str = Verification.ways) -> Verification:
+    """A verification, from the differences of each shape; an ExportError if one is too large or not a number."""
+    found = Verification(len(chunked), float(np.max(largest)), float(np.max(chunked)), ways)  # NaN if one of them is
     if not np.maximum(found.largest_difference, found.chunked_difference) <= TOLERANCE:
         raise ExportError(
-            f"The exported graph differs from Keras: largest difference {found.largest_difference:.3g} nats, with the "
-            f"state carried between chunks {found.chunked_difference:.3g} nats; at most {TOLERANCE:g} is allowed. Not "
-            "published."
+            f"The exported graph differs from Keras: largest difference {found.largest_difference:.3g} nats; from "
+            f"itself ({ways}): {found.chunked_difference:.3g} nats; at most {TOLERANCE:g} is allowed. Not published."
         )
     return found
 
@@ -162,16 +192,25 @@ def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[st
     return name, lines
 
 
+# A file, opened to score a text: the number of tokens in the text, and a function that returns its perplexity.
+Opened = tuple[int, Callable[[], float]]
+
+
+def opened_model(path: Path, lines: Sequence[str], context: Context) -> Opened:
+    """Open a model file of keraslm to score a text."""
+    scorer = load(path, "cpu")
+    return sum(map(len, scorer.tokenizer.encode_lines(lines))), lambda: scorer.perplexity(lines, context)
+
+
 def compare_files(
-    float32: Path, int8: Path, text: str, lines: Sequence[str], context: Context, tolerance: float
+    float32: Path, int8: Path, text: str, opened: Callable[[Path], Opened], tolerance: float
 ) -> Int8Comparison:
-    """Score a text with two model files of one run; an ExportError if their perplexities differ too much."""
+    """Score a text with two files of one run; an ExportError if their perplexities differ too much."""
     tokens, scores = 0, []
     for path in (float32, int8):
-        scorer = load(path, "cpu")
-        tokens = sum(map(len, scorer.tokenizer.encode_lines(lines)))
+        tokens, score = opened(path)
         start = time.perf_counter()
-        perplexity = scorer.perplexity(lines, context)
+        perplexity = score()
         scores.append(FileScore(perplexity, path.stat().st_size, tokens / (time.perf_counter() - start)))
     found = Int8Comparison(text, tokens, *scores)
     if not abs(found.difference) <= tolerance:

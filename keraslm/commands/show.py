@@ -11,10 +11,13 @@ from keraslm.commands.flags import Json
 def show(path: Path, /, *, as_json: Json = False) -> None:
     """Describe a run folder or a model file: layers, sizes, configuration, tokenizer, perplexities, digests.
 
+    Of a file for a different program (keraslm export --target): the target, who reads it, and its inputs, outputs and
+    metadata.
+
     Parameters
     ----------
     path
-        Run folder (e.g. runs/latest) or model file.
+        Run folder (e.g. runs/latest) or file written by keraslm export.
     as_json
         Print one JSON object.
     """
@@ -64,13 +67,20 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
+    from keraslm.scoring.opening import read_sealed
     from keraslm.scoring.session import ModelSession
+    from keraslm.scoring.targets import ONNX, reader_of, target_of
 
+    data, digest = read_sealed(path)
+    if (target := target_of(data)) != ONNX:
+        return _foreign_facts(path, data, target, digest)
     session = ModelSession(path, "cpu")
     info = session.info
     config = info.configuration(str(path))
     return {
         "file": str(path),
+        "target": ONNX,
+        "read by": reader_of(ONNX),
         "written by": f"keraslm {info.keraslm_version}",
         **_sizes(config.model, info.vocab_size),
         **_without_hidden_sizes(config.to_dict()),
@@ -80,6 +90,33 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "tokenizer sha256": info.tokenizer_sha256,
         "model sha256": session.digest,
     }
+
+
+def _foreign_facts(path: Path, data: bytes, target: str, digest: str) -> dict[str, Any]:
+    """Facts about a file that a different program reads."""
+    from keraslm.scoring import targets
+    from keraslm.scoring.opening import open_session
+    from keraslm.scoring.seal import KEY
+
+    session, _ = open_session(path, data, "cpu", None)
+    metadata = session.get_modelmeta().custom_metadata_map
+    version = metadata.pop("keraslm_version", None)
+    return {
+        "file": str(path),
+        "target": target,
+        "read by": targets.reader_of(target),
+        "written by": f"keraslm {version}",
+        "inputs": {value.name: _tensor(value) for value in session.get_inputs()},
+        "outputs": {value.name: _tensor(value) for value in session.get_outputs()},
+        "metadata": {name: metadata[name] for name in sorted(metadata.keys() - {targets.KEY, KEY})},
+        "model sha256": digest,
+    }
+
+
+def _tensor(value: Any) -> str:
+    """Type and shape of an input or output, e.g. `int64 [N, L]`."""
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    return f"{'float32' if kind == 'float' else kind} [{', '.join(map(str, value.shape))}]"
 
 
 def _without_hidden_sizes(config: dict[str, Any]) -> dict[str, Any]:

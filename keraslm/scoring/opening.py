@@ -19,6 +19,7 @@ from keraslm.errors import ModelFileError, UsageError
 from keraslm.scoring import contract
 from keraslm.scoring.seal import check_seal, has_seal
 from keraslm.scoring.sniff import is_like_onnx, looks_like
+from keraslm.scoring.targets import ONNX, reader_of, target_of
 
 MAX_BYTES = (1 << 31) - 1  # the largest protocol buffer
 
@@ -31,6 +32,17 @@ _NO_FOLDER = str(Path(__file__).resolve() / "external-data")
 
 def read_model(path: Path) -> tuple[bytes, str]:
     """Read a model file and check its seal: the bytes of the file and their SHA-256, hexadecimal."""
+    data, digest = read_sealed(path)
+    if (target := target_of(data)) != ONNX:
+        raise ModelFileError(
+            f"{path}: export target {target}, which is read by {reader_of(target)}, and not by keraslm. "
+            "Make a model for keraslm with: keraslm export"
+        )
+    return data, digest
+
+
+def read_sealed(path: Path) -> tuple[bytes, str]:
+    """As `read_model`, for a file of any target."""
     data = _read(path)
     if not has_seal(data):
         raise ModelFileError(f"{path}: {_describe_unsealed(data, path)}")

@@ -9,7 +9,7 @@ import pytest
 import keraslm
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
-from keraslm_export.convert import model_info
+from keraslm_export.targets.onnx import model_info
 from tests.support.made_run import replace_weights
 from tests.support.program import assert_refused, strict_json
 from tests.support.resuming import quietly

@@ -157,7 +157,7 @@ def test_a_graph_that_fails_a_check_is_not_written(tiny_run, tiny_model, existin
 
 
 def test_a_cell_without_an_onnx_node_is_refused_before_any_conversion(tmp_path, existing, monkeypatch):
-    monkeypatch.setattr(convert, "_convert_in_process", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(convert, "_convert_in_process", lambda *_, **__: pytest.fail("it was converted"))
     run = make_run(tmp_path, units=3, mogrifier_rounds=2)
     with pytest.raises(UsageError, match=r"run cannot become a model file: ONNX has no Mogrifier node"):
         convert.export(run, existing)
@@ -177,7 +177,7 @@ def test_a_target_that_cannot_be_a_file_is_refused(tiny_run, tmp_path, path):
 
 
 def test_a_conversion_that_fails_leaves_no_file(tiny_run, existing, tmp_path, monkeypatch):
-    def fail(run, output):
+    def fail(run, output, target):
         output.write_bytes(b"half of a model")
         raise ExportError("The exported graph differs from Keras: largest difference 0.5 nats.")
 

@@ -14,10 +14,12 @@ import pytest
 import keraslm
 import keraslm.scoring.scorer  # once, not in each fork
 from keraslm.cli import run as program
+from keraslm.scoring.targets import Target
 from keraslm_export import convert
 from keraslm_export.verify import Verification
 from tests.support import fake_model
 from tests.support.failing_disk import FAULTS, KILLED, KILLS, KINDS, trials
+from tests.support.made_run import make_speech_run
 from tests.support.program import START, environment
 
 OLD = b"the file that was there before"
@@ -33,15 +35,15 @@ def older(folder: Path) -> None:
     (folder / "scores.tsv").write_bytes(OLD)
 
 
-def publish(run: Path, model: Path, folder: Path) -> None:
+def publish(run: Path, model: Path, folder: Path, target: Target = "onnx") -> None:
     """Export without converting: the model file exists already."""
 
-    def converted(_: Path, output: Path) -> Verification:
+    def converted(_: Path, output: Path, target: str) -> Verification:
         output.write_bytes(model.read_bytes())
         return Verification(4, 0.0, 0.0)
 
     with mock.patch.object(convert, "_convert_in_process", converted):
-        keraslm.export(run, folder / "model.onnx")
+        keraslm.export(run, folder / "model.onnx", target=target)
 
 
 @pytest.mark.parametrize("before", [nothing, older])
@@ -58,6 +60,27 @@ def test_a_model_file_is_the_old_or_the_new_one(tiny_run, tiny_model, tmp_path, 
             assert trial.message.startswith(f"{trial.folder / 'model.onnx'}: cannot be written ("), trial
             assert any(reason in trial.message for reason in REASONS), trial
             assert trial.kind == "read-only" or trial.strays() == [], trial
+
+
+def older_pair(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(OLD)
+    (folder / "model.vocab.txt").write_bytes(OLD)
+
+
+def test_files_that_belong_together_are_old_or_new(tiny_model, tmp_path):
+    (tmp_path / "run").mkdir()
+    run, new = make_speech_run(tmp_path / "run", units=4), tiny_model.read_bytes()
+    publish(run.path, tiny_model, tmp_path / "run", "rasr")
+    vocabulary = (tmp_path / "run" / "model.vocab.txt").read_bytes()
+    found = trials(older_pair, functools.partial(publish, run.path, tiny_model, target="rasr"), tmp_path)
+    assert len(found) > 10 * len(KINDS)  # twice the operations of one file, but for the folder
+    for trial in found:
+        contents = trial.files().get("model.vocab.txt"), trial.files().get("model.onnx")
+        # The vocabulary takes its place first.
+        assert contents in ((OLD, OLD), (vocabulary, OLD), (vocabulary, new)), trial
+        assert trial.ended == (KILLED if trial.kind in KILLS else "WriteError"), trial
+        assert trial.kind not in FAULTS or trial.kind == "read-only" or trial.strays() == [], trial
+    assert sum(trial.files()["model.vocab.txt"] == OLD for trial in found) > len(found) / 2
 
 
 def score(model: Path, text: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ from keraslm.errors import ExportError, TextError, UsageError
 from keraslm.scoring import contract
 from keraslm.scoring.scorer import Scorer
 from keraslm_export import convert, quantize, verify
-from keraslm_export.graph import Writer
+from keraslm_export.graph import Before, Writer
 from keraslm_export.quantize import Int8Writer, quantized
 from keraslm_export.verify import Verification, check_structure, comparison_text
 from tests.support.made_run import make_run
@@ -39,7 +39,7 @@ def made(request, tmp_path_factory, tiny_run, tiny_folder):
 def fake_conversion(monkeypatch, tiny_model):
     """Replace the conversion: each output is a copy of the tiny model."""
 
-    def copy_model(run, *outputs):
+    def copy_model(run, *outputs, target):
         for path in outputs:
             path.write_bytes(tiny_model.read_bytes())
         return Verification(4, 0.0, 0.0)
@@ -109,7 +109,7 @@ def test_lstm_weights_equal_those_of_the_quantizer_of_onnxruntime(tmp_path, monk
     arrays = kernel, recurrent, np.zeros((1, 32), np.float32)
     float32, int8 = Writer(), Int8Writer()
     for writer in (float32, int8):
-        writer.layer("LSTM", "x", arrays, ["h", "c"], "y", "yh", "yc", hidden_size=4)
+        writer.layer("LSTM", "x", arrays, Before(["h", "c"]), "y", "yh", "yc", hidden_size=4)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         float32.nodes,

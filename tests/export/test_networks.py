@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from keraslm.scoring import contract, kenlm, scorer
 from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
 from keraslm_export import convert
-from keraslm_export.verify import compare_files
+from keraslm_export.verify import compare_files, opened_model
 from tests.support.made_run import make_run
 from tests.support.tiny import text_lines
 
@@ -181,7 +182,8 @@ def test_8_bit_weights_have_the_same_perplexity(made, tiny_folder):
             keraslm.export(made.run, made.int8, int8=True)
         return
     lines = (tiny_folder / "valid.txt").read_text(encoding="utf-8").splitlines()
-    assert compare_files(made.path, made.int8, "valid", lines, "document", tolerance=0.01).difference != 0
+    opened = partial(opened_model, lines=lines, context="document")
+    assert compare_files(made.path, made.int8, "valid", opened, tolerance=0.01).difference != 0
     found = nodes(made.int8)
     assert found["DynamicQuantizeLSTM"] == 2
     assert not {"LSTM", "MatMul"} & found.keys()

@@ -13,6 +13,7 @@ def uses(path: Path) -> None:
     keraslm.train(config.replace(lr_schedule="cosine"), backend="jax", verbose=0)
     print(keraslm.evaluate(run, path, temperature="tune", with_runs=[path]).perplexity, run.config.model.sizes)
     print(keraslm.export(run, "model.onnx", int8=True).bytes)
+    print(keraslm.export(run, path / "lm.onnx", target="rasr").others)
     scorer = keraslm.load(["one.onnx", "two.onnx"], threads=1)
     print(scorer.score("a line") + scorer.logprobs(["a line"])[0].sum())
     keraslm.pairs(scorer, [("good", "bad")])
@@ -26,3 +27,4 @@ def misuses(path: Path) -> None:
     keraslm.train(layer_units="300,200")  # type: ignore[arg-type]
     keraslm.evaluate(path, path, temperature="find")  # type: ignore[arg-type]
     keraslm.load(3)  # type: ignore[arg-type]
+    keraslm.export(path, path, target="kaldi")  # type: ignore[arg-type]

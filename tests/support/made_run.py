@@ -15,6 +15,8 @@ from keraslm.runs.create import create_run
 from keraslm.runs.metrics import read_rows
 from keraslm.runs.run import Run
 from keraslm.runs.weights import digest_of, write_weights
+from keraslm.text.importing import import_tokenizer
+from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import train_tokenizer
 
 
@@ -30,7 +32,21 @@ LINES = ("the cat sat on the mat", "a dog ran")
 def make_run(folder: Path, lines: Iterable[str] = LINES, **fields) -> Run:
     """A run with the configuration `fields`, random weights and a tokenizer trained on `lines`."""
     config = Config().replace(**fields)
-    tokenizer = train_tokenizer(lines, config.data)
+    return _make(folder, config, train_tokenizer(lines, config.data))
+
+
+SYMBOLS = ["<blk>", "<sos/eos>", "<unk>", "▁the", "▁cat", "▁dog", "s", "at", "▁sat", "▁ran", "ing", "▁日本"]
+
+
+def make_speech_run(folder: Path, symbols: Iterable[str] = SYMBOLS, **fields) -> Run:
+    """As `make_run`, with the table of a speech model, `tokens.txt` in the folder, and sentences as the context."""
+    table = folder / "tokens.txt"
+    table.write_text("".join(f"{symbol} {number}\n" for number, symbol in enumerate(symbols)), encoding="utf-8")
+    config = Config().replace(**({"tokenizer": str(table), "context": "sentence", "units": 6} | fields))
+    return _make(folder, config, import_tokenizer(config.data))
+
+
+def _make(folder: Path, config: Config, tokenizer: Tokenizer) -> Run:
     with contextlib.chdir(folder):  # runs/latest is made there
         run = Run(folder / "run", config, tokenizer)
         create_run(run, "jax", overwrite=False)

@@ -20,7 +20,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,9 @@ from keraslm.system.backend import require, select_backend
 from keraslm.system.outputs import write_together
 from keraslm.system.processes import Workers
 from keraslm.text.tokenizer import NO_ID, Tokenizer
+from keraslm_export.targets import ExportReport, Options
 
+INT8 = False
 MODEL_TYPE = "keraslm"
 MODELING = "modeling_keraslm.py"
 TOLERANCE = 1e-4  # of a logit, and of the loss in nats; float32 differences are near 1e-6
@@ -50,33 +51,22 @@ SHAPES = ((1, 1), (1, 40), (3, 7), (8, 20))  # rows x steps
 _GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
 
 
-@dataclass(frozen=True)
-class FolderReport:
-    """A written folder and the results of its verification.
-
-    Attributes:
-        path: of the folder.
-        bytes: size of its files.
-        cases: number of shapes (rows x steps) that were compared.
-        largest_difference: largest difference of a logit between Keras and transformers, with and without padding.
-        loss_difference: largest difference of the loss, in nats per token.
-        lines: number of lines whose ids were compared, with and without the end symbol.
-    """
-
-    path: Path
-    bytes: int
-    cases: int
-    largest_difference: float
-    loss_difference: float
-    lines: int
+def check(run: Run) -> None:
+    if run.config.model.mogrifier_rounds:
+        raise UsageError(f"{run.path} has a Mogrifier, which torch has no layer for; the target hf cannot express it.")
 
 
-def write(run: Run, folder: StrPath) -> FolderReport:
+def write(run: Run, path: Path, options: Options = Options()) -> ExportReport:  # noqa: B008, it is frozen
     """Write a run as a folder for transformers. It appears only if its verification passes.
 
     Args:
         run: with the weights it was opened with.
-        folder: a new or empty folder, or one that this function has written, whose files are then replaced.
+        path: a new or empty folder, or one that this function has written, whose files are then replaced.
+        options: not used.
+
+    Returns:
+        a report whose `largest_difference` is that of a logit between Keras and transformers, with and without padding,
+        and whose `chunked_difference` is that of the loss, in nats per token.
 
     Raises:
         UsageError: the network has a Mogrifier, or the folder holds something else.
@@ -86,10 +76,10 @@ def write(run: Run, folder: StrPath) -> FolderReport:
         MissingPackageError: a package of `keraslm[hf]` is missing.
     """
     with _verifier() as verifier:
-        return _write(run, user_path(arguments.path(folder, "folder")), verifier)
+        return _write(run, user_path(arguments.path(path, "path")), verifier)
 
 
-def write_checkpoints(run: Run, folder: StrPath) -> dict[str, FolderReport]:
+def write_checkpoints(run: Run, folder: StrPath) -> dict[str, ExportReport]:
     """Write a folder for each file of weights that `save_at_words` has kept: `chck_1M`, `chck_2M`, ...
 
     Args:
@@ -126,10 +116,8 @@ def short_count(number: int) -> str:
     return str(number)
 
 
-def _write(run: Run, folder: Path, verifier: Workers) -> FolderReport:
-    model = run.config.model
-    if model.mogrifier_rounds:
-        raise UsageError(f"{run.path} has a Mogrifier, which torch has no layer for; the target hf cannot express it.")
+def _write(run: Run, folder: Path, verifier: Workers) -> ExportReport:
+    check(run)
     for package in ("keras", "torch", "safetensors", "transformers"):
         require(package, extra="hf", purpose="the target hf")
     own = _check_folder(folder)
@@ -145,7 +133,8 @@ def _write(run: Run, folder: Path, verifier: Workers) -> FolderReport:
         with writing(folder, "No partial folder is left there."), atomic_folder(folder) as temporary:
             for name, data in files.items():
                 (temporary / name).write_bytes(data)
-    return FolderReport(folder, sum(map(len, files.values())), len(SHAPES), logits, loss, len(lines))
+    size = sum(map(len, files.values()))
+    return ExportReport(len(SHAPES), logits, loss, "loss", path=folder, bytes=size, target="hf")
 
 
 def _check_folder(folder: Path) -> bool:
