@@ -1,4 +1,4 @@
-"""A run as a folder for transformers: `AutoModelForCausalLM` and `AutoTokenizer` open it.
+"""Target `hf`: a folder for transformers, which `AutoModelForCausalLM` and `AutoTokenizer` open.
 
     config.json            sizes of the network, ids of the special tokens, where the classes are
     modeling_keraslm.py    the network in torch, which `trust_remote_code=True` runs
