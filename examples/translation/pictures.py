@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from examples.translation.run import TranslationRun, translate
-from examples.translation.search import Search
 from keraslm.runs.metrics import read_rows
 from keraslm.system.outputs import output_file
 from keraslm.text.tokenizer import EOS, Tokenizer
 
+if TYPE_CHECKING:
+    from examples.translation.run import TranslationRun
+
 
 def draw_attention(run: TranslationRun, sentence: str, image: Path) -> None:
     """Translate a sentence greedily and draw the weight of each source token for each target token as a PNG."""
+    from examples.translation.run import translate  # loads Keras, which curves do not need
+    from examples.translation.search import Search
+
     rows: list[np.ndarray] = []
     [[best]] = translate(run.network, run.config, run.tokenizer, [sentence], Search(), rows)
     [source] = run.tokenizer.encode_source([sentence], run.config.data.reverse_source)
