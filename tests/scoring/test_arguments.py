@@ -121,7 +121,7 @@ def calls(scorer, fake):
 def with_runs():
     """The same for functions of runs; wrong values are refused before Keras is needed."""
     yield "path", keraslm.load_run, [*PATH, None]
-    yield "weights", lambda bad: keraslm.load_run("gone", bad), CHOICE
+    yield "weights", lambda bad: keraslm.load_run("gone", bad), [*CHOICE[1:], True, 0, 1.5]
     for function in (keraslm.load_model, partial(keraslm.evaluate, text="a.txt"), keraslm.export):
         yield "run", function, [*PATH, None]
     yield "batch_size", lambda bad: keraslm.load_model("gone", bad), [*INTEGER, 0]
