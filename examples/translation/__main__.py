@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError
 
 from examples.translation.config import UNUSED, TranslationConfig
 from examples.translation.toy import write_toy
-from keraslm.commands.flags import Backend, Switch, flags_of, given, usage_message, with_flags
+from keraslm.commands.flags import Backend, Switch, flags_of, given, print_line, usage_message, with_flags
 from keraslm.errors import KeraslmError
 from keraslm.system.backend import select_backend
 
@@ -38,7 +38,7 @@ def toy(
     folder = run.parent / f"{run.name}-{task}-texts"
     write_toy(folder, task)
     config = DEFAULT.replace(train=str(folder / "train"), valid=str(folder / "valid"), **TOY)
-    trained = train_run(config, run, overwrite=True)
+    trained = train_run(config, run, overwrite=True, log=print_line)
     evaluate_run(trained, folder / "test", beam=1, length_penalty=0.0)
 
 
@@ -60,7 +60,7 @@ def train(
     from keraslm.runs.files import state_of
 
     own = TranslationRun.open(run).config if state_of(run)[0] == "run" and not overwrite else DEFAULT
-    train_run(own.replace(**given(data_flags, model_flags, train_flags)), run, resume, overwrite)
+    train_run(own.replace(**given(data_flags, model_flags, train_flags)), run, resume, overwrite, log=print_line)
 
 
 @app.command
