@@ -10,7 +10,7 @@ from keras import ops
 from keraslm.layers import Configured
 from keraslm.layers.dropout import mask_like
 from keraslm.layers.kernels.dispatch import scan
-from keraslm.layers.recurrent import forget_gate_bias
+from keraslm.layers.recurrent import forget_gate_bias, lstm_step
 
 CLOSED = -1e9  # added to the score of a padded position, whose weight is then 0
 ATTENTIONS = ("luong", "scaled_luong", "bahdanau")
@@ -131,13 +131,6 @@ class AttentionDecoder(Configured):
         batch, steps, _ = inputs.shape
         outputs = keras.KerasTensor((batch, steps, self.units))
         return outputs, [keras.KerasTensor((batch, self.units)) for _ in state], keras.KerasTensor(memory[2].shape)
-
-
-def lstm_step(z: Any, c: Any) -> list[Any]:
-    """h and c after a step, `(B, H)` each, from the sums of its gates i, f, g, o, `(B, 4H)`."""
-    i, f, g, o = ops.split(z, 4, axis=1)
-    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-    return [ops.sigmoid(o) * ops.tanh(c), c]
 
 
 def attention_shapes(units: int, inputs: int, num_layers: int, attention: str) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from keras import ops
 
 from keraslm.config.shapes import mogrifier_shapes
 from keraslm.layers.kernels.dispatch import scan
-from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias, masked
+from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias, lstm_step, masked
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -147,8 +147,6 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
                     gate = gate @ factor
                 gate = 2.0 * ops.sigmoid(gate)
                 x, h = (gate * x, h) if number % 2 else (x, gate * h)
-            i, f, g, o = ops.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
-            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-            return ops.sigmoid(o) * ops.tanh(c), c
+            return lstm_step(x @ kernel + h @ recurrent_kernel + bias, c)
 
         return scan(step, state, inputs, keep)

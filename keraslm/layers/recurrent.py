@@ -145,5 +145,12 @@ def forget_gate_bias(value: float) -> Callable[..., Any]:
     return lambda shape, dtype=None: ops.repeat(ops.convert_to_tensor([0.0, value, 0.0, 0.0], dtype), shape[0] // 4)
 
 
+def lstm_step(z: Any, c: Any) -> State:
+    """h and c after a step, `(B, H)` each, from the sums of its gates i, f, g, o, `(B, 4H)`."""
+    i, f, g, o = ops.split(z, 4, axis=1)
+    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+    return ops.sigmoid(o) * ops.tanh(c), c
+
+
 def masked(h: Any, mask: Any) -> Any:
     return h if mask is None else h * mask

@@ -86,7 +86,7 @@ class GraphTarget(TargetModule, Protocol):
         """Compare the serialised graph with Keras; an `ExportError` if they differ."""
 
     def opened(self, run: Run, path: Path, lines: list[str]) -> verify.Opened:
-        """Open a file to compute the perplexity of a text; for targets with 8-bit weights."""
+        """Open a file to compute the perplexity of a text; only targets with 8-bit weights have it."""
 
     def companions(self, run: Run, path: Path) -> Mapping[Path, bytes]:
         """The files to write beside `path`."""

@@ -140,10 +140,6 @@ def _log_probs(session: Any, run: Run, ids: NDArray[np.int64], cuts: NDArray[np.
     return found
 
 
-def opened(run: Run, path: Path, lines: list[str]) -> verify.Opened:
-    raise NotImplementedError("this target has no 8-bit weights")
-
-
 def companions(run: Run, path: Path) -> dict[Path, bytes]:
     """The vocabulary: `model.vocab.txt` beside `model.onnx`."""
     end, tokens = run.tokenizer.eos_id, run.tokenizer.tokens(range(run.tokenizer.vocab_size))
