@@ -4,11 +4,13 @@
     python benchmarks/score_speed.py TEXT --workers        # bulk scoring with 1 and with 2 processes
 
 TEXT is a validation text with one sentence per line. The network is Zaremba's with random weights and a vocabulary of
-the 10,000 most frequent words of the text. Two tasks:
+the 10,000 most frequent words of the text. Three tasks:
 
     batch    every line of the text, each from a state of zeros. The time of keraslm includes splitting, sorting and
              summing; PyTorch gets ids in the same batches as the network of keraslm.
+    line     200 lines, one per call.
     stream   one line after the other, one token per call, with the state carried, as in shallow fusion and keyboards.
+             Beside it stands the rate at which the weights of a token could be read.
 
 PyTorch is `nn.Embedding`, `nn.LSTM`, `nn.Linear`, log-softmax and a gather of the targets under
 `torch.inference_mode()`. Each round runs every contestant once, in a process of its own. Ratios are taken within a
@@ -28,7 +30,7 @@ import numpy as np
 from common import KERASLM, child, median, random_run, run_rounds, spread
 
 CONTESTANTS = ("keraslm", "keraslm-int8", "pytorch")
-VOCAB_SIZE, STREAMED = 10_000, 600
+VOCAB_SIZE, STREAMED, LINES = 10_000, 600, 200
 ROWS = 64  # lines per batch, as in keraslm
 
 
@@ -59,7 +61,27 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
         return len(tokens)
 
     ids = scorer.tokenizer.encode_block("".join(f"{line}\n" for line in lines))[:STREAMED]
-    return found | {"stream": _rate(stream, [*map(int, ids)])}
+    found["stream"] = _rate(stream, [*map(int, ids)])
+    found["line"] = _rate(lambda part: sum(len(scorer.logprobs([line])[0]) for line in part), lines[:LINES])
+    return found | {"bound": streaming_bound(model)}
+
+
+def streaming_bound(model: Path) -> float:
+    """Tokens per second at which every weight that a token needs is read once, all but the embedding table.
+
+    The rate of reading is that of a dot product, with all threads, of arrays with as many bytes as the weights.
+    """
+    import onnx
+
+    graph = onnx.load(model).graph
+    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    size = sum(len(weight.raw_data) for weight in graph.initializer if weight.name not in looked_up)
+    array, times = np.ones(size // 4, np.float32), []
+    for _ in range(100):
+        start = time.perf_counter()
+        array.dot(array)
+        times.append(time.perf_counter() - start)
+    return 1.0 / float(np.median(times))
 
 
 def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
@@ -97,7 +119,8 @@ def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
         return len(tokens)
 
     stream_ids = [*map(int, tokenizer.encode_block("".join(f"{line}\n" for line in lines))[:STREAMED])]
-    return {"batch": _rate(batch, groups), "stream": _rate(stream, stream_ids)}
+    single = [[ids] for ids in tokenizer.encode_lines(lines[:LINES])]
+    return {"batch": _rate(batch, groups), "stream": _rate(stream, stream_ids), "line": _rate(batch, single)}
 
 
 def _network(vocab_size: int, units: int, num_layers: int, device: str):
@@ -144,10 +167,11 @@ def rows(text: Path, units: int, rounds: int, provider: str) -> list[str]:
     lines = []
     for name, results in found.items():
         row = f"| 2 x {units} | {name} "
-        for task in ("batch", "stream"):
+        for task in ("batch", "line", "stream"):
             ratios = [own[task] / other[task] for own, other in zip(results, found["pytorch"], strict=True)]
             row += f"| {median(results, task):,.0f} | {spread(ratios)} "
-        lines.append(row + "|")
+        bound = f"{median(results, 'bound'):,.0f}" if "bound" in results[0] else ""
+        lines.append(f"{row}| {bound} |")
     return lines
 
 
@@ -196,8 +220,9 @@ def main() -> None:
         for units in arguments.units:
             workers(arguments.text, units, arguments.rounds)
     else:
-        print("| model | | batch, tokens/s | relative to PyTorch | stream, tokens/s | relative to PyTorch |")
-        print("|---|---|---|---|---|---|")
+        head = "".join(f"| {task}, tokens/s | relative to PyTorch " for task in ("batch", "line", "stream"))
+        print(f"| model | | {head[2:]}| stream, bound by memory |")
+        print("|---" * 9 + "|")
         for units in arguments.units:
             print("\n".join(rows(arguments.text, units, arguments.rounds, arguments.provider)), flush=True)
 

@@ -60,8 +60,8 @@ class StatefulLSTM(StatefulRecurrent):
     Args:
         units: Integer H, the size of `h` and `c`.
         forget_bias: Float, initial bias of the forget gate. 0 in Zaremba et al. 2014, 1 in stock Keras.
-        product_dtype: `"float32"`, or `"bfloat16"` for the operands of the matrix products. Everything else, including
-            the state, stays float32.
+        product_dtype: `"float32"`, or `"bfloat16"` for the operands and results of the matrix products, which are added
+            up in float32. Everything else, including the state, stays float32.
         recurrent_dropout: Float, rate of dropout on `h` inside the recurrence, with the same mask for all steps of a
             call; 0 by default (Gal and Ghahramani 2016, arXiv:1512.05287).
         dropconnect: Float, rate of dropout on the elements of `recurrent_kernel`, with one mask per call; 0 by default

@@ -99,7 +99,7 @@ class ProjectionCrossEntropy(Configured):
 
     Args:
         projection: the built layer whose weights are shared: a `Dense` layer without activation, or a `Projection`.
-        product_dtype: "float32", or "bfloat16" for the operands of the matrix products.
+        product_dtype: "float32", or "bfloat16" for the operands and results of the matrix products.
 
     Input shape: a list of hidden states `(B, T, H)` and integer targets `(B, T)`. Output shape: `(B, T)`, nats.
     """

@@ -193,8 +193,8 @@ class Scorer:
         targets = np.full((len(rows), length), self.session.info.eos_id, np.int64)  # [N, T]
         for row, ids in zip(targets, rows, strict=True):
             row[: len(ids)] = ids
-        inputs = np.roll(targets, 1, axis=1)
-        inputs[:, 0] = self.session.info.bos_id
+        inputs = np.full_like(targets, self.session.info.bos_id)
+        inputs[:, 1:] = targets[:, :-1]
         state, parts, start = self.session.zero_state(len(rows)), [], 0
         while start < length:
             alive = sum(len(ids) > start for ids in rows)
@@ -225,10 +225,11 @@ class Scorer:
     ) -> Iterator[LineScore]:
         if not texts:
             return
-        whole, unk_id = np.concatenate(scores, axis=1), self.session.info.unk_id
-        parts = np.split(whole, np.cumsum([len(ids) for ids in lines])[:-1], axis=1)
-        for text, ids, measures in zip(texts, lines, parts, strict=True):
-            yield line_score(text, ids, ids == unk_id, measures)
+        whole, unk_id, start = np.concatenate(scores, axis=1), self.session.info.unk_id, 0
+        for text, ids in zip(texts, lines, strict=True):
+            end = start + len(ids)
+            yield line_score(text, ids, ids == unk_id, whole[:, start:end])
+            start = end
 
 
 def _checked(context: Any) -> None:

@@ -18,7 +18,7 @@ from keraslm.errors import InputError, InputTypeError, KeraslmError, ModelFileEr
 from keraslm.scoring import contract
 from keraslm.scoring.contract import ModelInfo, Vocabulary
 from keraslm.scoring.opening import first_line, open_session, read_model
-from keraslm.scoring.state import DeviceState, Floats32, ModelState, State
+from keraslm.scoring.state import FLOAT32, DeviceState, Floats32, ModelState, State
 from keraslm.text.tokenizer import Tokenizer
 
 
@@ -140,7 +140,7 @@ class ModelSession(Session):
         if self._onnx is None:  # after a fork
             again = _reopened(self.digest, *self._opened_with)
             self._onnx, self.provider = again._onnx, again.provider
-        ids, targets = ids.astype(np.int64), targets.astype(np.int64)
+        ids, targets = ids.astype(np.int64, copy=False), targets.astype(np.int64, copy=False)
         try:
             if self.provider == "cuda":
                 return run_bound(self._onnx, self.provider, wanted, ids, targets, state)
@@ -160,7 +160,7 @@ class ModelSession(Session):
             raise InputTypeError(f"The state is {state!r}, but one from the model's zero_state or a call is expected.")
         expected = (self.info.num_layers, len(ids), self.info.hidden_size)
         for name, (kind, shape) in zip((contract.H0, contract.C0), state.layout, strict=True):
-            if (kind, shape) != ("float32", expected):
+            if (kind, shape) != (FLOAT32, expected):
                 raise InputError(
                     f"State {name} is {kind} of shape {shape}, but {len(ids)} rows need float32 {expected}: (layers, "
                     "rows, units)."
@@ -209,7 +209,7 @@ def check_ids(ids: NDArray[Any], vocab_size: int, name: str) -> None:
             f"Token ids of type {ids.dtype} and shape {ids.shape} in `{name}`; integers of shape (rows, steps), at "
             "least (1, 1), are expected."
         )
-    low, high = int(ids.min()), int(ids.max())
+    low, high = (ids.item(),) * 2 if ids.size == 1 else (int(ids.min()), int(ids.max()))
     if low < 0 or high >= vocab_size:
         bad = low if low < 0 else high
         raise InputError(f"Token id {bad} is outside the vocabulary of 0 to {vocab_size - 1}.")

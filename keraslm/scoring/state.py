@@ -17,7 +17,8 @@ from keraslm import arguments
 from keraslm.errors import InputTypeError, UsageError, shown
 
 Floats32 = NDArray[np.float32]
-Layout = tuple[str, tuple[int, ...]]  # type and shape of an array
+Layout = tuple[np.dtype[Any], tuple[int, ...]]  # type and shape of an array
+FLOAT32 = np.dtype(np.float32)
 
 
 class State(ABC):
@@ -69,7 +70,7 @@ class ModelState(State):
     @property
     def layout(self) -> tuple[Layout, Layout]:
         """Type and shape of `h` and of `c`."""
-        return (str(self.h.dtype), self.h.shape), (str(self.c.dtype), self.c.shape)
+        return (self.h.dtype, self.h.shape), (self.c.dtype, self.c.shape)
 
     def select(self, rows: Any) -> State:
         if isinstance(rows, slice) and rows.indices(len(self)) == (0, len(self), 1):
@@ -114,7 +115,7 @@ class DeviceState(ModelState):
     @property
     def layout(self) -> tuple[Layout, Layout]:
         h, c = (tuple(map(int, value.shape())) for value in self.values)
-        return ("float32", h), ("float32", c)
+        return (FLOAT32, h), (FLOAT32, c)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ModelState, (self.h, self.c)

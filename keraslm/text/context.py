@@ -13,6 +13,7 @@ just before that input:
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ def cut_contexts(ids: NDArray[Any], before: int, eos_id: int, context: str) -> l
     The last part is unfinished, and empty if the stream ends with an end.
     """
     previous = np.concatenate([[before], ids[:-1]]) if len(ids) else ids
-    return np.split(ids, np.flatnonzero(ends_context(ids, previous, eos_id, context)) + 1)
+    ends = (np.flatnonzero(ends_context(ids, previous, eos_id, context)) + 1).tolist()
+    return [ids[start:end] for start, end in pairwise([0, *ends, len(ids)])]
 
 
 class ShuffledStream:

@@ -115,6 +115,17 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(cut):
     assert_near(found, numpy_gradients(), 0.03)
 
 
+@pytest.mark.parametrize("wrapped", [lambda function: function, compiled], ids=["eager", "compiled"])
+def test_logits_of_bfloat16_products_are_rounded(wrapped):
+    """1 + 2 ** -8 lies in the middle between two numbers of bfloat16, and is rounded to 1."""
+    kernel = tensor(np.array([[1.0, 0.0], [2.0**-8, 0.0]]), np.float32)
+    arguments = tensor(np.ones((1, 1, 2)), np.float32), kernel, tensor(np.zeros(2), np.float32)
+    nats = wrapped(lambda *a: cross_entropy(*a, tensor(np.zeros((1, 1), np.int32)), product_dtype="bfloat16"))(
+        *arguments
+    )
+    np.testing.assert_allclose(ops.convert_to_numpy(nats), [[np.log(1 + np.exp(-1.0))]], rtol=1e-6)
+
+
 def test_pieces_stay_within_the_budget():
     for rows, vocab_size in [(700, 10_000), (700, 1_000_000), (1, 10**9), (12_345, 54_321)]:
         piece = kernels.rows_per_piece(rows, vocab_size)

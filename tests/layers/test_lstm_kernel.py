@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keraslm.layers.kernels.dispatch import describe_lstm, lstm
+from keraslm.layers.kernels.dispatch import describe_lstm, lstm, product
 from keraslm.layers.lstm import StatefulLSTM
 from tests.reference.differences import central_differences
 from tests.reference.lstm import numpy_lstm, numpy_lstm_gradients
@@ -169,6 +169,19 @@ def test_bfloat16_products_stay_near_and_all_else_is_float32(factors):
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
         difference = np.abs(ops.convert_to_numpy(value) - expected).max()
         assert 1e-5 < difference < 0.03  # the lower bound: bfloat16 was really used
+
+
+@pytest.mark.parametrize("wrapped", [lambda function: function, compiled], ids=["eager", "compiled"])
+def test_results_of_bfloat16_products_are_rounded(wrapped):
+    """1 + 2 ** -8 lies in the middle between two numbers of bfloat16, and is rounded to 1."""
+    ones = tensor(np.ones((1, 2)), np.float32)
+    kernel = tensor(np.repeat([[1.0], [2.0**-8]], 8, axis=1), np.float32)
+    arguments = ones[:, None], ones, ones, kernel, kernel, tensor(np.zeros(8), np.float32)
+    h, _, c = map(ops.convert_to_numpy, wrapped(lambda *a: lstm(*a, product_dtype="bfloat16"))(*arguments))
+    gate = 1 / (1 + np.exp(-2.0))
+    np.testing.assert_allclose(c, np.full((1, 2), gate + gate * np.tanh(2.0)), rtol=1e-6)
+    np.testing.assert_allclose(h[:, 0], gate * np.tanh(c), rtol=1e-6)
+    np.testing.assert_array_equal(ops.convert_to_numpy(product(ones, kernel, "bfloat16")), np.ones((1, 8)))
 
 
 def test_native_kernel_of_torch_equals_numpy(backend):

@@ -38,7 +38,8 @@ def lstm(
         kernel, recurrent_kernel, bias: `(D, 4H)`, `(H, 4H)`, `(4H,)`; gates i, f, g, o.
         mask: factor on `h` wherever it enters the recurrence, `(B, H)`: recurrent dropout. Not differentiated.
         keep: `(B, T)`, 0 where a row's state is set to zero before that step, and 1 elsewhere.
-        product_dtype: "float32", or "bfloat16" for the operands of the matrix products; all else stays float32.
+        product_dtype: "float32", or "bfloat16": operands and result of every matrix product are rounded to bfloat16,
+            sums inside it are float32. All else stays float32.
 
     Returns:
         outputs `(B, T, H)`, and `h` and `c` after the last step, `(B, H)` each.

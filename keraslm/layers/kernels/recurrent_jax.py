@@ -73,8 +73,10 @@ lstm.defvjp(_forward, _backward)
 
 
 def product(a: Array, b: Array, low: str) -> Array:
-    """`a @ b`, with operands of type `low` and a result of the type of `a`."""
-    return jnp.matmul(a.astype(low), b.astype(low), preferred_element_type=a.dtype)
+    """`a @ b`, with operands and result rounded to `low`, in the type of `a`."""
+    result = jnp.matmul(a.astype(low), b.astype(low)).astype(a.dtype)
+    # Without it, XLA leaves out the rounding where it can.
+    return lax.reduce_precision(result, 8, 7) if low == "bfloat16" else result
 
 
 def _weight_product(a: Array, dz: Array, low: str) -> Array:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from keraslm.layers.kernels.product_torch import mm, multiplier
+
 State = tuple[Tensor, ...]
 NO_GPU = "needs a GPU"
 _aten = torch.ops.aten
@@ -61,12 +63,10 @@ class _Window(torch.autograd.Function):
         x, h0, c0, kernel, recurrent_kernel, bias, h_factor, c_factor = arrays
         steps, batch, inputs = x.shape
         units = h0.shape[1]
-        x_low, recurrent_low = x.reshape(steps * batch, inputs).to(low), recurrent_kernel.to(low)
-        if low == bias.dtype:
-            gates = torch.addmm(bias, x_low, kernel)
-        else:
-            gates = torch.mm(x_low, kernel.to(low)).to(bias.dtype).add_(bias)
-        gates = gates.view(steps, batch, 4 * units)
+        x_low = x.reshape(steps * batch, inputs).to(low)
+        kernel_low, recurrent_low = kernel.to(low), recurrent_kernel.to(low)
+        gates = mm(x_low, kernel_low).to(bias.dtype).add_(bias).view(steps, batch, 4 * units)
+        times_recurrent = multiplier(recurrent_low)
         h, c = _with_first(h0, steps), _with_first(c0, steps)  # [T + 1, B, H]: before each step, and after the last
         tanh_c = torch.empty_like(h[1:])
         # The loop turns `gates`, now x @ kernel + bias, into the values of i, f, g and o, and fills h, c and tanh_c.
@@ -77,25 +77,22 @@ class _Window(torch.autograd.Function):
         for t in range(steps):
             h_before = hs[t] if h_factor is None else hs[t] * h_factor[t]
             c_before = cs[t] if c_factor is None else cs[t] * c_factor[t]
-            if low == h.dtype:
-                z[t].addmm_(h_before, recurrent_low)
-            else:
-                z[t].add_(torch.mm(h_before.to(low), recurrent_low))
+            z[t].add_(times_recurrent(h_before.to(low)))
             i_and_f[t].sigmoid_()
             g[t].tanh_()
             o[t].sigmoid_()
             torch.mul(f[t], c_before, out=cs[t + 1]).addcmul_(i[t], g[t])
             torch.tanh(cs[t + 1], out=tanhs[t])
             torch.mul(o[t], tanhs[t], out=hs[t + 1])
-        ctx.save_for_backward(x_low, kernel, recurrent_low, gates, h, c, tanh_c, h_factor, c_factor)
+        ctx.save_for_backward(x_low, kernel_low, recurrent_low, gates, h, c, tanh_c, h_factor, c_factor)
         # Copies, because the state's variables outlive the arrays of the window.
         return h[1:], h[-1].clone(), c[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        x_low, kernel, recurrent_low, gates, h, c, tanh_c, h_factor, c_factor = ctx.saved_tensors
-        low = x_low.dtype
+        x_low, kernel_low, recurrent_low, gates, h, c, tanh_c, h_factor, c_factor = ctx.saved_tensors
+        full, low = gates.dtype, x_low.dtype
         steps, batch, units = tanh_c.shape
         c_before = c[:-1] if c_factor is None else c[:-1] * c_factor
         h_before = h[:-1] if h_factor is None else h[:-1] * h_factor
@@ -103,13 +100,12 @@ class _Window(torch.autograd.Function):
         f = gates[:, :, units : 2 * units]
         dc_dc = f if c_factor is None else f * c_factor
         dz, dh0, dc0 = _backward_loop(dz, dc_dh, dc_dc, gradients, recurrent_low, h_factor)
-        dz_low = dz.view(steps * batch, 4 * units)
-        dkernel = torch.mm(x_low.t(), dz_low).to(kernel.dtype)
-        drecurrent = torch.mm(h_before.reshape(steps * batch, units).to(low).t(), dz_low).to(kernel.dtype)
-        dbias = dz_low.sum(0, dtype=kernel.dtype)
-        dx = None
-        if ctx.needs_input_grad[1]:
-            dx = torch.mm(dz_low, kernel.to(low).t()).to(kernel.dtype).view(steps, batch, -1)
+        dz_low, h_low = dz.view(steps * batch, 4 * units), h_before.reshape(steps * batch, units).to(low)
+        # Copies of the narrow operands, because products with a transposed one are slower.
+        dkernel = mm(x_low.t().contiguous(), dz_low).to(full)
+        drecurrent = mm(h_low.t().contiguous(), dz_low).to(full)
+        dbias = dz_low.sum(0, dtype=full)
+        dx = mm(dz_low, kernel_low.t()).to(full).view(steps, batch, -1) if ctx.needs_input_grad[1] else None
         return None, dx, dh0, dc0, dkernel, drecurrent, dbias, None, None
 
 
@@ -136,7 +132,7 @@ def _backward_loop(
     of_ifg = dz[:, :, : 3 * units].view(steps, batch, 3, units).unbind(0)
     of_o = dz[:, :, 3 * units :].unbind(0)
     dzs, dzs_low, dhs, dc_dhs, dc_dcs = (a.unbind(0) for a in (dz, dz_low, dh, dc_dh, dc_dc))
-    transposed = recurrent.t()
+    times_transposed = multiplier(recurrent.t())
     dh_here, dc = dh_last + dhs[-1] if steps else dh_last, dc_last.clone()
     dc_of_ifg = dc.unsqueeze(1)
     for t in reversed(range(steps)):
@@ -146,10 +142,7 @@ def _backward_loop(
         dc.mul_(dc_dcs[t])
         if dz_low is not dz:
             dzs_low[t].copy_(dzs[t])
-        if t > 0 and h_factor is None and dz_low is dz:
-            dh_here = torch.addmm(dhs[t - 1], dzs[t], transposed)
-            continue
-        dh_here = torch.mm(dzs_low[t], transposed).to(dz.dtype)
+        dh_here = times_transposed(dzs_low[t]).to(dz.dtype)
         if h_factor is not None:
             dh_here *= h_factor[t]
         if t > 0:

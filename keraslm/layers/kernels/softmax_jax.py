@@ -35,13 +35,13 @@ def _nats(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -
 
 
 def _forward(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -> Any:
-    """Nats `(N,)`, and arrays for the backward pass; beyond the budget without the log-probabilities `(N, V)`."""
+    """Nats `(N,)`, and arrays for the backward pass; beyond the budget without those of the size of the logits."""
     rows = rows_per_piece(len(hidden), len(bias))
     if rows == len(hidden):
-        log_p = _log_softmax(hidden, kernel, bias, low)
-        return _picked(log_p, targets), (hidden, kernel, bias, targets, log_p)
+        nats, softmax = _softmax_cost(hidden, kernel, bias, targets, low)
+        return nats, (hidden, kernel, bias, targets, softmax)
     nats = lax.map(
-        lambda row: _picked(_log_softmax(row[0][None], kernel, bias, low), row[1][None])[0],
+        lambda row: _softmax_cost(row[0][None], kernel, bias, row[1][None], low)[0][0],
         (hidden, targets),
         batch_size=rows,
     )
@@ -49,9 +49,9 @@ def _forward(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str
 
 
 def _backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
-    hidden, kernel, bias, targets, log_p = saved
-    if log_p is not None:
-        return *_gradients(hidden, kernel, dnats, targets, log_p, low), None
+    hidden, kernel, bias, targets, softmax = saved
+    if softmax is not None:
+        return *_gradients(hidden, kernel, dnats, _minus_target(softmax, targets), low), None
     rows = rows_per_piece(len(hidden), len(bias))
     pieces = -(-len(hidden) // rows)
 
@@ -61,8 +61,8 @@ def _backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
 
     def add_piece(sums: Any, piece: Any) -> Any:
         hidden, dnats, targets = piece  # rows of padding have a gradient of 0
-        log_p = _log_softmax(hidden, kernel, bias, low)
-        dhidden, dkernel, dbias = _gradients(hidden, kernel, dnats, targets, log_p, low)
+        _, softmax = _softmax_cost(hidden, kernel, bias, targets, low)
+        dhidden, dkernel, dbias = _gradients(hidden, kernel, dnats, _minus_target(softmax, targets), low)
         return (sums[0] + dkernel, sums[1] + dbias), dhidden
 
     start = (jnp.zeros_like(kernel), jnp.zeros_like(bias))
@@ -73,20 +73,29 @@ def _backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
 _nats.defvjp(_forward, _backward)
 
 
-def _gradients(hidden: Array, kernel: Array, dnats: Array, targets: Array, log_p: Array, low: str) -> Any:
+def _gradients(hidden: Array, kernel: Array, dnats: Array, dlogits: Array, low: str) -> Any:
     """Gradients of hidden, kernel and bias. The narrow sides of the products are scaled, not the array `(N, V)`."""
-    dlogits = jnp.exp(log_p) - (targets[:, None] == jnp.arange(log_p.shape[1]))
     dkernel = product((hidden * dnats[:, None]).T, dlogits, low)
     dhidden = product(dlogits, kernel.T, low) * dnats[:, None]
     return dhidden, dkernel, product(dnats, dlogits, low)
 
 
-def _log_softmax(hidden: Array, kernel: Array, bias: Array, low: str) -> Array:
-    return jax.nn.log_softmax(product(hidden, kernel, low) + bias)
+def _softmax_cost(
+    hidden: Array, kernel: Array, bias: Array, targets: Array, low: str
+) -> tuple[Array, tuple[Array, Array]]:
+    """Nats `(n,)`, and numerators `(n, V)` and denominators `(n,)` of the softmax: one exponential per logit."""
+    logits = product(hidden, kernel, low) + bias
+    top = logits.max(axis=1)
+    numerators = jnp.exp(logits - top[:, None])  # not also subtracted from the target's logit: XLA would write both
+    denominators = numerators.sum(axis=1)
+    at_targets = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    return jnp.log(denominators) - (at_targets - top), (numerators, denominators)
 
 
-def _picked(log_p: Array, targets: Array) -> Array:
-    return -jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
+def _minus_target(softmax: tuple[Array, Array], targets: Array) -> Array:
+    """The gradient of the nats with respect to the logits, `(n, V)`: softmax minus 1 at each target."""
+    numerators, denominators = softmax
+    return numerators * (1.0 / denominators)[:, None] - (targets[:, None] == jnp.arange(numerators.shape[1]))
 
 
 def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: Array, low: str) -> Array:
@@ -107,7 +116,7 @@ def _tail_forward(hidden: Array, weights: Weights, targets: Array, member: Array
     def piece(number: Array, nats: Array) -> Array:
         place = lax.dynamic_slice(places, (number * rows,), (rows,))
         narrow = product(_at(hidden, place), projection, low)
-        cost = _picked(_log_softmax(narrow, kernel, bias, low), _at(targets, place))
+        cost, _ = _softmax_cost(narrow, kernel, bias, _at(targets, place), low)
         return nats.at[place].set(cost, mode="drop")
 
     nats = lax.fori_loop(0, pieces, piece, jnp.zeros(len(hidden), hidden.dtype))
@@ -126,9 +135,9 @@ def _tail_backward(low: str, saved: Any, dnats: Array) -> tuple[Any, ...]:
         own = _at(hidden, place)
         scale = jnp.where(place < len(dnats), _at(dnats, place), 0.0)  # rows of padding have no gradient
         narrow = product(own, projection, low)  # [P, d]
-        log_p = _log_softmax(narrow, kernel, bias, low)
-        one_hot = _at(targets, place)[:, None] == jnp.arange(log_p.shape[1])
-        dlogits = (jnp.exp(log_p) - one_hot) * scale[:, None]
+        ids = _at(targets, place)
+        _, softmax = _softmax_cost(narrow, kernel, bias, ids, low)
+        dlogits = _minus_target(softmax, ids) * scale[:, None]
         dnarrow = product(dlogits, kernel.T, low)
         return (
             dhidden.at[place].add(product(dnarrow, projection.T, low), mode="drop"),

@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from keraslm.layers.kernels import rows_per_piece
+from keraslm.layers.kernels.product_torch import mm
 
 Weights = tuple[Tensor, Tensor, Tensor]  # projection, kernel, bias
+_CACHE = 2**18  # logits that stay in a processor's cache from one operation to the next
+_LEAST_ROWS = 16  # the rows are shared among the threads
 
 
 def cross_entropy(
@@ -46,11 +49,11 @@ class _Nats(torch.autograd.Function):
         rows = rows_per_piece(len(hidden), len(bias))
         nats, kept = [], None
         for piece, ids in zip(hidden.to(low).split(rows), targets.split(rows), strict=True):
-            log_p = _log_softmax(piece, kernel_low, bias)
-            nats.append(-log_p.gather(1, ids[:, None])[:, 0])
+            own, dlogits = _softmax_cost(piece, kernel_low, bias, ids)
+            nats.append(own)
             if with_gradient and rows >= len(hidden):
-                kept = _minus_target(log_p, ids).to(low)
-            del log_p
+                kept = dlogits
+            del dlogits
         ctx.rows, ctx.transposed = rows, transposed
         ctx.save_for_backward(hidden, kernel_low, bias, targets, kept)
         return torch.cat(nats)
@@ -66,25 +69,28 @@ class _Nats(torch.autograd.Function):
         for own_hidden, own_scaled, own_dnats, ids in pieces:
             dlogits = kept
             if dlogits is None:
-                dlogits = _minus_target(_log_softmax(own_hidden.to(low), kernel_low, bias), ids).to(low)
+                dlogits = _softmax_cost(own_hidden.to(low), kernel_low, bias, ids)[1]
             # In the memory order of the kernel; otherwise the gradient would be copied.
-            sides = (dlogits.t(), own_scaled) if ctx.transposed else (own_scaled.t(), dlogits)
-            product = torch.mm(*sides).to(bias.dtype)
+            sides = (dlogits.t(), own_scaled) if ctx.transposed else (own_scaled.t().contiguous(), dlogits)
+            product = mm(*sides).to(bias.dtype)
             dkernel = product if dkernel.ndim == 0 else dkernel.add_(product)
             dbias += torch.mv(dlogits.t(), own_dnats.to(low))
-            dhidden.append(torch.mm(dlogits, kernel_low.t()).to(bias.dtype).mul_(own_dnats[:, None]))
+            dhidden.append(mm(dlogits, kernel_low.t()).to(bias.dtype).mul_(own_dnats[:, None]))
         return None, None, None, torch.cat(dhidden), dkernel, dbias, None
 
 
-def _log_softmax(hidden: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """Log-probabilities `(n, V)` of the type of the bias."""
-    # Faster than `addmm`, which first writes the bias to every row.
-    logits = torch.mm(hidden, kernel).to(bias.dtype).add_(bias)
-    return torch.log_softmax(logits, 1, out=logits)
-
-
-def _minus_target(log_p: Tensor, targets: Tensor) -> Tensor:
-    """`exp(log_p)` minus 1 at each target; overwrites `log_p`."""
-    p = log_p.exp_()
-    p[torch.arange(len(targets), device=targets.device), targets] -= 1.0
-    return p
+def _softmax_cost(hidden: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats `(n,)` in the type of the bias, and the gradient of their sum with respect to the logits, `(n, V)`."""
+    logits = mm(hidden, kernel)
+    nats = torch.empty_like(targets, dtype=bias.dtype)
+    rows = max(_LEAST_ROWS, _CACHE // len(bias)) if logits.device.type == "cpu" else max(1, len(logits))
+    # One exponential per logit: the largest probability of a row is 1 / sum(exp(logits - max(logits))).
+    for part, ids, out in zip(logits.split(rows), targets.split(rows), nats.split(rows), strict=True):
+        p = part.to(bias.dtype).add_(bias)  # `part` itself, if the types are equal
+        margin = p.amax(1) - p.gather(1, ids[:, None])[:, 0]
+        torch.softmax(p, 1, out=p)
+        torch.sub(margin, p.amax(1).log_(), out=out)
+        p[torch.arange(len(ids), device=ids.device), ids] -= 1.0
+        if p is not part:
+            part.copy_(p)
+    return nats, logits
