@@ -9,7 +9,7 @@ import keras
 
 from keraslm.errors import ConfigError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # from malloc.h of glibc
 
 
 def check_dtype(dtype: str) -> None:
@@ -43,11 +43,13 @@ def _why_not_bfloat16() -> str:
 def keep_freed_memory() -> None:
     """Reuse freed memory for the next arrays instead of returning it to the system, if the C library is glibc.
 
-    Each training step allocates the same arrays, and new pages are slow. TensorFlow sets its own limits.
+    Each training step allocates the same arrays, and new pages are slow: they took 15 % of a step of Zaremba's medium
+    model on JAX. All threads share one heap, because the others are returned to the system whenever they are empty.
     """
-    if keras.backend.backend() == "tensorflow" or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_M_ARENA_MAX, 1)
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

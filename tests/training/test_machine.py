@@ -54,13 +54,13 @@ class Library:
 
 
 @pytest.mark.parametrize(("platform", "glibc"), [("linux", True), ("linux", False), ("darwin", True)])
-def test_malloc_is_configured_on_glibc_unless_tensorflow_does_it(backend, monkeypatch, platform, glibc):
+def test_malloc_is_configured_on_glibc(monkeypatch, platform, glibc):
     library = Library(glibc)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     monkeypatch.setattr(sys, "platform", platform)
     keep_freed_memory()
-    expected = [(-4, 0), (-1, 2**31 - 1)]  # M_MMAP_MAX, M_TRIM_THRESHOLD
-    assert library.calls == (expected if backend != "tensorflow" and platform == "linux" and glibc else [])
+    expected = [(-8, 1), (-4, 0), (-1, 2**31 - 1)]  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+    assert library.calls == (expected if platform == "linux" and glibc else [])
 
 
 def test_memory_can_be_allocated_afterwards():
