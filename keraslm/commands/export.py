@@ -29,7 +29,7 @@ def export(
     Parameters
     ----------
     model
-        File to write; an existing file is replaced. For --target hf, the folder.
+        File to write; an existing file is replaced. For --target hf or web, the folder.
     run
         Run folder.
     weights
@@ -37,7 +37,8 @@ def export(
         such as 1M, at which --save-at-words has kept them.
     target
         Program that the file is for. onnx: keraslm; sherpa-rescoring, sherpa-streaming: sherpa-onnx; rasr: RASR, with a
-        vocabulary beside the file; hf: a folder for transformers. See docs/targets.md.
+        vocabulary beside the file; hf: a folder for transformers; web: a folder with a page for browsers. See
+        docs/targets.md.
     all_checkpoints
         With --target hf: write folders chck_1M, chck_2M, ..., one per number of words at which --save-at-words has kept
         the weights.

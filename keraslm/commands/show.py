@@ -12,16 +12,16 @@ def show(path: Path, /, *, as_json: Json = False) -> None:
     """Describe a run folder or a model file: layers, sizes, configuration, tokenizer, perplexities, digests.
 
     Of a file for a different program (keraslm export --target): the target, who reads it, and its inputs, outputs and
-    metadata.
+    metadata. Of the folder of target web: the model file in it.
 
     Parameters
     ----------
     path
-        Run folder (e.g. runs/latest) or file written by keraslm export.
+        Run folder (e.g. runs/latest), or file or folder written by keraslm export.
     as_json
         Print one JSON object.
     """
-    facts = _run_facts(path) if path.is_dir() else _model_facts(path)
+    facts = _folder_facts(path) if path.is_dir() else _model_facts(path)
     if as_json:
         print(json.dumps(facts))
         return
@@ -32,6 +32,16 @@ def show(path: Path, /, *, as_json: Json = False) -> None:
                 print(f"  {key:<24} {_text(inner)}")
         else:
             print(f"{name:<26} {_text(value)}")
+
+
+def _folder_facts(path: Path) -> dict[str, Any]:
+    """Facts about a run folder, or about the model file in a folder for browsers, which `keraslm score` reads too."""
+    from keraslm.scoring.targets import WEB, reader_of
+
+    model = path / "model.onnx"
+    if (path / "config.json").exists() or not (path / "index.html").is_file() or not model.is_file():
+        return _run_facts(path)
+    return _model_facts(model) | {"target": WEB, "read by": reader_of(WEB)}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-Target = Literal["onnx", "sherpa-rescoring", "sherpa-streaming", "rasr", "hf"]
+Target = Literal["onnx", "sherpa-rescoring", "sherpa-streaming", "rasr", "hf", "web"]
 
 ONNX: Target = "onnx"
+WEB: Target = "web"  # a folder with a model file of keraslm in it
 TARGETS: tuple[Target, ...] = get_args(Target)
 KEY = "keraslm_target"  # in the metadata
 
@@ -20,6 +21,7 @@ READERS: dict[str, str] = {  # as the object of a sentence
     "sherpa-streaming": "sherpa-onnx, as the language model of an OnlineRecognizer",
     "rasr": "RASR, as a language model of type onnx",
     "hf": "transformers, with trust_remote_code=True",
+    "web": "a web browser, through the page in the folder",
 }
 
 # StringStringEntryProto.key (1) and .value (2), up to the length of the value, which is below 128.

@@ -23,7 +23,7 @@ from keraslm.text.tokenizer import EOS, UNK, Tokenizer, end_lines_with
 LINE_END = "\n"
 
 # Every punctuation character of Unicode and ASCII; the special words are not split.
-_MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
+MARKS = rf"{UNK}|{EOS}|[\p{{P}}$+<=>^`|~]"
 
 
 def train_tokenizer(blocks: Iterable[str], config: DataConfig | None = None) -> Tokenizer:
@@ -99,7 +99,7 @@ def _skeleton(config: DataConfig) -> tokenizers.Tokenizer:
     if kind == "word":
         cuts: list[Any] = [pre_tokenizers.WhitespaceSplit()]
         if config.split_punctuation:
-            cuts.append(pre_tokenizers.Split(tokenizers.Regex(_MARKS), "isolated"))
+            cuts.append(pre_tokenizers.Split(tokenizers.Regex(MARKS), "isolated"))
         backend.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     elif kind == "char":
         backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(CHARACTERS), "isolated")

@@ -11,7 +11,7 @@ import keraslm
 from keraslm.errors import ModelFileError
 from keraslm.scoring import contract, kenlm
 from tests.support import fake_model
-from tests.support.made_run import make_speech_run
+from tests.support.made_run import make_run, make_speech_run
 from tests.support.program import assert_refused
 
 
@@ -138,3 +138,27 @@ def test_a_folder_for_transformers(program, run, tmp_path, monkeypatch):
     assert_refused(refused, "--all-checkpoints needs --target hf")
     refused = program("export", "mine", "--run", run.path, "--target", "hf", "--int8")
     assert_refused(refused, "written in float32 only; export without --int8")
+
+
+def test_a_folder_for_browsers(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path, units=4, num_layers=1)
+    outcome = program("export", "page", "--run", run.path, "--target", "web")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.fullmatch(
+        r"export    .*/run -> page: converting in a new process\n"
+        r"verified  4 shapes; largest difference Keras - onnxruntime \d\.\d\de-\d\d nats, "
+        r"one pass - chunks \d\.\d\de[-+]\d\d nats\n"
+        r"graph     LSTM nodes: 1; no loops; all weights finite\n"
+        r"target    web: read by a web browser, through the page in the folder\n"
+        r"done      page \(0\.0 MB\)\n",
+        outcome.out,
+    )
+    facts = json.loads(program("show", "page", "--json").out)
+    assert (facts["target"], facts["file"]) == ("web", "page/model.onnx")
+    assert facts["read by"] == "a web browser, through the page in the folder"
+    assert json.loads(program("show", "page/model.onnx", "--json").out)["target"] == "onnx"
+    (tmp_path / "text.txt").write_text("the cat\n")
+    assert program("score", "page/model.onnx", "text.txt").code == 0
+    refused = program("export", "page", "--run", run.path, "--target", "hf")
+    assert_refused(refused, "but no model that the target hf has written. Choose a new folder.")

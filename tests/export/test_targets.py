@@ -27,7 +27,7 @@ KINDS = {
     "mixture": {"num_layers": 2, "softmax": "mixture", "num_experts": 3, "embedding_dim": 5},
 }
 
-GRAPHS = [name for name in TARGETS if name not in ("onnx", "hf")]
+GRAPHS = [name for name in TARGETS if name not in ("onnx", "hf", "web")]
 
 
 class Made:

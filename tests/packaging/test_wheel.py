@@ -32,6 +32,9 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_both_packages_with_their_type_markers_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"keraslm/py.typed", "keraslm_export/py.typed", "keraslm/cli.py", "keraslm_export/convert.py"} <= set(names)
+    page = {path.name for path in (ROOT / "export" / "keraslm_export" / "targets" / "page").iterdir()}
+    shipped = [Path(name).name for name in names if name.startswith("keraslm_export/targets/page/")]
+    assert {"index.html", "page.js", "page.css", "package.json"} <= page == set(shipped)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"keraslm", "keraslm_export"}
 
 

@@ -24,7 +24,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "rescoring": "errors arguments perplexity text scoring",
     "pictures": "perplexity system text scoring report",
     "bulk": "errors arguments config system text scoring report",
-    "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring",
+    "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring pictures",
     "api": "errors arguments config system text runs training evaluation scoring rescoring keraslm_export",
     "commands": "errors config system text runs scoring report rescoring pictures bulk keraslm_export api",
     "cli": "errors system text commands",

@@ -34,12 +34,11 @@ from keraslm.errors import ExportError, RunError, UsageError
 from keraslm.runs.run import Run
 from keraslm.runs.weights import Weights
 from keraslm.system import VERSION
-from keraslm.system.atomic import atomic_folder, writing
 from keraslm.system.backend import require, select_backend
-from keraslm.system.outputs import write_together
 from keraslm.system.processes import Workers
 from keraslm.text.tokenizer import NO_ID, Tokenizer
 from keraslm_export.targets import ExportReport, Options
+from keraslm_export.targets.folders import check_folder, publish
 
 INT8 = False
 MODEL_TYPE = "keraslm"
@@ -120,42 +119,16 @@ def _write(run: Run, folder: Path, verifier: Workers) -> ExportReport:
     check(run)
     for package in ("keras", "torch", "safetensors", "transformers"):
         require(package, extra="hf", purpose="the target hf")
-    own = _check_folder(folder)
+    own = check_folder(folder, "hf", ("config.json", "model_type", MODEL_TYPE))
     files = folder_files(run, folder.resolve().name)
     with tempfile.TemporaryDirectory(prefix="keraslm-hf-") as made:
         for name, data in files.items():
             (Path(made) / name).write_bytes(data)
         lines = _probes(run.tokenizer)
         logits, loss = verifier.submit((run.path, run.weights, made, lines)).result()
-    if own:
-        write_together(folder, files)
-    else:
-        with writing(folder, "No partial folder is left there."), atomic_folder(folder) as temporary:
-            for name, data in files.items():
-                (temporary / name).write_bytes(data)
+    publish(folder, files, own)
     size = sum(map(len, files.values()))
     return ExportReport(len(SHAPES), logits, loss, "loss", path=folder, bytes=size, target="hf")
-
-
-def _check_folder(folder: Path) -> bool:
-    """Whether this target has written the folder; a UsageError if it holds something else."""
-    if not folder.is_dir():
-        if folder.exists():
-            raise UsageError(f"{folder} is a file, but the target hf writes a folder. Choose a different name.")
-        return False
-    held = sorted(path.name for path in folder.iterdir())
-    if not held:
-        return False
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        own = isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
-    except (OSError, ValueError, RecursionError):
-        own = False
-    if not own:
-        raise UsageError(
-            f"{folder} holds {', '.join(held[:3])}, but no model that the target hf has written. Choose a new folder."
-        )
-    return True
 
 
 def folder_files(run: Run, name: str) -> dict[str, bytes]:
