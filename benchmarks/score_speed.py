@@ -2,6 +2,7 @@
 
     python benchmarks/score_speed.py TEXT [--units 200 650] [--rounds 5]
     python benchmarks/score_speed.py TEXT --workers        # bulk scoring with 1 and with 2 processes
+    python benchmarks/score_speed.py TEXT --threads 1 2    # sizes of the files, and one text at a time, by threads
 
 TEXT is a validation text with one sentence per line. The network is Zaremba's with random weights and a vocabulary of
 the 10,000 most frequent words of the text. Two tasks:
@@ -9,6 +10,7 @@ the 10,000 most frequent words of the text. Two tasks:
     batch    every line of the text, each from a state of zeros. The time of keraslm includes splitting, sorting and
              summing; PyTorch gets ids in the same batches as the network of keraslm.
     stream   one line after the other, one token per call, with the state carried, as in shallow fusion and keyboards.
+    lines    with --threads: one line per call, each from a state of zeros.
 
 PyTorch is `nn.Embedding`, `nn.LSTM`, `nn.Linear`, log-softmax and a gather of the targets under
 `torch.inference_mode()`. Each round runs every contestant once, in a process of its own. Ratios are taken within a
@@ -29,6 +31,7 @@ from common import KERASLM, child, median, random_run, run_rounds, spread
 
 CONTESTANTS = ("keraslm", "keraslm-int8", "pytorch")
 VOCAB_SIZE, STREAMED = 10_000, 600
+ALONE = 200  # lines of the task `lines`
 ROWS = 64  # lines per batch, as in keraslm
 
 
@@ -50,8 +53,24 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
 
     scorer = keraslm.load(model, provider)
     lines = [*TextFile(text)]
-    found = {"batch": _rate(lambda part: sum(len(line.ids) for line in scorer.score_lines(part)), lines)}
+    batch = _rate(lambda part: sum(len(line.ids) for line in scorer.score_lines(part)), lines)
+    return {"batch": batch, "stream": _stream_rate(scorer, lines)}
 
+
+def threaded_times(model: Path, text: Path, threads: int) -> dict[str, float]:
+    import keraslm
+    from keraslm.text.files import TextFile
+
+    scorer = keraslm.load(model, "cpu", threads)
+    lines = [*TextFile(text)]
+
+    def alone(part: list[str]) -> int:
+        return sum(len(line.ids) for each in part for line in scorer.score_lines([each]))
+
+    return {"stream": _stream_rate(scorer, lines), "lines": _rate(alone, lines[:ALONE])}
+
+
+def _stream_rate(scorer, lines: list[str]) -> float:
     def stream(tokens: list[int]) -> int:
         context = scorer.begin()
         for token in tokens:
@@ -59,7 +78,7 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
         return len(tokens)
 
     ids = scorer.tokenizer.encode_block("".join(f"{line}\n" for line in lines))[:STREAMED]
-    return found | {"stream": _rate(stream, [*map(int, ids)])}
+    return _rate(stream, [*map(int, ids)])
 
 
 def pytorch_times(model: Path, text: Path, device: str) -> dict[str, float]:
@@ -127,6 +146,9 @@ def _rate(work, items: list) -> float:
 
 
 def measure(contestant: str, text: Path, folder: Path, provider: str) -> dict[str, float]:
+    precision, _, threads = contestant.rpartition(" x ")
+    if precision:
+        return threaded_times(folder / f"{precision}.onnx", text, int(threads))
     model = folder / ("int8.onnx" if contestant == "keraslm-int8" else "float32.onnx")
     return (pytorch_times if contestant == "pytorch" else keraslm_times)(model, text, provider)
 
@@ -148,6 +170,23 @@ def rows(text: Path, units: int, rounds: int, provider: str) -> list[str]:
             ratios = [own[task] / other[task] for own, other in zip(results, found["pytorch"], strict=True)]
             row += f"| {median(results, task):,.0f} | {spread(ratios)} "
         lines.append(row + "|")
+    return lines
+
+
+def threads_rows(text: Path, units: int, rounds: int, threads: list[int]) -> list[str]:
+    """The table rows of one size of network, by precision and number of threads."""
+    names = [f"{precision} x {count}" for precision in ("float32", "int8") for count in threads]
+    with tempfile.TemporaryDirectory() as folder:
+        child(__file__, text, "--make", units, folder)
+        sizes = {path.stem: path.stat().st_size / 1e6 for path in Path(folder).glob("*.onnx")}
+        found = run_rounds(
+            f"2 x {units}", names, rounds, lambda name: child(__file__, text, "--child", name, folder), required=True
+        )
+    lines = []
+    for name, results in found.items():
+        precision, _, count = name.rpartition(" x ")
+        rates = " | ".join(f"{median(results, task):,.0f}" for task in ("stream", "lines"))
+        lines.append(f"| 2 x {units} | {precision} | {sizes[precision]:.1f} | {count} | {rates} |")
     return lines
 
 
@@ -184,6 +223,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu", help="device; cuda: without int8")
     parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--threads", nargs="+", type=int, help="numbers of threads to measure one text at a time with")
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -195,6 +235,10 @@ def main() -> None:
     elif arguments.workers:
         for units in arguments.units:
             workers(arguments.text, units, arguments.rounds)
+    elif arguments.threads:
+        print("| model | | MB | threads | stream, tokens/s | lines, tokens/s |\n|---|---|---|---|---|---|")
+        for units in arguments.units:
+            print("\n".join(threads_rows(arguments.text, units, arguments.rounds, arguments.threads)), flush=True)
     else:
         print("| model | | batch, tokens/s | relative to PyTorch | stream, tokens/s | relative to PyTorch |")
         print("|---|---|---|---|---|---|")
