@@ -2,6 +2,7 @@
 
     python benchmarks/score_speed.py TEXT [--units 200 650] [--rounds 5]
     python benchmarks/score_speed.py TEXT --workers        # bulk scoring with 1 and with 2 processes
+    python benchmarks/score_speed.py TEXT --threads 1 2    # sizes of the files, and one text at a time, by threads
 
 TEXT is a validation text with one sentence per line. The network is Zaremba's with random weights and a vocabulary of
 the 10,000 most frequent words of the text. Three tasks:
@@ -52,7 +53,19 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
 
     scorer = keraslm.load(model, provider)
     lines = [*TextFile(text)]
-    found = {"batch": _rate(lambda part: sum(len(line.ids) for line in scorer.score_lines(part)), lines)}
+    batch = _rate(lambda part: sum(len(line.ids) for line in scorer.score_lines(part)), lines)
+    return {"batch": batch, **_alone(scorer, lines), "bound": streaming_bound(model)}
+
+
+def threaded_times(model: Path, text: Path, threads: int) -> dict[str, float]:
+    import keraslm
+    from keraslm.text.files import TextFile
+
+    return _alone(keraslm.load(model, "cpu", threads), [*TextFile(text)])
+
+
+def _alone(scorer, lines: list[str]) -> dict[str, float]:
+    """The tasks `line` and `stream`."""
 
     def stream(tokens: list[int]) -> int:
         context = scorer.begin()
@@ -61,9 +74,8 @@ def keraslm_times(model: Path, text: Path, provider: str) -> dict[str, float]:
         return len(tokens)
 
     ids = scorer.tokenizer.encode_block("".join(f"{line}\n" for line in lines))[:STREAMED]
-    found["stream"] = _rate(stream, [*map(int, ids)])
-    found["line"] = _rate(lambda part: sum(len(scorer.logprobs([line])[0]) for line in part), lines[:LINES])
-    return found | {"bound": streaming_bound(model)}
+    line_by_line = _rate(lambda part: sum(len(scorer.logprobs([line])[0]) for line in part), lines[:LINES])
+    return {"stream": _rate(stream, [*map(int, ids)]), "line": line_by_line}
 
 
 def streaming_bound(model: Path) -> float:
@@ -150,6 +162,9 @@ def _rate(work, items: list) -> float:
 
 
 def measure(contestant: str, text: Path, folder: Path, provider: str) -> dict[str, float]:
+    precision, _, threads = contestant.rpartition(" x ")
+    if precision:
+        return threaded_times(folder / f"{precision}.onnx", text, int(threads))
     model = folder / ("int8.onnx" if contestant == "keraslm-int8" else "float32.onnx")
     return (pytorch_times if contestant == "pytorch" else keraslm_times)(model, text, provider)
 
@@ -172,6 +187,23 @@ def rows(text: Path, units: int, rounds: int, provider: str) -> list[str]:
             row += f"| {median(results, task):,.0f} | {spread(ratios)} "
         bound = f"{median(results, 'bound'):,.0f}" if "bound" in results[0] else ""
         lines.append(f"{row}| {bound} |")
+    return lines
+
+
+def threads_rows(text: Path, units: int, rounds: int, threads: list[int]) -> list[str]:
+    """The table rows of one size of network, by precision and number of threads."""
+    names = [f"{precision} x {count}" for precision in ("float32", "int8") for count in threads]
+    with tempfile.TemporaryDirectory() as folder:
+        child(__file__, text, "--make", units, folder)
+        sizes = {path.stem: path.stat().st_size / 1e6 for path in Path(folder).glob("*.onnx")}
+        found = run_rounds(
+            f"2 x {units}", names, rounds, lambda name: child(__file__, text, "--child", name, folder), required=True
+        )
+    lines = []
+    for name, results in found.items():
+        precision, _, count = name.rpartition(" x ")
+        rates = " | ".join(f"{median(results, task):,.0f}" for task in ("stream", "line"))
+        lines.append(f"| 2 x {units} | {precision} | {sizes[precision]:.1f} | {count} | {rates} |")
     return lines
 
 
@@ -208,6 +240,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu", help="device; cuda: without int8")
     parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--threads", nargs="+", type=int, help="numbers of threads to measure one text at a time with")
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -219,6 +252,10 @@ def main() -> None:
     elif arguments.workers:
         for units in arguments.units:
             workers(arguments.text, units, arguments.rounds)
+    elif arguments.threads:
+        print("| model | | MB | threads | stream, tokens/s | lines, tokens/s |\n|---|---|---|---|---|---|")
+        for units in arguments.units:
+            print("\n".join(threads_rows(arguments.text, units, arguments.rounds, arguments.threads)), flush=True)
     else:
         head = "".join(f"| {task}, tokens/s | relative to PyTorch " for task in ("batch", "line", "stream"))
         print(f"| model | | {head[2:]}| stream, bound by memory |")

@@ -17,6 +17,9 @@ from tests.support.node import node
 SHERPA = "2.0.1"
 PACKAGE = PAGE / "package.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Development packages and the Debian releases that they come from. Programs of the older release run on the newer one.
+HEADERS = {"libonnxruntime-dev": "trixie", "libjansson-dev": "bookworm"}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def environment(name: str) -> Path:
@@ -37,6 +40,14 @@ def install(place: Path, what: str, *commands: list[Any]) -> None:
         if done.returncode:
             pytest.skip(f"cannot install {what}: {done.stderr.strip()[-300:]}")
     (place / "complete").touch()
+
+
+def _repositories() -> list[str]:
+    """The addresses of the repositories from which this system installs packages; empty without apt."""
+    if not shutil.which("apt-get"):
+        return []
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
 def environment_with(*packages: str) -> Path:
@@ -75,3 +86,29 @@ def chromium() -> str:
     if not found:
         pytest.skip("needs Chromium, which is not installed; on Debian: apt-get install chromium")
     return found
+
+
+@pytest.fixture(scope="session")
+def headers() -> Path:
+    """The folder `usr` with the headers of onnxruntime's C API and with Jansson: this system's, or one made here.
+
+    Debian's packages are downloaded with apt, from lists of its own, and nothing is installed.
+    """
+    if all(Path("/usr/include", name).exists() for name in ("onnxruntime/onnxruntime_c_api.h", "jansson.h")):
+        return Path("/usr")
+    place = environment("debian")
+    mirror = next((uri for uri in _repositories() if uri.rstrip("/").endswith("/debian")), None)
+    if not (mirror and KEYRING.exists()):
+        pytest.skip("no headers of onnxruntime and Jansson: needs Debian's libonnxruntime-dev and libjansson-dev")
+    for name in ("lists/partial", "cache/archives/partial", "parts"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    (place / "status").touch()
+    sources = [f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in HEADERS.values()]
+    (place / "sources.list").write_text("".join(sources))
+    folders = {"Etc::sourcelist": "sources.list", "Etc::sourceparts": "parts", "State::lists": "lists"}
+    folders |= {"State::status": "status", "Cache": "cache"}
+    apt = ["apt-get", "-qq", *(f"-oDir::{name}={place / folder}" for name, folder in folders.items())]
+    unpack = ["sh", "-c", 'for package in *.deb; do dpkg -x "$package" . || exit 1; done']
+    packages = [f"{package}/{suite}" for package, suite in HEADERS.items()]
+    install(place, "Debian's headers", [*apt, "update"], [*apt, "download", *packages], unpack)
+    return place / "usr"
