@@ -16,7 +16,7 @@ from keraslm.errors import ExportError, RunError, UsageError
 from keraslm.runs.weights import digest_of, write_weights
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.vocabulary import train_tokenizer
-from keraslm_export.targets import hf
+from keraslm_export.targets import hf, hf_files, hf_verify
 from tests.support.made_run import make_run, random_weights
 from tests.support.tiny import text_lines
 
@@ -199,7 +199,7 @@ def test_it_can_be_trained_further(made):
 def tokenizers(request, tmp_path):
     """A tokenizer of keraslm, and that of transformers."""
     own = train_tokenizer([*LINES, "Ta, la."], DataConfig(**TOKENIZERS[request.param]))
-    return own, tokenizer_from(hf.tokenizer_files(own), tmp_path)
+    return own, tokenizer_from(hf_files.tokenizer_files(own), tmp_path)
 
 
 def test_ids_are_those_of_keraslm_with_the_end_symbol_first(tokenizers):
@@ -241,8 +241,8 @@ def test_a_tokenizer_with_added_tokens_is_read_in_the_same_way(tmp_path):
     backend.add_tokens(["catfish"])
     backend.save(str(tmp_path / "foreign.json"))
     own = import_tokenizer(DataConfig(tokenizer=str(tmp_path / "foreign.json"), eos_token="</s>"))
-    other = tokenizer_from(hf.tokenizer_files(own), tmp_path)
-    hf.check_ids(own, other, ["the catfish</s>the", "cat <unk> the", "<eos>"])
+    other = tokenizer_from(hf_files.tokenizer_files(own), tmp_path)
+    hf_verify.check_ids(own, other, ["the catfish</s>the", "cat <unk> the", "<eos>"])
 
 
 # Minimal pairs
@@ -345,13 +345,13 @@ def test_an_own_folder_is_replaced_and_other_files_in_it_stay(run, tmp_path):
 
 
 def test_a_folder_that_differs_does_not_appear(run, tmp_path, monkeypatch):
-    weights = hf.torch_weights
-    monkeypatch.setattr(hf, "torch_weights", lambda *given: {k: v + 0.01 for k, v in weights(*given).items()})
+    weights = hf_files.torch_weights
+    monkeypatch.setattr(hf_files, "torch_weights", lambda *given: {k: v + 0.01 for k, v in weights(*given).items()})
     with pytest.raises(ExportError, match=r"differs from Keras: logits by .*at most 0\.0001 is allowed"):
         hf.write(run, tmp_path / "hf")
     monkeypatch.undo()
     other = train_tokenizer(["the cat sat on the mat", "a bird ran"])
-    monkeypatch.setattr(hf, "tokenizer_files", lambda _, made=hf.tokenizer_files: made(other))
+    monkeypatch.setattr(hf_files, "tokenizer_files", lambda _, made=hf_files.tokenizer_files: made(other))
     with pytest.raises(ExportError, match=r"transformers gives .* the ids .*, but keraslm .*\. Not published"):
         hf.write(run, tmp_path / "hf")
     assert {path.name for path in tmp_path.iterdir()} == {"run", "runs"}
