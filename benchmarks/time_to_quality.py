@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import KERASLM, spread
+from common import KERASLM
 
 FOLDER = Path(__file__).resolve().parent
 SECONDS = FOLDER / "time_to_quality.json"
@@ -151,7 +151,7 @@ def picture(path: Path) -> None:
         axes.plot([minutes * (n + 1) for n in range(len(best))], best, "o-", markersize=3, label=name)
         reached = [next((n + 1 for n, value in enumerate(best) if value <= mark), None) for mark in marks]
         cells = [f"{minutes * n:.1f}" if n else "" for n in reached]
-        print(f"| {name} | {spread(own, 0)} | {' | '.join(cells)} | {best[-1]:.1f} |")
+        print(f"| {name} | {statistics.median(own):.0f} | {' | '.join(cells)} | {best[-1]:.1f} |")
     axes.set_xlabel("minutes on two cores")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150, format="png")
