@@ -28,82 +28,18 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import child
+from measure import Measure
 
 SIZES = {"small": (200, 20), "medium": (650, 35), "large": (1500, 35)}  # units, steps
 BATCH, VOCAB, LAYERS = 20, 10_000, 2
 REPEATS = {"small": 30, "medium": 10, "large": 5}
 CONTESTANTS = ["jax", "tensorflow", "torch", "torch-bfloat16"]
-
-
-class Measure:
-    """Measures functions of arrays on the current backend, compiled as `fit()` compiles a step."""
-
-    def __init__(self, repeats: int):
-        import keras
-
-        self.backend, self.repeats = keras.backend.backend(), repeats
-
-    def compiled(self, function: Callable) -> Callable:
-        if self.backend == "jax":
-            import jax
-
-            return jax.jit(function)
-        if self.backend == "tensorflow":
-            import tensorflow as tf
-
-            return tf.function(function, jit_compile=False)
-        return function
-
-    def __call__(self, function: Callable, *arrays: np.ndarray) -> float:
-        """The median milliseconds of a call."""
-        import keras
-
-        tensors = [keras.ops.convert_to_tensor(a) for a in arrays]
-        call, times = self.compiled(function), []
-        for _ in range(self.repeats + 3):
-            start = time.perf_counter()
-            self.wait(call(*tensors))
-            times.append(time.perf_counter() - start)
-        return 1000 * statistics.median(times[3:])
-
-    def wait(self, result: Any) -> None:
-        if self.backend == "jax":
-            import jax
-
-            jax.block_until_ready(result)
-
-    def with_gradient(self, function: Callable) -> Callable:
-        """Compute the gradients of the sum of the first result with respect to all arguments."""
-        from keras import ops
-
-        if self.backend == "jax":
-            import jax
-
-            return lambda *a: jax.grad(lambda *b: ops.sum(function(*b)), tuple(range(len(a))))(*a)
-        if self.backend == "tensorflow":
-            import tensorflow as tf
-
-            def gradients(*a: Any) -> Any:
-                with tf.GradientTape() as tape:
-                    tape.watch(a)
-                    value = tf.reduce_sum(function(*a))
-                return tape.gradient(value, a)
-
-            return gradients
-        import torch
-
-        def torch_gradients(*a: Any) -> Any:
-            leaves = [x.detach().requires_grad_() for x in a]
-            return torch.autograd.grad(function(*leaves).sum(), leaves)
-
-        return torch_gradients
 
 
 def products(backend: str, low: str) -> tuple[Callable, Callable]:
@@ -127,7 +63,7 @@ def products(backend: str, low: str) -> tuple[Callable, Callable]:
         return ops.matmul(a, b)
 
     def loop(b: Any, xs: Any) -> Any:
-        def step(last: Any, x: Any) -> Any:  # a product depends on the one before, as in the LSTM
+        def step(last: Any, x: Any) -> Any:  # a product depends on the previous one, as in the LSTM
             out = ops.matmul(x + last, b)
             return out[0, 0] * 1e-9, None
 
@@ -195,7 +131,7 @@ def measured(size: str, dtype: str) -> dict[str, float]:
     embedding = measure(
         measure.with_gradient(lambda table: look_up(table, ops.convert_to_tensor(ids), sparse)), random(VOCAB, units)
     )
-    update = measured_update(measure, size, dtype)
+    update = measured_update(measure, size)
     return {
         "input products": LAYERS * (forward + back + gradient),
         "recurrent products": LAYERS * recurrent,
@@ -209,7 +145,7 @@ def measured(size: str, dtype: str) -> dict[str, float]:
     }
 
 
-def measured_update(measure: Measure, size: str, dtype: str) -> float:
+def measured_update(measure: Measure, size: str) -> float:
     """Milliseconds of one call of the optimizer with the gradients of a step."""
     import keras
 
@@ -245,12 +181,8 @@ def measured_update(measure: Measure, size: str, dtype: str) -> float:
     step = jax.jit(
         lambda state, gradients: optimizer.stateless_apply(state[1], gradients, state[0]), donate_argnums=(0,)
     )
-    times, state = [], ([v.value for v in variables], [v.value for v in optimizer.variables])
-    for _ in range(measure.repeats + 3):
-        start = time.perf_counter()
-        state = jax.block_until_ready(step(state, gradients))
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[3:])
+    states = [([v.value for v in variables], [v.value for v in optimizer.variables])]
+    return measure.time(lambda: states.append(jax.block_until_ready(step(states.pop(), gradients))))
 
 
 def copy_rate() -> float:
@@ -258,16 +190,12 @@ def copy_rate() -> float:
     import torch
 
     source = torch.zeros(2**26)
-    target, times = torch.empty_like(source), []
-    for _ in range(9):
-        start = time.perf_counter()
-        target.copy_(source)
-        times.append(time.perf_counter() - start)
-    return 2 * source.numel() * 4 / statistics.median(times)
+    target = torch.empty_like(source)
+    return 2 * source.numel() * 4 / (Measure(9).time(lambda: target.copy_(source)) / 1000)
 
 
-def bounds(size: str, width: int) -> dict[str, tuple[float, float]]:
-    """Operations and bytes of every part; `width` is the size of an operand in bytes."""
+def bounds(size: str) -> dict[str, tuple[float, float]]:
+    """Operations of every part, and bytes in float32."""
     units, steps = SIZES[size]
     rows, gates = BATCH * steps, 4 * units
     matrix, table = units * gates, units * VOCAB
@@ -275,13 +203,13 @@ def bounds(size: str, width: int) -> dict[str, tuple[float, float]]:
     trained = LAYERS * 2 * matrix + table
     logits = rows * VOCAB
     return {
-        "input products": (LAYERS * 3 * one, LAYERS * 3 * width * (rows * units + rows * gates + matrix)),
-        "recurrent products": (LAYERS * 2 * one, LAYERS * 2 * steps * width * (matrix + BATCH * (units + gates))),
-        "recurrent gradient": (LAYERS * one, LAYERS * width * (rows * units + rows * gates + matrix)),
+        "input products": (LAYERS * 3 * one, LAYERS * 3 * 4 * (rows * units + rows * gates + matrix)),
+        "recurrent products": (LAYERS * 2 * one, LAYERS * 2 * steps * 4 * (matrix + BATCH * (units + gates))),
+        "recurrent gradient": (LAYERS * one, LAYERS * 4 * (rows * units + rows * gates + matrix)),
         "element-wise, loops": (0.0, LAYERS * 4 * rows * (3 * gates + 8 * units)),
-        "softmax products": (3 * 2.0 * rows * table, 3 * width * (rows * units + table + logits)),
-        "softmax passes": (0.0, 2 * width * logits),
-        "casts": (0.0, 0.0 if width == 4 else 2 * trained * 6),
+        "softmax products": (3 * 2.0 * rows * table, 3 * 4 * (rows * units + table + logits)),
+        "softmax passes": (0.0, 2 * 4 * logits),
+        "casts": (0.0, 0.0),
         "embedding": (0.0, 4 * 4 * rows * units),
         "norm, clip, update": (0.0, 4 * 4 * trained),
     }
@@ -308,7 +236,7 @@ def one(name: str, size: str) -> dict[str, Any]:
 
     from keraslm.config.presets import preset
 
-    parts, best, copied = measured(size, dtype), rate(size, dtype), copy_rate() if name == "torch" else None
+    parts, best, copied = measured(size, dtype), rate(size, dtype), copy_rate()
     config = preset(size, dtype=dtype)
     ids = windows(BATCH, SIZES[size][1], WARM_UP + WINDOWS[size])
     step = 1000 * keraslm_model(config, ids, False)[0]
@@ -316,11 +244,11 @@ def one(name: str, size: str) -> dict[str, Any]:
 
 
 def table(size: str, found: dict[str, dict[str, Any]]) -> str:
-    copied = next((f["copy_rate"] for f in found.values() if f["copy_rate"]), 2e10)
+    copied = statistics.median(each["copy_rate"] for each in found.values())
     names = list(found)
     lines = [f"| {size}: ms | " + " | ".join(names) + " | GFLOP | MB float32 | ms to copy it |"]
     lines.append("|---" * (len(names) + 4) + "|")
-    for part, (work, size_in_bytes) in bounds(size, 4).items():
+    for part, (work, size_in_bytes) in bounds(size).items():
         cells = [f"{found[name]['parts'][part]:.1f}" for name in names]
         own = [
             f"{work / 1e9:.1f}" if work else "",
@@ -330,7 +258,7 @@ def table(size: str, found: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {part} | {' | '.join(cells + own)} |")
     lines.append("| rest | " + " | ".join(f"{found[name]['rest']:.1f}" for name in names) + " | | | |")
     lines.append("| **step** | " + " | ".join(f"**{found[name]['step']:.1f}**" for name in names) + " | | | |")
-    work = sum(work for work, _ in bounds(size, 4).values())
+    work = sum(work for work, _ in bounds(size).values())
     arithmetic = [f"{1000 * work / found[name]['rate']:.1f}" for name in names]
     lines.append(f"| all products at the rate of the best | {' | '.join(arithmetic)} | {work / 1e9:.1f} | | |")
     rates = [f"{found[name]['rate'] / 1e9:.0f}" for name in names]

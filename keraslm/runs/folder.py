@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,11 +140,7 @@ class RunFolder:
 
     def kept_weights(self) -> dict[int, Path]:
         """Files of the kept weights, by epoch, in order."""
-        found = {}
-        for path in self.path.glob(KEPT):
-            if number := KEPT_NAME.fullmatch(path.name):
-                found[int(number[1])] = path
-        return dict(sorted(found.items()))
+        return self._numbered(KEPT, KEPT_NAME)
 
     def at_words_path(self, words: int) -> Path:
         """The file of the weights at a number of trained words, with `save_at_words`."""
@@ -151,11 +148,12 @@ class RunFolder:
 
     def weights_at_words(self) -> dict[int, Path]:
         """Files of the weights that are kept by numbers of trained words, in order."""
-        found = {}
-        for path in self.path.glob(AT_WORDS):
-            if number := AT_WORDS_NAME.fullmatch(path.name):
-                found[int(number[1])] = path
-        return dict(sorted(found.items()))
+        return self._numbered(AT_WORDS, AT_WORDS_NAME)
+
+    def _numbered(self, pattern: str, name: re.Pattern[str]) -> dict[int, Path]:
+        """Files by the number in their names, in order."""
+        matches = ((name.fullmatch(path.name), path) for path in self.path.glob(pattern))
+        return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
     @property
     def checkpoints_path(self) -> Path:

@@ -17,7 +17,7 @@ from keraslm.runs.weights import digest_of, write_weights
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.vocabulary import train_tokenizer
 from keraslm_export.targets import hf, hf_files, hf_verify
-from tests.support.made_run import make_run, random_weights
+from tests.support.made_run import KINDS, make_run, random_weights
 from tests.support.tiny import text_lines
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -26,15 +26,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": _modules.name}  # read
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 LINES = text_lines(150, seed=1)
-KINDS = {
-    "full": {"layer_units": (9, 5, 7)},
-    "adaptive": {"softmax": "adaptive", "cutoffs": (6, 14)},
-    "sampled": {"softmax": "sampled", "num_sampled": 40},
-    "tied": {"layer_units": (9, 5), "embedding_dim": 5, "tie_weights": True},
-    "mixture": {"layer_units": (6, 9), "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
-    "gru": {"cell": "gru", "layer_units": (5, 8, 6)},
-    "rnn": {"cell": "rnn", "softmax": "mixture", "num_experts": 2, "tie_weights": True},
-}
+NETWORKS = {"full": {"layer_units": (9, 5, 7)}, **KINDS}
 TOKENIZERS = {
     "word": {},
     "punctuation": {"split_punctuation": True, "lowercase": True},
@@ -73,7 +65,7 @@ def tokenizer_from(files: dict[str, str], folder: Path) -> Any:
 
 class Made:
     def __init__(self, folder: Path, kind: str):
-        fields = {"units": 8, "embedding_dim": 6, "num_layers": 2} | KINDS[kind]
+        fields = {"units": 8, "embedding_dim": 6, "num_layers": 2} | NETWORKS[kind]
         self.run = make_run(folder, LINES, **fields)
         self.report = hf.write(self.run, folder / "hf")
         self.model, self.tokenizer = opened(folder / "hf"), tokenizer_of(folder / "hf")
@@ -87,7 +79,7 @@ class Made:
             return self.model(input_ids=ids, **named).logits
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+@pytest.fixture(scope="module", params=sorted(NETWORKS))
 def made(request, tmp_path_factory) -> Made:
     return Made(tmp_path_factory.mktemp(request.param), request.param)
 

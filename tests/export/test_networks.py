@@ -19,17 +19,8 @@ from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
 from keraslm_export import convert
 from keraslm_export.verify import compare_files, opened_model
-from tests.support.made_run import make_run
+from tests.support.made_run import KINDS, make_run
 from tests.support.tiny import text_lines
-
-KINDS = {
-    "adaptive": {"softmax": "adaptive", "cutoffs": (6, 14)},
-    "sampled": {"softmax": "sampled", "num_sampled": 40},
-    "tied": {"layer_units": (9, 5), "embedding_dim": 5, "tie_weights": True},
-    "mixture": {"layer_units": (6, 9), "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
-    "gru": {"cell": "gru", "layer_units": (5, 8, 6)},
-    "rnn": {"cell": "rnn", "softmax": "mixture", "num_experts": 2, "tie_weights": True},
-}
 
 
 class Made:

@@ -19,6 +19,16 @@ from keraslm.text.importing import import_tokenizer
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import train_tokenizer
 
+# Networks other than a plain LSTM, as changes to the configuration.
+KINDS = {
+    "adaptive": {"softmax": "adaptive", "cutoffs": (6, 14)},
+    "sampled": {"softmax": "sampled", "num_sampled": 40},
+    "tied": {"layer_units": (9, 5), "embedding_dim": 5, "tie_weights": True},
+    "mixture": {"layer_units": (6, 9), "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
+    "gru": {"cell": "gru", "layer_units": (5, 8, 6)},
+    "rnn": {"cell": "rnn", "softmax": "mixture", "num_experts": 2, "tie_weights": True},
+}
+
 
 def random_weights(config, vocab_size: int, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
     """Compute `a @ b`."""
-    return _onednn(a, b.t()) if uses_onednn(a) else torch.mm(a, b)
+    return _onednn(a, b.t()) if _uses_onednn(a) else torch.mm(a, b)
 
 
 def multiplier(b: Tensor) -> Callable[[Tensor], Tensor]:
@@ -28,17 +28,17 @@ def multiplier(b: Tensor) -> Callable[[Tensor], Tensor]:
     if _can_pack(b):
         packed = torch.ops.mkldnn._reorder_linear_weight(weights.contiguous(), None)
         return lambda a: _onednn(a, packed)
-    return (lambda a: _onednn(a, weights)) if uses_onednn(b) else (lambda a: torch.mm(a, b))
+    return (lambda a: _onednn(a, weights)) if _uses_onednn(b) else (lambda a: torch.mm(a, b))
 
 
-def uses_onednn(a: Tensor) -> bool:
+def _uses_onednn(a: Tensor) -> bool:
     """Whether `mm` uses oneDNN for operands like `a`; torch itself uses it for bfloat16."""
     return a.dtype == torch.float32 and a.device.type == "cpu" and a.numel() > 0 and _mkl_is_slow() and _works(False)
 
 
 def _can_pack(b: Tensor) -> bool:
     # Packing a small matrix, or a float32 one in the other memory order, takes longer than it saves.
-    pays = b.numel() > 2**19 and (b.dtype == torch.bfloat16 or (uses_onednn(b) and b.t().is_contiguous()))
+    pays = b.numel() > 2**19 and (b.dtype == torch.bfloat16 or (_uses_onednn(b) and b.t().is_contiguous()))
     return pays and b.device.type == "cpu" and torch.backends.mkldnn.is_available() and _works(True)
 
 
