@@ -79,5 +79,5 @@ clean:
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) --editable ".[jax,tensorflow,torch,export,hf,plot,tensorboard,zstd,sentencepiece,cluster,wer,dev]"
+	$(INSTALL) --editable ".[jax,tensorflow,torch,export,hf,plot,tensorboard,zstd,sentencepiece,cluster,wer,serve,dev]"
 	@touch $@

@@ -21,6 +21,7 @@ from keraslm.commands.generate import generate
 from keraslm.commands.pairs import pairs
 from keraslm.commands.rescore import rescore
 from keraslm.commands.score import score
+from keraslm.commands.serve import serve
 from keraslm.commands.show import show
 from keraslm.commands.tokenize import tokenize
 from keraslm.commands.train import train
@@ -45,7 +46,7 @@ app = App(
 )
 VERBS: tuple[Callable[..., None], ...] = (
     *(train, evaluate, average, export),
-    *(score, rescore, pairs, generate, tokenize, show),
+    *(score, rescore, pairs, generate, serve, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
     app.command(with_home(_verb), sort_key=_order)

@@ -1,4 +1,4 @@
-"""Text drawn from a model: temperature, top-k, top-p."""
+"""Text drawn from a model: temperature, top-k, top-p, min-p."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from keraslm import arguments
 from keraslm.errors import UsageError
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
+from keraslm.text.decoding import Detokenizer
 from keraslm.text.encoders import Ids
 
 _SMALLEST = np.finfo(np.float64).tiny  # processors may treat smaller numbers as 0, which cannot divide
@@ -21,13 +22,15 @@ _SMALLEST = np.finfo(np.float64).tiny  # processors may treat smaller numbers as
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn: first the temperature, then top-k, then top-p on the remaining tokens.
+    """How the next token is drawn: first the temperature, then top-k, top-p and min-p on the remaining tokens.
 
     Attributes:
         temperature: divisor of the log-probabilities: sharper below 1, flatter above; 0 for the most likely token only.
         top_k: keep the k most likely tokens; None keeps all.
         top_p: keep the most likely tokens that together reach this probability (nucleus sampling, Holtzman et al.
             2020, arXiv:1904.09751); 1 keeps all.
+        min_p: keep tokens with at least this share of the probability of the most likely one (Nguyen et al. 2024,
+            arXiv:2407.01082); 0 keeps all.
         seed: of the random numbers; None for different tokens each time.
 
     Raises:
@@ -38,6 +41,7 @@ class Sampling:
     top_k: int | None = None
     top_p: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= arguments.number(self.temperature, "temperature") < float("inf"):
@@ -46,29 +50,67 @@ class Sampling:
             arguments.integer(self.top_k, "top_k", 1)
         if not 0.0 < arguments.number(self.top_p, "top_p") <= 1.0:
             raise UsageError(f"`top_p` is {self.top_p}, but must be above 0 and at most 1.")
+        if not 0.0 <= arguments.number(self.min_p, "min_p") <= 1.0:
+            raise UsageError(f"`min_p` is {self.min_p}, but must be from 0 to 1.")
         if self.seed is not None:
             arguments.integer(self.seed, "seed", 0)
 
 
 def probabilities(log_probs: NDArray[np.floating], sampling: Sampling) -> NDArray[np.float64]:
     """The distribution that the next token is drawn from, float64 `(V,)`; a log-probability of -inf forbids a token."""
+    tokens, kept = _support(log_probs, sampling)
+    result = np.zeros(len(log_probs))
+    result[tokens] = kept
+    return result
+
+
+def draw(log_probs: NDArray[np.floating], sampling: Sampling, rng: np.random.Generator) -> int:
+    """Draw one token. Takes one number from the generator, whatever the settings."""
+    tokens, kept = _support(log_probs, sampling)
+    reached = np.cumsum(kept)
+    return int(tokens[np.searchsorted(reached / reached[-1], rng.random(), side="right")])
+
+
+def _support(log_probs: NDArray[np.floating], sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The tokens that can be drawn, by id, and their probabilities."""
     scores = log_probs.astype(np.float64)
-    order = np.argsort(-scores, kind="stable")  # most likely first, ties by id
     if sampling.temperature < _SMALLEST:
-        order, scores = order[:1], np.zeros_like(scores)
-    else:
-        with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
-            scores = (scores - scores[order[0]]) / sampling.temperature
-    if sampling.top_k is not None:
-        order = order[: sampling.top_k]
-    kept = np.exp(scores[order])
+        return np.array([scores.argmax()]), np.ones(1)
+    with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
+        scores = (scores - scores.max()) / sampling.temperature
+    tokens = np.arange(len(scores)) if sampling.top_k is None else np.sort(_largest(scores, sampling.top_k))
+    kept = np.exp(scores[tokens])
     kept /= kept.sum()
     if sampling.top_p < 1.0:
-        # A token is kept while the previous ones have not reached top_p; the first always is.
-        kept = kept[np.cumsum(kept) - kept < sampling.top_p]
-    result = np.zeros(len(scores))
-    result[order[: len(kept)]] = kept / kept.sum()
-    return result
+        tokens, kept = _nucleus(tokens, kept, sampling.top_p)
+    if sampling.min_p > 0.0:
+        chosen = kept >= sampling.min_p * kept.max()
+        tokens, kept = tokens[chosen], kept[chosen]
+    return tokens, kept / kept.sum()
+
+
+def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The places of the largest values, the largest first, ties by place; a full sort only if all are wanted."""
+    if count < len(values):
+        least = np.partition(values, -count)[-count]
+        places = np.flatnonzero(values >= least)
+    else:
+        places = np.arange(len(values))
+    return places[np.argsort(-values[places], kind="stable")][:count]
+
+
+def _nucleus(
+    tokens: NDArray[np.int64], kept: NDArray[np.float64], top_p: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The most probable tokens that together reach `top_p`: the first always, and each that follows less than it."""
+    count = 64
+    while True:
+        largest = _largest(kept, count)
+        before = np.cumsum(kept[largest]) - kept[largest]
+        if count >= len(kept) or before[-1] >= top_p:
+            largest = np.sort(largest[before < top_p])
+            return tokens[largest], kept[largest]
+        count *= 8
 
 
 def generate(
@@ -115,24 +157,16 @@ def _draw(scorer: Scorer, prompt: Ids, sampling: Sampling, stop_at_eos: bool, al
         scores = log_probs[0, -1].copy()
         if not allow_unk and info.unk_id >= 0:
             scores[info.unk_id] = -np.inf
-        token = int(rng.choice(len(scores), p=probabilities(scores, sampling)))
+        token = draw(scores, sampling, rng)
         yield token
         if stop_at_eos and token == info.eos_id:
             return
 
 
 def _as_text(session: Session, line: list[int], drawn: Iterator[int]) -> Iterator[str]:
-    tokenizer = session.tokenizer
-    shown = text = tokenizer.decode(line)
+    detokenizer = Detokenizer(session.tokenizer, line)
     for token in drawn:
-        if token == session.info.eos_id:
-            yield text[len(shown) :] + "\n"
-            line, shown, text = [], "", ""
-            continue
-        line.append(token)
-        text = tokenizer.decode(line)
-        if not text.endswith("\ufffd"):
-            yield text[len(shown) :]
-            shown = text
-    if len(text) > len(shown):
-        yield text[len(shown) :]
+        if text := detokenizer.add(token):
+            yield text
+    if text := detokenizer.rest():
+        yield text

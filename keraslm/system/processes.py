@@ -1,21 +1,25 @@
 """Worker processes that apply one function; a process that dies is replaced and its work is repeated.
 
-Each worker is a `ProcessPoolExecutor` of one process, driven by one thread, so that a dead process breaks only its own
-executor. The processes are spawned; a fork would copy the threads and locks of the framework that trains.
+Each process is driven by one thread, through a pipe. The processes are spawned; a fork would copy the threads and locks
+of the framework that trains.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from multiprocessing.context import SpawnContext, SpawnProcess
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
@@ -40,6 +44,9 @@ class Workers:
     Futures and iterators raise what the function raised, `ProcessDiedError` for an item whose process died `TRIES`
     times, and `KeraslmError` if a process cannot be started.
 
+    Attributes:
+        deaths: number of processes that died.
+
     Example:
         >>> with Workers(2, partial, pow, 2) as workers:
         ...     list(workers.map(range(4)))
@@ -47,6 +54,7 @@ class Workers:
     """
 
     def __init__(self, count: int, make: Callable[..., Callable[[Any], Any]], *arguments: Any):
+        self.deaths = 0
         self._threads = ThreadPoolExecutor(count)
         self._workers = [_Worker(make, arguments) for _ in range(count)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
@@ -82,73 +90,88 @@ class Workers:
             for _ in range(TRIES):
                 try:
                     return worker.apply(item)
-                except BrokenExecutor:
+                except _DiedError:
+                    self.deaths += 1
                     ending = worker.stop()
             raise ProcessDiedError(f"The process {ending}, {TRIES} times. Is there memory left?")
         finally:
             self._idle.put(worker)
 
 
+class _DiedError(Exception):
+    """The process ended before it answered."""
+
+
+class _RemoteError(Exception):
+    """The traceback of an error in a process, as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
 class _Worker:
     def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...]):
         self._make, self._arguments = make, arguments
-        self._executor: ProcessPoolExecutor | None = None
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None  # closed when nothing refers to it: a thread may wait for an answer
         self._closed = False
 
     def apply(self, item: Any) -> Any:
-        if self._executor is None:
+        if self._process is None:
             self._start()
             try:
-                self._submit(_make_function, self._make, self._arguments)
-            except Exception as error:
-                if not isinstance(error, BrokenExecutor):
-                    self.stop()
+                self._ask((self._make, self._arguments))
+            except _DiedError:
                 raise
-        return self._submit(_apply_function, item)
+            except BaseException:
+                self.stop()
+                raise
+        return self._ask(item)
 
     def stop(self, for_good: bool = False) -> str:
         """Kill the process; returns how it ended."""
         with _starting:
             self._closed = for_good or self._closed
-            executor, self._executor = self._executor, None
-            if executor is None:
-                return "did not start"
-            self._context.process.kill()
-        executor.shutdown()
-        code = self._context.process.exitcode or 0
+            process, self._process, self._pipe = self._process, None, None
+        if process is None:
+            return "did not start"
+        process.kill()
+        process.join()
+        code = process.exitcode or 0
         names = {number.value: number.name for number in signal.Signals}
         return f"was killed by {names.get(-code, -code)}" if code < 0 else f"ended with code {code}"
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        executor = self._executor
-        if executor is None:
+    def _ask(self, message: Any) -> Any:
+        pipe = self._pipe
+        if pipe is None:
             raise CancelledError
-        return executor.submit(function, *arguments).result()
+        try:
+            pipe.send(message)
+            data = pipe.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise _DiedError from error
+        trace, answer = pickle.loads(data)
+        if trace is None:
+            return answer
+        raise answer from _RemoteError(trace)
 
     def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
         with _starting:
             if self._closed:
                 raise CancelledError
-            self._context = _Context()
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(there,))
             try:
                 with _isolated():
-                    executor = ProcessPoolExecutor(1, self._context, _begin)
                     if hasattr(signal, "pthread_sigmask"):  # the child inherits it: Ctrl-C is for this process
                         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                    executor.submit(os.getpid)  # starts the process
-                self._executor = executor
+                    process.start()
             except OSError as error:
                 raise KeraslmError(f"A process cannot be started ({error}). Use fewer `workers`.") from error
-
-
-class _Context(SpawnContext):
-    """Remembers the process that an executor starts."""
-
-    process: SpawnProcess
-
-    def Process(self, *arguments: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
-        self.process = SpawnProcess(*arguments, **named)
-        return self.process
+            finally:
+                there.close()  # of this process: the pipe ends when the child does
+            self._process, self._pipe = process, here
 
 
 _starting = threading.Lock()
@@ -178,30 +201,41 @@ def available_cores() -> int:
 
 # In a worker process
 
-_function: Callable[[Any], Any]
 
-
-def _begin() -> None:
+def _work(pipe: Connection) -> None:
+    """Make the function from the first message, and apply it to each later one."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    function: Callable[[Any], Any] | None = None
+    with suppress(EOFError, BrokenPipeError):  # the parent has ended, or wants no more
+        while True:
+            message = pipe.recv_bytes()
+            try:
+                with _import_errors():
+                    if function is None:
+                        make, arguments = pickle.loads(message)
+                        function, answer = make(*arguments), None
+                    else:
+                        answer = function(pickle.loads(message))
+                data = ForkingPickler.dumps((None, answer))
+            except BaseException as error:
+                data = _pickled_error(error)
+            pipe.send_bytes(data)
+
+
+def _pickled_error(error: BaseException) -> Any:
+    trace = "".join(traceback.format_exception(error))
+    try:
+        return ForkingPickler.dumps((trace, error))
+    except Exception:
+        return ForkingPickler.dumps((trace, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
     os._exit(0)
-
-
-def _make_function(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    global _function
-    with _import_errors():
-        _function = make(*arguments)
-
-
-def _apply_function(item: Any) -> Any:
-    with _import_errors():
-        return _function(item)
 
 
 @contextmanager

@@ -1,0 +1,98 @@
+"""From the texts of requests to ids, with the place of each token in the text, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm.server.errors import ApiError
+from keraslm.text.decoding import Detokenizer, TokenTexts
+from keraslm.text.encoders import Ids
+from keraslm.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text and its ids, `(tokens,)`; `offsets` is where the text of each token begins, `(tokens,)`."""
+
+    text: str
+    ids: Ids
+    offsets: NDArray[np.int64]
+
+
+class Texts:
+    """Encodes and decodes texts of several lines: an end symbol stands for each line end."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer, self.tokens = tokenizer, TokenTexts(tokenizer)
+
+    def encode(self, text: str) -> Ids:
+        """The ids of a text; an unfinished last line has no end symbol."""
+        if "\r" in text:  # CR LF ends a line, as in a file, and any other CR is a blank
+            text = text.replace("\r\n", "\n").replace("\r", " ")
+        return self.tokenizer.encode_block(text)
+
+    def prompt(self, text: str, with_offsets: bool) -> Prompt:
+        """A text with its ids, and with the places of its tokens if they are wanted."""
+        ids = self.encode(text)
+        if not with_offsets:
+            return Prompt(text, ids, np.zeros(0, np.int64))
+        offsets = spans(self.tokenizer, text)[: len(ids)]
+        ends = np.append(0, offsets[:-1, 1])[: len(ids)]  # a token begins with the white space before it
+        return Prompt(text, ids, np.minimum(ends, offsets[:, 0]))
+
+    def prompt_of_ids(self, ids: Sequence[int]) -> Prompt:
+        """A prompt of ids, with the text that they make."""
+        self.checked(ids, "prompt")
+        detokenizer, parts, offsets, length = Detokenizer(self.tokenizer), [], [], 0
+        for token in ids:
+            offsets.append(length)
+            parts.append(detokenizer.add(token))
+            length += len(parts[-1])
+        return Prompt("".join(parts) + detokenizer.rest(), np.array(ids, np.int32), np.array(offsets, np.int64))
+
+    def checked(self, ids: Sequence[int], field: str) -> Sequence[int]:
+        """The ids; raises `ApiError` 400 for one outside the vocabulary."""
+        if (most := max(ids, default=0)) >= self.tokenizer.vocab_size:
+            message = f"{field}: token id {most} is outside the vocabulary of 0 to {self.tokenizer.vocab_size - 1}."
+            raise ApiError(400, message, field, "invalid_value")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids."""
+        lines: list[list[int]] = [[]]
+        for token in ids:
+            if token == self.tokenizer.eos_id:
+                lines.append([])
+            else:
+                lines[-1].append(token)
+        return "\n".join(map(self.tokenizer.decode, lines))
+
+    def last_line(self, ids: Ids) -> list[int]:
+        """The tokens after the last end symbol."""
+        ends = np.flatnonzero(ids == self.tokenizer.eos_id)
+        return [int(token) for token in ids[ends[-1] + 1 if len(ends) else 0 :]]
+
+
+def spans(tokenizer: Tokenizer, text: str) -> NDArray[np.int64]:
+    """Begin and end of each token in a text, `(tokens, 2)`; the end symbol of the last line spans nothing."""
+    parts, start = [], 0
+    for line, length in lines_of(text):
+        found = tokenizer.offsets(line).astype(np.int64) + start
+        found[-1] = start + len(line), start + length
+        parts.append(found)
+        start += length
+    return np.concatenate(parts)
+
+
+def lines_of(text: str) -> list[tuple[str, int]]:
+    """The lines of a text, and the characters of each with its end. LF or CR LF ends a line.
+
+    Any other CR is a blank, as in a file.
+    """
+    *complete, last = text.split("\n")
+    found = [(line.removesuffix("\r").replace("\r", " "), len(line) + 1) for line in complete]
+    return [*found, (last.replace("\r", " "), len(last))]
