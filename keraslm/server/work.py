@@ -188,8 +188,7 @@ def read(session: Session, rows: Sequence[Read]) -> list[Seen]:
     sorted_rows = [rows[number] for number in order]
     inputs, targets = _padded(sorted_rows, session.info.eos_id)
     lengths = [len(row.ids) for row in sorted_rows]
-    # A state is taken at the end of its row: no call goes beyond it.
-    ends = sorted({len(row.ids) for row in sorted_rows if row.carried} | {lengths[0]})
+    ends = sorted(set(lengths))  # no call goes beyond the end of a row: its state is taken there, and nothing is padded
     state, start, parts = _joined(session, [row.position for row in sorted_rows]), 0, []
     states: dict[int, State] = {}
     while start < lengths[0] and (start == 0 or time.monotonic() < until):
