@@ -27,6 +27,7 @@ from tokenizers import processors
 from keraslm.errors import TokenizerError
 from keraslm.text.encoders import BlockEncoder, Ids, at_work, block_encoder, byte_names, kind_of
 from keraslm.text.pieces import PIECE, one_line, pieces
+from keraslm.text.surfaces import Surfaces
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -107,6 +108,11 @@ class Tokenizer:
     def encode_block(self) -> BlockEncoder:
         """A function from a block of text, with LF after each line, to its ids `(tokens,)`."""
         return block_encoder(self._backend, self.eos_id, self.unk_id)
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        """What each token writes into a text, with an index; a TokenizerError if that cannot be told."""
+        return Surfaces(self._backend, self.eos_id, self.unk_id)
 
     @cached_property
     def space_marks(self) -> NDArray[np.bool_] | None:
