@@ -1,0 +1,268 @@
+"""The most probable next words after a text, or completions of a word that has been begun.
+
+In a vocabulary of words, one token is one word. Otherwise a beam search follows the tokens up to the next white space
+or line end. With s a spelling of the word in tokens, and the white space before it included,
+
+    p(word | text) = sum over s of p(s | text) * p(a token with white space first, or the end symbol | text, s)
+
+The sum is over the spellings that the search has found, so it is a lower bound. It is not divided by the probability
+of what has been typed: for "the comp", p(company) is its probability after "the". Tokens with white space after the
+beginning of a word, as a SentencePiece model without `split_by_whitespace` has them, are not followed.
+
+Dimensions: `V` vocabulary, `B` beams.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keraslm import arguments
+from keraslm.errors import ArgumentTypeError, UsageError, shown
+from keraslm.scoring.scorer import Context, Scorer
+from keraslm.scoring.session import Session
+from keraslm.scoring.state import Floats32
+from keraslm.text.encoders import Ids
+from keraslm.text.pieces import word_spans
+from keraslm.text.tokenizer import Tokenizer
+
+BEAMS = 20  # twice the usual number of words: finds 99 of 100 words that 300 beams find, in characters and subwords
+LONGEST_WORD = 40  # tokens after what has been typed: longer than nearly every word in bytes, and an end to the search
+_NEGLIGIBLE = 0.1  # a beam below this share of the last word in a full list can change only the end of a sum
+
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A word, and its probability after the text: 0 < probability <= 1."""
+
+    word: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted words after a text.
+
+    Attributes:
+        begun: the part of a word at the end of the text; empty after white space or a line end.
+        start: where it starts in the text, in characters: a predicted word replaces `text[start:]`.
+        words: the most probable one first, those of equal probability in alphabetical order.
+    """
+
+    begun: str
+    start: int
+    words: list[Prediction]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The part of a word at the end of a line: `line[start:]`, with the white space `line[before:start]` before it."""
+
+    before: int
+    start: int
+
+
+def predict(scorer: Scorer | Session, text: str, count: int = 10, beams: int = BEAMS) -> Predictions:
+    """The most probable next words, or those that complete the word at the end of the text.
+
+    Args:
+        scorer: a `Scorer`, or an open model: a `ModelSession` or an `Ensemble`.
+        text: a text, of one line or of several. The state is carried over line ends.
+        count: largest number of words.
+        beams: number of beginnings of words that are followed side by side, at least `count`; unused in vocabularies
+            of words.
+
+    Raises:
+        ArgumentTypeError, UsageError: a wrong argument.
+        TokenizerError: a tokenizer whose words cannot be told, such as WordPiece.
+
+    Example:
+        >>> predict(scorer, "the comp", 2)
+        Predictions(begun='comp', start=4, words=[Prediction(word='company', probability=0.021), ...])
+    """
+    if not isinstance(scorer, Scorer):
+        scorer = Scorer(_open(scorer, "scorer"))
+    *lines, line = _LINE_END.split(arguments.text(text, "text"))
+    place = begun_word(scorer.tokenizer, line)
+    earlier = scorer.tokenizer.encode_lines(lines) if lines else []
+    ids: Ids = np.concatenate([*earlier, scorer.tokenizer.encode_prompt(line[: place.before])])
+    _, context = scorer.advance_all(scorer.begin(), ids)
+    begun, lead = line[place.start :], line[place.before : place.start]
+    words = predict_from(scorer.session, context, begun, lead, count, beams)
+    return Predictions(begun, len(text) - len(begun), words)
+
+
+def predict_from(
+    session: Session,
+    context: Context,
+    begun: str = "",
+    lead: str | None = None,
+    count: int = 10,
+    beams: int = BEAMS,
+) -> list[Prediction]:
+    """As `predict`, from a position that the caller keeps: one call of the network in a vocabulary of words.
+
+    Args:
+        context: the position after the last complete word, before white space: from `Scorer.begin` or `advance_all`.
+        begun: the part of the next word that has been typed.
+        lead: white space between the two. None means one blank, or nothing at the start of a line. Vocabularies of
+            words do not use it.
+        count, beams: as for `predict`.
+
+    Raises:
+        ArgumentTypeError, UsageError: a wrong argument.
+        InputError: a context of a different model.
+
+    Example:
+        >>> _, context = scorer.advance_all(scorer.begin(), scorer.tokenizer.encode_prompt("the"))
+        >>> predict_from(scorer.session, context, "comp", count=2)      # as after "the comp"
+        [Prediction(word='company', probability=0.021), Prediction(word='computer', probability=0.008)]
+    """
+    _open(session, "session")
+    arguments.instance(context, Context, "context", "a position from `begin` or `advance`")
+    if word_spans(arguments.text(begun, "begun")) != [(0, len(begun))] and begun:
+        raise UsageError(f"`begun` is {shown(begun)}, but must be a part of one word, without white space.")
+    count, beams = arguments.integer(count, "count", 1), arguments.integer(beams, "beams", 1)
+    line_start = context.last == session.info.eos_id
+    lead = ("" if line_start else " ") if lead is None else arguments.text(lead, "lead")
+    if word_spans(lead):
+        raise UsageError(f"`lead` is {shown(lead)}, but must be white space.")
+    space, part = session.tokenizer.surfaces.read(begun, lead, line_start)
+    if session.tokenizer.surfaces.whole_words:
+        found = _tokens(session, context, part, count)
+    else:
+        found = _Search(session, space, part, count, max(beams, count)).words(context)
+    best = sorted(((min(p, 1.0), word) for word, p in found.items() if p > 0.0), key=lambda item: (-item[0], item[1]))
+    return [Prediction(word, probability) for probability, word in best[:count]]
+
+
+def begun_word(tokenizer: Tokenizer, line: str) -> Begun:
+    """Where the word at the end of a line starts, and where the text before it ends, in characters.
+
+    A word of a vocabulary of words is a token; a punctuation mark may be one. Otherwise white space separates words.
+
+    Example:
+        >>> begun_word(tokenizer, "the  comp")
+        Begun(before=3, start=5)
+    """
+    words = word_spans(line)
+    ended = not words or words[-1][1] < len(line)
+    if tokenizer.surfaces.whole_words and not ended:
+        words = [(begin, end) for begin, end in tokenizer.offsets(line)[:-1].tolist() if begin < end] or words
+    start = len(line) if ended else words.pop()[0]
+    return Begun(words[-1][1] if words else 0, start)
+
+
+def _open(value: Any, name: str) -> Session:
+    if not hasattr(value, "target_logprobs"):
+        raise ArgumentTypeError(
+            f"`{name}` is {shown(value)}, but an open model is expected: open it with keraslm.load."
+        )
+    return cast(Session, value)
+
+
+def _tokens(session: Session, context: Context, part: bytes, count: int) -> dict[str, float]:
+    """The most probable of the tokens that start with `part`, and their probabilities."""
+    surfaces = session.tokenizer.surfaces
+    log_probs, _ = session.run([[context.last]], context.state)  # [1, 1, V]
+    ids = surfaces.starting_with(part)
+    ids = ids[_largest(log_probs[0, 0, ids], count)]
+    return {surfaces.of[i].decode("utf-8", "replace"): math.exp(log_probs[0, 0, i]) for i in ids.tolist()}
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """The beginning of a word, in one spelling."""
+
+    written: bytes  # by its tokens, with the white space before the word
+    logprob: float
+    last: int  # token
+    row: int  # of the beam that it extends
+    free: int  # number of tokens after those that write what has been typed
+
+
+class _Search:
+    """A beam search for words that start with `part`, after white space `space`."""
+
+    def __init__(self, session: Session, space: bytes, part: bytes, count: int, beams: int):
+        self.session, self.surfaces = session, session.tokenizer.surfaces
+        self.wanted, self.lead = space + part, len(space)
+        self.count, self.beams = count, beams
+        self.found: dict[str, float] = {}
+
+    def words(self, context: Context) -> dict[str, float]:
+        """Probabilities of the words that are found after a position."""
+        beams, state = [_Beam(b"", 0.0, context.last, 0, 0)], context.state
+        while beams:
+            log_probs, state = self.session.run([[beam.last] for beam in beams], state)  # [B, 1, V]
+            self._finish(beams, log_probs[:, 0])
+            beams = self._extend(beams, log_probs[:, 0])
+            state = state.select([beam.row for beam in beams])
+        return self.found
+
+    def _finish(self, beams: Sequence[_Beam], log_probs: Floats32) -> None:
+        """Add the words that may end after their last token; distributions `(B, V)`."""
+        for beam, own in zip(beams, log_probs, strict=True):
+            if len(beam.written) >= len(self.wanted):
+                word = _word(beam.written[self.lead :])
+                if word:
+                    ended = np.exp(own[self.surfaces.ends]).sum(dtype=np.float64)
+                    self.found[word] = self.found.get(word, 0.0) + math.exp(beam.logprob) * float(ended)
+
+    def _extend(self, beams: Sequence[_Beam], log_probs: Floats32) -> list[_Beam]:
+        """The most probable beams of one more token, at most `self.beams`."""
+        floor, candidates = self._floor(), []
+        for row, (beam, own) in enumerate(zip(beams, log_probs, strict=True)):
+            free = beam.free + (len(beam.written) >= len(self.wanted))
+            if free > LONGEST_WORD:
+                continue
+            ids = self._tokens_after(beam.written)
+            scores = own[ids] + beam.logprob
+            best = _largest(scores, self.beams)
+            candidates += [
+                _Beam(beam.written + self.surfaces.of[i], score, i, row, free)
+                for i, score in zip(ids[best].tolist(), scores[best].tolist(), strict=True)
+                if score > floor
+            ]
+        return heapq.nlargest(self.beams, candidates, key=lambda beam: beam.logprob)
+
+    def _tokens_after(self, written: bytes) -> NDArray[np.int64]:
+        """Tokens that agree with what has been typed, and write no white space into the word."""
+        rest = self.wanted[len(written) :]
+        if not rest:
+            return self.surfaces.inside
+        ids = self.surfaces.compatible(rest)
+        return ids[len(written) + self.surfaces.last_space[ids] <= max(self.lead, len(written))]
+
+    def _floor(self) -> float:
+        """The log-probability up to which a beam is negligible: it cannot lead to a word of the list."""
+        if len(self.found) < self.count:
+            return -math.inf
+        last = heapq.nlargest(self.count, self.found.values())[-1]
+        return math.log(last * _NEGLIGIBLE) if last else -math.inf
+
+
+def _largest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices of the `count` largest scores, the largest first, the first of equal ones first; O(V)."""
+    kept = np.arange(len(scores))
+    if len(scores) > count:
+        kept = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+    return np.asarray(kept[np.argsort(-scores[kept], kind="stable")][:count], np.int64)
+
+
+def _word(written: bytes) -> str:
+    """The word that is written; empty if it has an incomplete character, or white space of several tokens."""
+    try:
+        word = written.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    return word if word_spans(word) == [(0, len(word))] else ""
