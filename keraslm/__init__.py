@@ -38,6 +38,7 @@ _NAMES = {
     "keraslm.scoring.contract": ("ModelInfo",),
     "keraslm.scoring.ensemble": ("Ensemble",),
     "keraslm.scoring.measures": ("LineScore",),
+    "keraslm.scoring.predict": ("Prediction", "Predictions", "predict", "predict_from"),
     "keraslm.scoring.sampler": ("Sampling", "generate"),
     "keraslm.scoring.scorer": ("Scorer", "load"),
     "keraslm.scoring.session": ("ModelSession",),
@@ -47,9 +48,30 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-__all__ += ["PRESETS", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM", "TextCost", "TrainConfig"]
-__all__ += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
-__all__ += ["load_run", "pairs", "preset", "rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+__all__ += [
+    "PRESETS",
+    "Prediction",
+    "Predictions",
+    "Run",
+    "Sampling",
+    "ScoreOptions",
+    "Scorer",
+    "State",
+    "StatefulLSTM",
+]
+__all__ += [
+    "TextCost",
+    "TrainConfig",
+    "__version__",
+    "average",
+    "build_model",
+    "evaluate",
+    "export",
+    "generate",
+    "kenlm",
+]
+__all__ += ["load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
+__all__ += ["score_sets", "summarize", "train", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -70,6 +92,7 @@ if TYPE_CHECKING:
     from keraslm.scoring.contract import ModelInfo
     from keraslm.scoring.ensemble import Ensemble
     from keraslm.scoring.measures import LineScore
+    from keraslm.scoring.predict import Prediction, Predictions, predict, predict_from
     from keraslm.scoring.sampler import Sampling, generate
     from keraslm.scoring.scorer import Scorer, load
     from keraslm.scoring.session import ModelSession

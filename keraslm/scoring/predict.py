@@ -19,12 +19,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm import arguments
-from keraslm.errors import UsageError, shown
+from keraslm.errors import ArgumentTypeError, UsageError, shown
 from keraslm.scoring.scorer import Context, Scorer
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import Floats32
@@ -32,7 +33,7 @@ from keraslm.text.encoders import Ids
 from keraslm.text.pieces import word_spans
 from keraslm.text.tokenizer import Tokenizer
 
-BEAMS = 20  # twice the usual number of words, because a beam may be a second spelling, or lead to no likely word
+BEAMS = 20  # twice the usual number of words: finds 99 of 100 words that 300 beams find, in characters and subwords
 LONGEST_WORD = 40  # tokens after what has been typed: longer than nearly every word in bytes, and an end to the search
 _NEGLIGIBLE = 0.1  # a beam below this share of the last word in a full list can change only the end of a sum
 
@@ -77,7 +78,8 @@ def predict(scorer: Scorer | Session, text: str, count: int = 10, beams: int = B
         scorer: a `Scorer`, or an open model: a `ModelSession` or an `Ensemble`.
         text: a text, of one line or of several. The state is carried over line ends.
         count: largest number of words.
-        beams: number of beginnings of words that are followed side by side, in vocabularies other than words.
+        beams: number of beginnings of words that are followed side by side, at least `count`; unused in vocabularies
+            of words.
 
     Raises:
         ArgumentTypeError, UsageError: a wrong argument.
@@ -87,7 +89,8 @@ def predict(scorer: Scorer | Session, text: str, count: int = 10, beams: int = B
         >>> predict(scorer, "the comp", 2)
         Predictions(begun='comp', start=4, words=[Prediction(word='company', probability=0.021), ...])
     """
-    scorer = scorer if isinstance(scorer, Scorer) else Scorer(scorer)
+    if not isinstance(scorer, Scorer):
+        scorer = Scorer(_open(scorer, "scorer"))
     *lines, line = _LINE_END.split(arguments.text(text, "text"))
     place = begun_word(scorer.tokenizer, line)
     earlier = scorer.tokenizer.encode_lines(lines) if lines else []
@@ -124,7 +127,7 @@ def predict_from(
         >>> predict_from(scorer.session, context, "comp", count=2)      # as after "the comp"
         [Prediction(word='company', probability=0.021), Prediction(word='computer', probability=0.008)]
     """
-    Scorer(session)  # checks the type
+    _open(session, "session")
     arguments.instance(context, Context, "context", "a position from `begin` or `advance`")
     if word_spans(arguments.text(begun, "begun")) != [(0, len(begun))] and begun:
         raise UsageError(f"`begun` is {shown(begun)}, but must be a part of one word, without white space.")
@@ -157,6 +160,14 @@ def begun_word(tokenizer: Tokenizer, line: str) -> Begun:
         words = [(begin, end) for begin, end in tokenizer.offsets(line)[:-1].tolist() if begin < end] or words
     start = len(line) if ended else words.pop()[0]
     return Begun(words[-1][1] if words else 0, start)
+
+
+def _open(value: Any, name: str) -> Session:
+    if not hasattr(value, "target_logprobs"):
+        raise ArgumentTypeError(
+            f"`{name}` is {shown(value)}, but an open model is expected: open it with keraslm.load."
+        )
+    return cast(Session, value)
 
 
 def _tokens(session: Session, context: Context, part: bytes, count: int) -> dict[str, float]:
@@ -201,7 +212,7 @@ class _Search:
     def _finish(self, beams: Sequence[_Beam], log_probs: Floats32) -> None:
         """Add the words that may end after their last token; distributions `(B, V)`."""
         for beam, own in zip(beams, log_probs, strict=True):
-            if self.lead < len(beam.written) >= len(self.wanted):
+            if len(beam.written) >= len(self.wanted):
                 word = _word(beam.written[self.lead :])
                 if word:
                     ended = np.exp(own[self.surfaces.ends]).sum(dtype=np.float64)

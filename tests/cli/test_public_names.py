@@ -10,9 +10,10 @@ import pytest
 import keraslm
 
 NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-NAMES += ["PRESETS", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM", "TextCost", "TrainConfig"]
-NAMES += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
-NAMES += ["load_run", "pairs", "preset", "rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+NAMES += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM"]
+NAMES += ["TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm"]
+NAMES += ["load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
+NAMES += ["score_sets", "summarize", "train", "write_scores"]
 
 
 def test_the_public_names_are_these():

@@ -55,6 +55,12 @@ def calls(scorer, fake):
     yield "prompt", partial(keraslm.generate, session), TEXT
     yield "max_tokens", lambda bad: keraslm.generate(session, "", bad), INTEGER
     yield "sampling", lambda bad: keraslm.generate(session, sampling=bad), [0.5, {"top_k": 3}, "greedy"]
+    yield "scorer", lambda bad: keraslm.predict(bad, "the"), OTHERS
+    yield "text", partial(keraslm.predict, scorer), TEXT
+    yield "session", lambda bad: keraslm.predict_from(bad, here), [*OTHERS, scorer]
+    yield "context", partial(keraslm.predict_from, session), OTHERS
+    for name, bad in (("begun", TEXT), ("count", [*INTEGER, 0]), ("beams", [*INTEGER, 0]), ("lead", [3, b" ", "x"])):
+        yield name, lambda value, name=name: keraslm.predict_from(session, here, **{name: value}), bad
     for name in ("stop_at_eos", "allow_unk", "as_text"):
         yield name, lambda bad, name=name: keraslm.generate(session, **{name: bad}), SWITCH
     for name, bad in (("temperature", NUMBER), ("top_k", INTEGER), ("top_p", NUMBER), ("seed", INTEGER)):

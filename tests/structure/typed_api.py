@@ -18,6 +18,8 @@ def uses(path: Path) -> None:
     print(scorer.score("a line") + scorer.logprobs(["a line"])[0].sum())
     keraslm.pairs(scorer, [("good", "bad")])
     keraslm.kenlm.Model("model.onnx").score("a line")
+    print([item.word for item in keraslm.predict(scorer, "the comp", count=3).words])
+    print(keraslm.predict_from(scorer.session, scorer.begin(), "comp")[0].probability)
 
 
 def misuses(path: Path) -> None:
