@@ -185,7 +185,9 @@ def _prompts(request: CompletionRequest, model: Model, limits: Limits) -> list[P
             400, f"prompt: {what}, but at most {limits.prompts:,} are allowed.", "prompt", "too_many_prompts"
         )
     with_offsets = request.echo and request.logprobs is not None
-    return [texts.prompt(p, with_offsets) if isinstance(p, str) else texts.prompt_of_ids(p) for p in given]
+    return [
+        texts.prompt(p, with_offsets) if isinstance(p, str) else texts.prompt_of_ids(p, request.echo) for p in given
+    ]
 
 
 def _row(request: CompletionRequest, model: Model) -> Callable[[Position, int], Draw]:

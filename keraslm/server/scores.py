@@ -9,6 +9,7 @@ import numpy as np
 
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.measures import LineScore
+from keraslm.scoring.predict import begun_word
 from keraslm.scoring.words import WordScore, word_scores
 from keraslm.server.choices import number
 from keraslm.server.errors import ApiError
@@ -17,7 +18,7 @@ from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, read_text
 from keraslm.server.settings import Limits
 from keraslm.server.texts import lines_of, spans
-from keraslm.server.work import Ahead, Seen
+from keraslm.server.work import Ahead, Position, Seen
 
 BIT = BASES["2"]  # nats
 
@@ -101,10 +102,20 @@ def _word(word: WordScore, start: int, first: int) -> dict[str, Any]:
 
 async def predict(model: Model, request: PredictRequest, limits: Limits) -> dict[str, Any]:
     """The most probable next words."""
-    _check_size(len(model.texts.encode(request.text)), limits, "text")
-    found = await model.batcher.compute(Ahead(request.text, request.count))
-    words = [{"word": each.word, "probability": each.probability} for each in found.words]
-    return {"begun": found.begun, "start": found.start, "words": words}
+    text, eos_id = request.text, model.facts.eos_id
+    place = text.rfind("\n") + 1
+    line = text[place:].replace("\r", " ")
+    begun = begun_word(model.texts.tokenizer, line)
+    ids = model.texts.encode(text[: place + begun.before])
+    _check_size(len(ids), limits, "text")
+    position = Position(eos_id, eos_id)
+    if len(ids):
+        seen = await read_text(model.batcher, eos_id, model.context, ids, Wanted(carried=True))
+        position = seen.after or position
+    row = Ahead(position, line[begun.start :], line[begun.before : begun.start], request.count)
+    found = await model.batcher.compute(row)
+    words = [{"word": each.word, "probability": each.probability} for each in found]
+    return {"begun": row.begun, "start": place + begun.start, "words": words}
 
 
 async def tokenize(model: Model, request: TokenizeRequest, limits: Limits) -> dict[str, Any]:

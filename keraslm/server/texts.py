@@ -44,15 +44,17 @@ class Texts:
         ends = np.append(0, offsets[:-1, 1])[: len(ids)]  # a token begins with the white space before it
         return Prompt(text, ids, np.minimum(ends, offsets[:, 0]))
 
-    def prompt_of_ids(self, ids: Sequence[int]) -> Prompt:
-        """A prompt of ids, with the text that they make."""
-        self.checked(ids, "prompt")
-        detokenizer, parts, offsets, length = Detokenizer(self.tokenizer), [], [], 0
-        for token in ids:
-            offsets.append(length)
-            parts.append(detokenizer.add(token))
-            length += len(parts[-1])
-        return Prompt("".join(parts) + detokenizer.rest(), np.array(ids, np.int32), np.array(offsets, np.int64))
+    def prompt_of_ids(self, ids: Sequence[int], with_text: bool) -> Prompt:
+        """A prompt of ids, with the text that they make if it is wanted."""
+        found = np.array(self.checked(ids, "prompt"), np.int32)
+        if not with_text:
+            return Prompt("", found, np.zeros(0, np.int64))
+        text, parts = self.decode(ids), self.tokens.texts(ids, self.tokenizer.eos_id)
+        if "".join(parts) != text:  # a character of several tokens
+            detokenizer = Detokenizer(self.tokenizer)
+            parts = [detokenizer.add(token) for token in ids]
+            text = "".join(parts) + detokenizer.rest()
+        return Prompt(text, found, np.cumsum([0, *map(len, parts)])[:-1])
 
     def checked(self, ids: Sequence[int], field: str) -> Sequence[int]:
         """The ids; raises `ApiError` 400 for one outside the vocabulary."""

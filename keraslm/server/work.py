@@ -22,9 +22,9 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.scoring.contract import Vocabulary
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import Wanted, measure
-from keraslm.scoring.predict import predict
+from keraslm.scoring.predict import Prediction, predict_from
 from keraslm.scoring.sampler import Sampling, draw
-from keraslm.scoring.scorer import MAX_LOGITS, MAX_ROWS, MAX_STEPS
+from keraslm.scoring.scorer import MAX_LOGITS, MAX_ROWS, MAX_STEPS, Context
 from keraslm.scoring.session import ModelSession, Session
 from keraslm.scoring.state import Floats32, State
 from keraslm.text.context import ends_context
@@ -115,9 +115,11 @@ class Draw:
 
 @dataclass(frozen=True)
 class Ahead:
-    """A text whose `count` most probable next words are wanted."""
+    """A text whose `count` most probable next words are wanted, as in `keraslm.scoring.predict`."""
 
-    text: str
+    position: Position
+    begun: str
+    lead: str
     count: int
 
     @property
@@ -151,8 +153,14 @@ class Engine:
         if piece is None:
             return facts(self.session)
         if isinstance(piece[0], Ahead):
-            return [predict(self.session, row.text, row.count) for row in piece]
+            return [look_ahead(self.session, row) for row in piece]
         return read(self.session, piece) if isinstance(piece[0], Read) else draw_rows(self.session, piece)
+
+
+def look_ahead(session: Session, row: Ahead) -> list[Prediction]:
+    """The most probable next words of a row."""
+    context = Context(row.position.state or session.zero_state(1), row.position.last)
+    return predict_from(session, context, row.begun, row.lead, row.count)
 
 
 def facts(session: Session) -> Facts:
