@@ -20,7 +20,7 @@ from keraslm.server.settings import Limits
 
 T = TypeVar("T")
 Schema = dict[str, Any]
-STOPS = 4  # of a request, as in OpenAI's API
+STOPS = 16  # of a request; OpenAI's API has 4, but tasks of lm-evaluation-harness have up to 7
 _TEXT: Schema = {"type": "string"}
 _IDS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _PROMPTS: Schema = {
@@ -75,7 +75,7 @@ class CompletionRequest:
         "The same seed gives the same text.", {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}
     )
     stop: Any = _field(
-        "Up to four texts, before which the completion ends.",
+        "Up to 16 texts, before which the completion ends.",
         {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": STOPS}]},
     )
     logprobs: int | None = _field(

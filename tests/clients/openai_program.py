@@ -42,7 +42,9 @@ def answers(client: openai.OpenAI, address: str) -> dict[str, Any]:
         "bad": failure(lambda: create(model=MODEL, prompt=PROMPT, temperature=-1)),
         "unknown": failure(lambda: create(model="other", prompt=PROMPT)),
         "wrong_key": failure(lambda: wrong.completions.create(model=MODEL, prompt=PROMPT)),
-        "chat": failure(lambda: client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": ""}])),
+        "chat": failure(
+            lambda: client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": ""}])
+        ),
     }
 
 

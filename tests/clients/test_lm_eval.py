@@ -38,7 +38,7 @@ RUNS = {  # kind of tokenizer, and arguments of the harness
     "word, batch_size 1": ("word", {"batch_size": 1, "num_concurrent": 8}),
     "word, batch_size 8": ("word", {"batch_size": 8, "num_concurrent": 8}),
     "char, one at a time": ("char", {"batch_size": 8, "num_concurrent": 1}),
-    "char, texts": ("char", {"batch_size": 1, "num_concurrent": 8, "tokenized_requests": False}),
+    "word, as texts": ("word", {"batch_size": 1, "num_concurrent": 8, "tokenized_requests": False}),
 }
 
 
