@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from keraslm.errors import KeraslmError
+from keraslm.errors import InputError, KeraslmError
 from keraslm.server import scores
 from keraslm.server.completions import Completion
 from keraslm.server.errors import ApiError, unavailable
@@ -34,6 +34,7 @@ from keraslm.server.fields import (
 )
 from keraslm.server.metrics import Metrics, Record, log
 from keraslm.server.model import Model
+from keraslm.server.openapi import openapi
 from keraslm.server.settings import Settings
 
 LARGE = 1 << 16  # bytes of a body or of an answer that are handled in a thread
@@ -107,7 +108,7 @@ class Endpoint:
                 seconds = service.settings.limits.seconds
                 raise unavailable(f"No answer within {seconds:g} seconds, which is the limit.", "timeout") from None
             except KeraslmError as error:
-                raise ApiError(500, str(error), code="failed") from error
+                raise ApiError(400 if isinstance(error, InputError) else 500, str(error), code="failed") from error
         except ApiError as error:
             record.status, record.error = error.status, error.code or error.message
             await self._fail(exchange, record, error)
@@ -206,6 +207,7 @@ def make_app(service: Service) -> Starlette:
         get("/v1/models", models),
         get("/tokenizer_info", lambda: json_response(_tokenizer_info(service.ready()))),
         get("/metrics", lambda: _metrics(service)),
+        get("/openapi.json", lambda: json_response(openapi(service.settings.limits)), is_open=True),
     ]
     handlers: Any = {ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected}
     origins = list(service.settings.cors_origins)
