@@ -88,7 +88,10 @@ class _Life:
     async def run(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            try:
+                loop.add_signal_handler(number, self._on_signal)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
         self._start(self._load())
         host, port = listener.getsockname()[:2]
         self._log(f"serving {self._name} at http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -159,7 +159,7 @@ class Engine:
 
 def look_ahead(session: Session, row: Ahead) -> list[Prediction]:
     """The most probable next words of a row."""
-    context = Context(row.position.state or session.zero_state(1), row.position.last)
+    context = Context(_joined(session, [row.position]), row.position.last)
     return predict_from(session, context, row.begun, row.lead, row.count)
 
 
@@ -230,7 +230,7 @@ def _joined(session: Session, positions: Sequence[Position]) -> State:
     if all(position.state is None for position in positions):
         return session.zero_state(len(positions))
     zero = session.zero_state(1)
-    return zero.join([position.state or zero for position in positions])
+    return zero.join([zero if position.state is None else position.state for position in positions])
 
 
 def _steps(session: Session, rows: int, row: Read) -> int:
