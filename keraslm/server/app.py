@@ -7,6 +7,7 @@ import hmac
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ from keraslm.server.openapi import openapi
 from keraslm.server.settings import Settings
 
 LARGE = 1 << 16  # bytes of a body or of an answer that are handled in a thread
+BODY_SECONDS = 60.0
+LAST_SECONDS = 5.0  # for the answer that a request has failed
 GONE = 499  # in the log: the client closed the connection
 CHAT = "/v1/chat/completions: this is a language model without chat; send a prompt to /v1/completions."
 
@@ -126,7 +129,12 @@ class Endpoint:
 
     async def _answer(self, exchange: Exchange, record: Record) -> None:
         limits = self.service.settings.limits
-        body = await exchange.body(limits.body)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await exchange.body(limits.body)
+        except TimeoutError:
+            message = f"The body did not arrive within {BODY_SECONDS:g} seconds."
+            raise ApiError(408, message, code="body_too_slow") from None
         request = await in_thread(parse, self.kind, body, limits, large=len(body) > LARGE)
         self.service.ready().check_name(request.model)
         if self.service.settings.log_prompts:
@@ -134,10 +142,12 @@ class Endpoint:
         await self.respond(self, exchange, record, request)
 
     async def _fail(self, exchange: Exchange, record: Record, error: ApiError) -> None:
-        if not exchange.started:
-            await exchange.answer(error.status, encoded(error.body()), headers=_headers(record) | error.headers)
-        elif record.stream:
-            await exchange.error_event(error)
+        with suppress(TimeoutError):  # a client that does not read
+            async with asyncio.timeout(LAST_SECONDS):
+                if not exchange.started:
+                    await exchange.answer(error.status, encoded(error.body()), headers=_headers(record) | error.headers)
+                elif record.stream:
+                    await exchange.error_event(error)
 
 
 def _headers(record: Record) -> dict[str, str]:
@@ -171,7 +181,8 @@ def _simple(function: Callable[..., Coroutine[Any, Any, dict[str, Any]]]) -> Cal
         found: dict[str, Any] = await exchange.guarded(function(service.ready(), request, service.settings.limits))
         record.prompt_tokens = len(found.get("tokens", ()))
         record.status = 200
-        await exchange.answer(200, encoded(found), headers=_headers(record))
+        body = await in_thread(encoded, found, large=exchange.size > LARGE)
+        await exchange.answer(200, body, headers=_headers(record))
 
     return respond
 

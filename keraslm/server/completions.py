@@ -15,6 +15,7 @@ import numpy as np
 from keraslm.scoring.sampler import Sampling
 from keraslm.server.choices import TokenLists, choice
 from keraslm.server.errors import ApiError
+from keraslm.server.exchange import in_thread
 from keraslm.server.fields import CompletionRequest
 from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, drawn, gather, read_text
@@ -25,6 +26,7 @@ from keraslm.server.work import Draw, Position, Seen
 from keraslm.text.decoding import Detokenizer
 from keraslm.text.encoders import Ids
 
+LARGE = 1024  # tokens of a prompt whose lists are made in a thread
 AHEAD = 32  # pieces of a stream that wait for a slow reader
 Choice = dict[str, Any]
 Send = Callable[[Choice], Awaitable[None]]
@@ -125,7 +127,8 @@ class Completion:
         request, prompt = self._request, start.prompt
         lists = self._lists(prompt)
         if request.echo:
-            part = choice(index, prompt.text, self._of_prompt(start), None if request.max_tokens else "length")
+            shown = await in_thread(self._of_prompt, start, large=len(prompt.ids) > LARGE)
+            part = choice(index, prompt.text, shown, None if request.max_tokens else "length")
             await send(part | ({"prompt_token_ids": prompt.ids.tolist()} if request.return_token_ids else {}))
         if not request.max_tokens:
             return

@@ -107,6 +107,7 @@ ERRORS = {
     "400": "A field is wrong; `param` names it.",
     "401": "The key is missing or wrong.",
     "404": "The model has a different name.",
+    "408": "The body did not arrive in time.",
     "413": "The body is too long.",
     "429": "Too many requests are being answered; Retry-After says when to try again.",
     "503": "The model is being loaded, the server ends, or the request took too long.",

@@ -13,6 +13,7 @@ from keraslm.scoring.predict import begun_word
 from keraslm.scoring.words import WordScore, word_scores
 from keraslm.server.choices import number
 from keraslm.server.errors import ApiError
+from keraslm.server.exchange import in_thread
 from keraslm.server.fields import DetokenizeRequest, PredictRequest, ScoreRequest, TokenizeRequest
 from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, read_text
@@ -21,6 +22,7 @@ from keraslm.server.texts import lines_of, spans
 from keraslm.server.work import Ahead, Position, Seen
 
 BIT = BASES["2"]  # nats
+LARGE = 1024  # tokens of a text that is described in a thread
 
 
 async def score(model: Model, request: ScoreRequest, limits: Limits) -> dict[str, Any]:
@@ -31,14 +33,19 @@ async def score(model: Model, request: ScoreRequest, limits: Limits) -> dict[str
         ids = np.append(ids, np.int32(eos_id))
     _check_size(len(ids), limits, "text")
     seen = await read_text(model.batcher, eos_id, model.context, ids, Wanted(request.alternatives, full=True))
-    places = spans(model.texts.tokenizer, text)[: len(ids)]
+    return await in_thread(_described, model, text, seen, large=len(ids) > LARGE)
+
+
+def _described(model: Model, text: str, seen: Seen) -> dict[str, Any]:
+    places = spans(model.texts.tokenizer, text)[: len(seen)]
     nats = -math.fsum(seen.logprobs.tolist())
+    most = -number(-math.inf)
     return {
         "tokens": _tokens(model, seen, places.tolist()),
         "words": _words(model, text, seen),
-        "bits": min(nats / BIT, -number(-math.inf)),
-        "perplexity": min(perplexity(nats, len(ids)), -number(-math.inf)),
-        "oovs": int((ids == model.facts.unk_id).sum()),
+        "bits": min(nats / BIT, most),
+        "perplexity": min(perplexity(nats, len(seen)), most),
+        "oovs": int((seen.ids == model.facts.unk_id).sum()),
     }
 
 
