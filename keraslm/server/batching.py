@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from keraslm.server.work import Row
+from keraslm.server.rows import Row
 from keraslm.system.processes import Workers
 
 PIECES = 2  # per worker: the next piece is ready when one is done

@@ -19,10 +19,10 @@ from keraslm.server.exchange import in_thread
 from keraslm.server.fields import CompletionRequest
 from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, drawn, gather, read_text
+from keraslm.server.rows import Draw, Position, Seen
 from keraslm.server.samples import Sample
 from keraslm.server.settings import Limits
 from keraslm.server.texts import Prompt
-from keraslm.server.work import Draw, Position, Seen
 from keraslm.text.decoding import Detokenizer
 from keraslm.text.encoders import Ids
 

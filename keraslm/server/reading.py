@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keraslm.server.batching import Batcher
+from keraslm.server.rows import Draw, Position, Read, Seen
 from keraslm.server.samples import join
-from keraslm.server.work import Draw, Position, Read, Seen
 from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keraslm.server.work import Seen
+from keraslm.server.rows import Seen
 from keraslm.text.decoding import Detokenizer
 
 

@@ -17,9 +17,9 @@ from keraslm.server.exchange import in_thread
 from keraslm.server.fields import DetokenizeRequest, PredictRequest, ScoreRequest, TokenizeRequest
 from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, read_text
+from keraslm.server.rows import Ahead, Position, Seen
 from keraslm.server.settings import Limits
 from keraslm.server.texts import lines_of, spans
-from keraslm.server.work import Ahead, Position, Seen
 
 BIT = BASES["2"]  # nats
 LARGE = 1024  # tokens of a text that is described in a thread

@@ -19,9 +19,10 @@ from keraslm.server.app import Service, make_app
 from keraslm.server.batching import Batcher
 from keraslm.server.model import Model
 from keraslm.server.protocol import Protocol
+from keraslm.server.rows import Facts
 from keraslm.server.settings import Settings
 from keraslm.server.texts import Texts
-from keraslm.server.work import Engine, Facts
+from keraslm.server.work import Engine
 from keraslm.system.processes import Workers, available_cores
 from keraslm.text.tokenizer import Tokenizer
 
