@@ -19,7 +19,7 @@ from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, read_text
 from keraslm.server.rows import Ahead, Position, Seen
 from keraslm.server.settings import Limits
-from keraslm.server.texts import lines_of, spans
+from keraslm.server.texts import clean, lines_of, spans
 
 BIT = BASES["2"]  # nats
 LARGE = 1024  # tokens of a text that is described in a thread
@@ -27,7 +27,7 @@ LARGE = 1024  # tokens of a text that is described in a thread
 
 async def score(model: Model, request: ScoreRequest, limits: Limits) -> dict[str, Any]:
     """Every token and word of the lines of a text, each line with its end symbol, as `keraslm score` counts them."""
-    text, eos_id = request.text, model.facts.eos_id
+    text, eos_id = clean(request.text), model.facts.eos_id
     ids = model.texts.encode(text)
     if not text.endswith("\n"):
         ids = np.append(ids, np.int32(eos_id))
@@ -109,7 +109,7 @@ def _word(word: WordScore, start: int, first: int) -> dict[str, Any]:
 
 async def predict(model: Model, request: PredictRequest, limits: Limits) -> dict[str, Any]:
     """The most probable next words."""
-    text, eos_id = request.text, model.facts.eos_id
+    text, eos_id = clean(request.text), model.facts.eos_id
     place = text.rfind("\n") + 1
     line = text[place:].replace("\r", " ")
     begun = begun_word(model.texts.tokenizer, line)
@@ -130,7 +130,7 @@ async def tokenize(model: Model, request: TokenizeRequest, limits: Limits) -> di
     text = request.prompt if request.prompt is not None else request.content
     if text is None:
         raise ApiError(400, "prompt: missing.", "prompt", "missing_field")
-    ids = model.texts.encode(text).tolist()
+    ids = model.texts.encode(clean(text)).tolist()
     found = {"tokens": ids, "count": len(ids), "max_model_len": limits.tokens}
     return found | (
         {"token_strs": model.texts.tokens.texts(ids, model.facts.eos_id)} if request.return_token_strs else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -48,6 +49,7 @@ def serve(models: Sequence[Path], provider: str, settings: Settings, log: Callab
             "and there is no `api_key`."
         )
     _raise_file_limit()
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # the access log says what is to be said
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take the time of the workers
     sys.setswitchinterval(0.001)  # seconds: an answer of a worker waits no longer for the interpreter
     with _bound(settings) as listener, Workers(settings.workers, Engine, list(models), provider, threads) as workers:
@@ -93,9 +95,8 @@ class _Life:
                 loop.add_signal_handler(number, self._on_signal)
             except NotImplementedError:  # Windows
                 signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
-        self._start(self._load())
         host, port = listener.getsockname()[:2]
-        self._log(f"serving {self._name} at http://{f'[{host}]' if ':' in host else host}:{port}")
+        self._start(self._load(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
         await self._server.serve([listener])
         if self._failure:
             raise self._failure
@@ -105,7 +106,7 @@ class _Life:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _load(self) -> None:
+    async def _load(self, address: str) -> None:
         """Let all workers open the model; the server ends if one cannot."""
         count = self._settings.workers
         try:
@@ -115,6 +116,7 @@ class _Life:
             texts = Texts(Tokenizer.from_json(facts.tokenizer))
             batcher = Batcher(self._workers, count, facts.rows)
             self._service.model = Model(self._name, facts, texts, batcher, context)
+            self._log(f"serving {self._name} at {address}")
         except KeraslmError as error:
             self._failure, self._server.should_exit = error, True
 
