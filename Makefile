@@ -59,6 +59,7 @@ torture: .venv/dev
 	$(BIN)/python tests/torture/faulty_training.py
 	$(BIN)/python tests/torture/write_faults.py
 	$(BIN)/python tests/torture/model_files.py --count 10000
+	$(BIN)/python tests/torture/serve_load.py
 
 docs: .venv/dev
 	$(BIN)/python docs/write_reference.py

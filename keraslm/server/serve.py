@@ -43,16 +43,16 @@ def serve(models: Sequence[Path], provider: str, settings: Settings, log: Callab
         ModelFileError: a file cannot be opened.
     """
     threads = settings.threads or max(1, available_cores() // settings.workers)
-    if settings.api_key is None and not settings.is_local:
-        log(
-            f"Everyone who reaches {settings.host} can use this server: `host` is not this machine's loopback address, "
-            "and there is no `api_key`."
-        )
     _raise_file_limit()
     logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # the access log says what is to be said
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take the time of the workers
     sys.setswitchinterval(0.001)  # seconds: an answer of a worker waits no longer for the interpreter
     with _bound(settings) as listener, Workers(settings.workers, Engine, list(models), provider, threads) as workers:
+        if settings.api_key is None and not settings.is_local:
+            log(
+                f"Everyone who reaches {settings.host} can use this server: `host` is not this machine's loopback "
+                "address, and there is no `api_key`."
+            )
         life = _Life(settings, workers, models, log)
         with asyncio.Runner(loop_factory=life.config.get_loop_factory()) as runner:
             runner.run(life.run(listener))
