@@ -99,16 +99,16 @@ class Endpoint:
             try:
                 service.check_key(exchange.headers.get("authorization", ""))
                 service.ready()
-                if service.active >= service.settings.limits.queue:
+                if service.active >= service.settings.limits.max_queue:
                     raise ApiError(
                         429, "Too many requests are being answered. Try again.", code="queue_full", retry_after=1
                     )
                 is_counted = True
                 service.active += 1
-                async with asyncio.timeout(service.settings.limits.seconds):
+                async with asyncio.timeout(service.settings.limits.timeout):
                     await self._answer(exchange, record)
             except TimeoutError:
-                seconds = service.settings.limits.seconds
+                seconds = service.settings.limits.timeout
                 raise unavailable(f"No answer within {seconds:g} seconds, which is the limit.", "timeout") from None
             except KeraslmError as error:
                 raise ApiError(400 if isinstance(error, InputError) else 500, str(error), code="failed") from error
@@ -131,7 +131,7 @@ class Endpoint:
         limits = self.service.settings.limits
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await exchange.body(limits.body)
+                body = await exchange.body(limits.max_body)
         except TimeoutError:
             message = f"The body did not arrive within {BODY_SECONDS:g} seconds."
             raise ApiError(408, message, code="body_too_slow") from None
@@ -237,7 +237,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 def _described(service: Service) -> dict[str, Any]:
     model, limits = service.ready(), service.settings.limits
     meta = model.facts.meta | {"context": model.context}
-    meta |= {"max_tokens": limits.tokens, "max_prompts": limits.prompts, "max_logprobs": limits.logprobs}
+    meta |= {"max_tokens": limits.max_tokens, "max_prompts": limits.max_prompts, "max_logprobs": limits.max_logprobs}
     return {"id": model.name, "object": "model", "created": model.created, "owned_by": "keraslm", "meta": meta}
 
 

@@ -61,9 +61,9 @@ class Completion:
         self._prompts = _prompts(request, model, limits)
         self.prompt_tokens, self.completion_tokens = sum(len(prompt.ids) for prompt in self._prompts), 0
         most = self.prompt_tokens + len(self._prompts) * request.n * request.max_tokens
-        if most > limits.tokens:
-            field = "prompt" if self.prompt_tokens > limits.tokens else "max_tokens"
-            text = f"the request may need {most:,} tokens, but at most {limits.tokens:,} are allowed."
+        if most > limits.max_tokens:
+            field = "prompt" if self.prompt_tokens > limits.max_tokens else "max_tokens"
+            text = f"the request may need {most:,} tokens, but at most {limits.max_tokens:,} are allowed."
             raise ApiError(400, f"{field}: {text}", field, "too_many_tokens")
 
     async def answer(self) -> dict[str, Any]:
@@ -182,10 +182,10 @@ def _prompts(request: CompletionRequest, model: Model, limits: Limits) -> list[P
     given, texts = request.prompt, model.texts
     if isinstance(given, str) or (given and isinstance(given[0], int)) or given == []:
         given = [given]
-    if len(given) * request.n > limits.prompts:
+    if len(given) * request.n > limits.max_prompts:
         what = f"{len(given):,} prompts" + (f" and {request.n} completions of each" if request.n > 1 else "")
         raise ApiError(
-            400, f"prompt: {what}, but at most {limits.prompts:,} are allowed.", "prompt", "too_many_prompts"
+            400, f"prompt: {what}, but at most {limits.max_prompts:,} are allowed.", "prompt", "too_many_prompts"
         )
     with_offsets = request.echo and request.logprobs is not None
     return [

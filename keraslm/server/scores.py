@@ -131,7 +131,7 @@ async def tokenize(model: Model, request: TokenizeRequest, limits: Limits) -> di
     if text is None:
         raise ApiError(400, "prompt: missing.", "prompt", "missing_field")
     ids = model.texts.encode(clean(text)).tolist()
-    found = {"tokens": ids, "count": len(ids), "max_model_len": limits.tokens}
+    found = {"tokens": ids, "count": len(ids), "max_model_len": limits.max_tokens}
     return found | (
         {"token_strs": model.texts.tokens.texts(ids, model.facts.eos_id)} if request.return_token_strs else {}
     )
@@ -144,6 +144,6 @@ async def detokenize(model: Model, request: DetokenizeRequest, limits: Limits) -
 
 
 def _check_size(tokens: int, limits: Limits, field: str) -> None:
-    if tokens > limits.tokens:
-        message = f"{field}: {tokens:,} tokens, but at most {limits.tokens:,} are allowed."
+    if tokens > limits.max_tokens:
+        message = f"{field}: {tokens:,} tokens, but at most {limits.max_tokens:,} are allowed."
         raise ApiError(400, message, field, "too_many_tokens")

@@ -203,4 +203,4 @@ def test_settings_know_loopback_addresses():
     }
     assert local == {host: host not in ("0.0.0.0", "::") for host in local}
     assert not Settings(host="example.org").is_local
-    assert "secret" not in repr(Settings(api_key="secret")) and Limits().queue == 256
+    assert "secret" not in repr(Settings(api_key="secret")) and Limits().max_queue == 256
