@@ -4,7 +4,7 @@
 # make clients  scores of exported files in the programs that read them, which it installs: docs/targets.md
 # make bench    training speed compared with PyTorch and stock Keras
 # make torture  kill training runs, make disks fail, damage files: docs/reliability.md; about three hours
-# make docs     write docs/cli.md from the help texts
+# make docs     write docs/cli.md and docs/openapi.json
 # make dist     wheel and sdist in dist/
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
@@ -59,9 +59,10 @@ torture: .venv/dev
 	$(BIN)/python tests/torture/faulty_training.py
 	$(BIN)/python tests/torture/write_faults.py
 	$(BIN)/python tests/torture/model_files.py --count 10000
+	$(BIN)/python tests/torture/serve_load.py
 
 docs: .venv/dev
-	$(BIN)/python docs/write_cli.py
+	$(BIN)/python docs/write_reference.py
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist

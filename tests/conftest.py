@@ -26,7 +26,7 @@ pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.supp
 # (`cli/test_modes.py` trains, exports and scores). They run on the first backend only.
 WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
-    "clients",
+    *("clients", "server"),
     *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "signals")),
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
     *(f"text/test_{name}.py" for name in ("rows", "stream", "tokenizer", "window_lengths")),

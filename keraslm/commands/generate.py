@@ -15,6 +15,7 @@ def generate(
     temperature: float = 1.0,
     top_k: OptionalInteger = None,
     top_p: float = 1.0,
+    min_p: float = 0.0,
     seed: OptionalInteger = None,
     through_lines: Switch = False,
     allow_unk: Switch = False,
@@ -37,6 +38,8 @@ def generate(
         Sample from the k most probable tokens only. Default: all.
     top_p
         Sample from the most probable tokens whose probabilities add up to this; 1: all.
+    min_p
+        Sample from tokens with at least this share of the highest probability; 0: all.
     seed
         The same seed gives the same text. Default: a different text each time.
     through_lines
@@ -53,7 +56,7 @@ def generate(
     from keraslm.text.pieces import one_line
 
     prompt = one_line(_read_prompt() if prompt == "-" else prompt, "prompt")
-    settings = sampler.Sampling(temperature, top_k, top_p, seed)
+    settings = sampler.Sampling(temperature, top_k, top_p, seed, min_p)
     session = open_models([model, *others], provider)
     if session.tokenizer.joins_words:
         prompt = prompt.rstrip()

@@ -7,6 +7,7 @@ import hmac
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from keraslm.errors import KeraslmError
+from keraslm.errors import InputError, KeraslmError
 from keraslm.server import scores
 from keraslm.server.completions import Completion
 from keraslm.server.errors import ApiError, unavailable
@@ -34,9 +35,12 @@ from keraslm.server.fields import (
 )
 from keraslm.server.metrics import Metrics, Record, log
 from keraslm.server.model import Model
+from keraslm.server.openapi import openapi
 from keraslm.server.settings import Settings
 
 LARGE = 1 << 16  # bytes of a body or of an answer that are handled in a thread
+BODY_SECONDS = 60.0
+LAST_SECONDS = 5.0  # for the answer that a request has failed
 GONE = 499  # in the log: the client closed the connection
 CHAT = "/v1/chat/completions: this is a language model without chat; send a prompt to /v1/completions."
 
@@ -95,19 +99,19 @@ class Endpoint:
             try:
                 service.check_key(exchange.headers.get("authorization", ""))
                 service.ready()
-                if service.active >= service.settings.limits.queue:
+                if service.active >= service.settings.limits.max_queue:
                     raise ApiError(
                         429, "Too many requests are being answered. Try again.", code="queue_full", retry_after=1
                     )
                 is_counted = True
                 service.active += 1
-                async with asyncio.timeout(service.settings.limits.seconds):
+                async with asyncio.timeout(service.settings.limits.timeout):
                     await self._answer(exchange, record)
             except TimeoutError:
-                seconds = service.settings.limits.seconds
+                seconds = service.settings.limits.timeout
                 raise unavailable(f"No answer within {seconds:g} seconds, which is the limit.", "timeout") from None
             except KeraslmError as error:
-                raise ApiError(500, str(error), code="failed") from error
+                raise ApiError(400 if isinstance(error, InputError) else 500, str(error), code="failed") from error
         except ApiError as error:
             record.status, record.error = error.status, error.code or error.message
             await self._fail(exchange, record, error)
@@ -125,7 +129,12 @@ class Endpoint:
 
     async def _answer(self, exchange: Exchange, record: Record) -> None:
         limits = self.service.settings.limits
-        body = await exchange.body(limits.body)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await exchange.body(limits.max_body)
+        except TimeoutError:
+            message = f"The body did not arrive within {BODY_SECONDS:g} seconds."
+            raise ApiError(408, message, code="body_too_slow") from None
         request = await in_thread(parse, self.kind, body, limits, large=len(body) > LARGE)
         self.service.ready().check_name(request.model)
         if self.service.settings.log_prompts:
@@ -133,10 +142,12 @@ class Endpoint:
         await self.respond(self, exchange, record, request)
 
     async def _fail(self, exchange: Exchange, record: Record, error: ApiError) -> None:
-        if not exchange.started:
-            await exchange.answer(error.status, encoded(error.body()), headers=_headers(record) | error.headers)
-        elif record.stream:
-            await exchange.error_event(error)
+        with suppress(TimeoutError):  # a client that does not read
+            async with asyncio.timeout(LAST_SECONDS):
+                if not exchange.started:
+                    await exchange.answer(error.status, encoded(error.body()), headers=_headers(record) | error.headers)
+                elif record.stream:
+                    await exchange.error_event(error)
 
 
 def _headers(record: Record) -> dict[str, str]:
@@ -170,7 +181,8 @@ def _simple(function: Callable[..., Coroutine[Any, Any, dict[str, Any]]]) -> Cal
         found: dict[str, Any] = await exchange.guarded(function(service.ready(), request, service.settings.limits))
         record.prompt_tokens = len(found.get("tokens", ()))
         record.status = 200
-        await exchange.answer(200, encoded(found), headers=_headers(record))
+        body = await in_thread(encoded, found, large=exchange.size > LARGE)
+        await exchange.answer(200, body, headers=_headers(record))
 
     return respond
 
@@ -206,6 +218,7 @@ def make_app(service: Service) -> Starlette:
         get("/v1/models", models),
         get("/tokenizer_info", lambda: json_response(_tokenizer_info(service.ready()))),
         get("/metrics", lambda: _metrics(service)),
+        get("/openapi.json", lambda: json_response(openapi(service.settings.limits)), is_open=True),
     ]
     handlers: Any = {ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected}
     origins = list(service.settings.cors_origins)
@@ -224,7 +237,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 def _described(service: Service) -> dict[str, Any]:
     model, limits = service.ready(), service.settings.limits
     meta = model.facts.meta | {"context": model.context}
-    meta |= {"max_tokens": limits.tokens, "max_prompts": limits.prompts, "max_logprobs": limits.logprobs}
+    meta |= {"max_tokens": limits.max_tokens, "max_prompts": limits.max_prompts, "max_logprobs": limits.max_logprobs}
     return {"id": model.name, "object": "model", "created": model.created, "owned_by": "keraslm", "meta": meta}
 
 

@@ -7,14 +7,25 @@ back after a piece of it, and its owner sends the rest. So every row advances, h
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from keraslm.server.work import Row
+from keraslm.server.rows import Row
 from keraslm.system.processes import Workers
 
 PIECES = 2  # per worker: the next piece is ready when one is done
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row that waits; `number` counts all rows in the order in which they came."""
+
+    number: int
+    row: Row
+    future: asyncio.Future[Any]
 
 
 class Batcher:
@@ -22,14 +33,15 @@ class Batcher:
 
     def __init__(self, workers: Workers, count: int, rows: int):
         self._workers, self._free, self._rows = workers, PIECES * count, rows
-        self._waiting: deque[tuple[Row, asyncio.Future[Any]]] = deque()
+        self._waiting: dict[Any, deque[_Entry]] = {}  # by the kind of rows
+        self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
         self._planned = False
 
     @property
     def waiting(self) -> int:
         """Number of rows that wait for a worker."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     @property
     def deaths(self) -> int:
@@ -39,7 +51,7 @@ class Batcher:
     async def compute(self, row: Row) -> Any:
         """Compute a piece of a row. If the caller is cancelled while the row waits, it is not computed."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((row, future))
+        self._waiting.setdefault(row.kind, deque()).append(_Entry(next(self._numbers), row, future))
         self._plan()
         return await future
 
@@ -53,20 +65,26 @@ class Batcher:
         self._planned = False
         while self._free and (piece := self._take()):
             self._free -= 1
-            answer = self._workers.submit([row for row, _ in piece])
-            futures = [future for _, future in piece]
+            answer = self._workers.submit([entry.row for entry in piece])
+            futures = [entry.future for entry in piece]
             asyncio.wrap_future(answer).add_done_callback(partial(self._deliver, futures))
 
-    def _take(self) -> list[tuple[Row, asyncio.Future[Any]]]:
-        """The first row and those of its kind, in order; rows whose callers are gone are dropped."""
-        piece: list[tuple[Row, asyncio.Future[Any]]] = []
-        others: list[tuple[Row, asyncio.Future[Any]]] = []
-        while self._waiting and len(piece) < self._rows:
-            row, future = self._waiting.popleft()
-            if future.done():
-                continue
-            (piece if not piece or row.kind == piece[0][0].kind else others).append((row, future))
-        self._waiting.extendleft(reversed(others))
+    def _take(self) -> list[_Entry]:
+        """The row that has waited longest and those of its kind; rows whose callers are gone are dropped."""
+        for kind, entries in list(self._waiting.items()):
+            while entries and entries[0].future.done():
+                entries.popleft()
+            if not entries:
+                del self._waiting[kind]
+        if not self._waiting:
+            return []
+        kind = min(self._waiting, key=lambda kind: self._waiting[kind][0].number)
+        piece: list[_Entry] = []
+        entries = self._waiting[kind]
+        while entries and len(piece) < self._rows:
+            entry = entries.popleft()
+            if not entry.future.done():
+                piece.append(entry)
         return piece
 
     def _deliver(self, futures: list[asyncio.Future[Any]], done: asyncio.Future[Any]) -> None:

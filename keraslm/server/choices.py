@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keraslm.server.work import Seen
+from keraslm.server.rows import Seen
 from keraslm.text.decoding import TokenTexts
 
 LEAST = -9999.0  # JSON has no -inf

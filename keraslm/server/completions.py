@@ -15,16 +15,18 @@ import numpy as np
 from keraslm.scoring.sampler import Sampling
 from keraslm.server.choices import TokenLists, choice
 from keraslm.server.errors import ApiError
+from keraslm.server.exchange import in_thread
 from keraslm.server.fields import CompletionRequest
 from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, drawn, gather, read_text
+from keraslm.server.rows import Draw, Position, Seen
 from keraslm.server.samples import Sample
 from keraslm.server.settings import Limits
 from keraslm.server.texts import Prompt
-from keraslm.server.work import Draw, Position, Seen
 from keraslm.text.decoding import Detokenizer
 from keraslm.text.encoders import Ids
 
+LARGE = 1024  # tokens of a prompt whose lists are made in a thread
 AHEAD = 32  # pieces of a stream that wait for a slow reader
 Choice = dict[str, Any]
 Send = Callable[[Choice], Awaitable[None]]
@@ -59,9 +61,9 @@ class Completion:
         self._prompts = _prompts(request, model, limits)
         self.prompt_tokens, self.completion_tokens = sum(len(prompt.ids) for prompt in self._prompts), 0
         most = self.prompt_tokens + len(self._prompts) * request.n * request.max_tokens
-        if most > limits.tokens:
-            field = "prompt" if self.prompt_tokens > limits.tokens else "max_tokens"
-            text = f"the request may need {most:,} tokens, but at most {limits.tokens:,} are allowed."
+        if most > limits.max_tokens:
+            field = "prompt" if self.prompt_tokens > limits.max_tokens else "max_tokens"
+            text = f"the request may need {most:,} tokens, but at most {limits.max_tokens:,} are allowed."
             raise ApiError(400, f"{field}: {text}", field, "too_many_tokens")
 
     async def answer(self) -> dict[str, Any]:
@@ -125,7 +127,8 @@ class Completion:
         request, prompt = self._request, start.prompt
         lists = self._lists(prompt)
         if request.echo:
-            part = choice(index, prompt.text, self._of_prompt(start), None if request.max_tokens else "length")
+            shown = await in_thread(self._of_prompt, start, large=len(prompt.ids) > LARGE)
+            part = choice(index, prompt.text, shown, None if request.max_tokens else "length")
             await send(part | ({"prompt_token_ids": prompt.ids.tolist()} if request.return_token_ids else {}))
         if not request.max_tokens:
             return
@@ -179,10 +182,10 @@ def _prompts(request: CompletionRequest, model: Model, limits: Limits) -> list[P
     given, texts = request.prompt, model.texts
     if isinstance(given, str) or (given and isinstance(given[0], int)) or given == []:
         given = [given]
-    if len(given) * request.n > limits.prompts:
+    if len(given) * request.n > limits.max_prompts:
         what = f"{len(given):,} prompts" + (f" and {request.n} completions of each" if request.n > 1 else "")
         raise ApiError(
-            400, f"prompt: {what}, but at most {limits.prompts:,} are allowed.", "prompt", "too_many_prompts"
+            400, f"prompt: {what}, but at most {limits.max_prompts:,} are allowed.", "prompt", "too_many_prompts"
         )
     with_offsets = request.echo and request.logprobs is not None
     return [

@@ -57,7 +57,7 @@ class CompletionRequest:
     prompt: Any = _field("A text, a list of texts, a list of token ids, or a list of those.", _PROMPTS, required=True)
     model: str | None = _MODEL
     max_tokens: int = _field(
-        "Tokens to generate; 0 needs `echo`.", {"type": "integer", "minimum": 0, "maximum": "tokens"}, 16
+        "Tokens to generate; 0 needs `echo`.", {"type": "integer", "minimum": 0, "maximum": "max_tokens"}, 16
     )
     temperature: float = _field("0: always the most probable token.", {"type": "number", "minimum": 0}, 1.0)
     top_p: float = _field(
@@ -80,10 +80,10 @@ class CompletionRequest:
     )
     logprobs: int | None = _field(
         "Return log-probabilities (nats) of tokens, and of this many alternatives.",
-        {"type": "integer", "minimum": 0, "maximum": "logprobs"},
+        {"type": "integer", "minimum": 0, "maximum": "max_logprobs"},
     )
     echo: bool = _field("Return the prompt too, with its log-probabilities.", {"type": "boolean"}, False)
-    n: int = _field("Completions per prompt.", {"type": "integer", "minimum": 1, "maximum": "prompts"}, 1)
+    n: int = _field("Completions per prompt.", {"type": "integer", "minimum": 1, "maximum": "max_prompts"}, 1)
     stream: bool = _field("Send the text as it is generated, as server-sent events.", {"type": "boolean"}, False)
     stream_options: dict[str, Any] | None = _field(
         "With `stream`.",
@@ -111,7 +111,7 @@ class ScoreRequest:
     text: str = _field("Lines of text.", _TEXT, required=True)
     model: str | None = _MODEL
     alternatives: int = _field(
-        "Most probable tokens to return per token.", {"type": "integer", "minimum": 0, "maximum": "logprobs"}, 0
+        "Most probable tokens to return per token.", {"type": "integer", "minimum": 0, "maximum": "max_logprobs"}, 0
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from keraslm.server.batching import Batcher
 from keraslm.server.errors import ApiError
+from keraslm.server.rows import Facts
 from keraslm.server.texts import Texts
-from keraslm.server.work import Facts
 
 
 @dataclass(frozen=True)

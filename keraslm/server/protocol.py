@@ -30,7 +30,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._timer is not None:
-            self._bytes += min(len(data), HEAD_BYTES)
+            self._bytes += len(data)
         super().data_received(data)
         if self._timer is not None and self._bytes > HEAD_BYTES:
             self._refuse(431, f"The head of the request has more than {HEAD_BYTES:,} bytes.")

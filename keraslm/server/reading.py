@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keraslm.server.batching import Batcher
+from keraslm.server.rows import Draw, Position, Read, Seen
 from keraslm.server.samples import join
-from keraslm.server.work import Draw, Position, Read, Seen
 from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
 
 PIECE = 4096  # tokens of a row that travel to a worker at a time
+ROWS = 256  # sentences or paragraphs of a text that are read side by side
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ async def read_text(batcher: Batcher, eos_id: int, context: str, ids: Ids, wante
     """Read a text from its beginning; the position after it is a new text if a sentence has just ended."""
     *complete, last = cut_contexts(ids, eos_id, eos_id, context)
     reset = replace(wanted, carried=False)
-    rows = [_read(batcher, eos_id, part, reset) for part in complete if len(part)]
+    parts: list[Seen] = []
+    for first in range(0, len(complete), ROWS):
+        parts += await gather([_read(batcher, eos_id, part, reset) for part in complete[first : first + ROWS]])
     if len(last):
-        rows.append(_read(batcher, eos_id, last, wanted))
-    found = join(await gather(rows))
+        parts.append(await _read(batcher, eos_id, last, wanted))
+    found = join(parts)
     if not len(last):
         before = int(ids[-2]) if len(ids) > 1 else eos_id
         found = replace(found, after=Position(eos_id, before))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keraslm.server.work import Seen
+from keraslm.server.rows import Seen
 from keraslm.text.decoding import Detokenizer
 
 
@@ -113,14 +113,14 @@ def part(seen: Seen, start: int, stop: int) -> Seen:
 
 def join(parts: Sequence[Seen]) -> Seen:
     """The tokens of several parts, one after the other, and the position after the last."""
+    after = parts[-1].after if parts else None
+    parts = [part for part in parts if len(part)]
     if not parts:
-        return Seen(np.zeros(0, np.int32), np.zeros(0, np.float32))
-    if len(parts) == 1:
-        return parts[0]
+        return Seen(np.zeros(0, np.int32), np.zeros(0, np.float32), after=after)
     ids, logprobs = np.concatenate([p.ids for p in parts]), np.concatenate([p.logprobs for p in parts])
     tops = measures = None
     if parts[0].tops is not None:
         tops = tuple(np.concatenate([p.tops[i] for p in parts if p.tops]) for i in (0, 1))
     if parts[0].measures is not None:
         measures = np.concatenate([p.measures for p in parts if p.measures is not None], axis=1)
-    return Seen(ids, logprobs, tops, measures, parts[-1].after)  # type: ignore[arg-type]
+    return Seen(ids, logprobs, tops, measures, after)  # type: ignore[arg-type]

@@ -13,32 +13,39 @@ from keraslm.scoring.predict import begun_word
 from keraslm.scoring.words import WordScore, word_scores
 from keraslm.server.choices import number
 from keraslm.server.errors import ApiError
+from keraslm.server.exchange import in_thread
 from keraslm.server.fields import DetokenizeRequest, PredictRequest, ScoreRequest, TokenizeRequest
 from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, read_text
+from keraslm.server.rows import Ahead, Position, Seen
 from keraslm.server.settings import Limits
-from keraslm.server.texts import lines_of, spans
-from keraslm.server.work import Ahead, Position, Seen
+from keraslm.server.texts import clean, lines_of, spans
 
 BIT = BASES["2"]  # nats
+LARGE = 1024  # tokens of a text that is described in a thread
 
 
 async def score(model: Model, request: ScoreRequest, limits: Limits) -> dict[str, Any]:
     """Every token and word of the lines of a text, each line with its end symbol, as `keraslm score` counts them."""
-    text, eos_id = request.text, model.facts.eos_id
+    text, eos_id = clean(request.text), model.facts.eos_id
     ids = model.texts.encode(text)
     if not text.endswith("\n"):
         ids = np.append(ids, np.int32(eos_id))
     _check_size(len(ids), limits, "text")
     seen = await read_text(model.batcher, eos_id, model.context, ids, Wanted(request.alternatives, full=True))
-    places = spans(model.texts.tokenizer, text)[: len(ids)]
+    return await in_thread(_described, model, text, seen, large=len(ids) > LARGE)
+
+
+def _described(model: Model, text: str, seen: Seen) -> dict[str, Any]:
+    places = spans(model.texts.tokenizer, text)[: len(seen)]
     nats = -math.fsum(seen.logprobs.tolist())
+    most = -number(-math.inf)
     return {
         "tokens": _tokens(model, seen, places.tolist()),
         "words": _words(model, text, seen),
-        "bits": min(nats / BIT, -number(-math.inf)),
-        "perplexity": min(perplexity(nats, len(ids)), -number(-math.inf)),
-        "oovs": int((ids == model.facts.unk_id).sum()),
+        "bits": min(nats / BIT, most),
+        "perplexity": min(perplexity(nats, len(seen)), most),
+        "oovs": int((seen.ids == model.facts.unk_id).sum()),
     }
 
 
@@ -102,7 +109,7 @@ def _word(word: WordScore, start: int, first: int) -> dict[str, Any]:
 
 async def predict(model: Model, request: PredictRequest, limits: Limits) -> dict[str, Any]:
     """The most probable next words."""
-    text, eos_id = request.text, model.facts.eos_id
+    text, eos_id = clean(request.text), model.facts.eos_id
     place = text.rfind("\n") + 1
     line = text[place:].replace("\r", " ")
     begun = begun_word(model.texts.tokenizer, line)
@@ -123,8 +130,8 @@ async def tokenize(model: Model, request: TokenizeRequest, limits: Limits) -> di
     text = request.prompt if request.prompt is not None else request.content
     if text is None:
         raise ApiError(400, "prompt: missing.", "prompt", "missing_field")
-    ids = model.texts.encode(text).tolist()
-    found = {"tokens": ids, "count": len(ids), "max_model_len": limits.tokens}
+    ids = model.texts.encode(clean(text)).tolist()
+    found = {"tokens": ids, "count": len(ids), "max_model_len": limits.max_tokens}
     return found | (
         {"token_strs": model.texts.tokens.texts(ids, model.facts.eos_id)} if request.return_token_strs else {}
     )
@@ -137,6 +144,6 @@ async def detokenize(model: Model, request: DetokenizeRequest, limits: Limits) -
 
 
 def _check_size(tokens: int, limits: Limits, field: str) -> None:
-    if tokens > limits.tokens:
-        message = f"{field}: {tokens:,} tokens, but at most {limits.tokens:,} are allowed."
+    if tokens > limits.max_tokens:
+        message = f"{field}: {tokens:,} tokens, but at most {limits.max_tokens:,} are allowed."
         raise ApiError(400, message, field, "too_many_tokens")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -19,9 +20,10 @@ from keraslm.server.app import Service, make_app
 from keraslm.server.batching import Batcher
 from keraslm.server.model import Model
 from keraslm.server.protocol import Protocol
+from keraslm.server.rows import Facts
 from keraslm.server.settings import Settings
 from keraslm.server.texts import Texts
-from keraslm.server.work import Engine, Facts
+from keraslm.server.work import Engine
 from keraslm.system.processes import Workers, available_cores
 from keraslm.text.tokenizer import Tokenizer
 
@@ -41,15 +43,16 @@ def serve(models: Sequence[Path], provider: str, settings: Settings, log: Callab
         ModelFileError: a file cannot be opened.
     """
     threads = settings.threads or max(1, available_cores() // settings.workers)
-    if settings.api_key is None and not settings.is_local:
-        log(
-            f"Everyone who reaches {settings.host} can use this server: `host` is not this machine's loopback address, "
-            "and there is no `api_key`."
-        )
     _raise_file_limit()
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # the access log says what is to be said
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take the time of the workers
     sys.setswitchinterval(0.001)  # seconds: an answer of a worker waits no longer for the interpreter
     with _bound(settings) as listener, Workers(settings.workers, Engine, list(models), provider, threads) as workers:
+        if settings.api_key is None and not settings.is_local:
+            log(
+                f"Everyone who reaches {settings.host} can use this server: `host` is not this machine's loopback "
+                "address, and there is no `api_key`."
+            )
         life = _Life(settings, workers, models, log)
         with asyncio.Runner(loop_factory=life.config.get_loop_factory()) as runner:
             runner.run(life.run(listener))
@@ -88,10 +91,12 @@ class _Life:
     async def run(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
-        self._start(self._load())
+            try:
+                loop.add_signal_handler(number, self._on_signal)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
         host, port = listener.getsockname()[:2]
-        self._log(f"serving {self._name} at http://{f'[{host}]' if ':' in host else host}:{port}")
+        self._start(self._load(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
         await self._server.serve([listener])
         if self._failure:
             raise self._failure
@@ -101,7 +106,7 @@ class _Life:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _load(self) -> None:
+    async def _load(self, address: str) -> None:
         """Let all workers open the model; the server ends if one cannot."""
         count = self._settings.workers
         try:
@@ -111,6 +116,7 @@ class _Life:
             texts = Texts(Tokenizer.from_json(facts.tokenizer))
             batcher = Batcher(self._workers, count, facts.rows)
             self._service.model = Model(self._name, facts, texts, batcher, context)
+            self._log(f"serving {self._name} at {address}")
         except KeraslmError as error:
             self._failure, self._server.should_exit = error, True
 

@@ -15,27 +15,27 @@ class Limits:
     """The largest request, and the most work at a time.
 
     Attributes:
-        body: bytes of a request.
-        prompts: prompts of a request, times samples `n`.
-        tokens: tokens of a request: those of its prompts, and those that it may generate.
-        logprobs: alternatives per token.
-        queue: requests that are being answered; more are refused with status 429.
-        seconds: until a request is given up, with status 503.
+        max_body: bytes of a request.
+        max_prompts: prompts of a request, times samples `n`.
+        max_tokens: tokens of a request: those of its prompts, and those that it may generate.
+        max_logprobs: alternatives per token.
+        max_queue: requests that are being answered; more are refused with status 429.
+        timeout: seconds until a request is given up, with status 503.
     """
 
-    body: int = 4 << 20
-    prompts: int = 1024
-    tokens: int = 1 << 18
-    logprobs: int = 100
-    queue: int = 256
-    seconds: float = 600.0
+    max_body: int = 4 << 20
+    max_prompts: int = 1024
+    max_tokens: int = 1 << 18
+    max_logprobs: int = 100
+    max_queue: int = 256
+    timeout: float = 600.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if each.name != "seconds":
-                arguments.integer(getattr(self, each.name), each.name, 0 if each.name == "logprobs" else 1)
-        if not 0 < arguments.number(self.seconds, "seconds") < float("inf"):
-            raise UsageError(f"`seconds` is {self.seconds}, but must be above 0 and finite.")
+            if each.name != "timeout":
+                arguments.integer(getattr(self, each.name), each.name, 0 if each.name == "max_logprobs" else 1)
+        if not 0 < arguments.number(self.timeout, "timeout") < float("inf"):
+            raise UsageError(f"`timeout` is {self.timeout}, but must be above 0 and finite.")
 
 
 @dataclass(frozen=True)

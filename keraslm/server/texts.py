@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from keraslm.server.errors import ApiError
 from keraslm.text.decoding import Detokenizer, TokenTexts
 from keraslm.text.encoders import Ids
 from keraslm.text.tokenizer import Tokenizer
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Texts:
 
     def prompt(self, text: str, with_offsets: bool) -> Prompt:
         """A text with its ids, and with the places of its tokens if they are wanted."""
+        text = clean(text)
         ids = self.encode(text)
         if not with_offsets:
             return Prompt(text, ids, np.zeros(0, np.int64))
@@ -88,6 +92,11 @@ def spans(tokenizer: Tokenizer, text: str) -> NDArray[np.int64]:
         parts.append(found)
         start += length
     return np.concatenate(parts)
+
+
+def clean(text: str) -> str:
+    """A text with U+FFFD for halves of surrogate pairs, which JSON can write and UTF-8 cannot."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def lines_of(text: str) -> list[tuple[str, int]]:

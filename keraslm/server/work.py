@@ -1,8 +1,6 @@
-"""What a worker process computes: a piece of reading or of drawing, for several rows side by side.
+"""What a worker process computes: pieces, which are lists of rows of the same kind.
 
-A row is a text at one position. Rows and their results are values: a piece can be repeated, on a different worker and
-with different neighbours, and continues where the previous piece stopped. A piece ends after about `SECONDS`, so that
-the rows that wait get their turn; its rows may then be unfinished.
+A piece ends after about `SECONDS`, so that the rows that wait get their turn; its rows may then be unfinished.
 
 Dimensions: `N` rows, `T` steps, `V` vocabulary, `K` alternatives.
 """
@@ -12,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,124 +20,15 @@ from keraslm.scoring.contract import Vocabulary
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import Wanted, measure
 from keraslm.scoring.predict import Prediction, predict_from
-from keraslm.scoring.sampler import Sampling, draw
+from keraslm.scoring.sampler import draw
 from keraslm.scoring.scorer import MAX_LOGITS, MAX_ROWS, MAX_STEPS, Context
 from keraslm.scoring.session import ModelSession, Session
 from keraslm.scoring.state import Floats32, State
+from keraslm.server.rows import Ahead, Draw, Facts, Position, Read, Seen
 from keraslm.text.context import ends_context
 from keraslm.text.encoders import Ids
 
 SECONDS = 0.03
-
-
-@dataclass(frozen=True)
-class Position:
-    """A position in a text: the state after every token before `last`; None is the state of a new text.
-
-    `before` is the token before `last`, on which the end of a paragraph depends.
-    """
-
-    last: int
-    before: int
-    state: State | None = None
-
-
-@dataclass(frozen=True)
-class Read:
-    """A row that is read: the tokens `ids`, `(T,)`, from a position.
-
-    Attributes:
-        top: number of alternatives per token; None for log-probabilities only, which is faster.
-        full: whether ranks and entropies are wanted too; needs `top`.
-        carried: whether the position after the last token is wanted.
-    """
-
-    position: Position
-    ids: Ids
-    top: int | None = None
-    full: bool = False
-    carried: bool = False
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """Rows of the same kind can share a piece."""
-        return Read, self.top is not None, self.full
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Tokens that were read or drawn, `(T,)` each; `after` is the position after them, if it is known.
-
-    `tops` are the ids and log-probabilities of alternatives, `(T, K)`, the most probable first. `measures` are ranks
-    and entropies (nats), `(2, T)`.
-    """
-
-    ids: Ids
-    logprobs: Floats32
-    tops: tuple[Ids, Floats32] | None = None
-    measures: NDArray[np.float64] | None = None
-    after: Position | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A row from which tokens are drawn.
-
-    Attributes:
-        stream: which stream of random numbers of the seed.
-        count: number of tokens.
-        drawn: how many numbers were taken from the stream.
-        bias: ids and what is added to their log-probabilities.
-        through: whether to continue after an end symbol.
-        context: where the state is reset then.
-    """
-
-    position: Position
-    stream: int
-    sampling: Sampling
-    count: int
-    drawn: int = 0
-    top: int | None = None
-    bias: tuple[Ids, Floats32] | None = None
-    through: bool = False
-    context: str = "document"
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        return (Draw,)
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """A text whose `count` most probable next words are wanted, as in `keraslm.scoring.predict`."""
-
-    position: Position
-    begun: str
-    lead: str
-    count: int
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        return (Ahead,)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the server needs to know of the model. `rows` is the number of rows that a piece may have."""
-
-    tokenizer: str
-    vocab_size: int
-    unk_id: int
-    eos_id: int
-    context: str
-    rows: int
-    meta: dict[str, Any]
-
-
-Row = Read | Draw | Ahead
 
 
 class Engine:
@@ -159,7 +47,7 @@ class Engine:
 
 def look_ahead(session: Session, row: Ahead) -> list[Prediction]:
     """The most probable next words of a row."""
-    context = Context(row.position.state or session.zero_state(1), row.position.last)
+    context = Context(_joined(session, [row.position]), row.position.last)
     return predict_from(session, context, row.begun, row.lead, row.count)
 
 
@@ -230,7 +118,7 @@ def _joined(session: Session, positions: Sequence[Position]) -> State:
     if all(position.state is None for position in positions):
         return session.zero_state(len(positions))
     zero = session.zero_state(1)
-    return zero.join([position.state or zero for position in positions])
+    return zero.join([zero if position.state is None else position.state for position in positions])
 
 
 def _steps(session: Session, rows: int, row: Read) -> int:

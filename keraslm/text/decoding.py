@@ -91,7 +91,7 @@ class TokenTexts:
     def texts(self, ids: Sequence[int], before: int) -> list[str]:
         """The text of each token of a text; `before` is the token before the first one."""
         eos_id = self._tokenizer.eos_id
-        previous = [before, *ids[:-1]]
+        previous = [before, *ids[:-1]][: len(ids)]
         return [self.text(token, last == eos_id) for token, last in zip(ids, previous, strict=True)]
 
     def _find(self, token: int, first: bool) -> str:

@@ -37,11 +37,11 @@ def model(curl, tmp_path_factory) -> MadeModel:
 @pytest.fixture(scope="module")
 def ask(curl, model) -> Iterator[Curl]:
     """Runs curl with a path of the server and options; status, content type and body."""
-    with serving(model.path, api_key="secret") as address:
+    with serving(model.path, api_key="secret") as server:
 
         def call(path: str, *options: str) -> tuple[int, str, str]:
             line = [curl, "-sS", "--max-time", "30", "-w", "\n%{http_code} %{content_type}", *options]
-            done = subprocess.run([*line, f"{address}{path}"], capture_output=True, text=True, check=False)
+            done = subprocess.run([*line, f"{server.address}{path}"], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             body, _, last = done.stdout.rpartition("\n")
             status, _, kind = last.partition(" ")

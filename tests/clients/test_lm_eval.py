@@ -67,9 +67,9 @@ def asked(request, lm_eval, models, tmp_path_factory) -> Iterator[Asked]:
     write_tasks(folder, package_of(lm_eval), pairs, stop, delimiter=None if kind == "word" else "")
     key = "secret" if arguments["batch_size"] == 8 else ""
     options = {"max_tokens": str(8 * MAX_TOKENS)} | ({"api_key": key} if key else {})
-    with serving(model.path, **options) as address:
+    with serving(model.path, **options) as server:
         arguments = arguments | {"max_length": MAX_TOKENS} | ({"auth_token": key} if key else {})
-        line = harness.command(lm_eval, address, NAMES, folder / "tasks", **arguments)
+        line = harness.command(lm_eval, server.address, NAMES, folder / "tasks", **arguments)
         results = harness.run(line, folder, key)
     print(f"\nlm-eval {VERSION}, {request.param}")
     yield Asked(model, pairs, stop, results)

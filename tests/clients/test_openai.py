@@ -34,8 +34,8 @@ def model(openai, tmp_path_factory) -> MadeModel:
 @pytest.fixture(scope="module")
 def found(openai, model) -> Iterator[dict[str, Any]]:
     """What the program found, by kind of request."""
-    with serving(model.path, api_key="secret") as address:
-        yield ask(openai, address, "secret")
+    with serving(model.path, api_key="secret") as server:
+        yield ask(openai, server.address, "secret")
 
 
 def ask(python: Path, address: str, key: str) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def test_errors_are_the_exceptions_of_the_package(found, name, kind, status, par
 
 
 def test_a_full_queue_is_a_rate_limit(openai, model):
-    with serving(model.path, max_queue="1") as address:
-        found = ask(openai, address, "busy")
+    with serving(model.path, max_queue="1") as server:
+        found = ask(openai, server.address, "busy")
     assert len(found["first"]["choices"]) == 1
     for name in ("refused", "refused_again"):
         own = found[name]

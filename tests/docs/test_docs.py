@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from keraslm import load
+from keraslm.server.app import Service, make_app
+from keraslm.server.settings import Settings
 from keraslm.text.files import TextFile
 from tests.support import fake_model
 from tests.support.words import train_words
@@ -29,8 +31,16 @@ PAGES = sorted(str(path.relative_to(ROOT)) for pattern in PATTERNS for path in R
 
 
 def test_cli_page_matches_help():
-    page = runpy.run_path(str(ROOT / "docs" / "write_cli.py"))["page"]()
+    page = runpy.run_path(str(ROOT / "docs" / "write_reference.py"))["page"]()
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page, "run: make docs"
+
+
+def test_openapi_describes_the_server():
+    description = runpy.run_path(str(ROOT / "docs" / "write_reference.py"))["description"]()
+    assert (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8") == description, "run: make docs"
+    paths = json.loads(description)["paths"]
+    routes = {route.path: {*route.methods} - {"HEAD"} for route in make_app(Service(Settings())).routes}
+    assert {path: {method.upper() for method in own} for path, own in paths.items()} == routes
 
 
 @pytest.mark.parametrize("page", PAGES)

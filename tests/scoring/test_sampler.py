@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keraslm import Sampling, generate
 from keraslm.errors import UsageError
-from keraslm.scoring.sampler import probabilities
+from keraslm.scoring.sampler import draw, probabilities
 from tests.support.fake_model import BY_HISTORY, BY_ID, TOKENIZER, V
 
 HALVES = np.log([0.125, 0.5, 0.125, 0.25])
@@ -191,3 +191,58 @@ def test_extreme_temperatures_raise_no_warning(temperature):
         found = probabilities(np.array([-np.inf, -1.0, -1.0, -700.0]), Sampling(temperature))
     expected = [0, 1, 0, 0] if temperature < 1e-308 else [0, 0.5, 0.5, 0] if temperature < 1 else [0, *[1 / 3] * 3]
     np.testing.assert_allclose(found, expected)
+
+
+def plain(scores, sampling: Sampling):
+    """The distribution by full sorts, as it is written in papers."""
+    values = np.exp((scores - scores.max()) / sampling.temperature)
+    order = sorted(range(len(values)), key=lambda token: (-values[token], token))
+    order = order[: sampling.top_k]
+    values = values / values[order].sum()
+    kept, total = [], 0.0
+    for token in order:
+        if kept and total >= sampling.top_p < 1.0:
+            break
+        kept.append(token)
+        total += values[token]
+    kept = [token for token in kept if values[token] >= sampling.min_p * values[order[0]]]
+    result = np.zeros(len(values))
+    result[kept] = values[kept] / values[kept].sum()
+    return result
+
+
+@pytest.mark.parametrize("size", [5, 700])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({}, {"temperature": 0.5}, {"top_k": 3}, {"top_k": 1000}, {"top_p": 0.3}, {"top_p": 0.999}, {"min_p": 0.2}),
+        *({"min_p": 1.0}, {"top_k": 400, "top_p": 0.9, "min_p": 0.01, "temperature": 2.0}),
+    ],
+)
+def test_the_fast_distribution_is_the_plain_one(size, ties, settings):
+    rng, sampling = np.random.default_rng(size), Sampling(**settings)
+    for _ in range(20):
+        scores = rng.normal(size=size) * 3
+        scores = np.log(np.exp(scores) / np.exp(scores).sum())
+        scores = np.round(scores) if ties else scores
+        found = probabilities(scores, sampling)
+        assert np.array_equal(found > 0, plain(scores, sampling) > 0)
+        assert np.allclose(found, plain(scores, sampling), rtol=1e-9, atol=0)
+
+
+def test_draws_are_those_of_numpy_with_one_number_each():
+    scores = np.log(np.random.default_rng(0).dirichlet(np.ones(50)))
+    for settings in ({}, {"top_k": 5}, {"top_p": 0.7}, {"temperature": 0}, {"min_p": 0.3}):
+        own, numpys, counted = (np.random.default_rng(3) for _ in range(3))
+        sampling = Sampling(**settings)
+        found = [draw(scores, sampling, own) for _ in range(200)]
+        assert found == [int(numpys.choice(50, p=probabilities(scores, sampling))) for _ in range(200)]
+        counted.random(200)
+        assert own.random() == counted.random()
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_min_p_is_a_share(value):
+    with pytest.raises(UsageError, match=rf"`min_p` is {value}, but must be from 0 to 1"):
+        Sampling(min_p=value)

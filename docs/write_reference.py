@@ -1,16 +1,19 @@
-"""Write docs/cli.md from the live help pages: `make docs`."""
+"""Write docs/cli.md from the live help pages, and docs/openapi.json from the fields of requests: `make docs`."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
 from rich.console import Console
 
 from keraslm.cli import VERBS, app
+from keraslm.server.openapi import openapi
+from keraslm.server.settings import Limits
 
-TARGET = Path(__file__).with_name("cli.md")
+FOLDER = Path(__file__).parent
 WIDTH = 100
 
 
@@ -31,6 +34,12 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def description() -> str:
+    """The whole of docs/openapi.json."""
+    return json.dumps(openapi(Limits()), indent=1) + "\n"
+
+
 if __name__ == "__main__":
-    TARGET.write_text(page(), encoding="utf-8")
-    print(f"written {TARGET.name}")
+    for name, text in (("cli.md", page()), ("openapi.json", description())):
+        (FOLDER / name).write_text(text, encoding="utf-8")
+        print(f"written {name}")
