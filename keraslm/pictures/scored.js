@@ -81,6 +81,7 @@ function showTips(text, tip, fill) {
   text.addEventListener("focus", () => {
     if (text.matches(":focus-visible") && elements.length) show(elements[Math.max(current, 0)]);
   });
+  addEventListener("resize", hide);
   addEventListener("scroll", () => text !== document.activeElement && hide(), { passive: true });
   text.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
