@@ -211,7 +211,7 @@ async def mixed(bench: Bench, minutes: float) -> list[float]:
     while time.monotonic() < until:
         number += 1
         work: list[Any] = [*(score(bench, 7 * number + k) for k in range(5)), drawn(bench), ask(bench, rich)]
-        work += [ask(bench, message(mutation(bench))), ask(bench, message(mutation(bench))), dropped(bench, stream)]
+        work += [mutated(bench, 2), dropped(bench, stream)]
         if number % 20 == 0:
             work.append(ask(bench, long))
         await asyncio.gather(*work)
