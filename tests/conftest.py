@@ -28,7 +28,7 @@ WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
     *("clients", "server"),
     *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "signals")),
-    *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
+    *(f"text/test_{name}.py" for name in ("corpus", "decoding", "encoding", "encodings", "importing", "lines", "modes", "paths")),
     *(f"text/test_{name}.py" for name in ("rows", "stream", "tokenizer", "window_lengths")),
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
     *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
