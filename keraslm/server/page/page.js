@@ -30,7 +30,8 @@ async function describe(signal) {
 function factsOf({ id, meta }) {
   const sizes = [meta.units].flat(), same = sizes.length > 1 && new Set(sizes).size === 1;
   const units = same ? `${sizes.length} \u00d7 ${sizes[0]}` : sizes.join(", ");
-  const facts = { model: id, network: `${meta.cell.toUpperCase()} of ${units} units` };
+  const facts = id === document.title ? {} : { model: id };
+  facts.network = `${meta.cell.toUpperCase()} of ${units} units`;
   facts.vocabulary = `${meta.vocab_size.toLocaleString("en")} ${NAMES[meta.tokenizer] ?? "tokens"}`;
   facts.context = meta.context;
   if (meta.precision === "int8") facts.weights = "8-bit";

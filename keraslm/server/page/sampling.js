@@ -33,10 +33,10 @@ async function drawContinuation() {
 }
 
 function prepare() {
-  const before = Array.from(prompt.split("\n").at(-1)).slice(-40).join("");
+  const line = Array.from(prompt.split("\n").at(-1)), end = line.slice(-40).join("");
   say("");
   drawn = "";
-  byId("before").textContent = before;
+  byId("before").textContent = line.length > 40 ? `\u2026${end.replace(/^\S*\s/, "")}` : end;
   byId("continuation").textContent = byId("finish").textContent = "";
   byId("drawn").hidden = byId("stop").disabled = false;
   byId("drawn").ariaBusy = "true";

@@ -30,9 +30,9 @@ function write(element, text) {
   });
 }
 
-/** The name of a token, with its blank or line end visible. */
+/** The name of a token, with its blank or line end visible; escapes are a part of a character. */
 function nameOf(token) {
-  const parts = token.replace(/^ /, "\u2423").replaceAll("\n", "\u21b5").split(ODD);
+  const parts = token.replace(/^bytes:(?=\\x)/, "").replace(/^ /, "\u2423").replaceAll("\n", "\u21b5").split(ODD);
   return parts.map((part, at) => (at % 2 ? picture(part) : part)).join("");
 }
 
