@@ -6,17 +6,14 @@ The coloured text is also visible without the script.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from keraslm.perplexity import BASES, UNITS
-from keraslm.pictures import charts
-from keraslm.pictures.markup import NAMES, color_rules, line_markup, markup, script_data, shown, token_data
+from keraslm.pictures import charts, parts
+from keraslm.pictures.markup import line_markup, markup, script_data, shown, token_data
 from keraslm.pictures.spans import Laid, lay
 from keraslm.pictures.statistics import Statistics
 from keraslm.report.options import ScoreOptions
@@ -80,9 +77,7 @@ class HtmlReport:
             temporary.write_text(self.page(), encoding="utf-8", newline="")
 
     def page(self) -> str:
-        dark = f"@media screen and (prefers-color-scheme:dark){{\n{color_rules('dark')}}}\n"
-        style, script = _resource("page.css") + color_rules("light") + dark, _resource("page.js")
-        policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'"
+        style, script = parts.style(_resource("page.css")), parts.script(_resource("page.js"))
         ids, series, unk_id = sorted(self._ids), self._statistics.series, self._tokenizer.unk_id
         left_out = ", left out" if self._options.unk == "exclude" else ""
         course = f"Mean surprisal of each {series.block}"
@@ -90,13 +85,13 @@ class HtmlReport:
         width = self._tokens[0].count(",") + 1 if self._tokens else 0
         about = script_data({"names": names, "unk": unk_id, "width": width, **self._units()})
         return Template(_resource("page.html")).substitute(
-            policy=f"{policy}; form-action 'none'",
+            policy=parts.policy(style, script),
             version=VERSION,
-            title=_text(self._title),
+            title=parts.plain(self._title),
             style=style,
             facts=self._summary(),
             note=f'<p class="note" role="note">{self.note}</p>' if self.note else "",
-            legend="".join(f'<i class="{n}">{at}{"+" * (n == NAMES[-1])}</i>' for at, n in enumerate(NAMES)),
+            legend=parts.legend(),
             unknown=f'<i class="U">underlined</i> is out of vocabulary{left_out}; ' if unk_id >= 0 else "",
             size="long" if self._shown >= _MANY else "short",
             text="".join(self._lines),
@@ -139,8 +134,7 @@ class HtmlReport:
         for unit, value in perplexities.items():
             rows[f"perplexity per {unit}"] = f"{value:,.2f}" if value < 1e9 else f"{value:.3g}"
         rows["bits per character"] = f"{cost.bits_per_character:.4f}"
-        rows |= self._facts
-        return "".join(f"<div><dt>{_text(k)}</dt><dd><bdi>{_text(v)}</bdi></dd></div>" for k, v in rows.items())
+        return parts.facts(rows | self._facts)
 
     def _words(self) -> str:
         rows = []
@@ -159,14 +153,5 @@ def _section(name: str, title: str, content: str) -> str:
     return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>\n{content}\n</section>'
 
 
-def _text(text: str) -> str:
-    """HTML text for places that cannot hold elements, such as a title."""
-    return markup(shown(text))
-
-
 def _resource(name: str) -> str:
-    return files("keraslm.pictures").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return parts.resource("keraslm.pictures", name)

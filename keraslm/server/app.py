@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -36,6 +36,7 @@ from keraslm.server.fields import (
 from keraslm.server.metrics import Metrics, Record, log
 from keraslm.server.model import Model
 from keraslm.server.openapi import openapi
+from keraslm.server.page import page
 from keraslm.server.settings import Settings
 
 LARGE = 1 << 16  # bytes of a body or of an answer that are handled in a thread
@@ -210,10 +211,13 @@ def make_app(service: Service) -> Starlette:
     def models() -> Response:
         return json_response({"object": "list", "data": [_described(service)]})
 
+    html, policy = page(service.settings.name or "keraslm")
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     routes = [
         Route(path, Endpoint(service, path, kind, respond), methods=["POST"]) for path, (kind, respond) in POST.items()
     ]
     routes += [
+        get("/", lambda: HTMLResponse(html, headers=headers), is_open=True),
         get("/health", lambda: json_response({"status": "ok"} if service.ready() else {}), is_open=True),
         get("/v1/models", models),
         get("/tokenizer_info", lambda: json_response(_tokenizer_info(service.ready()))),

@@ -1,20 +1,22 @@
 // Opens a page in headless Chromium through the DevTools protocol and reads what it shows. Node 20 or newer:
 //
-//     node --experimental-websocket browser.mjs CHROMIUM PROFILE URL < steps.json      (the flag up to Node 21)
+//     node --experimental-websocket browser.mjs CHROMIUM PROFILE URL [READER] < steps.json      (the flag up to Node 21)
 //
-// A step is one of { text }: replace the text; { type }: type at the end, character by character; { choose }: click a
-// suggestion; { evaluate }: run a script; { picture, width, height, dark }: write a PNG. Prints JSON: the state of the
-// page after each step, all requests, and everything that the browser reported.
+// A step is one of { text }: replace the text; { type }: type at the end, character by character; { key }: press a key;
+// { point, at }: move the mouse to an element, or with { tap } touch it; { choose }: click a suggestion; { evaluate }:
+// run a script; { picture, width, height, dark }: write a PNG. READER is an expression whose value is the state of the
+// page as JSON, or "" while the page is busy; without it, the page is the one of target `web`. Prints JSON: the state
+// of the page after each step, all requests, and everything that the browser reported.
 
 import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 
-const [chromium, profile, url] = process.argv.slice(2);
+const [chromium, profile, url, reader] = process.argv.slice(2);
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", `--user-data-dir=${profile}`];
 FLAGS.push("--no-first-run", "--disable-background-networking", "--disable-component-update", "--hide-scrollbars");
 const LIMIT = 60_000; // milliseconds until the page is ready
 
-const READ = `JSON.stringify({
+const READ = `document.getElementById("main")?.ariaBusy !== "false" ? "" : JSON.stringify({
   words: [...document.querySelectorAll("#words li")].map((item) => ({
     ...item.dataset, unknown: item.classList.contains("U"), shown: item.innerText,
     colour: getComputedStyle(item).backgroundColor,
@@ -94,11 +96,12 @@ async function evaluated(page, expression) {
 
 async function settled(page) {
   const started = Date.now();
-  while ((await evaluated(page, `document.getElementById("main")?.ariaBusy ?? "true"`)) !== "false") {
+  for (;;) {
+    const state = await evaluated(page, reader ?? READ);
+    if (state) return JSON.parse(state);
     if (Date.now() - started > LIMIT) throw new Error("The page is still busy.");
     await new Promise((resume) => setTimeout(resume, 20));
   }
-  return JSON.parse(await evaluated(page, READ));
 }
 
 async function take(page, step) {
@@ -108,6 +111,10 @@ async function take(page, step) {
     await evaluated(page, `{ const field = document.getElementById("text"); field.value = ${value}; ${event}; }`);
   } else if (step.type !== undefined) {
     for (const character of step.type) await page("Input.insertText", { text: character });
+  } else if (step.key !== undefined) {
+    for (const type of ["keyDown", "keyUp"]) await page("Input.dispatchKeyEvent", { type, key: step.key });
+  } else if (step.point !== undefined || step.tap !== undefined) {
+    await point(page, step);
   } else if (step.choose !== undefined) {
     await evaluated(page, `document.querySelectorAll("#suggestions button")[${step.choose}].click()`);
   } else if (step.evaluate !== undefined) {
@@ -115,6 +122,17 @@ async function take(page, step) {
   } else {
     await picture(page, step);
   }
+}
+
+/** Move the mouse to the middle of the element number `at` that a selector finds, or touch it. */
+async function point(page, { point, tap, at = 0 }) {
+  const box = `document.querySelectorAll(${JSON.stringify(point ?? tap)})[${at}].getClientRects()[0]`;
+  const place = `{ const { x, y, width, height } = ${box}; JSON.stringify({ x: x + width / 2, y: y + height / 2 }); }`;
+  const { x, y } = JSON.parse(await evaluated(page, place));
+  if (point !== undefined) return page("Input.dispatchMouseEvent", { type: "mouseMoved", x, y });
+  await page("Emulation.setTouchEmulationEnabled", { enabled: true });
+  await page("Input.dispatchTouchEvent", { type: "touchStart", touchPoints: [{ x, y }] });
+  return page("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
 }
 
 async function picture(page, { picture: path, width, height, dark }) {

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keraslm_export.targets.web import PAGE
+from tests.clients.served_page import READ, Served
 from tests.support.node import node
+from tests.support.served_models import KINDS
+from tests.support.serving import serving
 
 SHERPA = "2.0.1"
 PACKAGE = PAGE / "package.json"
+BROWSER = Path(__file__).parent / "browser.mjs"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Development packages and the Debian releases that they come from. Programs of the older release run on the newer one.
 HEADERS = {"libonnxruntime-dev": "trixie", "libjansson-dev": "bookworm"}
@@ -112,3 +118,38 @@ def headers() -> Path:
     packages = [f"{package}/{suite}" for package, suite in HEADERS.items()]
     install(place, "Debian's headers", [*apt, "update"], [*apt, "download", *packages], unpack)
     return place / "usr"
+
+
+@pytest.fixture
+def visit_server(chromium, tmp_path):
+    """A function that opens the page of a server and takes steps in it.
+
+    The browser reports nothing, or only lines that contain `expected`.
+    """
+
+    def visit(address: str, *steps: dict[str, Any], expected: str | None = None) -> list[dict[str, Any]]:
+        line = [*node(web_socket=True), BROWSER, chromium, tmp_path / "profile", address, READ]
+        done = subprocess.run(line, input=json.dumps(steps), capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert [url for url in found["requests"] if not url.startswith(address)] == []
+        assert [line for line in found["reported"] if expected is None or expected not in line] == []
+        return found["states"]
+
+    return visit
+
+
+@pytest.fixture(scope="session", params=sorted(KINDS))
+def served(request, tmp_path_factory) -> Iterator[Served]:
+    """A server with a model of each kind."""
+    made = Served(tmp_path_factory.mktemp(request.param), request.param)
+    with serving(made.path) as made.server:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def served_words(tmp_path_factory) -> Iterator[Served]:
+    """A server with a model of words."""
+    made = Served(tmp_path_factory.mktemp("words"), "word")
+    with serving(made.path) as made.server:
+        yield made
