@@ -231,7 +231,9 @@ def make_app(service: Service) -> Starlette:
             CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "*"]
         )
     ]
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware if origins else [])
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware if origins else [])
+    app.router.redirect_slashes = False  # an answer that is no JSON, to an address that the request names
+    return app
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -272,6 +274,7 @@ async def _api_error(_: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
+    path = path if path.isprintable() else ascii(path)[1:-1]
     if path.startswith("/v1/chat/completions"):
         return json_response(ApiError(404, CHAT, code="no_chat").body(), 404)
     messages = {

@@ -20,7 +20,7 @@ from keraslm.server.settings import Limits
 
 T = TypeVar("T")
 Schema = dict[str, Any]
-STOPS = 4  # of a request, as in OpenAI's API
+STOPS = 16  # of a request; OpenAI's API has 4, but tasks of lm-evaluation-harness have up to 7
 _TEXT: Schema = {"type": "string"}
 _IDS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _PROMPTS: Schema = {
@@ -75,7 +75,7 @@ class CompletionRequest:
         "The same seed gives the same text.", {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}
     )
     stop: Any = _field(
-        "Up to four texts, before which the completion ends.",
+        "Up to 16 texts, before which the completion ends.",
         {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": STOPS}]},
     )
     logprobs: int | None = _field(
@@ -152,7 +152,8 @@ def parse(kind: type[T], data: bytes, limits: Limits) -> T:
     given = {name: value for name, value in values.items() if value is not None}
     for name in given:
         if name not in fields:
-            raise ApiError(400, f"{name}: this server has no such field.", name[:100], "unknown_field")
+            place = name[:100] if name.isprintable() and name else _shown(name)
+            raise ApiError(400, f"{place}: this server has no such field.", name[:100], "unknown_field")
     for name, field in fields.items():
         if name in given:
             check(given[name], schema_of(field, limits), name, name)
@@ -220,8 +221,8 @@ def _problem_of_any(value: Any, schemas: list[Schema], place: str) -> str:
 
 
 def _problem_of_number(value: float, schema: Schema, place: str) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{place}: {value}, but a finite number is expected."
+    if schema["type"] == "number" and not _is_finite(value):
+        return f"{place}: {_shown(value)}, but a finite number is expected."
     low, above, high = schema.get("minimum"), schema.get("exclusiveMinimum"), schema.get("maximum")
     if low is not None and value < low:
         return f"{place}: {_shown(value)}, but must be at least {low}."
@@ -230,6 +231,14 @@ def _problem_of_number(value: float, schema: Schema, place: str) -> str:
     if high is not None and value > high:
         return f"{place}: {_shown(value)}, but must be at most {high}."
     return ""
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number of JSON is finite in 64 bits; an integer of JSON may be too large for that."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _problem_of_object(value: dict[str, Any], schema: Schema, place: str) -> str:

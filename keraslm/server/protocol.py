@@ -89,7 +89,7 @@ class Protocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._have_head()
-        self._timer, self._bytes = self.loop.call_later(HEAD_SECONDS, self.transport.close), 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _have_head(self) -> None:
         if self._timer is not None:

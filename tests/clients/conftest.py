@@ -1,4 +1,4 @@
-"""Environments with the programs that read the files of `keraslm export --target`, made by `make clients`."""
+"""Environments with the programs that read exported files or ask `keraslm serve`, made by `make clients`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ FIELDS = [
     ("seed", -1, "seed: -1, but must be at least 0."),
     ("seed", 2**64, "seed: 18446744073709551616, but must be at most 18446744073709551615."),
     ("stop", "", "stop: empty."),
-    ("stop", ["a"] * 5, "stop: 5 items, but at most 4 are allowed."),
+    ("stop", ["a"] * 17, "stop: 17 items, but at most 16 are allowed."),
     ("stop", ["a", 1], "stop[1]: 1, but a string is expected."),
     ("logprobs", 6, "logprobs: 6, but must be at most 5."),
     ("logprobs", True, "logprobs: True, but an integer is expected."),
@@ -57,6 +57,7 @@ FIELDS = [
     ("ignore_eos", "no", "ignore_eos: 'no', but true or false is expected."),
     ("user", 1, "user: 1, but a string is expected."),
     ("typo", 1, "typo: this server has no such field."),
+    ("a\nb", 1, "'a\\nb': this server has no such field."),
 ]
 OTHERS = [
     ("/score", {}, "text", "text: missing."),
@@ -107,8 +108,13 @@ def test_a_body_that_is_no_request_is_refused(server, body):
     assert answer.status == 400 and answer.error["message"].startswith(BODIES[body])
 
 
+def test_an_integer_beyond_64_bits_is_no_finite_number(server):
+    answer = server.post("/v1/completions", prompt="the", temperature=10**400)
+    assert answer.status == 400 and answer.error["message"].endswith(", but a finite number is expected.")
+
+
 def test_null_and_neutral_values_are_the_same_as_absent_ones(server):
-    names = {name for name, _, _ in FIELDS} - {"prompt", "typo", "max_tokens", "seed"}
+    names = {name for name, _, _ in FIELDS} - {"prompt", "typo", "a\nb", "max_tokens", "seed"}
     fields = {"prompt": "the", "seed": 1, "max_tokens": 5}
     neutral = {"best_of": 1, "suffix": "", "presence_penalty": 0, "frequency_penalty": 0.0, "user": "me"}
     plain = server.complete(**fields)["choices"]
@@ -136,6 +142,7 @@ def test_routes_methods_and_models_that_do_not_exist(server):
     assert server.get("/nowhere").error["message"] == "/nowhere: there is no such route."
     assert server.get("/v1/completions").status == 405
     assert server.get("/v1/completions").error["message"] == "GET is not a method of /v1/completions."
+    assert server.get("/health/").status == 404 and server.get("/%1b").error["message"].startswith("/\\x1b: ")
     chat = server.post("/v1/chat/completions", messages=[])
     assert chat.status == 404 and "send a prompt to /v1/completions" in chat.error["message"]
     other = server.post("/v1/completions", prompt="a", model="gpt")
