@@ -84,7 +84,7 @@ async def held(bench: Bench, before: int) -> None:
         "with half a body": data[:-10],
         "that read nothing": message(ENDLESS),
         "with a part of a refused body": message({"prompt": "a" * 5_000_000})[:9000],
-        "with blank lines after an answer": message({}) + b"\r\n",
+        "with a blank line after a request": message({}) + b"\r\n",
     }
     kept = []
     for what, start in starts.items():
