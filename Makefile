@@ -3,7 +3,7 @@
 # make check    format, lint, types
 # make clients  scores of exported files in the programs that read them, which it installs: docs/targets.md
 # make bench    training speed compared with PyTorch and stock Keras
-# make torture  kill training runs, make disks fail, damage files: docs/reliability.md; about three hours
+# make torture  kill training runs, make disks fail, damage files, load a server: docs/reliability.md; about three hours
 # make docs     write docs/cli.md and docs/openapi.json
 # make dist     wheel and sdist in dist/
 #
