@@ -100,6 +100,16 @@ def test_a_tip_appears_where_the_mouse_or_a_finger_is(served_words: Served, visi
     assert named == [["cat"], ["the"]]
 
 
+def test_a_tip_has_its_full_width_after_the_window_became_narrow(served_words: Served, visit_server, tmp_path):
+    size = {"picture": str(tmp_path / "page.png"), "height": 900, "dark": False}
+    steps = [{"text": "the cat sat " * 6}, {**size, "width": 1200}, {"point": "#t i", "at": 17}]
+    steps += [{**size, "width": 400}, {"point": "#t i", "at": 7}]
+    *_, wide, left, narrow = visit_server(served_words.address, *steps)
+    boxes = [state["tip"]["boxes"][0] for state in (wide, narrow)]
+    assert left["tip"] is None and boxes[0]["left"] > 400 and boxes[1]["right"] <= 400
+    assert abs(boxes[0]["height"] - boxes[1]["height"]) < 1 and boxes[1]["width"] > 200
+
+
 def test_the_next_words_are_the_most_probable_ones(served_words: Served, visit_server):
     texts = ["", "the 🙂 ", "one\nthe cat, "]
     choose = {"evaluate": "document.querySelectorAll('#words button')[2].click()"}
