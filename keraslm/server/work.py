@@ -58,6 +58,7 @@ def facts(session: Session) -> Facts:
     meta = {
         "vocab_size": info.vocab_size,
         "cell": config.model.cell,
+        "layers": len(config.model.sizes),
         "units": list(config.model.sizes),
         "parameters": sum(map(_parameters, session.members)),
         "models": len(session.members),

@@ -174,4 +174,10 @@ def test_an_ensemble_is_served_under_the_name_of_its_first_file(tmp_path):
     with serving(paths[0], "--with", str(paths[1])) as server:
         found = server.complete(prompt=f"{LINES[0]}\n", model="one", **ECHO)
         assert found["choices"][0]["logprobs"]["token_logprobs"] == score.logprobs.tolist()
-        assert server.get("/v1/models").json["data"][0]["meta"]["models"] == 2
+        described = server.get("/v1/models").json["data"][0]
+        assert (described["id"], described["object"], described["owned_by"]) == ("one", "model", "keraslm")
+        sizes = {"vocab_size": 52, "layers": 2, "units": [16, 12], "cell": "lstm", "models": 2, "context": "document"}
+        limits = {"max_tokens": 262144, "max_prompts": 1024, "max_logprobs": 100}
+        assert described["meta"].items() >= (sizes | limits).items()
+        parameters = 52 * 8 + 4 * 16 * (8 + 16 + 1) + 4 * 12 * (16 + 12 + 1) + 52 * (12 + 1)
+        assert described["meta"]["parameters"] == 2 * parameters
