@@ -28,6 +28,13 @@ HEADERS = {"libonnxruntime-dev": "trixie", "libjansson-dev": "bookworm"}
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _asked_for() -> None:
+    """The tests of this folder start other programs, and run on request."""
+    if not os.environ.get("KERASLM_CLIENTS"):
+        pytest.skip("starts programs that may not be installed; run: make clients")
+
+
 def environment(name: str) -> Path:
     """A folder for the programs of a client, in the folder `KERASLM_CLIENTS`."""
     if not (folder := os.environ.get("KERASLM_CLIENTS")):
