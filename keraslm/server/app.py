@@ -69,6 +69,12 @@ class Service:
             raise unavailable("The model is being loaded.", "loading")
         return self.model
 
+    @property
+    def loaded(self) -> Model:
+        """The model, for a request that was accepted: it is completed while the server ends."""
+        assert self.model is not None
+        return self.model
+
     def check_key(self, header: str) -> None:
         """Raise `ApiError` 401 unless a request has the key."""
         key = self.settings.api_key
@@ -137,7 +143,7 @@ class Endpoint:
             message = f"The body did not arrive within {BODY_SECONDS:g} seconds."
             raise ApiError(408, message, code="body_too_slow") from None
         request = await in_thread(parse, self.kind, body, limits, large=len(body) > LARGE)
-        self.service.ready().check_name(request.model)
+        self.service.loaded.check_name(request.model)
         if self.service.settings.log_prompts:
             record.prompt = getattr(request, "prompt", None) or getattr(request, "text", None)
         await self.respond(self, exchange, record, request)
@@ -157,7 +163,7 @@ def _headers(record: Record) -> dict[str, str]:
 
 async def _complete(endpoint: Endpoint, exchange: Exchange, record: Record, request: CompletionRequest) -> None:
     service = endpoint.service
-    model, limits = service.ready(), service.settings.limits
+    model, limits = service.loaded, service.settings.limits
     completion = await in_thread(Completion, model, request, limits, large=exchange.size > LARGE)
     record.prompt_tokens, record.stream = completion.prompt_tokens, request.stream
     try:
@@ -179,7 +185,7 @@ def _simple(function: Callable[..., Coroutine[Any, Any, dict[str, Any]]]) -> Cal
 
     async def respond(endpoint: Endpoint, exchange: Exchange, record: Record, request: Any) -> None:
         service = endpoint.service
-        found: dict[str, Any] = await exchange.guarded(function(service.ready(), request, service.settings.limits))
+        found: dict[str, Any] = await exchange.guarded(function(service.loaded, request, service.settings.limits))
         record.prompt_tokens = len(found.get("tokens", ()))
         record.status = 200
         body = await in_thread(encoded, found, large=exchange.size > LARGE)

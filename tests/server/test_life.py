@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -118,6 +119,19 @@ def test_sigterm_lets_requests_end(model):
         assert answer.events[-1] == "[DONE]" and answer.events[-2]["choices"][0]["finish_reason"] == "length"
         assert server.process.wait(30) == 0
         assert any("completing 1 requests" in line for line in server.lines)
+
+
+def test_a_request_whose_body_comes_after_sigterm_is_answered(model):
+    body = json.dumps({"prompt": "the", "max_tokens": 3, "ignore_eos": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    with serving(model) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(head.encode() + body[:5])
+        wait_for(lambda: server.metric("keraslm_active_requests") == 1)
+        server.process.terminate()
+        wait_for(lambda: server.get("/health").status == 503)
+        client.sendall(body[5:])
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert server.process.wait(30) == 0
 
 
 def test_the_end_does_not_wait_longer_than_the_grace(model):
