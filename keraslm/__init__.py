@@ -48,30 +48,10 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-__all__ += [
-    "PRESETS",
-    "Prediction",
-    "Predictions",
-    "Run",
-    "Sampling",
-    "ScoreOptions",
-    "Scorer",
-    "State",
-    "StatefulLSTM",
-]
-__all__ += [
-    "TextCost",
-    "TrainConfig",
-    "__version__",
-    "average",
-    "build_model",
-    "evaluate",
-    "export",
-    "generate",
-    "kenlm",
-]
-__all__ += ["load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
-__all__ += ["score_sets", "summarize", "train", "write_scores"]
+__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
+__all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export"]
+__all__ += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
+__all__ += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keraslm.errors import KeraslmError
 from keraslm.text.context import cut_contexts
@@ -89,3 +90,15 @@ def cut(block: Sequence[Ids | None], context: str, eos_id: int, before: int | No
         close(False)
         before = None
     return rows, close(True)
+
+
+def side_by_side(rows: Sequence[Ids], lasts: Sequence[int], eos_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs and targets of texts, the longest first, filled with end symbols: int64 `(rows, tokens)`.
+
+    `lasts` holds the token before each text, from which its first one is predicted.
+    """
+    targets = np.full((len(rows), len(rows[0])), eos_id, np.int64)
+    for row, ids in zip(targets, rows, strict=True):
+        row[: len(ids)] = ids
+    first = np.array(lasts, np.int64)[:, None]
+    return np.concatenate([first, targets[:, :-1]], axis=1), targets

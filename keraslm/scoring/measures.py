@@ -128,6 +128,14 @@ def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: 
     return np.stack([found.astype(np.float64) for found in measures])
 
 
+def largest(values: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Places of the `count` >= 1 largest values `(V,)`, the largest first, ties by place; sorts no others."""
+    places = np.arange(len(values))
+    if count < len(values):
+        places = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    return places[np.argsort(-values[places], kind="stable")][:count]
+
+
 def with_reductions(measures: Measures, before: float) -> Measures:
     """Insert entropy reductions after entropies, if there are any; `before` is the previous entropy, or NaN."""
     if len(measures) == 1:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from keraslm import arguments
 from keraslm.errors import ArgumentTypeError, UsageError, shown
+from keraslm.scoring.measures import largest
 from keraslm.scoring.scorer import Context, Scorer
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import Floats32
@@ -175,7 +176,7 @@ def _tokens(session: Session, context: Context, part: bytes, count: int) -> dict
     surfaces = session.tokenizer.surfaces
     log_probs, _ = session.run([[context.last]], context.state)  # [1, 1, V]
     ids = surfaces.starting_with(part)
-    ids = ids[_largest(log_probs[0, 0, ids], count)]
+    ids = ids[largest(log_probs[0, 0, ids], count)]
     return {surfaces.of[i].decode("utf-8", "replace"): math.exp(log_probs[0, 0, i]) for i in ids.tolist()}
 
 
@@ -227,7 +228,7 @@ class _Search:
                 continue
             ids = self._tokens_after(beam.written)
             scores = own[ids] + beam.logprob
-            best = _largest(scores, self.beams)
+            best = largest(scores, self.beams)
             candidates += [
                 _Beam(beam.written + self.surfaces.of[i], score, i, row, free)
                 for i, score in zip(ids[best].tolist(), scores[best].tolist(), strict=True)
@@ -249,14 +250,6 @@ class _Search:
             return -math.inf
         last = heapq.nlargest(self.count, self.found.values())[-1]
         return math.log(last * _NEGLIGIBLE) if last else -math.inf
-
-
-def _largest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Indices of the `count` largest scores, the largest first, the first of equal ones first; O(V)."""
-    kept = np.arange(len(scores))
-    if len(scores) > count:
-        kept = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
-    return np.asarray(kept[np.argsort(-scores[kept], kind="stable")][:count], np.int64)
 
 
 def _word(written: bytes) -> str:

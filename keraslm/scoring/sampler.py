@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from keraslm import arguments
 from keraslm.errors import UsageError
+from keraslm.scoring.measures import largest
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
 from keraslm.text.decoding import Detokenizer
@@ -78,7 +79,7 @@ def _support(log_probs: NDArray[np.floating], sampling: Sampling) -> tuple[NDArr
         return np.array([scores.argmax()]), np.ones(1)
     with np.errstate(over="ignore"):  # of a tiny temperature: -inf, a probability of 0
         scores = (scores - scores.max()) / sampling.temperature
-    tokens = np.arange(len(scores)) if sampling.top_k is None else np.sort(_largest(scores, sampling.top_k))
+    tokens = np.arange(len(scores)) if sampling.top_k is None else np.sort(largest(scores, sampling.top_k))
     kept = np.exp(scores[tokens])
     kept /= kept.sum()
     if sampling.top_p < 1.0:
@@ -89,27 +90,17 @@ def _support(log_probs: NDArray[np.floating], sampling: Sampling) -> tuple[NDArr
     return tokens, kept / kept.sum()
 
 
-def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """The places of the largest values, the largest first, ties by place; a full sort only if all are wanted."""
-    if count < len(values):
-        least = np.partition(values, -count)[-count]
-        places = np.flatnonzero(values >= least)
-    else:
-        places = np.arange(len(values))
-    return places[np.argsort(-values[places], kind="stable")][:count]
-
-
 def _nucleus(
     tokens: NDArray[np.int64], kept: NDArray[np.float64], top_p: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The most probable tokens that together reach `top_p`: the first always, and each that follows less than it."""
     count = 64
     while True:
-        largest = _largest(kept, count)
-        before = np.cumsum(kept[largest]) - kept[largest]
+        best = largest(kept, count)
+        before = np.cumsum(kept[best]) - kept[best]
         if count >= len(kept) or before[-1] >= top_p:
-            largest = np.sort(largest[before < top_p])
-            return tokens[largest], kept[largest]
+            best = np.sort(best[before < top_p])
+            return tokens[best], kept[best]
         count *= 8
 
 

@@ -24,7 +24,7 @@ from keraslm import arguments
 from keraslm.config import CONTEXTS
 from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import LINES_AHEAD, Line, blocks, cut
+from keraslm.scoring.batching import LINES_AHEAD, Line, blocks, cut, side_by_side
 from keraslm.scoring.ensemble import Models, open_models
 from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
 from keraslm.scoring.session import Session, check_ids, id_array
@@ -189,12 +189,8 @@ class Scorer:
 
     def _score_group(self, rows: Sequence[Ids], wanted: Wanted) -> list[Measures]:
         """Measures of texts side by side, each from a zero state, the longest first; `(M, tokens)` each."""
-        length = len(rows[0])
-        targets = np.full((len(rows), length), self.session.info.eos_id, np.int64)  # [N, T]
-        for row, ids in zip(targets, rows, strict=True):
-            row[: len(ids)] = ids
-        inputs = np.full_like(targets, self.session.info.bos_id)
-        inputs[:, 1:] = targets[:, :-1]
+        info, length = self.session.info, len(rows[0])
+        inputs, targets = side_by_side(rows, [info.bos_id] * len(rows), info.eos_id)  # [N, T]
         state, parts, start = self.session.zero_state(len(rows)), [], 0
         while start < length:
             alive = sum(len(ids) > start for ids in rows)
@@ -209,7 +205,7 @@ class Scorer:
         return measures
 
     def _steps(self, rows: int) -> int:
-        return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * self.session.logits_per_token)))
+        return steps_of(rows, self.session.logits_per_token)
 
     def _call(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, wanted: Wanted
@@ -230,6 +226,11 @@ class Scorer:
             end = start + len(ids)
             yield line_score(text, ids, ids == unk_id, whole[:, start:end])
             start = end
+
+
+def steps_of(rows: int, logits_per_token: int) -> int:
+    """Number of tokens per row in one call of the network."""
+    return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * logits_per_token)))
 
 
 def _checked(context: Any) -> None:

@@ -35,7 +35,7 @@ from keraslm.server.fields import (
 )
 from keraslm.server.metrics import Metrics, Record, log
 from keraslm.server.model import Model
-from keraslm.server.openapi import openapi
+from keraslm.server.openapi import POSTS, openapi
 from keraslm.server.page import page
 from keraslm.server.settings import Settings
 
@@ -194,12 +194,12 @@ def _simple(function: Callable[..., Coroutine[Any, Any, dict[str, Any]]]) -> Cal
     return respond
 
 
-POST: dict[str, tuple[type[Any], Callable[..., Awaitable[None]]]] = {
-    "/v1/completions": (CompletionRequest, _complete),
-    "/score": (ScoreRequest, _simple(scores.score)),
-    "/predict": (PredictRequest, _simple(scores.predict)),
-    "/tokenize": (TokenizeRequest, _simple(scores.tokenize)),
-    "/detokenize": (DetokenizeRequest, _simple(scores.detokenize)),
+RESPONSES: dict[type[Any], Callable[..., Awaitable[None]]] = {
+    CompletionRequest: _complete,
+    ScoreRequest: _simple(scores.score),
+    PredictRequest: _simple(scores.predict),
+    TokenizeRequest: _simple(scores.tokenize),
+    DetokenizeRequest: _simple(scores.detokenize),
 }
 
 
@@ -219,9 +219,7 @@ def make_app(service: Service) -> Starlette:
 
     html, policy = page(service.settings.name or "keraslm")
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    routes = [
-        Route(path, Endpoint(service, path, kind, respond), methods=["POST"]) for path, (kind, respond) in POST.items()
-    ]
+    routes = [Route(path, Endpoint(service, path, kind, RESPONSES[kind]), methods=["POST"]) for path, kind, _ in POSTS]
     routes += [
         get("/", lambda: HTMLResponse(html, headers=headers), is_open=True),
         get("/health", lambda: json_response({"status": "ok"} if service.ready() else {}), is_open=True),

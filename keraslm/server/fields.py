@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from keraslm.errors import shown
@@ -148,26 +149,30 @@ def parse(kind: type[T], data: bytes, limits: Limits) -> T:
     values = _json(data)
     if not isinstance(values, dict):
         raise ApiError(400, f"The body is {_shown(values)}, but a JSON object is expected.")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    schemas, required = schemas_of(kind, limits)  # type: ignore[arg-type]
     given = {name: value for name, value in values.items() if value is not None}
     for name in given:
-        if name not in fields:
+        if name not in schemas:
             place = name[:100] if name.isprintable() and name else _shown(name)
             raise ApiError(400, f"{place}: this server has no such field.", name[:100], "unknown_field")
-    for name, field in fields.items():
+    for name, schema in schemas.items():
         if name in given:
-            check(given[name], schema_of(field, limits), name, name)
-        elif field.metadata["required"]:
+            check(given[name], schema, name, name)
+        elif name in required:
             raise ApiError(400, f"{name}: missing.", name, "missing_field")
     return kind(**given)
 
 
-def schema_of(field: dataclasses.Field[Any], limits: Limits) -> Schema:
-    """The schema of a field, with the limits of the server."""
-    schema = dict(field.metadata["schema"])
-    if isinstance(limit := schema.get("maximum"), str):
-        schema["maximum"] = getattr(limits, limit)
-    return schema
+@cache
+def schemas_of(kind: type[Any], limits: Limits) -> tuple[dict[str, Schema], list[str]]:
+    """The schema of each field of a class, with the limits of the server, and the names of required fields."""
+    schemas, required = {}, []
+    for field in dataclasses.fields(kind):
+        schema = schemas[field.name] = dict(field.metadata["schema"])
+        if isinstance(limit := schema.get("maximum"), str):
+            schema["maximum"] = getattr(limits, limit)
+        required += [field.name] * field.metadata["required"]
+    return schemas, required
 
 
 def check(value: Any, schema: Schema, name: str, place: str) -> None:

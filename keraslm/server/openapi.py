@@ -11,7 +11,7 @@ from keraslm.server.fields import (
     PredictRequest,
     ScoreRequest,
     TokenizeRequest,
-    schema_of,
+    schemas_of,
 )
 from keraslm.server.settings import Limits
 from keraslm.system import VERSION
@@ -138,11 +138,11 @@ def openapi(limits: Limits) -> Schema:
 
 def request_schema(kind: type[Any], limits: Limits) -> Schema:
     """The schema of a class of requests."""
-    properties, required = {}, []
+    schemas, required = schemas_of(kind, limits)  # type: ignore[arg-type]
+    properties = {}
     for field in dataclasses.fields(kind):
-        schema = schema_of(field, limits) | {"description": field.metadata["help"]}
+        schema = schemas[field.name] | {"description": field.metadata["help"]}
         properties[field.name] = schema | ({} if field.default is None else {"default": field.default})
-        required += [field.name] * field.metadata["required"]
     found = {"type": "object", "description": kind.__doc__, "properties": properties, "additionalProperties": False}
     return found | ({"required": required} if required else {})
 

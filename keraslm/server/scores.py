@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.predict import begun_word
 from keraslm.scoring.words import WordScore, word_scores
-from keraslm.server.choices import number
+from keraslm.server.choices import LEAST, number
 from keraslm.server.errors import ApiError
 from keraslm.server.exchange import in_thread
 from keraslm.server.fields import DetokenizeRequest, PredictRequest, ScoreRequest, TokenizeRequest
@@ -19,7 +21,8 @@ from keraslm.server.model import Model
 from keraslm.server.reading import Wanted, read_text
 from keraslm.server.rows import Ahead, Position, Seen
 from keraslm.server.settings import Limits
-from keraslm.server.texts import clean, lines_of, spans
+from keraslm.server.texts import line_spans
+from keraslm.text.pieces import without_surrogates
 
 BIT = BASES["2"]  # nats
 LARGE = 1024  # tokens of a text that is described in a thread
@@ -27,7 +30,7 @@ LARGE = 1024  # tokens of a text that is described in a thread
 
 async def score(model: Model, request: ScoreRequest, limits: Limits) -> dict[str, Any]:
     """Every token and word of the lines of a text, each line with its end symbol, as `keraslm score` counts them."""
-    text, eos_id = clean(request.text), model.facts.eos_id
+    text, eos_id = without_surrogates(request.text), model.facts.eos_id
     ids = model.texts.encode(text)
     if not text.endswith("\n"):
         ids = np.append(ids, np.int32(eos_id))
@@ -37,14 +40,14 @@ async def score(model: Model, request: ScoreRequest, limits: Limits) -> dict[str
 
 
 def _described(model: Model, text: str, seen: Seen) -> dict[str, Any]:
-    places = spans(model.texts.tokenizer, text)[: len(seen)]
+    lines = list(line_spans(model.texts.tokenizer, text))
+    places = np.concatenate([own for _, own in lines])[: len(seen)]
     nats = -math.fsum(seen.logprobs.tolist())
-    most = -number(-math.inf)
     return {
         "tokens": _tokens(model, seen, places.tolist()),
-        "words": _words(model, text, seen),
-        "bits": min(nats / BIT, most),
-        "perplexity": min(perplexity(nats, len(seen)), most),
+        "words": _words(model, lines, seen),
+        "bits": min(nats / BIT, -LEAST),
+        "perplexity": min(perplexity(nats, len(seen)), -LEAST),
         "oovs": int((seen.ids == model.facts.unk_id).sum()),
     }
 
@@ -81,17 +84,17 @@ def _tokens(model: Model, seen: Seen, places: list[list[int]]) -> list[dict[str,
     return found
 
 
-def _words(model: Model, text: str, seen: Seen) -> list[dict[str, Any]]:
+def _words(model: Model, lines: Sequence[tuple[str, NDArray[np.int64]]], seen: Seen) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     tokenizer, first, start = model.texts.tokenizer, 0, 0
-    for line, length in lines_of(text):
+    for line, places in lines:
         if first == len(seen.ids):
             break
-        own = slice(first, first + len(tokenizer.encode_lines([line])[0]))
+        own = slice(first, first + len(places))
         ids, logprobs = seen.ids[own], seen.logprobs[own].astype(np.float64)
         scored = LineScore(line, ids, logprobs, ids == model.facts.unk_id)
         found += (_word(word, start, first) for word in word_scores(scored, tokenizer))
-        first, start = own.stop, start + length
+        first, start = own.stop, int(places[-1, 1])
     return found
 
 
@@ -109,7 +112,7 @@ def _word(word: WordScore, start: int, first: int) -> dict[str, Any]:
 
 async def predict(model: Model, request: PredictRequest, limits: Limits) -> dict[str, Any]:
     """The most probable next words."""
-    text, eos_id = clean(request.text), model.facts.eos_id
+    text, eos_id = without_surrogates(request.text), model.facts.eos_id
     place = text.rfind("\n") + 1
     line = text[place:].replace("\r", " ")
     begun = begun_word(model.texts.tokenizer, line)
@@ -130,7 +133,7 @@ async def tokenize(model: Model, request: TokenizeRequest, limits: Limits) -> di
     text = request.prompt if request.prompt is not None else request.content
     if text is None:
         raise ApiError(400, "prompt: missing.", "prompt", "missing_field")
-    ids = model.texts.encode(clean(text)).tolist()
+    ids = model.texts.encode(without_surrogates(text)).tolist()
     found = {"tokens": ids, "count": len(ids), "max_model_len": limits.max_tokens}
     return found | (
         {"token_strs": model.texts.tokens.texts(ids, model.facts.eos_id)} if request.return_token_strs else {}

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import uvicorn
 
-from keraslm.config import CONTEXTS
 from keraslm.errors import KeraslmError, UsageError
 from keraslm.server.app import Service, make_app
 from keraslm.server.batching import Batcher
@@ -29,7 +28,7 @@ from keraslm.text.tokenizer import Tokenizer
 
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
 BACKLOG = 2048  # connections that wait to be accepted
-LAST = 2.0  # seconds for answers to requests that were given up
+LAST = 2  # seconds for answers to requests that were given up
 
 
 def serve(models: Sequence[Path], provider: str, settings: Settings, log: Callable[[str], None]) -> None:
@@ -84,7 +83,7 @@ class _Life:
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=int(LAST),
+            timeout_graceful_shutdown=LAST,
         )
         self._server = _Server(self.config)
 
@@ -112,7 +111,7 @@ class _Life:
         try:
             answers = [asyncio.wrap_future(self._workers.submit(None)) for _ in range(count)]
             facts: Facts = (await asyncio.gather(*answers))[0]
-            context = self._settings.context or (facts.context if facts.context in CONTEXTS else "document")
+            context = self._settings.context or facts.context
             texts = Texts(Tokenizer.from_json(facts.tokenizer))
             batcher = Batcher(self._workers, count, facts.rows)
             self._service.model = Model(self._name, facts, texts, batcher, context)

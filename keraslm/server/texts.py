@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from keraslm.server.errors import ApiError
 from keraslm.text.decoding import Detokenizer, TokenTexts
 from keraslm.text.encoders import Ids
+from keraslm.text.pieces import without_surrogates
 from keraslm.text.tokenizer import Tokenizer
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,11 @@ class Texts:
 
     def prompt(self, text: str, with_offsets: bool) -> Prompt:
         """A text with its ids, and with the places of its tokens if they are wanted."""
-        text = clean(text)
+        text = without_surrogates(text)
         ids = self.encode(text)
         if not with_offsets:
             return Prompt(text, ids, np.zeros(0, np.int64))
-        offsets = spans(self.tokenizer, text)[: len(ids)]
+        offsets = np.concatenate([own for _, own in line_spans(self.tokenizer, text)])[: len(ids)]
         ends = np.append(0, offsets[:-1, 1])[: len(ids)]  # a token begins with the white space before it
         return Prompt(text, ids, np.minimum(ends, offsets[:, 0]))
 
@@ -83,27 +81,17 @@ class Texts:
         return [int(token) for token in ids[ends[-1] + 1 if len(ends) else 0 :]]
 
 
-def spans(tokenizer: Tokenizer, text: str) -> NDArray[np.int64]:
-    """Begin and end of each token in a text, `(tokens, 2)`; the end symbol of the last line spans nothing."""
-    parts, start = [], 0
-    for line, length in lines_of(text):
-        found = tokenizer.offsets(line).astype(np.int64) + start
-        found[-1] = start + len(line), start + length
-        parts.append(found)
-        start += length
-    return np.concatenate(parts)
+def line_spans(tokenizer: Tokenizer, text: str) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each line of a text, with begin and end of its tokens in the text, `(tokens, 2)`.
 
-
-def clean(text: str) -> str:
-    """A text with U+FFFD for halves of surrogate pairs, which JSON can write and UTF-8 cannot."""
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def lines_of(text: str) -> list[tuple[str, int]]:
-    """The lines of a text, and the characters of each with its end. LF or CR LF ends a line.
-
-    Any other CR is a blank, as in a file.
+    The end symbol spans the line end; that of the last line spans nothing. LF or CR LF ends a line, and any other CR is
+    a blank, as in a file.
     """
     *complete, last = text.split("\n")
-    found = [(line.removesuffix("\r").replace("\r", " "), len(line) + 1) for line in complete]
-    return [*found, (last.replace("\r", " "), len(last))]
+    lines = [(line.removesuffix("\r").replace("\r", " "), len(line) + 1) for line in complete]
+    start = 0
+    for line, length in [*lines, (last.replace("\r", " "), len(last))]:
+        found = tokenizer.offsets(line).astype(np.int64) + start
+        found[-1] = start + len(line), start + length
+        yield line, found
+        start += length

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.config.shapes import weight_shapes
+from keraslm.scoring.batching import side_by_side
 from keraslm.scoring.contract import Vocabulary
 from keraslm.scoring.ensemble import open_models
-from keraslm.scoring.measures import Wanted, measure
+from keraslm.scoring.measures import Wanted, largest, measure
 from keraslm.scoring.predict import Prediction, predict_from
 from keraslm.scoring.sampler import draw
-from keraslm.scoring.scorer import MAX_LOGITS, MAX_ROWS, MAX_STEPS, Context
+from keraslm.scoring.scorer import MAX_ROWS, Context, steps_of
 from keraslm.scoring.session import ModelSession, Session
 from keraslm.scoring.state import Floats32, State
 from keraslm.server.rows import Ahead, Draw, Facts, Position, Read, Seen
@@ -83,7 +84,9 @@ def read(session: Session, rows: Sequence[Read]) -> list[Seen]:
     until = time.monotonic() + SECONDS
     order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids), reverse=True)
     sorted_rows = [rows[number] for number in order]
-    inputs, targets = _padded(sorted_rows, session.info.eos_id)
+    lasts = [row.position.last for row in sorted_rows]
+    inputs, targets = side_by_side([row.ids for row in sorted_rows], lasts, session.info.eos_id)
+    logits = session.logits_per_token if rows[0].top is None else session.info.vocab_size
     lengths = [len(row.ids) for row in sorted_rows]
     ends = sorted(set(lengths))  # no call goes beyond the end of a row: its state is taken there, and nothing is padded
     state, start, parts = _joined(session, [row.position for row in sorted_rows]), 0, []
@@ -91,7 +94,7 @@ def read(session: Session, rows: Sequence[Read]) -> list[Seen]:
     while start < lengths[0] and (start == 0 or time.monotonic() < until):
         alive = sum(length > start for length in lengths)
         end = next(end for end in ends if end > start)
-        part = slice(start, min(end, start + _steps(session, alive, sorted_rows[0])))
+        part = slice(start, min(end, start + steps_of(alive, logits)))
         found, state = _measured(
             session, inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), sorted_rows
         )
@@ -107,24 +110,11 @@ def read(session: Session, rows: Sequence[Read]) -> list[Seen]:
     return [answer for _, answer in sorted(zip(order, answers, strict=True), key=lambda pair: pair[0])]
 
 
-def _padded(rows: Sequence[Read], eos_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    targets = np.full((len(rows), len(rows[0].ids)), eos_id, np.int64)  # [N, T]
-    for row, target in zip(rows, targets, strict=True):
-        target[: len(row.ids)] = row.ids
-    first = np.array([[row.position.last] for row in rows], np.int64)
-    return np.concatenate([first, targets[:, :-1]], axis=1), targets
-
-
 def _joined(session: Session, positions: Sequence[Position]) -> State:
     if all(position.state is None for position in positions):
         return session.zero_state(len(positions))
     zero = session.zero_state(1)
     return zero.join([zero if position.state is None else position.state for position in positions])
-
-
-def _steps(session: Session, rows: int, row: Read) -> int:
-    logits = session.logits_per_token if row.top is None else session.info.vocab_size
-    return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * logits)))
 
 
 def _measured(
@@ -136,22 +126,20 @@ def _measured(
         return (logprobs, None, None), state
     found, state = session.run(inputs, state)  # [N, T, V]
     logprobs = np.take_along_axis(found, targets[..., None], axis=2)[..., 0]
-    tops = _largest(found, max(row.top or 0 for row in rows))
+    tops = _tops(found, max(row.top or 0 for row in rows))
     measures = measure(found, targets, Wanted(True), session.info.eos_id)[1:] if rows[0].full else None
     return (logprobs, tops, measures), state
 
 
-def _largest(log_probs: Floats32, count: int) -> tuple[Ids, Floats32]:
+def _tops(log_probs: Floats32, count: int) -> tuple[Ids, Floats32]:
     """The ids and log-probabilities of the most probable tokens, the most probable first: `(..., V)` to `(..., K)`."""
-    count = min(count, log_probs.shape[-1])
-    if count == 0:
-        ids = np.zeros((*log_probs.shape[:-1], 0), np.int64)
-    elif count == 1:
-        ids = log_probs.argmax(-1)[..., None]
+    if count == 1:
+        ids = log_probs.argmax(-1)[..., None]  # of all distributions at once
+    elif count:
+        flat = log_probs.reshape(-1, log_probs.shape[-1])
+        ids = np.stack([largest(own, count) for own in flat]).reshape(*log_probs.shape[:-1], -1)
     else:
-        ids = np.sort(np.argpartition(log_probs, -count, axis=-1)[..., -count:], axis=-1)
-        order = np.argsort(-np.take_along_axis(log_probs, ids, -1), axis=-1, kind="stable")  # ties by id
-        ids = np.take_along_axis(ids, order, -1)
+        ids = np.zeros((*log_probs.shape[:-1], 0), np.int64)
     return ids.astype(np.int32), np.take_along_axis(log_probs, ids, -1)
 
 
@@ -227,7 +215,7 @@ class _Drawing:
         self._tokens.append(token)
         self._logprobs.append(log_probs[token])
         if row.top is not None:
-            self._tops.append(_largest(log_probs, row.top))
+            self._tops.append(_tops(log_probs, row.top))
         self.before, self.last = self.last, token
         ids, before = np.array([token]), np.array([self.before])
         self.reset = bool(ends_context(ids, before, info.eos_id, row.context))

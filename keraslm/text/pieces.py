@@ -14,6 +14,8 @@ _SEPARATORS = "\x1c\x1d\x1e\x1f"
 _SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WORD = re.compile(f"[^{_SPACE}]+")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _LAST_SPACE = re.compile(rb".*[^\t-\r ](?=[\t-\r ])", re.DOTALL)
 
 
@@ -35,6 +37,11 @@ def one_line(text: str, where: str = "") -> str:
             f"{shown(text)}. Give each line on its own."
         )
     return line
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD for halves of surrogate pairs, which are no part of UTF-8."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def split_words(text: str) -> list[str]:

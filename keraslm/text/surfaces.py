@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from keraslm.errors import TokenizerError
 from keraslm.text.encoders import at_work, byte_names
-from keraslm.text.pieces import word_spans
+from keraslm.text.pieces import without_surrogates, word_spans
 
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # no part of UTF-8
 _PROBE = "a"  # a character that no normaliser changes
 
 
@@ -101,7 +100,7 @@ class Surfaces:
         return space, both[len(space) :]
 
     def _read(self, text: str) -> bytes:
-        backend, text = self._backend, _SURROGATE.sub("\ufffd", text)
+        backend, text = self._backend, without_surrogates(text)
         with at_work():
             if backend.normalizer is not None:
                 text = backend.normalizer.normalize_str(text)

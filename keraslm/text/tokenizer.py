@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -26,7 +25,7 @@ from tokenizers import processors
 
 from keraslm.errors import TokenizerError
 from keraslm.text.encoders import BlockEncoder, Ids, at_work, block_encoder, byte_names, kind_of
-from keraslm.text.pieces import PIECE, one_line, pieces
+from keraslm.text.pieces import PIECE, one_line, pieces, without_surrogates
 from keraslm.text.surfaces import Surfaces
 
 EOS = "<eos>"
@@ -34,7 +33,6 @@ UNK = "<unk>"
 NO_ID = -1  # the unk_id of a vocabulary that can represent everything
 
 _LINE_ENDS = ("\n", byte_names()[ord("\n")])
-_SURROGATE = re.compile("[\ud800-\udfff]")  # no part of UTF-8
 _SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -176,7 +174,7 @@ class Tokenizer:
             try:
                 return list(encode(lines, add_special_tokens=end))
             except TypeError:
-                return list(encode([_SURROGATE.sub("\ufffd", line) for line in lines], add_special_tokens=end))
+                return list(encode([without_surrogates(line) for line in lines], add_special_tokens=end))
 
     def _name(self, number: int) -> str:
         name = str(self._backend.id_to_token(number))

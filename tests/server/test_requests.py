@@ -129,6 +129,12 @@ def test_half_a_character_is_read_as_the_replacement_character(server):
     assert answer.status == 200 and answer.json["choices"][0]["logprobs"]["tokens"] == ["the", " <unk>", " cat"]
 
 
+@pytest.mark.parametrize("path", ["/score", "/predict"])
+def test_half_a_character_is_read_by_all_requests(server, path):
+    found = [server.request("POST", path, b'{"text": "the %s cat "}' % half) for half in (b"\\ud83d", b"\\ufffd")]
+    assert found[0].status == 200 and found[0].json == found[1].json
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_read(server):
     answer = server.request("POST", "/v1/completions", json.dumps({"prompt": "a" * 200_000}).encode())
     assert answer.status == 413 and answer.error["code"] == "body_too_large"
