@@ -101,24 +101,8 @@ class Endpoint:
         service = self.service
         exchange = Exchange(scope, receive, send, service.stopping)
         record = Record(f"req-{secrets.token_hex(8)}", (scope["client"] or ("",))[0], scope["method"], self.path)
-        is_counted = False
         try:
-            try:
-                service.check_key(exchange.headers.get("authorization", ""))
-                service.ready()
-                if service.active >= service.settings.limits.max_queue:
-                    raise ApiError(
-                        429, "Too many requests are being answered. Try again.", code="queue_full", retry_after=1
-                    )
-                is_counted = True
-                service.active += 1
-                async with asyncio.timeout(service.settings.limits.timeout):
-                    await self._answer(exchange, record)
-            except TimeoutError:
-                seconds = service.settings.limits.timeout
-                raise unavailable(f"No answer within {seconds:g} seconds, which is the limit.", "timeout") from None
-            except KeraslmError as error:
-                raise ApiError(400 if isinstance(error, InputError) else 500, str(error), code="failed") from error
+            await self._within_limits(exchange, record)
         except ApiError as error:
             record.status, record.error = error.status, error.code or error.message
             await self._fail(exchange, record, error)
@@ -129,10 +113,27 @@ class Endpoint:
             record.status, record.error = 500, type(error).__name__
             await self._fail(exchange, record, _bug(error))
         finally:
-            service.active -= is_counted
             record.end()
             service.metrics.add(record)
             log(record)
+
+    async def _within_limits(self, exchange: Exchange, record: Record) -> None:
+        """Answer a request if it has the key and there is room; an error with a message becomes an `ApiError`."""
+        service, limits = self.service, self.service.settings.limits
+        service.check_key(exchange.headers.get("authorization", ""))
+        service.ready()
+        if service.active >= limits.max_queue:
+            raise ApiError(429, "Too many requests are being answered. Try again.", code="queue_full", retry_after=1)
+        service.active += 1
+        try:
+            async with asyncio.timeout(limits.timeout):
+                await self._answer(exchange, record)
+        except TimeoutError:
+            raise unavailable(f"No answer within {limits.timeout:g} seconds, which is the limit.", "timeout") from None
+        except KeraslmError as error:
+            raise ApiError(400 if isinstance(error, InputError) else 500, str(error), code="failed") from error
+        finally:
+            service.active -= 1
 
     async def _answer(self, exchange: Exchange, record: Record) -> None:
         limits = self.service.settings.limits
