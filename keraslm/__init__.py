@@ -43,15 +43,18 @@ _NAMES = {
     "keraslm.scoring.scorer": ("Scorer", "load"),
     "keraslm.scoring.session": ("ModelSession",),
     "keraslm.scoring.state": ("State",),
+    "keraslm.scoring.texts": ("TextScore",),
+    "keraslm.scoring.words": ("WordScore", "word_scores"),
     "keraslm_export.convert": ("export",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
 __all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
-__all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export"]
-__all__ += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
-__all__ += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+__all__ += ["StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "WordScore", "__version__", "average"]
+__all__ += ["build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model", "load_run", "pairs"]
+__all__ += ["predict", "predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "train"]
+__all__ += ["word_scores", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -77,6 +80,8 @@ if TYPE_CHECKING:
     from keraslm.scoring.scorer import Scorer, load
     from keraslm.scoring.session import ModelSession
     from keraslm.scoring.state import State
+    from keraslm.scoring.texts import TextScore
+    from keraslm.scoring.words import WordScore, word_scores
     from keraslm_export.convert import export
 
 

@@ -13,6 +13,7 @@ UNITS: dict[str, str] = {"2": "bits", "e": "nats", "10": "hartleys"}  # of logar
 LARGE_UNKNOWN = 0.1  # share of <unk> from which a perplexity is not that of the text
 QUOTIENTS = (
     "perplexity",
+    "bits_per_token",
     "perplexity_excluding_oovs",
     "perplexity_per_word",
     "bits_per_character",
@@ -131,6 +132,11 @@ class TextCost:
     def perplexity_per_word(self) -> float:
         """`exp(nats / (words + lines))`: the end of a line is predicted too, and counts as a word."""
         return perplexity(self._all_nats, self.words + self.lines)
+
+    @property
+    def bits_per_token(self) -> float:
+        """`nats / ln 2 / predicted`: the base-2 logarithm of `perplexity`."""
+        return _quotient(bits(-self.nats), self.predicted)
 
     @property
     def bits_per_character(self) -> float:

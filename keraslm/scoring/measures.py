@@ -33,6 +33,11 @@ class Wanted:
     def everything(self) -> bool:
         return self.distributions or self.boundary is not None
 
+    @property
+    def count(self) -> int:
+        """Number of measures of a call; entropy reductions are computed from them later."""
+        return 1 + 2 * self.everything + 2 * (self.boundary is not None)
+
 
 @dataclass(frozen=True, repr=False)
 class LineScore:
@@ -49,6 +54,9 @@ class LineScore:
             of a text (Hale 2006); float64 `(tokens,)`.
         boundaries: before each token, log-probabilities that a word ends (a token of `boundary` follows), and that a
             line begins (the end symbol or a different token follows); float64 `(2, tokens)`. With `boundary`.
+        given: text directly before `text` on which the scores are conditional; its tokens are not included.
+        bos: whether the first token was predicted; if not, its log-probability is NaN and sums leave it out.
+        eos: whether the end symbol is included.
     """
 
     text: str
@@ -59,6 +67,9 @@ class LineScore:
     entropies: NDArray[np.float64] | None = None
     entropy_reductions: NDArray[np.float64] | None = None
     boundaries: NDArray[np.float64] | None = None
+    given: str = ""
+    bos: bool = True
+    eos: bool = True
 
     def __repr__(self) -> str:
         return f"LineScore({self.text!r:.60}, tokens={len(self.ids)}, logprob={self.logprob:.6g})"
@@ -73,14 +84,19 @@ class LineScore:
         """Of the line, with its counts; costs of lines add up to the cost of a text."""
         counted = self.counted
         oov, tokens = self.oov & counted, len(self.ids)
-        sizes = (1, self.words, tokens, self.characters, self.bytes, int(self.oov.sum()))
+        sizes = (int(self.eos), self.words, tokens, self.characters, self.bytes, int(self.oov.sum()))
         scored = (int(counted.sum()), int(oov.sum()))
         return TextCost(*sizes, *scored, nats=-self.logprob, oov_nats=-math.fsum(self.logprobs[oov]))
 
     @property
     def counted(self) -> Flags:
-        """Which tokens sums and counts include: all, unless `without_oovs` has left out some; bool `(tokens,)`."""
-        return ~(self.oov & np.isnan(self.logprobs))
+        """Which tokens sums and counts include; bool `(tokens,)`.
+
+        All, except those that `without_oovs` has left out, and the first one if it was not predicted.
+        """
+        may_lack = self.oov.copy()
+        may_lack[:1] |= not self.bos
+        return ~(may_lack & np.isnan(self.logprobs))
 
     def without_oovs(self) -> LineScore:
         """The same scores with NaN for each token `<unk>`, which `logprob` and `cost` then leave out."""
@@ -97,21 +113,23 @@ class LineScore:
 
     @property
     def characters(self) -> int:
-        """Number of characters, the line end counted as one."""
-        return len(self.text) + 1
+        """Number of characters; the line end, if it is included, counts as one."""
+        return len(self.text) + self.eos
 
     @property
     def bytes(self) -> int:
-        """Number of bytes in UTF-8, the line end counted as one."""
-        return len(self.text.encode("utf-8", "surrogatepass")) + 1
+        """Number of bytes in UTF-8; the line end, if it is included, counts as one."""
+        return len(self.text.encode("utf-8", "surrogatepass")) + self.eos
 
 
-def line_score(text: str, ids: Ids, oov: Flags, measures: Measures) -> LineScore:
+def line_score(text: str, ids: Ids, oov: Flags, measures: Measures, bos: bool = True) -> LineScore:
     """The scores of a line from the measures of its tokens, `(M, tokens)`."""
+    scores = LineScore(text, ids, measures[0], oov, bos=bos)
     if len(measures) == 1:
-        return LineScore(text, ids, measures[0], oov)
+        return scores
+    ranks, (entropies, reductions) = np.nan_to_num(measures[1]).astype(np.int64), measures[2:4]
     boundaries = measures[4:] if len(measures) > 4 else None
-    return LineScore(text, ids, measures[0], oov, measures[1].astype(np.int64), measures[2], measures[3], boundaries)
+    return replace(scores, ranks=ranks, entropies=entropies, entropy_reductions=reductions, boundaries=boundaries)
 
 
 def measure(log_probs: NDArray[np.float32], targets: NDArray[np.int64], wanted: Wanted, eos_id: int) -> Measures:

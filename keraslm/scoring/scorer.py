@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ from keraslm import arguments
 from keraslm.config import CONTEXTS
 from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import LINES_AHEAD, Line, blocks, cut, side_by_side
+from keraslm.scoring.batching import LINES_AHEAD, Line, Row, blocks, cut, side_by_side
+from keraslm.scoring.conditional import SEPARATOR
 from keraslm.scoring.ensemble import Models, open_models
 from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
 from keraslm.scoring.session import Session, check_ids, id_array
 from keraslm.scoring.state import State
+from keraslm.scoring.texts import Ends, Text, TextScore, score_texts
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import one_line
 
@@ -73,9 +75,27 @@ class Scorer:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.session,)
 
-    def score(self, text: str) -> float:
-        """Natural logarithm of the probability of one line, including its `<eos>`."""
-        return next(self.score_lines([arguments.text(text, "text")])).logprob
+    def score(
+        self, text: str, prefix: str = "", bos: bool = True, eos: bool = True, separator: str = SEPARATOR
+    ) -> float:
+        """Natural logarithm of the probability of one line, or of a line after a prefix.
+
+        Args:
+            text: a line.
+            prefix: beginning of the line, on which the probability is conditional; see `score_texts` for several lines.
+            bos: predict the first token from the start of a text. False: the first token is only read, not scored.
+            eos: include the end symbol after the text.
+            separator: between prefix and text, unless white space is there already.
+
+        Example:
+            >>> scorer.score("sat", prefix="the cat", eos=False)   # log p(sat | the cat)
+            -4.1
+            >>> scorer.score("the cat sat", eos=False) - scorer.score("the cat", eos=False)
+            -4.1
+        """
+        line = one_line(arguments.text(text, "text"))
+        before = one_line(arguments.text(prefix, "prefix"), "prefix")
+        return next(score_texts(self, [(before, line)], Ends(bos, eos, separator), "sentence")).logprob
 
     def logprobs(self, texts: Iterable[str], context: str = "sentence") -> list[NDArray[np.float64]]:
         """Log-probability of each token of each line, natural logarithm, `<eos>` last."""
@@ -126,6 +146,7 @@ class Scorer:
         distributions: bool = False,
         lines_ahead: int = LINES_AHEAD,
         boundary: Flags | None = None,
+        bos: bool = True,
     ) -> Iterator[LineScore]:
         """Score lines as they are read, one result per line, in order.
 
@@ -136,6 +157,7 @@ class Scorer:
             distributions: also compute ranks and entropies, which is slower.
             lines_ahead: largest number of lines that are read ahead and scored side by side.
             boundary: tokens that can follow a complete word, bool `(V,)`; see `keraslm.scoring.words`.
+            bos: predict the first token of each text. False: it is only read; its log-probability is NaN, its rank 0.
 
         Raises:
             ArgumentTypeError: lines that are no strings; the lines before are scored first.
@@ -151,9 +173,36 @@ class Scorer:
         wanted = Wanted(arguments.switch(distributions, "distributions"), boundary)
         items = arguments.each(lines, "lines", "strings")
         checked = (line if line is None else arguments.text(line, place) for line, place in items)
-        return self._score(checked, context, wanted, ahead)
+        return self._score(checked, context, wanted, ahead, arguments.switch(bos, "bos"))
 
-    def _score(self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int) -> Iterator[LineScore]:
+    def score_texts(
+        self,
+        texts: Iterable[Text],
+        *,
+        bos: bool = True,
+        eos: bool = True,
+        separator: str = SEPARATOR,
+        context: str = "document",
+        distributions: bool = False,
+        lines_ahead: int = LINES_AHEAD,
+    ) -> Iterator[TextScore]:
+        """Score texts that may have several lines, or texts after a prefix, one result per text, in order.
+
+        Args:
+            texts: strings, or pairs of a prefix and a text.
+            bos, eos, separator: as for `score`.
+            context: how far the state is carried within a text and its prefix.
+            distributions, lines_ahead: as for `score_lines`.
+
+        Example:
+            >>> [found.logprob for found in scorer.score_texts([("the cat", "sat"), "two\nlines"])]
+            [-6.2, -21.4]
+        """
+        return score_texts(self, texts, Ends(bos, eos, separator), context, distributions, lines_ahead)
+
+    def _score(
+        self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int, bos: bool
+    ) -> Iterator[LineScore]:
         carried: Context | None = None
         for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
             texts = [one_line(line) for line in block if line is not None]
@@ -163,20 +212,28 @@ class Scorer:
             scores: dict[int, Measures] = {}
             for row in rows:
                 if row.continues or row.open:
-                    start = carried if carried and row.continues else self.begin()
-                    scores[id(row)], carried = self._score_alone(row.ids, start, wanted)
+                    scores[id(row)], carried = self._score_alone(*self._start(row, carried, bos), wanted)
             complete = sorted((row for row in rows if not (row.continues or row.open)), key=len, reverse=True)
             for first in range(0, len(complete), MAX_ROWS):
                 group = complete[first : first + MAX_ROWS]
-                measures = self._score_group([row.ids for row in group], wanted)
+                measures = self._score_group([self._start(row, None, bos) for row in group], wanted)
                 scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
             if not inside:
                 carried = None
             own = [line for line in ids if line is not None]
-            yield from self._line_scores(texts, own, [scores[id(row)] for row in rows])
+            yield from self._line_scores(texts, own, [_filled(scores[id(row)], len(row)) for row in rows], bos)
+
+    def _start(self, row: Row, carried: Context | None, bos: bool) -> tuple[Ids, Context]:
+        """The tokens of a row that are predicted, and the position before them."""
+        if carried and row.continues:
+            return row.ids, carried
+        start = self.begin()
+        return (row.ids, start) if bos else (row.ids[1:], replace(start, last=int(row.ids[0])))
 
     def _score_alone(self, ids: NDArray[Any], context: Context, wanted: Wanted) -> tuple[Measures, Context]:
         """Measures of the tokens of one row, `(M, tokens)`, and the position after them."""
+        if not len(ids):
+            return np.zeros((wanted.count, 0)), context
         targets = ids.astype(np.int64)
         inputs = np.concatenate([[context.last], targets[:-1]])
         parts, state, steps = [], context.state, self._steps(1)
@@ -187,10 +244,12 @@ class Scorer:
         measures = with_reductions(np.concatenate(parts, axis=1), context.entropy)
         return measures, Context(state, int(ids[-1]), float(measures[2, -1]) if wanted.everything else math.nan)
 
-    def _score_group(self, rows: Sequence[Ids], wanted: Wanted) -> list[Measures]:
-        """Measures of texts side by side, each from a zero state, the longest first; `(M, tokens)` each."""
-        info, length = self.session.info, len(rows[0])
-        inputs, targets = side_by_side(rows, [info.bos_id] * len(rows), info.eos_id)  # [N, T]
+    def _score_group(self, texts: Sequence[tuple[Ids, Context]], wanted: Wanted) -> list[Measures]:
+        """Measures of texts side by side, the longest first, each from a zero state; `(M, tokens)` each."""
+        rows, starts = zip(*texts, strict=True)
+        length = len(rows[0])
+        lasts = [start.last for start in starts]
+        inputs, targets = side_by_side(rows, lasts, self.session.info.eos_id)  # [N, T]
         state, parts, start = self.session.zero_state(len(rows)), [], 0
         while start < length:
             alive = sum(len(ids) > start for ids in rows)
@@ -200,7 +259,8 @@ class Scorer:
             start = part.stop
         measures = []
         for number, ids in enumerate(rows):
-            found = np.concatenate([part[:, number] for part in parts if number < part.shape[1]], axis=1)
+            own = [part[:, number] for part in parts if number < part.shape[1]]
+            found = np.concatenate(own, axis=1) if own else np.zeros((wanted.count, 0))
             measures.append(with_reductions(found[:, : len(ids)], math.nan))
         return measures
 
@@ -217,20 +277,25 @@ class Scorer:
         return measure(log_probs, targets, wanted, self.session.info.eos_id), state
 
     def _line_scores(
-        self, texts: Sequence[str], lines: Sequence[Ids], scores: Sequence[Measures]
+        self, texts: Sequence[str], lines: Sequence[Ids], scores: Sequence[Measures], bos: bool
     ) -> Iterator[LineScore]:
         if not texts:
             return
         whole, unk_id, start = np.concatenate(scores, axis=1), self.session.info.unk_id, 0
         for text, ids in zip(texts, lines, strict=True):
             end = start + len(ids)
-            yield line_score(text, ids, ids == unk_id, whole[:, start:end])
+            yield line_score(text, ids, ids == unk_id, whole[:, start:end], bos)
             start = end
 
 
 def steps_of(rows: int, logits_per_token: int) -> int:
     """Number of tokens per row in one call of the network."""
     return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * logits_per_token)))
+
+
+def _filled(measures: Measures, tokens: int) -> Measures:
+    """Measures `(M, tokens)`, with NaN for a first token that was not predicted."""
+    return np.pad(measures, ((0, 0), (tokens - measures.shape[1], 0)), constant_values=math.nan)
 
 
 def _checked(context: Any) -> None:

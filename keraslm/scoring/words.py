@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.scoring.conditional import token_spans
 from keraslm.scoring.measures import LineScore
 from keraslm.text.pieces import word_spans
 from keraslm.text.tokenizer import EOS, Tokenizer
@@ -49,15 +50,24 @@ def boundary(tokenizer: Tokenizer) -> NDArray[np.bool_] | None:
 
 
 def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
-    """The words of a line and its end, in order; corrected if the line's scores have `boundaries`."""
-    spans = [*word_spans(line.text), (len(line.text), len(line.text))]
+    """The words of a line and its end, in order; corrected if the line's scores have `boundaries`.
+
+    Log-probabilities add up to that of the line. A word whose first token was not predicted has NaN.
+
+    Example:
+        >>> (line,) = scorer.score_lines(["the cat"])
+        >>> [(word.word, round(word.logprob, 2)) for word in keraslm.word_scores(line, scorer.tokenizer)]
+        [('the', -2.83), ('cat', -7.91), ('<eos>', -3.42)]
+    """
+    spans = word_spans(line.text) + [(len(line.text), len(line.text))] * line.eos
     edges = _edges(line, tokenizer, [end for _, end in spans])
-    sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges)
-    sums[np.diff([*edges, len(line.ids)]) == 0] = 0.0
-    if line.boundaries is not None:
+    bounds = [*edges, len(line.ids)]
+    sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges) if edges else np.zeros(0)
+    sums[np.diff(bounds) == 0] = 0.0
+    if line.boundaries is not None and edges:
         sums += _corrections(line, tokenizer, edges)
     scores = []
-    for (begin, end), first, last, logprob in zip(spans, edges, [*edges[1:], len(line.ids)], sums, strict=True):
+    for (begin, end), first, last, logprob in zip(spans, edges, bounds[1:], sums, strict=True):
         word = line.text[begin:end] if begin < end else EOS
         scores.append(WordScore(word, begin, end, (first, last), float(logprob), bool(line.oov[first:last].any())))
     return scores
@@ -65,13 +75,14 @@ def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
 
 def _edges(line: LineScore, tokenizer: Tokenizer, ends: list[int]) -> list[int]:
     """The first token of each word, and of the end: the end symbol or white space before it."""
-    text, word, edges = line.text, 0, [0]
-    for number, (begin, end) in enumerate(tokenizer.offsets(text)[:-1].tolist()):
+    text, word, tokens = line.text, 0, len(line.ids) - line.eos
+    edges = [0] * bool(ends)
+    for number, (begin, end) in enumerate(token_spans(line, tokenizer)[:tokens].tolist()):
         place = next((i for i in range(begin, end) if not text[i].isspace()), None)
         while word < len(ends) - 1 and (begin if place is None else place) >= ends[word]:
             word += 1
             edges.append(number)
-    edges += [len(line.ids) - 1] * (len(ends) - len(edges))
+    edges += [tokens] * (len(ends) - len(edges))
     return edges
 
 
@@ -80,7 +91,8 @@ def _corrections(line: LineScore, tokenizer: Tokenizer, edges: list[int]) -> NDA
     over, begins = line.boundaries
     marks = tokenizer.space_marks
     before = over[edges]
-    if edges[0] == 0 and (marks is None or not marks[line.ids[0]]):
+    if edges[0] == 0 and not line.given and (marks is None or not marks[line.ids[0]]):
         before[0] = begins[0]
-    after = np.append(over[edges[1:]], 0.0)  # nothing follows the end of a line
+    # Nothing follows the end of a line; after a word without it, what would follow is in the column after the last.
+    after = np.append(over[edges[1:]], 0.0 if line.eos else over[-1])
     return np.asarray(after - before)

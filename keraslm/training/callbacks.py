@@ -180,7 +180,7 @@ class MetricsLog(keras.callbacks.Callback):
         if (counts := self.valid_counts) and "val_perplexity" in row:
             nats = counts.tokens * math.log(row["val_perplexity"])
             cost = TextCost(**vars(counts), predicted=counts.tokens, nats=nats)
-            row |= {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[2:]}
+            row |= {f"val_{name}": getattr(cost, name) for name in QUOTIENTS[3:]}
         row |= {"tokens": self.tokens, "seconds": round(time.perf_counter() - self._start, 3)}
         if self.weights:
             row["weights"] = self.weights.digest

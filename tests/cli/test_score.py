@@ -56,6 +56,7 @@ def test_summary(program, fake, text):
         "nats                      13.9905\n"
         "oov_nats                  1.2528\n"
         "perplexity                10.2959\n"
+        "bits_per_token            3.3640\n"
         "perplexity_excluding_oovs 12.7757\n"
         "perplexity_per_word       10.2959\n"
         "bits_per_character        1.4417\n"

@@ -41,6 +41,7 @@ def test_counts(summary):
 def test_formulas(summary):
     assert summary.nats == pytest.approx(NATS, rel=1e-6)
     assert summary.perplexity == pytest.approx(math.exp(NATS / 7), rel=1e-6)
+    assert summary.bits_per_token == pytest.approx(NATS / math.log(2) / 7, rel=1e-6)
     assert summary.perplexity_excluding_oovs == pytest.approx((21**6 / (3 * 2 * 4)) ** (1 / 6), rel=1e-6)
     assert summary.perplexity_per_word == pytest.approx(math.exp(NATS / (4 + 3)), rel=1e-6)
     assert summary.bits_per_character == pytest.approx(NATS / math.log(2) / 18, rel=1e-6)
@@ -59,6 +60,7 @@ def test_costs_of_lines_add_up_to_the_cost_of_the_text(by_history):
 def test_sums_and_counts_are_those_of_the_scored_tokens():
     cost = TextCost(5, 40, 45, 200, 200, oovs=30, predicted=40, predicted_oovs=10, nats=100.0, oov_nats=10.0)
     assert cost.perplexity == pytest.approx(math.exp(100 / 40))
+    assert cost.bits_per_token == pytest.approx(100 / 40 / math.log(2))
     assert cost.perplexity_excluding_oovs == pytest.approx(math.exp(90 / 30))
     assert cost.perplexity_per_word == pytest.approx(math.exp(100 / 40 * 45 / 45))
     assert cost.bits_per_character == pytest.approx(100 / 40 * 45 / math.log(2) / 200)
@@ -76,6 +78,7 @@ def test_rows(summary):
         "nats                      16.3418",
         "oov_nats                  1.2528",
         "perplexity                10.3248",
+        "bits_per_token            3.3680",
         "perplexity_excluding_oovs 12.3647",
         "perplexity_per_word       10.3248",
         "bits_per_character        1.3098",
@@ -98,7 +101,8 @@ def test_quotients_of_an_empty_text_are_not_a_number():
     assert not any(row.startswith("note") for row in summary.rows())
     undefined = {name for name, value in strict(summary.to_dict()).items() if value is None}
     assert undefined == {
-        *("perplexity", "perplexity_excluding_oovs", "perplexity_per_word", "bits_per_character", "bits_per_byte")
+        *("perplexity", "perplexity_excluding_oovs", "perplexity_per_word"),
+        *("bits_per_token", "bits_per_character", "bits_per_byte"),
     }
 
 
