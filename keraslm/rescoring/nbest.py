@@ -23,7 +23,7 @@ from keraslm import arguments
 from keraslm.errors import TextError, UsageError, shown
 from keraslm.text.files import TextFile
 from keraslm.text.pieces import one_line
-from keraslm.text.rows import ROW_FORMATS, cells_of, row_writer
+from keraslm.text.rows import ROW_FORMATS, cells_of, json_object, row_writer
 
 FORMATS = (*ROW_FORMATS, "kaldi", "jsonl")
 LM = "lm_logprob"
@@ -156,19 +156,6 @@ def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
             _check({*scores} == {*names}, f"{at}: scores {found}, but the first hypothesis has {first}.")
             values = tuple(_number(scores[name], f"{at}: score {name!r}") for name in names)
             yield Hypothesis(record["utterance"], each["text"], values, names, (each, record), at)
-
-
-def json_object(line: str, where: str) -> dict[str, Any]:
-    """The JSON object in a line; a `TextError` if there is none, or if it holds half of a character."""
-    try:
-        record = json.loads(line)
-        if "\\u" in line:
-            json.dumps(record, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:  # a lone surrogate is a ValueError, too
-        raise TextError(f"{where}: not a JSON object ({error}).") from error
-    if not isinstance(record, dict):
-        raise TextError(f"{where}: not a JSON object, but {shown(record)}.")
-    return record
 
 
 def _number(value: Any, where: str) -> float:

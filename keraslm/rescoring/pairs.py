@@ -19,12 +19,11 @@ import numpy as np
 
 from keraslm import arguments
 from keraslm.errors import TextError, UsageError, shown
-from keraslm.rescoring.nbest import json_object
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import ERRORS, TextFile, TextFiles
 from keraslm.text.pieces import one_line
-from keraslm.text.rows import cells_of
+from keraslm.text.rows import cells_of, json_object
 
 SENTENCES = ("sentence_good", "sentence_bad")
 HEADER = ("field", "term", "uid", "pair", "good_logprob", "bad_logprob", "difference", "result", "oovs", "good", "bad")

@@ -1,4 +1,4 @@
-"""Rows of tables as lines of text, and back.
+"""Rows of tables and JSON objects as lines of text, and back.
 
     tsv   cells between tabs; a cell is quoted if it needs it, as the default readers of `csv` and pandas expect
     csv   the same with commas
@@ -10,8 +10,11 @@ A cell needs quotes if it contains a quotation mark, the separator, CR or LF; a 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
+
+from keraslm.errors import TextError, shown
 
 RowFormat = Literal["tsv", "csv", "raw"]
 ROW_FORMATS: tuple[str, ...] = get_args(RowFormat)
@@ -61,3 +64,16 @@ def _unquoted(cell: str) -> str:
         return cell
     inner = cell[1:-1].replace('""', '"')
     return inner if _quoted([inner]) == cell else cell
+
+
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """The JSON object in a line; a `TextError` if there is none, or if it holds half of a character."""
+    try:
+        record = json.loads(line)
+        if "\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # a lone surrogate is a ValueError, too
+        raise TextError(f"{where}: not a JSON object ({error}).") from error
+    if not isinstance(record, dict):
+        raise TextError(f"{where}: not a JSON object, but {shown(record)}.")
+    return record
