@@ -16,7 +16,7 @@ from keraslm.bulk.records import Mark, Record, unwritable
 from keraslm.bulk.shards import Shard
 from keraslm.errors import MissingPackageError, ModelFileError, TextError
 from keraslm.report.options import ScoreOptions
-from keraslm.report.writer import score_file, write_scores
+from keraslm.report.writer import score_file, write_records, write_scores
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
@@ -78,7 +78,10 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
             before = Mark.of(shard.text)
         with atomic_path(shard.output) as path:
             with score_file(path, job.gzip) as out:
-                job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
+                if job.options.table:
+                    write_records(scorer, [text], job.options, out)
+                else:
+                    job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
             if not before.untouched(shard.text):
                 raise TextError(f"{shard.name}: changed while it was scored.")
             counts = scorer.lines, scorer.tokens, text.replaced

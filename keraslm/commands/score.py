@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from keraslm.commands.flags import (
     Errors,
@@ -24,8 +24,9 @@ from keraslm.commands.flags import (
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
-    from keraslm.report.options import ScoreOptions
+    from keraslm.report.options import ScoreOptions, TableInput
     from keraslm.scoring.scorer import Scorer
+    from keraslm.text.files import TextFile
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,71 @@ class _Pictures:
         return bool(self.html or self.plot)
 
 
+@dataclass(frozen=True)
+class TableFlags:
+    """The columns of a table.
+
+    Parameters
+    ----------
+    input_format
+        auto: a table if the name ends with .csv, .tsv, .jsonl or .ndjson, perhaps compressed; text: lines of text; raw:
+        cells between tabs without quotes.
+    text_column
+        Column, or field of JSON, with the text to score. A text may have several lines. A row without a text is kept,
+        with empty scores.
+    prefix_column
+        Column with the text before it: the scores are log p(text | prefix).
+    separator
+        What stands between prefix and text, unless white space does.
+    region_column
+        Column with the regions of the text as numbers of their first words, such as '1 3 5' or '1:subject 3:verb'. For
+        --level region, and the column region of --level word.
+    region_separator
+        What separates the regions in the text instead, such as '|'. It is not scored.
+    label
+        Put before the names of the added columns: lm gives lm_logprob.
+    """
+
+    input_format: Literal["auto", "text", "csv", "tsv", "raw", "jsonl"] = "auto"
+    text_column: str | None = None
+    prefix_column: str | None = None
+    separator: str = " "
+    region_column: str | None = None
+    region_separator: str | None = None
+    label: str | None = None
+
+    def columns(self, format: str | None) -> TableInput | None:
+        """The columns that are read, if the input is a table."""
+        from keraslm.report.options import TableInput
+
+        if format and self.text_column:
+            others = (self.prefix_column, self.region_column, self.region_separator, self.label)
+            return TableInput(format, self.text_column, *others)
+        for name in ("prefix_column", "region_column", "region_separator", "label"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"`{name}` is for tables: name the column with the text with `text_column`.")
+        return None
+
+
+Table = Annotated[TableFlags, Parameter(name="*", group=Group("Tables", sort_key=1))]
+
+
 def score(
     model: Path,
     /,
     *files: TextName,
-    level: Literal["token", "word", "sentence", "summary"] = "token",
-    format: Annotated[Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"], Parameter(name="--format")] = "tsv",
+    level: Literal["token", "word", "region", "sentence", "summary"] | None = None,
+    format: Annotated[
+        Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"] | None, Parameter(name="--format")
+    ] = None,
     columns: str | None = None,
     base: Literal["2", "e", "10"] | None = None,
     unk: Literal["include", "exclude"] = "include",
     spaces: Literal["before", "after"] = "before",
-    context: Literal["sentence", "paragraph", "document"] = "sentence",
+    context: Literal["sentence", "paragraph", "document"] | None = None,
+    no_eos: Switch = False,
+    frequencies: Path | None = None,
+    table: Table = TableFlags(),
     lines_ahead: Integer = 4096,
     others: Others = (),
     output: Path | None = None,
@@ -68,8 +123,12 @@ def score(
 ) -> None:
     """Score text with a model file: log-probability and surprisal of each token, word or line.
 
+    keraslm score model.onnx text.txt --level word
+
+    keraslm score model.onnx stimuli.csv --text-column sentence
+
     Prints tab-separated rows with a header: logprob in nats, surprisal in bits, ids counted from 1 over all files.
-    Every line has its rows; a blank line has one, for its end symbol.
+    Every line has its rows; a blank line has one, for its end symbol. A table is printed with the scores added.
 
     Parameters
     ----------
@@ -79,25 +138,33 @@ def score(
         Texts, one sentence per line, plain or compressed (gz, bz2, xz, zst): files, folders, or patterns such as
         'texts/*.txt'. - or no file: standard input.
     level
-        One row per token, per word (between white space) or per line, or one summary of everything.
+        One row per token, per word (between white space), per region or per line, or one summary of everything.
+        Default: token; sentence (a row per row) for a table.
     format
         tsv, csv or jsonl: a table; raw: tsv without quotes around cells that contain quotation marks, for cut and awk;
-        kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints.
+        kenlm: as KenLM's query prints; srilm: as SRILM's ngram -ppl -debug prints. Default: tsv; for a table, that of
+        the input.
     columns
         Columns of the table, separated by commas. token: sentence_id, token_id, token, id, logprob, surprisal, rank,
-        entropy, entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal, oov,
-        start, end. sentence: sentence_id, tokens, oovs, words, characters, bytes, logprob, surprisal, perplexity,
-        bits_per_character, bits_per_byte.
+        entropy, entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal,
+        entropy, entropy_reduction, oov, start, end, length, frequency, region. region: region_id, region, text and
+        those of words. sentence: sentence_id, tokens, oovs, words, characters, bytes, logprob, surprisal, perplexity,
+        bits_per_token, bits_per_character, bits_per_byte. For words and regions, surprisal_lag1 is the surprisal of the
+        previous one, surprisal_lag2 of the one before; also logprob, entropy, entropy_reduction, length, frequency.
     base
         Base of every logarithm. Default: nats for log-probabilities, bits for surprisal and entropy.
     unk
         exclude: leave the tokens of unknown words out of sums and counts; their rows remain, without a number.
     spaces
         The word that the space between two words belongs to: the second (before it), as subword tokenizers write it, or
-        the first (after it), the correction of Pimentel and Meister 2024. For --level word.
+        the first (after it), the correction of Pimentel and Meister 2024. For --level word and region.
     context
         How far the state is carried: through each line, through each paragraph up to a blank line, or through each
-        file.
+        file, or each text of a table. Default: sentence; document for a table.
+    no_eos
+        Leave out the end symbol of each line, or of each text of a table.
+    frequencies
+        Words and their counts, one pair per line, for the column frequency: occurrences per million words.
     lines_ahead
         Lines read ahead and scored together. Use 1 for interactive input.
     others
@@ -130,31 +197,37 @@ def score(
     as_json
         Print the summary as one JSON object.
     """
-    from keraslm.report.options import ScoreOptions
+    from keraslm.report.options import ScoreOptions, input_format
 
+    kind = input_format(files, table.input_format, table.text_column)
+    level = level or ("sentence" if kind else "token")
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary. For rows as JSON, use --format jsonl.")
     options = ScoreOptions(
         level=level,
-        format="jsonl" if as_json else format,
+        format="jsonl" if as_json else format or kind or "tsv",
         columns=tuple(name.strip() for name in columns.split(",")) if columns else None,
         base=base,
         unk=unk,
-        context=context,
+        context=context or ("document" if kind else "sentence"),
         lines_ahead=lines_ahead,
         spaces=spaces,
         signature=signature,
+        eos=not no_eos,
+        separator=table.separator,
+        frequencies=None if frequencies is None else str(frequencies.absolute()),
+        table=table.columns(kind),
     )
     models, pictures = [model, *others], _Pictures(html, plot)
+    if pictures and (options.table or workers is not None or scheduler is not None):
+        raise UsageError("--html and --plot show one text: leave out --text-column, --workers and --scheduler.")
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
-        _score_here(models, files, output, options, pictures, provider, errors, encoding)
+        _score_here(models, open_files(files, errors, encoding).files, output, options, pictures, provider)
         return
     if output is None:
         raise UsageError("--workers and --scheduler score each text into its own file: add --output FOLDER.")
-    if pictures:
-        raise UsageError("--html and --plot show one text: leave out --workers and --scheduler.")
     from keraslm.bulk.driver import score_files
 
     score_files(
@@ -176,32 +249,33 @@ def score(
 
 def _score_here(
     models: list[Path],
-    files: tuple[str, ...],
+    texts: list[TextFile],
     output: Path | None,
     options: ScoreOptions,
     places: _Pictures,
     provider: str,
-    errors: str,
-    encoding: str,
 ) -> None:
-    from keraslm.report.writer import opened_output, signature, write_scores
+    from keraslm.report.writer import opened_output, signature, write_records, write_scores
     from keraslm.scoring.scorer import load
     from keraslm.system.outputs import check_outputs, is_device
     from keraslm.text.files import name_of, replaced_note
     from keraslm.text.paths import STDIN
 
-    texts = open_files(files, errors, encoding).files
     outputs = {"output": output, "html": places.html, "plot": places.plot}
-    check_outputs(outputs, [*models, *(text.path for text in texts)])
+    read = [options.frequencies] if options.frequencies else []
+    check_outputs(outputs, [*models, *(text.path for text in texts), *read])
     scorer = load(models, provider)
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)
     # Whoever writes standard input may wait for an answer.
     at_once = (output is None or is_device(output)) and any(text.path == STDIN for text in texts)
-    lines = chain.from_iterable(chain(text, [None]) for text in texts)
     with opened_output(output) as out:
-        watchers = [picture.add for picture in pictures.values()]
-        write_scores(scorer, lines, options, out, at_once, watchers, name)
+        if options.table:
+            write_records(scorer, texts, options, out, at_once)
+        else:
+            lines = chain.from_iterable(chain(text, [None]) for text in texts)
+            watchers = [picture.add for picture in pictures.values()]
+            write_scores(scorer, lines, options, out, at_once, watchers, name)
     for path, picture in pictures.items():
         picture.write(path)
         if note := getattr(picture, "note", ""):

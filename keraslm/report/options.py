@@ -2,37 +2,127 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from keraslm import arguments
 from keraslm.config import Context
 from keraslm.errors import UsageError
 from keraslm.perplexity import BASES, UNITS, Base
 from keraslm.scoring.batching import LINES_AHEAD
+from keraslm.scoring.conditional import SEPARATOR
+from keraslm.scoring.texts import Ends
+from keraslm.text.records import RECORD_FORMATS, record_format
 
 COLUMNS = {
     "token": (
         *("sentence_id", "token_id", "token", "id", "logprob", "surprisal"),
         *("rank", "entropy", "entropy_reduction", "oov", "start", "end"),
     ),
-    "word": ("sentence_id", "word_id", "word", "tokens", "logprob", "surprisal", "oov", "start", "end"),
+    "word": (
+        *("sentence_id", "word_id", "word", "tokens", "logprob", "surprisal", "entropy", "entropy_reduction"),
+        *("oov", "start", "end", "length", "frequency", "region"),
+    ),
+    "region": (
+        *("region_id", "region", "text", "tokens", "logprob", "surprisal", "entropy", "entropy_reduction"),
+        *("oov", "start", "end", "length"),
+    ),
     "sentence": (
         *("sentence_id", "tokens", "oovs", "words", "characters", "bytes"),
-        *("logprob", "surprisal", "perplexity", "bits_per_character", "bits_per_byte"),
+        *("logprob", "surprisal", "perplexity", "bits_per_token", "bits_per_character", "bits_per_byte"),
     ),
 }
 DEFAULT_COLUMNS = {
     "token": ("sentence_id", "token_id", "token", "logprob", "surprisal"),
     "word": ("sentence_id", "word_id", "word", "logprob", "surprisal", "oov"),
+    "region": ("region_id", "region", "text", "logprob", "surprisal", "oov"),
     "sentence": ("sentence_id", "tokens", "oovs", "logprob", "surprisal", "perplexity"),
 }
 OF_DISTRIBUTIONS = {"rank", "entropy", "entropy_reduction"}
+# Columns of words and regions that also exist for those before, such as surprisal_lag1 and surprisal_lag2.
+LAGGED = ("logprob", "surprisal", "entropy", "entropy_reduction", "length", "frequency")
+_LAG = re.compile(f"({'|'.join(LAGGED)})_lag([1-9][0-9]?)")
 
-Level = Literal["token", "word", "sentence", "summary"]
+Level = Literal["token", "word", "region", "sentence", "summary"]
 Format = Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"]
+TableFormat = Literal["csv", "tsv", "raw", "jsonl"]
 Unk = Literal["include", "exclude"]
 Spaces = Literal["before", "after"]
+
+
+def input_format(names: Iterable[str], given: str, text_column: str | None) -> TableFormat | None:
+    """The format of tables or JSON Lines from the names of files, or None for plain texts; checks that they agree.
+
+    Args:
+        names: of the files.
+        given: `"text"`, one of `RECORD_FORMATS`, or `"auto"`: by the names.
+        text_column: the column that is scored, if one was named.
+    """
+    arguments.choice(given, "input_format", ("auto", "text", *RECORD_FORMATS))
+    found = {name: record_format(name) or "text" for name in names} if given == "auto" else {"": given}
+    if len(kinds := {*found.values()}) > 1:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in [*found.items()][:4])
+        raise UsageError(f"Files of different formats: {listed}. Score each format on its own, or give `input_format`.")
+    kind = next(iter(kinds), "text")
+    if kind == "text":
+        if text_column is not None:
+            raise UsageError("`text_column` needs a table: a file named .csv, .tsv or .jsonl, or `input_format`.")
+        return None
+    if text_column is None:
+        name = next(iter(found)) or "The input"
+        raise UsageError(
+            f"{name} is a table: name the column with the text with `text_column`; or read its lines as plain text "
+            'with `input_format="text"`.'
+        )
+    return cast(TableFormat, kind)
+
+
+def lag_of(column: str) -> tuple[str, int]:
+    """The column that a lagged one repeats, and how many words or regions before; 0 if it is no lagged one.
+
+    Example:
+        >>> lag_of("surprisal_lag2"), lag_of("surprisal")
+        (('surprisal', 2), ('surprisal', 0))
+    """
+    found = _LAG.fullmatch(column)
+    return (found[1], int(found[2])) if found else (column, 0)
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """The columns of a table, or the fields of JSON objects, that are scored; see `keraslm.text.records`.
+
+    Attributes:
+        format: `"csv"`, `"tsv"`, `"raw"` or `"jsonl"`.
+        text: name of the column with the text.
+        prefix: of that with the text before it.
+        regions: of that with the numbers of the first words of the text's regions.
+        region_separator: what separates regions in the text, instead.
+        label: is put before the names of added columns, with an underscore.
+    """
+
+    format: str
+    text: str
+    prefix: str | None = None
+    regions: str | None = None
+    region_separator: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        arguments.choice(self.format, "input_format", RECORD_FORMATS)
+        given = {"text_column": self.text, "prefix_column": self.prefix, "region_column": self.regions}
+        for name, value in (given | {"region_separator": self.region_separator, "label": self.label}).items():
+            if value is not None and not arguments.text(value, name):
+                raise UsageError(f"`{name}` is empty.")
+        if self.regions and self.region_separator:
+            raise UsageError("`region_column` and `region_separator` both divide the text: leave out one of them.")
+
+    @property
+    def divided(self) -> bool:
+        return bool(self.regions or self.region_separator)
+
 
 _CHOICES = {"level": Level, "format": Format, "base": Base, "unk": Unk, "context": Context, "spaces": Spaces}
 
@@ -42,7 +132,8 @@ class ScoreOptions:
     """How scores are computed and written; checked when built.
 
     Attributes:
-        level: one row per `"token"`, `"word"` (between white space) or `"sentence"` (a line), or one `"summary"`.
+        level: one row per `"token"`, `"word"` (between white space), `"region"` or `"sentence"` (a line), or one
+            `"summary"`.
         format: a table as `"tsv"`, `"csv"`, `"raw"` (tabs without quotes; see `keraslm.text.rows`) or `"jsonl"`, or the
             format of a different tool: `"kenlm"` (`query`), `"srilm"` (`ngram -ppl`).
         columns: columns of the table, in order; None means `DEFAULT_COLUMNS`.
@@ -51,9 +142,13 @@ class ScoreOptions:
         unk: `"include"` counts `<unk>` as any other token; `"exclude"` leaves it out of sums and counts.
         context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`.
         lines_ahead: number of lines that are read ahead and scored side by side.
-        spaces: with `level="word"`, `"before"` counts the space between two words as part of the second, as tokenizers
-            write it, and `"after"` as part of the first, the correction of Pimentel and Meister 2024.
+        spaces: with `level="word"` or `"region"`, `"before"` counts the space between two words as part of the second,
+            as tokenizers write it, and `"after"` as part of the first, the correction of Pimentel and Meister 2024.
         signature: add the model and the settings to a summary.
+        eos: score the end symbol of each text: of a line, or of a text in a table.
+        separator: between a prefix and its text, unless white space is there already.
+        frequencies: file of words and their counts, for the column `frequency`; see `keraslm.text.frequencies`.
+        table: the columns to read, if the input is a table; None for lines of text.
 
     Raises:
         UsageError: an unknown value, or values that contradict each other.
@@ -72,6 +167,10 @@ class ScoreOptions:
     lines_ahead: int = LINES_AHEAD
     spaces: Spaces = "before"
     signature: bool = False
+    eos: bool = True
+    separator: str = SEPARATOR
+    frequencies: str | None = None
+    table: TableInput | None = None
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -79,39 +178,69 @@ class ScoreOptions:
                 arguments.choice(getattr(self, name), name, get_args(known))
         arguments.integer(self.lines_ahead, "lines_ahead", 1)
         arguments.switch(self.signature, "signature")
+        Ends(True, self.eos, self.separator)
         if self.columns is not None:
             object.__setattr__(self, "columns", tuple(arguments.texts(self.columns, "columns")))
-        table = self.format not in ("kenlm", "srilm") and self.level != "summary"
-        kind = f'level="{self.level}"' if table or self.level == "summary" else f'format="{self.format}"'
-        if self.columns is not None and not table:
+        is_table = self.format not in ("kenlm", "srilm") and self.level != "summary"
+        kind = f'level="{self.level}"' if is_table or self.level == "summary" else f'format="{self.format}"'
+        if self.columns is not None and not is_table:
             raise UsageError(f"`columns` chooses the columns of a table; `{kind}` has none.")
         arguments.not_empty(columns=self.columns)
         for name in self.columns or ():
-            if name not in COLUMNS[self.level]:
-                columns = ", ".join(COLUMNS[self.level])
-                raise UsageError(f"Unknown column {name!r}. The columns of `{kind}` are: {columns}.")
+            self._check_column(name, kind)
+        self._check_table()
         if self.level == "summary" and self.base:
             raise UsageError("A summary is always in nats and bits: leave out `base`, or choose a different `level`.")
         if self.format in ("kenlm", "srilm") and self.base not in (None, "10"):
             raise UsageError(f'`format="{self.format}"` is always in base 10: leave out `base="{self.base}"`.')
+        if self.format in ("kenlm", "srilm") and not self.eos:
+            raise UsageError(f'`format="{self.format}"` always has the end of each sentence: leave out `eos=False`.')
         if self.unk == "exclude" and (self.format == "kenlm" or (self.level == "summary" and self.format != "srilm")):
             raise UsageError(f'`{kind}` gives perplexity with and without OOVs: leave out `unk="exclude"`.')
-        if self.spaces == "after" and self.level != "word":
+        if self.spaces == "after" and self.level not in ("word", "region"):
             raise UsageError('`spaces="after"` moves the space between two words: it needs `level="word"`.')
+
+    def _check_column(self, name: str, kind: str) -> None:
+        own, lag = lag_of(name)
+        known = COLUMNS[self.level]
+        if own not in known or (lag and self.level not in ("word", "region")):
+            raise UsageError(f"Unknown column {name!r}. The columns of `{kind}` are: {', '.join(known)}.")
+        if own == "frequency" and self.frequencies is None:
+            raise UsageError(f"Column {name!r} needs `frequencies`, a file of words and their counts.")
+        if own == "region" and not (self.table and self.table.divided):
+            raise UsageError("Column 'region' needs `region_column` or `region_separator`.")
+        if own == "sentence_id" and self.table:
+            raise UsageError("A table has its own columns that identify a text: leave out column 'sentence_id'.")
+
+    def _check_table(self) -> None:
+        if self.table and self.format in ("kenlm", "srilm"):
+            raise UsageError(f'A table is written as "csv", "tsv", "raw" or "jsonl", but `format` is {self.format}.')
+        if self.level == "region" and not (self.table and self.table.divided):
+            raise UsageError('`level="region"` needs a table with `region_column` or `region_separator`.')
+        if self.frequencies is not None:
+            arguments.not_empty(frequencies=arguments.path(self.frequencies, "frequencies"))
+            if not any(lag_of(name)[0] == "frequency" for name in self.columns or ()):
+                raise UsageError('`frequencies` is for the column "frequency": add it to `columns`.')
+
+    @property
+    def ends(self) -> Ends:
+        return Ends(True, self.eos, self.separator)
 
     @property
     def shown(self) -> tuple[str, ...]:
-        return DEFAULT_COLUMNS[self.level] if self.columns is None else self.columns
+        if self.columns is not None:
+            return self.columns
+        return tuple(name for name in DEFAULT_COLUMNS[self.level] if not (self.table and name == "sentence_id"))
 
     @property
     def needs_distributions(self) -> bool:
         """Whether a column needs the complete distribution at each token."""
-        return not OF_DISTRIBUTIONS.isdisjoint(self.columns or ())
+        return not OF_DISTRIBUTIONS.isdisjoint(lag_of(name)[0] for name in self.columns or ())
 
     @property
     def by_words(self) -> bool:
         """Whether scores are those of words, not of tokens."""
-        return self.level == "word" or self.format in ("kenlm", "srilm")
+        return self.level in ("word", "region") or self.format in ("kenlm", "srilm")
 
     @property
     def counted(self) -> str:

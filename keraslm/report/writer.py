@@ -16,15 +16,19 @@ from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
+from keraslm.report.records import record_rows, score_records, table_of
 from keraslm.report.srilm_format import srilm_rows
 from keraslm.report.tables import table
 from keraslm.scoring.batching import Line
-from keraslm.scoring.measures import LineScore
+from keraslm.scoring.conditional import without_end
+from keraslm.scoring.measures import Flags, LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.words import boundary
 from keraslm.system import VERSION
 from keraslm.system.atomic import writing
 from keraslm.system.outputs import is_device, output_file
+from keraslm.text.files import TextFile
+from keraslm.text.records import Records
 
 Watcher = Callable[[LineScore], None]
 
@@ -61,14 +65,44 @@ def write_scores(
         options.context,
         options.needs_distributions or len(watchers) > 0,
         options.lines_ahead,
-        boundary(scorer.tokenizer) if options.spaces == "after" else None,
+        _boundary(scorer, options),
     )
     if options.unk == "exclude":
         scored = map(LineScore.without_oovs, scored)
-    for row in _rows(scorer, _watched(scored, watchers), options, name):
+    scored = _watched(scored, watchers)
+    _write(_rows(scorer, scored if options.eos else map(without_end, scored), options, name), out, flush)
+
+
+def write_records(
+    scorer: Scorer, files: Sequence[TextFile], options: ScoreOptions, out: TextIO, flush: bool = False
+) -> None:
+    """Score the texts in tables or JSON Lines, the columns of which `options.table` names, and write them with scores.
+
+    `out` and `flush` are as for `write_scores`. With `level="summary"`, the cost of all texts is written.
+
+    Example:
+        >>> options = ScoreOptions(level="sentence", format="csv", table=TableInput("csv", "sentence"))
+        >>> write_records(scorer, [TextFile("stimuli.csv")], options, sys.stdout)
+        item,sentence,tokens,oovs,logprob,surprisal,perplexity
+        1,the cat,3,0,-6.648661,9.591990,9.1726
+    """
+    records = Records(files, table_of(options).format)
+    if options.level != "summary":
+        _write(record_rows(records, scorer, options, _boundary(scorer, options)), out, flush)
+        return
+    found = (each.score.cost for each in score_records(scorer, records, options) if each.score)
+    _write(_summary_rows(scorer, sum(found, TextCost()), options), out, flush)
+
+
+def _write(rows: Iterable[str], out: TextIO, flush: bool) -> None:
+    for row in rows:
         out.write(f"{row}\n")
         if flush:
             out.flush()
+
+
+def _boundary(scorer: Scorer, options: ScoreOptions) -> Flags | None:
+    return boundary(scorer.tokenizer) if options.spaces == "after" else None
 
 
 def summarize(lines: Iterable[LineScore]) -> TextCost:
@@ -96,6 +130,7 @@ def signature(scorer: Scorer, options: ScoreOptions) -> str:
         "base": ",".join(dict.fromkeys(options.bases)),
         "unk": options.unk,
         "spaces": options.spaces,
+        **({} if options.eos else {"eos": "no"}),
         "keraslm": VERSION,
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())
@@ -131,7 +166,10 @@ def _rows(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions, na
         return srilm_rows(scored, scorer.tokenizer, options, name)
     if options.level != "summary":
         return table(scored, scorer.tokenizer, options)
-    cost = summarize(scored)
+    return _summary_rows(scorer, summarize(scored), options)
+
+
+def _summary_rows(scorer: Scorer, cost: TextCost, options: ScoreOptions) -> list[str]:
     signed = {"signature": signature(scorer, options)} if options.signature else {}
     if options.format == "jsonl":
         return [json.dumps(cost.to_dict() | signed)]

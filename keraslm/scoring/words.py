@@ -12,6 +12,7 @@ The first word of a line has no space before it; there p(B) is the probability o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,15 @@ def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
         >>> [(word.word, round(word.logprob, 2)) for word in keraslm.word_scores(line, scorer.tokenizer)]
         [('the', -2.83), ('cat', -7.91), ('<eos>', -3.42)]
     """
-    spans = word_spans(line.text) + [(len(line.text), len(line.text))] * line.eos
+    return span_scores(line, tokenizer, word_spans(line.text))
+
+
+def span_scores(line: LineScore, tokenizer: Tokenizer, spans: Sequence[tuple[int, int]]) -> list[WordScore]:
+    """The same for other parts of the line than words: `spans` of characters, in order, with white space in between.
+
+    A token belongs to the part in which its first character that is no white space lies.
+    """
+    spans = [*spans, *[(len(line.text), len(line.text))] * line.eos]
     edges = _edges(line, tokenizer, [end for _, end in spans])
     bounds = [*edges, len(line.ids)]
     sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges) if edges else np.zeros(0)
@@ -73,7 +82,7 @@ def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
     return scores
 
 
-def _edges(line: LineScore, tokenizer: Tokenizer, ends: list[int]) -> list[int]:
+def _edges(line: LineScore, tokenizer: Tokenizer, ends: Sequence[int]) -> list[int]:
     """The first token of each word, and of the end: the end symbol or white space before it."""
     text, word, tokens = line.text, 0, len(line.ids) - line.eos
     edges = [0] * bool(ends)

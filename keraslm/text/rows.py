@@ -29,8 +29,8 @@ class _Echo:
         return row.removesuffix(_END)
 
 
-def row_writer(format: str) -> Callable[[Iterable[Any]], str]:
-    """A function from cells to a line, without a line end.
+def row_writer(format: str, separator: str = "") -> Callable[[Iterable[Any]], str]:
+    """A function from cells to a line, without a line end. Instead of a comma, `"csv"` may have a semicolon.
 
     Example:
         >>> row_writer("tsv")(["u1", '"', -1.5])
@@ -39,7 +39,9 @@ def row_writer(format: str) -> Callable[[Iterable[Any]], str]:
     if format == "raw":
         return lambda cells: "\t".join(map(str, cells))
     write: Callable[[Iterable[Any]], str] = csv.writer(
-        _Echo(), delimiter=_SEPARATORS[format], lineterminator=_END
+        _Echo(),
+        delimiter=";" if (format, separator) == ("csv", ";") else _SEPARATORS[format],
+        lineterminator=_END,
     ).writerow  # it returns what `write` returns
     return write
 

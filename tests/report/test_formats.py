@@ -54,17 +54,44 @@ def test_every_column_of_tokens(by_id):
     ]
 
 
-def test_every_column_of_words(by_id):
-    assert written(by_id, LINES, level="word", columns=COLUMNS["word"]).splitlines() == [
-        "\t".join(COLUMNS["word"]),
-        "1\t1\tthe\t1\t-1.945910\t2.807355\t0\t0\t3",
-        "1\t2\tbürd\t1\t-1.252763\t1.807355\t1\t4\t8",
-        "1\t3\tsat\t1\t-2.351375\t3.392318\t0\t9\t12",
-        "1\t4\t<eos>\t1\t-3.044523\t4.392318\t0\t12\t12",
-        "2\t1\t<eos>\t1\t-3.044523\t4.392318\t0\t0\t0",
-        "3\t1\tcat\t1\t-1.658228\t2.392317\t0\t0\t3",
-        "3\t2\t<eos>\t1\t-3.044523\t4.392318\t0\t3\t3",
+def test_every_column_of_words(by_id, tmp_path):
+    entropy = -sum(i / 21 * math.log2(i / 21) for i in range(1, 7))
+    tail = f"{entropy:.6f}\t0.000000"
+    counts = tmp_path / "counts.tsv"
+    counts.write_text("word\tcount\nthe\t30\ncat\t10\n")
+    columns = COLUMNS["word"][:-1]  # not the region, which only a table has
+    found = written(by_id, LINES, level="word", columns=columns, frequencies=str(counts)).splitlines()
+    assert found == [
+        "\t".join(columns),
+        f"1\t1\tthe\t1\t-1.945910\t2.807355\t{tail}\t0\t0\t3\t3\t750000.000000",
+        f"1\t2\tbürd\t1\t-1.252763\t1.807355\t{tail}\t1\t4\t8\t4\tnan",
+        f"1\t3\tsat\t1\t-2.351375\t3.392318\t{tail}\t0\t9\t12\t3\tnan",
+        f"1\t4\t<eos>\t1\t-3.044523\t4.392318\t{tail}\t0\t12\t12\t0\tnan",
+        f"2\t1\t<eos>\t1\t-3.044523\t4.392318\t{tail}\t0\t0\t0\t0\tnan",
+        f"3\t1\tcat\t1\t-1.658228\t2.392317\t{tail}\t0\t0\t3\t3\t250000.000000",
+        f"3\t2\t<eos>\t1\t-3.044523\t4.392318\t{tail}\t0\t3\t3\t0\tnan",
     ]
+
+
+def test_the_values_of_the_words_before(by_id):
+    columns = ("word", "surprisal", "surprisal_lag1", "surprisal_lag2", "length_lag1")
+    assert written(by_id, LINES, level="word", columns=columns).splitlines()[1:] == [
+        "the\t2.807355\tnan\tnan\tnan",
+        "bürd\t1.807355\t2.807355\tnan\t3",
+        "sat\t3.392318\t1.807355\t2.807355\t4",
+        "<eos>\t4.392318\t3.392318\t1.807355\t3",
+        "<eos>\t4.392318\tnan\tnan\tnan",
+        "cat\t2.392317\tnan\tnan\tnan",
+        "<eos>\t4.392318\t2.392317\tnan\t3",
+    ]
+
+
+def test_the_end_of_each_line_can_be_left_out(by_id):
+    whole = written(by_id, LINES, level="word", columns=("sentence_id", "word", "logprob")).splitlines()
+    found = written(by_id, LINES, level="word", columns=("sentence_id", "word", "logprob"), eos=False).splitlines()
+    assert found == [row for row in whole if "<eos>" not in row]
+    sums = written(by_id, LINES, level="sentence", columns=("tokens", "logprob", "characters"), eos=False).splitlines()
+    assert sums[1:] == ["3\t-5.550048\t12", "0\t0.000000\t0", "1\t-1.658228\t3"]
 
 
 def test_every_column_of_sentences(by_id):
@@ -73,7 +100,7 @@ def test_every_column_of_sentences(by_id):
     bits = -math.log2(P["the"] * P["<unk>"] * P["sat"] * P["<eos>"])
     assert first.split("\t") == [
         *("1", "4", "1", "3", "13", "14", "-8.594571", f"{bits:.6f}", "8.5732"),
-        *(f"{bits / 13:.6f}", f"{bits / 14:.6f}"),
+        *(f"{bits / 4:.6f}", f"{bits / 13:.6f}", f"{bits / 14:.6f}"),
     ]
     assert blank.split("\t")[:6] == ["2", "1", "0", "0", "1", "1"]
 
@@ -116,7 +143,7 @@ def test_unknown_words_can_be_excluded(by_id):
 
 @pytest.mark.parametrize("level", ["token", "word", "sentence"])
 def test_json_lines_equal_the_table(by_id, level):
-    columns = COLUMNS[level]
+    columns = tuple(name for name in COLUMNS[level] if name not in ("frequency", "region"))
     table = [row.split("\t") for row in written(by_id, LINES, level=level, columns=columns).splitlines()[1:]]
     objects = [
         json.loads(row) for row in written(by_id, LINES, level=level, columns=columns, format="jsonl").splitlines()
@@ -217,7 +244,7 @@ def test_summary_has_its_signature_on_request(by_id):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": "page"}, "`level` is 'page', but must be one of token, word, sentence, summary."),
+        ({"level": "page"}, "`level` is 'page', but must be one of token, word, region, sentence, summary."),
         ({"format": "xml"}, "`format` is 'xml', but must be one of tsv, csv, raw, jsonl, kenlm, srilm."),
         ({"base": "3"}, "`base` is '3', but must be one of 2, e, 10."),
         ({"lines_ahead": 0}, "`lines_ahead` is 0, but must be at least 1."),

@@ -1,0 +1,152 @@
+"""Scores added to the rows of tables and to JSON objects: one row per text, per word or per region.
+
+All fields of the input are carried through, and those of the scores follow. A JSON object is extended without being
+written anew, so that its numbers keep their digits. A row whose text is missing stays, with empty scores. A number that
+does not exist is an empty cell, in JSON null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from keraslm.errors import TextError, UsageError
+from keraslm.report.options import ScoreOptions, TableInput
+from keraslm.report.tables import cell_rows, columns_of, plain_rows
+from keraslm.scoring.measures import Flags
+from keraslm.scoring.scorer import Scorer
+from keraslm.scoring.texts import Text, TextScore, score_texts
+from keraslm.text.records import Record, Records
+from keraslm.text.regions import Regions, read_regions, split_regions
+from keraslm.text.rows import row_writer
+
+
+@dataclass(frozen=True)
+class ScoredRecord:
+    """A record and the scores of its text; None if the text is missing."""
+
+    record: Record
+    score: TextScore | None
+    regions: Regions | None = None
+
+
+def score_records(
+    scorer: Scorer, records: Iterable[Record], options: ScoreOptions, boundary: Flags | None = None
+) -> Iterator[ScoredRecord]:
+    """Score the texts of records, in order, as they are read."""
+    table = table_of(options)
+    waiting: deque[tuple[Record, bool, Regions | None]] = deque()
+
+    def texts() -> Iterator[Text]:
+        for record in records:
+            text, regions = _text_of(record, table)
+            waiting.append((record, text is None, regions))
+            if text is not None:
+                prefix = record.text(table.prefix) if table.prefix else None
+                yield prefix or "", text
+
+    def missing() -> Iterator[ScoredRecord]:
+        while waiting and waiting[0][1]:
+            yield ScoredRecord(waiting.popleft()[0], None)
+
+    found = score_texts(
+        scorer,
+        texts(),
+        options.ends,
+        options.context,
+        options.needs_distributions,
+        options.lines_ahead,
+        boundary,
+    )
+    for score in found:
+        if options.unk == "exclude":
+            score = TextScore([line.without_oovs() for line in score.lines])
+        yield from missing()
+        record, _, regions = waiting.popleft()
+        yield ScoredRecord(record, score, regions)
+    yield from missing()
+
+
+def table_of(options: ScoreOptions) -> TableInput:
+    if options.table is None:
+        raise UsageError("Scores of records need `table`: the columns of the text.")
+    return options.table
+
+
+def _text_of(record: Record, table: TableInput) -> tuple[str | None, Regions | None]:
+    text = record.text(table.text)
+    if text is None:
+        return None, None
+    if table.region_separator:
+        return split_regions(text, table.region_separator, record.where)
+    if table.regions:
+        cell = str(record.value(table.regions))
+        return text, read_regions(text, cell, record.where)
+    return text, None
+
+
+def record_rows(
+    records: Records, scorer: Scorer, options: ScoreOptions, boundary: Flags | None = None
+) -> Iterator[str]:
+    """The rows of output, after a header unless they are JSON."""
+    table, names, header = table_of(options), _added(options), records.names
+    records.check(table.text, table.prefix, table.regions)
+    write = None if options.format == "jsonl" else row_writer(options.format, records.separator)
+    if write and header:
+        yield write([*header, *names])
+    for each in score_records(scorer, records, options, boundary):
+        record = each.record
+        if taken := {*names} & {*record.names}:
+            raise TextError(
+                f"{record.where}: the input has {min(taken)!r} already. Choose `label`, which is put before the names "
+                "of added columns, or different `columns`."
+            )
+        if write and header is None:
+            header = [*record.names]
+            yield write([*header, *names])
+        for added in _rows_of(each, scorer, options):
+            yield _json(record, names, added) if write is None else write([*_cells(record, header or []), *added])
+
+
+def _added(options: ScoreOptions) -> list[str]:
+    label = table_of(options).label
+    return [f"{label}_{name}" if label else name for name in options.shown]
+
+
+def _rows_of(each: ScoredRecord, scorer: Scorer, options: ScoreOptions) -> Iterator[Sequence[object]]:
+    """The values of the added columns, as cells or for JSON."""
+    as_json = options.format == "jsonl"
+    if each.score is None:
+        yield [None if as_json else ""] * len(options.shown)
+        return
+    for columns in columns_of(each.score.lines, scorer.tokenizer, options, each.regions):
+        if as_json:
+            yield from ([*row.values()] for row in plain_rows(columns, options.shown))
+        else:
+            for row in cell_rows(columns, options.shown):
+                yield ["" if cell == "nan" else cell for cell in row]
+
+
+def _json(record: Record, names: Sequence[str], added: Sequence[object]) -> str:
+    """A JSON object with added fields; one that was read keeps its bytes."""
+    more = json.dumps(dict(zip(names, added, strict=True)), ensure_ascii=False)
+    if record.line:
+        return f"{record.line.rstrip()[:-1].rstrip()}, {more[1:]}"
+    if len({*record.names}) < len(record.names):
+        raise TextError(f"{record.where}: two columns have one name, which a JSON object cannot have.")
+    return json.dumps(dict(zip(record.names, record.values, strict=True)), ensure_ascii=False)[:-1] + f", {more[1:]}"
+
+
+def _cells(record: Record, header: Sequence[str]) -> list[str]:
+    """The fields of a record in the order of the header; a value of JSON that is no text is written as JSON."""
+    if not record.line:
+        return list(record.values)
+    if {*record.names} != {*header}:
+        raise TextError(
+            f"{record.where}: the fields are {', '.join(record.names)}, but the first object has {', '.join(header)}. "
+            'Objects with different fields fit into `format="jsonl"` only.'
+        )
+    values = (record.value(name) for name in header)
+    return [value if isinstance(value, str) else "" if value is None else json.dumps(value) for value in values]
