@@ -162,7 +162,7 @@ def score(
         How far the state is carried: through each line, through each paragraph up to a blank line, or through each
         file, or each text of a table. Default: sentence; document for a table.
     no_eos
-        Leave out the end symbol of each line, or of each text of a table.
+        Leave out the end symbol of each line; of a table, that after each text.
     frequencies
         Words and their counts, one pair per line, for the column frequency: occurrences per million words.
     lines_ahead
@@ -198,8 +198,9 @@ def score(
         Print the summary as one JSON object.
     """
     from keraslm.report.options import ScoreOptions, input_format
+    from keraslm.text.paths import find_files
 
-    kind = input_format(files, table.input_format, table.text_column)
+    kind = input_format(find_files(files)[0], table.input_format, table.text_column)
     level = level or ("sentence" if kind else "token")
     if as_json and level != "summary":
         raise UsageError("--json prints the summary: add --level summary. For rows as JSON, use --format jsonl.")

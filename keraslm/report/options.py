@@ -145,7 +145,7 @@ class ScoreOptions:
         spaces: with `level="word"` or `"region"`, `"before"` counts the space between two words as part of the second,
             as tokenizers write it, and `"after"` as part of the first, the correction of Pimentel and Meister 2024.
         signature: add the model and the settings to a summary.
-        eos: score the end symbol of each text: of a line, or of a text in a table.
+        eos: score the end symbol of each line; of a table, that after each text.
         separator: between a prefix and its text, unless white space is there already.
         frequencies: file of words and their counts, for the column `frequency`; see `keraslm.text.frequencies`.
         table: the columns to read, if the input is a table; None for lines of text.

@@ -94,20 +94,27 @@ def record_rows(
     table, names, header = table_of(options), _added(options), records.names
     records.check(table.text, table.prefix, table.regions)
     write = None if options.format == "jsonl" else row_writer(options.format, records.separator)
-    if write and header:
-        yield write([*header, *names])
+    if header is not None:
+        _check_free(names, header, records.name)
+        if write:
+            yield write([*header, *names])
     for each in score_records(scorer, records, options, boundary):
         record = each.record
-        if taken := {*names} & {*record.names}:
-            raise TextError(
-                f"{record.where}: the input has {min(taken)!r} already. Choose `label`, which is put before the names "
-                "of added columns, or different `columns`."
-            )
+        if records.names is None:
+            _check_free(names, record.names, record.where)
         if write and header is None:
             header = [*record.names]
             yield write([*header, *names])
         for added in _rows_of(each, scorer, options):
             yield _json(record, names, added) if write is None else write([*_cells(record, header or []), *added])
+
+
+def _check_free(added: Sequence[str], taken: Sequence[str], where: str) -> None:
+    if both := {*added} & {*taken}:
+        raise TextError(
+            f"{where}: the input has {min(both)!r} already. Choose `label`, which is put before the names of added "
+            "columns, or different `columns`."
+        )
 
 
 def _added(options: ScoreOptions) -> list[str]:

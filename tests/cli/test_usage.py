@@ -171,12 +171,12 @@ def test_arguments_in_messages_are_shown_as_flags(message, shown):
 @pytest.mark.parametrize("command", ["score", "pairs", "tokenize", "rescore"])
 def test_a_file_may_begin_with_a_hyphen(program, fake, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    for name in ("-a.tsv", "--best"):
+    for name in ("-a.txt", "--best"):
         (tmp_path / name).write_text("the\tcat\n")
         start = [command, "--with", fake] if command == "tokenize" else [command, fake]
         assert_refused(program(*start, "--bset"), "Unknown option: --bset")
         assert program(*start, "--", name).code == 0
-    assert program(*start, "-a.tsv").code == 0
+    assert program(*start, "-a.txt").code == 0
 
 
 @pytest.mark.parametrize(
