@@ -19,6 +19,7 @@ from keraslm.commands.export import export
 from keraslm.commands.flags import AFTER_OPTIONS, usage_message, with_flags, with_home
 from keraslm.commands.generate import generate
 from keraslm.commands.pairs import pairs
+from keraslm.commands.predict import predict
 from keraslm.commands.rescore import rescore
 from keraslm.commands.score import score
 from keraslm.commands.serve import serve
@@ -46,7 +47,7 @@ app = App(
 )
 VERBS: tuple[Callable[..., None], ...] = (
     *(train, evaluate, average, export),
-    *(score, rescore, pairs, generate, serve, tokenize, show),
+    *(score, rescore, pairs, generate, predict, serve, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
     app.command(with_home(_verb), sort_key=_order)
@@ -115,7 +116,7 @@ def _check_empty(arguments: list[str]) -> None:
         flag = argument[:-1] if argument.startswith("--") and argument.endswith("=") else before if not argument else ""
         if flag and (argument or before.startswith("-")):
             raise UsageError(f"{flag} is empty. Perhaps a variable is not set; leave the flag out to get its default.")
-        if flag and arguments[0] != "generate":
+        if flag and arguments[0] not in ("generate", "predict"):
             raise UsageError(f"The argument after {flag} is empty. Perhaps a variable is not set; leave it out.")
 
 

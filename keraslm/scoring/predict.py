@@ -9,12 +9,11 @@ The sum is over the spellings that the search has found, so it is a lower bound.
 of what has been typed: for "the comp", p(company) is its probability after "the". Tokens with white space after the
 beginning of a word, as a SentencePiece model without `split_by_whitespace` has them, are not followed.
 
-Dimensions: `V` vocabulary, `B` beams.
+Excluded words are left out of the search itself, so a list has the most probable words of all others.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import re
 from collections.abc import Sequence
@@ -22,21 +21,19 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keraslm import arguments
 from keraslm.errors import ArgumentTypeError, UsageError, shown
 from keraslm.scoring.measures import largest
 from keraslm.scoring.scorer import Context, Scorer
 from keraslm.scoring.session import Session
-from keraslm.scoring.state import Floats32
+from keraslm.scoring.word_filter import WordFilter, Words, word_filter
+from keraslm.scoring.word_search import WordSearch
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import word_spans
 from keraslm.text.tokenizer import Tokenizer
 
 BEAMS = 20  # twice the usual number of words: finds 99 of 100 words that 300 beams find, in characters and subwords
-LONGEST_WORD = 40  # tokens after what has been typed: longer than nearly every word in bytes, and an end to the search
-_NEGLIGIBLE = 0.1  # a beam below this share of the last word in a full list can change only the end of a sum
 
 _LINE_END = re.compile("\r\n|\r|\n")
 
@@ -72,7 +69,15 @@ class Begun:
     start: int
 
 
-def predict(scorer: Scorer | Session, text: str, count: int = 10, beams: int = BEAMS) -> Predictions:
+def predict(
+    scorer: Scorer | Session,
+    text: str,
+    count: int = 10,
+    beams: int = BEAMS,
+    *,
+    allowed: Words | None = None,
+    exclude: Words = (),
+) -> Predictions:
     """The most probable next words, or those that complete the word at the end of the text.
 
     Args:
@@ -81,6 +86,8 @@ def predict(scorer: Scorer | Session, text: str, count: int = 10, beams: int = B
         count: largest number of words.
         beams: number of beginnings of words that are followed side by side, at least `count`; unused in vocabularies
             of words.
+        allowed: the only words that are predicted; None means all. As a `frozenset`, a long list is prepared once.
+        exclude: words that are not predicted. Both are read as the tokenizer reads words, in lower case if it does so.
 
     Raises:
         ArgumentTypeError, UsageError: a wrong argument.
@@ -94,11 +101,9 @@ def predict(scorer: Scorer | Session, text: str, count: int = 10, beams: int = B
         scorer = Scorer(_open(scorer, "scorer"))
     *lines, line = _LINE_END.split(arguments.text(text, "text"))
     place = begun_word(scorer.tokenizer, line)
-    earlier = scorer.tokenizer.encode_lines(lines) if lines else []
-    ids: Ids = np.concatenate([*earlier, scorer.tokenizer.encode_prompt(line[: place.before])])
-    _, context = scorer.advance_all(scorer.begin(), ids)
+    context = _position(scorer, lines, line[: place.before])
     begun, lead = line[place.start :], line[place.before : place.start]
-    words = predict_from(scorer.session, context, begun, lead, count, beams)
+    words = predict_from(scorer.session, context, begun, lead, count, beams, allowed=allowed, exclude=exclude)
     return Predictions(begun, len(text) - len(begun), words)
 
 
@@ -109,6 +114,9 @@ def predict_from(
     lead: str | None = None,
     count: int = 10,
     beams: int = BEAMS,
+    *,
+    allowed: Words | None = None,
+    exclude: Words = (),
 ) -> list[Prediction]:
     """As `predict`, from a position that the caller keeps: one call of the network in a vocabulary of words.
 
@@ -117,7 +125,7 @@ def predict_from(
         begun: the part of the next word that has been typed.
         lead: white space between the two. None means one blank, or nothing at the start of a line. Vocabularies of
             words do not use it.
-        count, beams: as for `predict`.
+        count, beams, allowed, exclude: as for `predict`.
 
     Raises:
         ArgumentTypeError, UsageError: a wrong argument.
@@ -138,12 +146,27 @@ def predict_from(
     if word_spans(lead):
         raise UsageError(f"`lead` is {shown(lead)}, but must be white space.")
     space, part = session.tokenizer.surfaces.read(begun, lead, line_start)
+    wanted = word_filter(session.tokenizer.surfaces, allowed, exclude)
     if session.tokenizer.surfaces.whole_words:
-        found = _tokens(session, context, part, count)
+        found = _tokens(session, context, part, count, wanted)
     else:
-        found = _Search(session, space, part, count, max(beams, count)).words(context)
+        found = WordSearch(session, space, part, count, max(beams, count), wanted).words(context)
     best = sorted(((min(p, 1.0), word) for word, p in found.items() if p > 0.0), key=lambda item: (-item[0], item[1]))
     return [Prediction(word, probability) for probability, word in best[:count]]
+
+
+def next_tokens(scorer: Scorer, text: str, count: int = 10) -> list[Prediction]:
+    """The most probable next tokens after a text, by their names in the vocabulary; `<eos>` and `<unk>` too.
+
+    Example:
+        >>> next_tokens(scorer, "the cat", 2)
+        [Prediction(word='<unk>', probability=0.11), Prediction(word='<eos>', probability=0.052)]
+    """
+    *lines, line = _LINE_END.split(arguments.text(text, "text"))
+    log_probs = scorer.next_logprobs(_position(scorer, lines, line))
+    ids = largest(log_probs, arguments.integer(count, "count", 1))
+    names = scorer.tokenizer.tokens(ids.tolist())
+    return [Prediction(name, p) for name, p in zip(names, np.exp(log_probs[ids]).tolist(), strict=True) if p > 0.0]
 
 
 def begun_word(tokenizer: Tokenizer, line: str) -> Begun:
@@ -171,91 +194,19 @@ def _open(value: Any, name: str) -> Session:
     return cast(Session, value)
 
 
-def _tokens(session: Session, context: Context, part: bytes, count: int) -> dict[str, float]:
+def _position(scorer: Scorer, lines: Sequence[str], beginning: str) -> Context:
+    """The position after complete lines and the beginning of the next one."""
+    tokenizer = scorer.tokenizer
+    earlier = tokenizer.encode_lines(lines) if lines else []
+    ids: Ids = np.concatenate([*earlier, tokenizer.encode_prompt(beginning)])
+    return scorer.advance_all(scorer.begin(), ids)[1]
+
+
+def _tokens(session: Session, context: Context, part: bytes, count: int, wanted: WordFilter | None) -> dict[str, float]:
     """The most probable of the tokens that start with `part`, and their probabilities."""
     surfaces = session.tokenizer.surfaces
     log_probs, _ = session.run([[context.last]], context.state)  # [1, 1, V]
     ids = surfaces.starting_with(part)
+    ids = ids[wanted.tokens[ids]] if wanted else ids
     ids = ids[largest(log_probs[0, 0, ids], count)]
     return {surfaces.of[i].decode("utf-8", "replace"): math.exp(log_probs[0, 0, i]) for i in ids.tolist()}
-
-
-@dataclass(frozen=True)
-class _Beam:
-    """The beginning of a word, in one spelling."""
-
-    written: bytes  # by its tokens, with the white space before the word
-    logprob: float
-    last: int  # token
-    row: int  # of the beam that it extends
-    free: int  # number of tokens after those that write what has been typed
-
-
-class _Search:
-    """A beam search for words that start with `part`, after white space `space`."""
-
-    def __init__(self, session: Session, space: bytes, part: bytes, count: int, beams: int):
-        self.session, self.surfaces = session, session.tokenizer.surfaces
-        self.wanted, self.lead = space + part, len(space)
-        self.count, self.beams = count, beams
-        self.found: dict[str, float] = {}
-
-    def words(self, context: Context) -> dict[str, float]:
-        """Probabilities of the words that are found after a position."""
-        beams, state = [_Beam(b"", 0.0, context.last, 0, 0)], context.state
-        while beams:
-            log_probs, state = self.session.run([[beam.last] for beam in beams], state)  # [B, 1, V]
-            self._finish(beams, log_probs[:, 0])
-            beams = self._extend(beams, log_probs[:, 0])
-            state = state.select([beam.row for beam in beams])
-        return self.found
-
-    def _finish(self, beams: Sequence[_Beam], log_probs: Floats32) -> None:
-        """Add the words that may end after their last token; distributions `(B, V)`."""
-        for beam, own in zip(beams, log_probs, strict=True):
-            if len(beam.written) >= len(self.wanted):
-                word = _word(beam.written[self.lead :])
-                if word:
-                    ended = np.exp(own[self.surfaces.ends]).sum(dtype=np.float64)
-                    self.found[word] = self.found.get(word, 0.0) + math.exp(beam.logprob) * float(ended)
-
-    def _extend(self, beams: Sequence[_Beam], log_probs: Floats32) -> list[_Beam]:
-        """The most probable beams of one more token, at most `self.beams`."""
-        floor, candidates = self._floor(), []
-        for row, (beam, own) in enumerate(zip(beams, log_probs, strict=True)):
-            free = beam.free + (len(beam.written) >= len(self.wanted))
-            if free > LONGEST_WORD:
-                continue
-            ids = self._tokens_after(beam.written)
-            scores = own[ids] + beam.logprob
-            best = largest(scores, self.beams)
-            candidates += [
-                _Beam(beam.written + self.surfaces.of[i], score, i, row, free)
-                for i, score in zip(ids[best].tolist(), scores[best].tolist(), strict=True)
-                if score > floor
-            ]
-        return heapq.nlargest(self.beams, candidates, key=lambda beam: beam.logprob)
-
-    def _tokens_after(self, written: bytes) -> NDArray[np.int64]:
-        """Tokens that agree with what has been typed, and write no white space into the word."""
-        rest = self.wanted[len(written) :]
-        if not rest:
-            return self.surfaces.inside
-        ids = self.surfaces.compatible(rest)
-        return ids[len(written) + self.surfaces.last_space[ids] <= max(self.lead, len(written))]
-
-    def _floor(self) -> float:
-        """The log-probability up to which a beam is negligible: it cannot lead to a word of the list."""
-        if len(self.found) < self.count:
-            return -math.inf
-        last = heapq.nlargest(self.count, self.found.values())[-1]
-        return math.log(last * _NEGLIGIBLE) if last else -math.inf
-
-
-def _word(written: bytes) -> str:
-    """The word that is written; empty if it has an incomplete character, or white space of several tokens."""
-    try:
-        word = written.decode("utf-8")
-    except UnicodeDecodeError:
-        return ""
-    return word if word_spans(word) == [(0, len(word))] else ""

@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm import arguments
 from keraslm.config import CONTEXTS
-from keraslm.errors import ArgumentTypeError, shown
+from keraslm.errors import ArgumentTypeError, UsageError, shown
 from keraslm.perplexity import perplexity
 from keraslm.scoring.batching import LINES_AHEAD, Line, Row, blocks, cut, side_by_side
 from keraslm.scoring.conditional import SEPARATOR
@@ -33,6 +33,9 @@ from keraslm.scoring.state import State
 from keraslm.scoring.texts import Ends, Text, TextScore, score_texts
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import one_line
+
+if TYPE_CHECKING:
+    from keraslm.scoring.predict import Prediction
 
 MAX_LOGITS = 1 << 22  # largest rows x steps x vocabulary of one call: 16 MiB of log-probabilities
 MAX_STEPS = 1024  # tokens per row of one call
@@ -138,6 +141,39 @@ class Scorer:
         """The distribution of the next token: natural logarithms, float32 `(V,)`."""
         _checked(context)
         return self.session.run([[context.last]], context.state)[0][0, 0]
+
+    def predict(
+        self,
+        context: Context | str,
+        k: int = 10,
+        *,
+        begun: str = "",
+        allowed: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+    ) -> list[Prediction]:
+        """The most probable next words after a text or a position: `keraslm.predict` or `keraslm.predict_from`.
+
+        Args:
+            context: a text, whose last word may be incomplete, or a position that the caller keeps.
+            k: largest number of words.
+            begun: after a position, the part of the next word that has been typed.
+            allowed: the only words that are predicted; None means all.
+            exclude: words that are not predicted.
+
+        Raises:
+            ArgumentTypeError, UsageError, TokenizerError: as `keraslm.predict`.
+
+        Example:
+            >>> scorer.predict("the comp", k=2)
+            [Prediction(word='company', probability=0.021), Prediction(word='computer', probability=0.008)]
+        """
+        from keraslm.scoring import predict
+
+        if not isinstance(context, str):
+            return predict.predict_from(self.session, context, begun, count=k, allowed=allowed, exclude=exclude)
+        if begun:
+            raise UsageError("`begun` continues a position: add it to the text instead.")
+        return predict.predict(self, context, k, allowed=allowed, exclude=exclude).words
 
     def score_lines(
         self,

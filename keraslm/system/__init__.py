@@ -1,4 +1,4 @@
-"""Files, locks, signals, worker processes and the Keras backend: everything that touches the operating system.
+"""Files, locks, signals, terminals, processes and the Keras backend: everything that touches the operating system.
 
 Nothing here knows about language models. Other rooms pass paths and functions in, and get files that appear complete or
 not at all, locks, noted signals, and results computed by worker processes.

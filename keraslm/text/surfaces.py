@@ -38,6 +38,7 @@ class Surfaces:
         ends: tokens before which a word is complete: white space, or the end symbol; bool `(V,)`.
         last_space: number of bytes up to the end of the last white space of each surface; int64 `(V,)`.
         inside: ids of surfaces without white space, by surface; int64.
+        longest: largest number of bytes of a surface.
 
     Raises:
         TokenizerError: the tokenizer marks the parts of words in a way that is not known here, as WordPiece does.
@@ -62,7 +63,7 @@ class Surfaces:
         order = sorted((number for number, surface in enumerate(self.of) if surface), key=lambda i: (self.of[i], i))
         self._ids = np.array(order, np.int64)
         self._sorted = [self.of[number] for number in order]
-        self._longest = max(map(len, self._sorted), default=0)
+        self.longest = max(map(len, self._sorted), default=0)
         self.inside = self._ids[self.last_space[self._ids] == 0]
 
     def starting_with(self, prefix: bytes) -> NDArray[np.int64]:
@@ -75,10 +76,12 @@ class Surfaces:
     def compatible(self, text: bytes) -> NDArray[np.int64]:
         """Ids of the surfaces that start with `text`, or that `text` starts with."""
         found = [self.starting_with(text)]
-        for end in range(1, min(len(text), self._longest + 1)):
-            part = text[:end]
-            found.append(self._ids[bisect_left(self._sorted, part) : bisect_right(self._sorted, part)])
+        found += [self.equal_to(text[:end]) for end in range(1, min(len(text), self.longest + 1))]
         return np.concatenate(found)
+
+    def equal_to(self, text: bytes) -> NDArray[np.int64]:
+        """Ids of the surfaces that are `text`."""
+        return self._ids[bisect_left(self._sorted, text) : bisect_right(self._sorted, text)]
 
     def read(self, begun: str, lead: str, line_start: bool) -> tuple[bytes, bytes]:
         """White space and the part of a word after it, as the tokenizer reads them there, normalised.

@@ -15,7 +15,7 @@ from keraslm.scoring import session
 from tests.support.program import assert_refused, start
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate", "show"]
+VERBS = ["train", "evaluate", "export", "score", "rescore", "pairs", "generate", "predict", "show"]
 
 IMPORTED = """
 import sys

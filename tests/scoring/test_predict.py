@@ -16,7 +16,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 import keraslm
 from keraslm.config import DataConfig
 from keraslm.errors import ArgumentTypeError, InputError, InputTypeError, TokenizerError, UsageError
-from keraslm.scoring import predict as module
+from keraslm.scoring import word_search
 from keraslm.scoring.ensemble import Ensemble
 from keraslm.scoring.predict import Begun, Prediction, begun_word, predict, predict_from
 from keraslm.text.tokenizer import Tokenizer, end_lines_with
@@ -36,7 +36,7 @@ def known(request, tmp_path_factory) -> Known:
 
 @pytest.fixture(autouse=True)
 def short_words(monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_WORD", TOKENS)
+    monkeypatch.setattr(word_search, "LONGEST_WORD", TOKENS)
 
 
 def as_dictionary(words: list[Prediction]) -> dict[str, float]:
