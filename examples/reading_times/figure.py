@@ -1,6 +1,6 @@
 """Mean surprisal of each region in each condition, and the difference of the conditions at the critical region.
 
-    python examples/reading_times/figure.py regions.csv regions.png
+python examples/reading_times/figure.py regions.csv regions.png
 """
 
 import csv
@@ -10,6 +10,7 @@ from collections import defaultdict
 
 import matplotlib.pyplot as plt
 
+CONDITIONS = {"none": "without that", "that": "with that"}
 NAMES = {"1": "subject, verb", "2": "noun phrase", "3": "critical verb", "4": "rest"}
 CRITICAL = "3"
 T_11 = 2.201  # 97.5 % quantile of Student's t for 12 items
@@ -33,7 +34,7 @@ def interval(values):
 def main(table, picture):
     found = read(table)
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for shift, (condition, label) in zip((-0.06, 0.06), {"none": "without that", "that": "with that"}.items(), strict=True):
+    for shift, (condition, label) in zip((-0.06, 0.06), CONDITIONS.items(), strict=True):
         points = [interval([*found[condition, region].values()]) for region in NAMES]
         places = [place + shift for place in range(len(NAMES))]
         means, halves = zip(*points, strict=True)

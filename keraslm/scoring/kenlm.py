@@ -37,7 +37,8 @@ import numpy as np
 
 from keraslm.errors import InputError
 from keraslm.perplexity import BASES, perplexity
-from keraslm.scoring.scorer import Context, Scorer, load
+from keraslm.scoring.rows import Context
+from keraslm.scoring.scorer import Scorer, load
 from keraslm.text.context import cut_contexts
 from keraslm.text.pieces import one_line, split_words
 from keraslm.text.tokenizer import UNK

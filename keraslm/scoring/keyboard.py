@@ -6,7 +6,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 
 from keraslm.scoring.predict import Predictions, begun_word, predict_from
-from keraslm.scoring.scorer import Context, Scorer
+from keraslm.scoring.rows import Context
+from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.word_filter import Words
 from keraslm.text.encoders import Ids
 

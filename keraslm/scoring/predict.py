@@ -25,7 +25,8 @@ import numpy as np
 from keraslm import arguments
 from keraslm.errors import ArgumentTypeError, UsageError, shown
 from keraslm.scoring.measures import largest
-from keraslm.scoring.scorer import Context, Scorer
+from keraslm.scoring.rows import Context
+from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
 from keraslm.scoring.word_filter import WordFilter, Words, word_filter
 from keraslm.scoring.word_search import WordSearch

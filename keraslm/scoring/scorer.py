@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,31 +23,18 @@ from keraslm import arguments
 from keraslm.config import CONTEXTS
 from keraslm.errors import ArgumentTypeError, UsageError, shown
 from keraslm.perplexity import perplexity
-from keraslm.scoring.batching import LINES_AHEAD, Line, Row, blocks, cut, side_by_side
+from keraslm.scoring.batching import LINES_AHEAD, Line
 from keraslm.scoring.conditional import SEPARATOR
 from keraslm.scoring.ensemble import Models, open_models
-from keraslm.scoring.measures import Flags, LineScore, Measures, Wanted, line_score, measure, with_reductions
+from keraslm.scoring.measures import Flags, LineScore, Wanted
+from keraslm.scoring.rows import Context, Reading, Rows
 from keraslm.scoring.session import Session, check_ids, id_array
-from keraslm.scoring.state import State
 from keraslm.scoring.texts import Ends, Text, TextScore, score_texts
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import one_line
 
 if TYPE_CHECKING:
     from keraslm.scoring.predict import Prediction
-
-MAX_LOGITS = 1 << 22  # largest rows x steps x vocabulary of one call: 16 MiB of log-probabilities
-MAX_STEPS = 1024  # tokens per row of one call
-MAX_ROWS = 64  # rows side by side
-
-
-@dataclass(frozen=True)
-class Context:
-    """A position in a text, as a value."""
-
-    state: State  # of one row, after every token before `last`
-    last: int  # the last token so far; the end symbol at the start of a text
-    entropy: float = field(default=math.nan, compare=False)  # of the distribution of `last`, nats; NaN if unknown
 
 
 class Scorer:
@@ -71,6 +57,7 @@ class Scorer:
             raise ArgumentTypeError(f"`session` is {shown(session)}; open a model file with keraslm.load instead.")
         self.session = session
         self.tokenizer = session.tokenizer
+        self._rows = Rows(session)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.session!r})"
@@ -111,7 +98,7 @@ class Scorer:
 
     def begin(self) -> Context:
         """The start of a text."""
-        return Context(self.session.zero_state(1), self.session.info.bos_id)
+        return self._rows.begin()
 
     def advance(self, context: Context, token: int) -> tuple[float, Context]:
         """Append one token to a text: its log-probability, natural logarithm, and the position after it.
@@ -134,7 +121,7 @@ class Scorer:
         if ids.shape == (0,):
             return np.zeros(0), context
         check_ids(ids[None], self.session.info.vocab_size, "tokens")
-        measures, after = self._score_alone(ids, context, Wanted())
+        measures, after = self._rows.alone(ids, context, Wanted())
         return measures[0], after
 
     def next_logprobs(self, context: Context) -> NDArray[np.float32]:
@@ -209,7 +196,7 @@ class Scorer:
         wanted = Wanted(arguments.switch(distributions, "distributions"), boundary)
         items = arguments.each(lines, "lines", "strings")
         checked = (line if line is None else arguments.text(line, place) for line, place in items)
-        return self._score(checked, context, wanted, ahead, arguments.switch(bos, "bos"))
+        return self._rows.score(checked, Reading(context, wanted, ahead, arguments.switch(bos, "bos")))
 
     def score_texts(
         self,
@@ -235,103 +222,6 @@ class Scorer:
             [-6.2, -21.4]
         """
         return score_texts(self, texts, Ends(bos, eos, separator), context, distributions, lines_ahead)
-
-    def _score(
-        self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int, bos: bool
-    ) -> Iterator[LineScore]:
-        carried: Context | None = None
-        for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
-            texts = [one_line(line) for line in block if line is not None]
-            found = iter(self.tokenizer.encode_lines(texts))
-            ids = [None if line is None else next(found) for line in block]
-            rows, inside = cut(ids, context, self.session.info.eos_id, carried.last if carried else None)
-            scores: dict[int, Measures] = {}
-            for row in rows:
-                if row.continues or row.open:
-                    scores[id(row)], carried = self._score_alone(*self._start(row, carried, bos), wanted)
-            complete = sorted((row for row in rows if not (row.continues or row.open)), key=len, reverse=True)
-            for first in range(0, len(complete), MAX_ROWS):
-                group = complete[first : first + MAX_ROWS]
-                measures = self._score_group([self._start(row, None, bos) for row in group], wanted)
-                scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
-            if not inside:
-                carried = None
-            own = [line for line in ids if line is not None]
-            yield from self._line_scores(texts, own, [_filled(scores[id(row)], len(row)) for row in rows], bos)
-
-    def _start(self, row: Row, carried: Context | None, bos: bool) -> tuple[Ids, Context]:
-        """The tokens of a row that are predicted, and the position before them."""
-        if carried and row.continues:
-            return row.ids, carried
-        start = self.begin()
-        return (row.ids, start) if bos else (row.ids[1:], replace(start, last=int(row.ids[0])))
-
-    def _score_alone(self, ids: NDArray[Any], context: Context, wanted: Wanted) -> tuple[Measures, Context]:
-        """Measures of the tokens of one row, `(M, tokens)`, and the position after them."""
-        if not len(ids):
-            return np.zeros((wanted.count, 0)), context
-        targets = ids.astype(np.int64)
-        inputs = np.concatenate([[context.last], targets[:-1]])
-        parts, state, steps = [], context.state, self._steps(1)
-        for start in range(0, len(ids), steps):
-            part = slice(start, start + steps)
-            found, state = self._call(inputs[None, part], targets[None, part], state, wanted)
-            parts.append(found[:, 0])
-        measures = with_reductions(np.concatenate(parts, axis=1), context.entropy)
-        return measures, Context(state, int(ids[-1]), float(measures[2, -1]) if wanted.everything else math.nan)
-
-    def _score_group(self, texts: Sequence[tuple[Ids, Context]], wanted: Wanted) -> list[Measures]:
-        """Measures of texts side by side, the longest first, each from a zero state; `(M, tokens)` each."""
-        rows, starts = zip(*texts, strict=True)
-        length = len(rows[0])
-        lasts = [start.last for start in starts]
-        inputs, targets = side_by_side(rows, lasts, self.session.info.eos_id)  # [N, T]
-        state, parts, start = self.session.zero_state(len(rows)), [], 0
-        while start < length:
-            alive = sum(len(ids) > start for ids in rows)
-            part = slice(start, start + self._steps(alive))
-            found, state = self._call(inputs[:alive, part], targets[:alive, part], state.select(slice(alive)), wanted)
-            parts.append(found)
-            start = part.stop
-        measures = []
-        for number, ids in enumerate(rows):
-            own = [part[:, number] for part in parts if number < part.shape[1]]
-            found = np.concatenate(own, axis=1) if own else np.zeros((wanted.count, 0))
-            measures.append(with_reductions(found[:, : len(ids)], math.nan))
-        return measures
-
-    def _steps(self, rows: int) -> int:
-        return steps_of(rows, self.session.logits_per_token)
-
-    def _call(
-        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: State, wanted: Wanted
-    ) -> tuple[Measures, State]:
-        if not wanted.everything:
-            found, state = self.session.target_logprobs(inputs, targets, state)  # [N, T]
-            return found[None].astype(np.float64), state
-        log_probs, state = self.session.run(inputs, state)  # [N, T, V]
-        return measure(log_probs, targets, wanted, self.session.info.eos_id), state
-
-    def _line_scores(
-        self, texts: Sequence[str], lines: Sequence[Ids], scores: Sequence[Measures], bos: bool
-    ) -> Iterator[LineScore]:
-        if not texts:
-            return
-        whole, unk_id, start = np.concatenate(scores, axis=1), self.session.info.unk_id, 0
-        for text, ids in zip(texts, lines, strict=True):
-            end = start + len(ids)
-            yield line_score(text, ids, ids == unk_id, whole[:, start:end], bos)
-            start = end
-
-
-def steps_of(rows: int, logits_per_token: int) -> int:
-    """Number of tokens per row in one call of the network."""
-    return max(1, min(MAX_STEPS, MAX_LOGITS // (rows * logits_per_token)))
-
-
-def _filled(measures: Measures, tokens: int) -> Measures:
-    """Measures `(M, tokens)`, with NaN for a first token that was not predicted."""
-    return np.pad(measures, ((0, 0), (tokens - measures.shape[1], 0)), constant_values=math.nan)
 
 
 def _checked(context: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.scoring.measures import largest
-from keraslm.scoring.scorer import Context
+from keraslm.scoring.rows import Context
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import Floats32
 from keraslm.scoring.word_filter import WordFilter

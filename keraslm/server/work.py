@@ -21,8 +21,8 @@ from keraslm.scoring.contract import Vocabulary
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import Wanted, largest, measure
 from keraslm.scoring.predict import Prediction, predict_from
+from keraslm.scoring.rows import MAX_ROWS, Context, steps_of
 from keraslm.scoring.sampler import draw
-from keraslm.scoring.scorer import MAX_ROWS, Context, steps_of
 from keraslm.scoring.session import ModelSession, Session
 from keraslm.scoring.state import Floats32, State
 from keraslm.server.rows import Ahead, Draw, Facts, Position, Read, Seen

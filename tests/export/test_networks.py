@@ -14,7 +14,7 @@ from onnx.numpy_helper import to_array
 
 import keraslm
 from keraslm.errors import InputError, UsageError
-from keraslm.scoring import contract, kenlm, scorer
+from keraslm.scoring import contract, kenlm, rows
 from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
 from keraslm_export import convert
@@ -85,9 +85,9 @@ def test_the_state_has_the_size_of_the_widest_layer(made):
         np.testing.assert_array_equal(end.c, state.c)
 
 
-@pytest.mark.parametrize("max_logits", [scorer.MAX_LOGITS, 30])
+@pytest.mark.parametrize("max_logits", [rows.MAX_LOGITS, 30])
 def test_scores_agree_with_the_evaluation(made, tiny_folder, monkeypatch, max_logits):
-    monkeypatch.setattr(scorer, "MAX_LOGITS", max_logits)
+    monkeypatch.setattr(rows, "MAX_LOGITS", max_logits)
     text = tiny_folder / "held-out.txt"
     expected = keraslm.evaluate(made.run, text)
     lines = text.read_text(encoding="utf-8").splitlines()

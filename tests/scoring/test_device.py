@@ -10,7 +10,7 @@ import pytest
 
 import keraslm
 from keraslm.errors import InputError
-from keraslm.scoring import scorer, session
+from keraslm.scoring import rows, session
 from keraslm.scoring.state import DeviceState
 from tests.support import fake_model
 from tests.support.fake_model import BY_HISTORY
@@ -37,7 +37,7 @@ LINES = ["the cat sat " * 200, "dog", "", "the bird", None, "cat " * 30]
 @pytest.mark.parametrize("context", ["sentence", "paragraph", "document"])
 @pytest.mark.parametrize("distributions", [False, True])
 def test_scores_equal_those_without_a_device(bound, by_history, monkeypatch, context, distributions):
-    monkeypatch.setattr(scorer, "MAX_STEPS", 16)
+    monkeypatch.setattr(rows, "MAX_STEPS", 16)
     found = list(bound[0].score_lines(LINES, context, distributions))
     expected = list(by_history.score_lines(LINES, context, distributions))
     for ours, theirs in zip(found, expected, strict=True):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keraslm.config import CONTEXTS
 from keraslm.errors import TextError, UsageError
-from keraslm.scoring import scorer
+from keraslm.scoring import rows as engine
 from tests.support.fake_model import BY_HISTORY, TOKENIZER, V, expected, ids_of
 from tests.support.limits import small_limits
 
@@ -88,7 +88,7 @@ def test_a_blank_line_is_the_end_symbol_alone(by_history, context, blank):
 def test_scores_do_not_depend_on_neighbours_blocks_or_limits(
     by_history, context, lines, values, lines_ahead, distributions
 ):
-    with small_limits(scorer, values):
+    with small_limits(engine, values):
         found = list(by_history.score_lines(lines, context, distributions, lines_ahead))
     assert [line.text for line in found] == [line for line in lines if line is not None]
     assert [len(line.logprobs) for line in found] == [len(ids_of(line)) for line in lines if line is not None]
@@ -98,7 +98,7 @@ def test_scores_do_not_depend_on_neighbours_blocks_or_limits(
 
 @given(lines=lines_of_files, context=contexts, values=limits, lines_ahead=ahead)
 def test_ranks_and_entropies_are_those_of_the_table(by_history, context, lines, values, lines_ahead):
-    with small_limits(scorer, values):
+    with small_limits(engine, values):
         found = list(by_history.score_lines(lines, context, True, lines_ahead))
     ranks, entropies, reductions = [], [], []
     for ids in texts_of(lines, context):
@@ -127,7 +127,7 @@ def test_paragraphs_and_files_are_scored_side_by_side(by_history, monkeypatch):
 def test_rows_that_have_ended_are_not_computed(by_history, monkeypatch):
     shapes = []
     watch(by_history.session, monkeypatch, shapes)
-    monkeypatch.setattr(scorer, "MAX_STEPS", 4)
+    monkeypatch.setattr(engine, "MAX_STEPS", 4)
     found = by_history.score_lines(["the"] * 15 + ["the cat sat dog " * 5], lines_ahead=16)
     assert len(list(found)) == 16
     assert [rows for rows, _ in shapes][-5:] == [1] * 5  # 21 tokens, four at a time, after the short ones have ended
@@ -169,7 +169,7 @@ def test_several_tokens_have_the_scores_of_single_ones(by_history, tokens, cut, 
     for token in tokens:
         logprob, context = by_history.advance(context, token)
         single.append(logprob)
-    with small_limits(scorer, values):
+    with small_limits(engine, values):
         first, between = by_history.advance_all(by_history.begin(), tokens[:cut])
         second, end = by_history.advance_all(between, tokens[cut:])
     assert [*first, *second] == single
@@ -188,13 +188,13 @@ def test_a_line_of_thousands_of_words_is_scored_in_chunks(by_history, context, m
     line = "the cat sat dog " * 700
     (found,) = by_history.logprobs([line], context)
     np.testing.assert_allclose(found, expected(BY_HISTORY, [ids_of(line)])[0], rtol=1e-5)
-    assert max(steps for _, steps in longest) <= scorer.MAX_STEPS < len(found)
+    assert max(steps for _, steps in longest) <= engine.MAX_STEPS < len(found)
 
 
 def test_a_call_never_holds_more_logits_than_allowed(by_history, monkeypatch):
     shapes = []
     watch(by_history.session, monkeypatch, shapes)
-    monkeypatch.setattr(scorer, "MAX_LOGITS", 300)
+    monkeypatch.setattr(engine, "MAX_LOGITS", 300)
     by_history.logprobs(["the cat sat"] * 100 + ["the " * 200])
     assert max(rows * steps * 6 for rows, steps in shapes) <= 300
     assert max(rows for rows, _ in shapes) > 1

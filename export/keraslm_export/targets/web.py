@@ -24,7 +24,7 @@ from typing import Any
 
 from keraslm.pictures.markup import color_rules
 from keraslm.runs.run import Run
-from keraslm.scoring.scorer import MAX_LOGITS, MAX_STEPS
+from keraslm.scoring.rows import MAX_LOGITS, MAX_STEPS
 from keraslm.scoring.session import ModelSession
 from keraslm.system import VERSION
 from keraslm.text.encoders import CHARACTERS, byte_names
