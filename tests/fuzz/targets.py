@@ -24,8 +24,8 @@ from keraslm.bulk.records import Record
 from keraslm.config import Config, DataConfig, ModelConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
-from keraslm.report.options import ScoreOptions
-from keraslm.report.writer import write_scores
+from keraslm.report.options import ScoreOptions, TableInput
+from keraslm.report.writer import write_records, write_scores
 from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
 from keraslm.rescoring.pairs import read_pairs
 from keraslm.rescoring.word_errors import read_references
@@ -38,6 +38,7 @@ from keraslm.scoring.scorer import load
 from keraslm.scoring.seal import sealed
 from keraslm.text.files import TextFile
 from keraslm.text.importing import import_tokenizer
+from keraslm.text.records import Records
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.text.vocabulary import train_tokenizer
 from tests.support import fake_model
@@ -224,6 +225,20 @@ def score(data: bytes) -> None:
             strict_json(row)
 
 
+def table(format: str, data: bytes) -> None:
+    """A table with scores: what was read comes back, with one row per row."""
+    options = ScoreOptions(level="sentence", format=format, table=TableInput(format, "text", label="new"))
+    records = list(Records([TextFile(_file("table", data))], format))[:200]
+    path = FOLDER / "rows"
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        write_records(_scorer(), [TextFile(FOLDER / "table")], options, out)
+    again = list(Records([TextFile(path)], format))[:200]
+    assert len(again) == len(records)
+    for before, after in zip(records, again, strict=True):
+        assert list(after.names)[: len(before.names)] == list(before.names)
+        assert list(after.values)[: len(before.values)] == list(before.values)
+
+
 def nbest(format: str, data: bytes) -> None:
     """n-best lists: each row is read once, with finite scores, and is written in its format."""
     for utterance in itertools.islice(read_nbest(TextFile(_file("lists", data)), format), 2000):
@@ -307,6 +322,7 @@ TARGETS: dict[str, Target] = {
     "checkpoint_variables": partial(checkpoint, VARIABLES),
     "tokenizer_file": partial(imported_tokenizer, "tokens.txt"),
     "sentencepiece": partial(imported_tokenizer, "sp.model"),
+    **{f"table_{format}": partial(table, format) for format in ("csv", "raw", "jsonl")},
     **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "jsonl")},
     **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references, pairs)},
     **{f.__name__: f for f in (metadata, record)},

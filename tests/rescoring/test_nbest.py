@@ -164,7 +164,7 @@ JSON_FAULTS = [
     ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
     ('{"utterance": "u", "text": "a", "scores": [1]}\n', 'lists:1: "scores" is not an object'),
     ('{"utterance": "u", "text": "a", "scores": {"am": true}}\n', "lists:1: score 'am': True is not a finite"),
-    ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: score 'am': nan is not a finite"),
+    ('{"utterance": "u", "text": "a", "scores": {"am": NaN}}\n', "lists:1: not a JSON object (NaN is not JSON)"),
     (FLAT + '{"utterance": "u1", "text": "a"}\n', "lists:3: scores none, but the first hypothesis has am"),
     ('{"utterance": "u", "text": "\\ud800"}\n', "lists:1: not a JSON object ('utf-8' codec can't encode"),
 ]
