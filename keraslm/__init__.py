@@ -28,6 +28,8 @@ _NAMES = {
     "keraslm.layers.lstm": ("StatefulLSTM",),
     "keraslm.network.model": ("build_model",),
     "keraslm.perplexity": ("TextCost",),
+    "keraslm.pictures.notebook": ("ScoredText",),
+    "keraslm.report.frame": ("table",),
     "keraslm.report.options": ("ScoreOptions",),
     "keraslm.report.writer": ("summarize", "write_scores"),
     "keraslm.rescoring.pairs": ("pairs",),
@@ -48,10 +50,10 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
+__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText", "Scorer", "State"]
 __all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export"]
 __all__ += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
-__all__ += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+__all__ += ["rescore", "score_files", "score_sets", "summarize", "table", "train", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model
     from keraslm.perplexity import TextCost
+    from keraslm.pictures.notebook import ScoredText
+    from keraslm.report.frame import table
     from keraslm.report.options import ScoreOptions
     from keraslm.report.writer import summarize, write_scores
     from keraslm.rescoring.pairs import pairs

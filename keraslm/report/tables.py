@@ -22,7 +22,7 @@ from keraslm.text.tokenizer import Tokenizer
 
 Columns = dict[str, Sequence[Any]]
 
-_DECIMALS = {
+DECIMALS = {
     **dict.fromkeys(("logprob", "surprisal", "entropy", "entropy_reduction"), 6),
     **dict.fromkeys(("bits_per_character", "bits_per_byte"), 6),
     "perplexity": 4,
@@ -33,15 +33,21 @@ _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[str]:
     """The rows of a table, after a header unless they are JSON; `lines` have the distributions that columns need."""
-    parts = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
     rows = _json if options.format == "jsonl" else partial(_cells, row_writer(options.format))
     if options.format != "jsonl":
         yield row_writer(options.format)(options.shown)
+    for columns in columns_of(lines, tokenizer, options):
+        yield from rows(columns, options.shown)
+
+
+def columns_of(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
+    """All columns of the table, in parts of some rows; numbers are not rounded."""
+    parts = {"token": _tokens, "word": _words, "sentence": _sentence}[options.level]
     for number, line in enumerate(lines, 1):
         for columns in parts(line, tokenizer, options):
             (some, *_) = columns.values()
             columns["sentence_id"] = [number] * len(some)
-            yield from rows(columns, options.shown)
+            yield columns
 
 
 def _tokens(line: LineScore, tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
@@ -102,19 +108,20 @@ def _cells(write: Callable[[Iterable[str]], str], columns: Columns, shown: Seque
 
 
 def _format(name: str) -> Callable[[Any], str]:
-    if name in _DECIMALS:
-        return f"{{:.{_DECIMALS[name]}f}}".format
+    if name in DECIMALS:
+        return f"{{:.{DECIMALS[name]}f}}".format
     return (lambda word: word.translate(_ESCAPES)) if name == "word" else str
 
 
 def _json(columns: Columns, shown: Sequence[str]) -> Iterator[str]:
     for row in zip(*(columns[name] for name in shown), strict=True):
-        yield json.dumps(dict(zip(shown, map(_plain, shown, row), strict=True)), ensure_ascii=False)
+        yield json.dumps(dict(zip(shown, map(plain, shown, row), strict=True)), ensure_ascii=False)
 
 
-def _plain(name: str, value: Any) -> Any:
+def plain(name: str, value: Any) -> Any:
+    """The value of a column as JSON has it: rounded, and None for a number that does not exist."""
     if name == "oov":
         return bool(value)
     if not isinstance(value, float):
         return value
-    return round(value, _DECIMALS[name]) if math.isfinite(value) else None
+    return round(value, DECIMALS[name]) if math.isfinite(value) else None

@@ -16,12 +16,12 @@ from keraslm.errors import ArgumentTypeError, shown
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
+from keraslm.report.scored import scored_lines
 from keraslm.report.srilm_format import srilm_rows
 from keraslm.report.tables import table
 from keraslm.scoring.batching import Line
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
-from keraslm.scoring.words import boundary
 from keraslm.system import VERSION
 from keraslm.system.atomic import writing
 from keraslm.system.outputs import is_device, output_file
@@ -56,15 +56,7 @@ def write_scores(
     arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
     if not hasattr(out, "write"):
         raise ArgumentTypeError(f"`out` is {shown(out)}, but an open text file is expected.")
-    scored = scorer.score_lines(
-        lines,
-        options.context,
-        options.needs_distributions or len(watchers) > 0,
-        options.lines_ahead,
-        boundary(scorer.tokenizer) if options.spaces == "after" else None,
-    )
-    if options.unk == "exclude":
-        scored = map(LineScore.without_oovs, scored)
+    scored = scored_lines(scorer, lines, options, options.needs_distributions or len(watchers) > 0)
     for row in _rows(scorer, _watched(scored, watchers), options, name):
         out.write(f"{row}\n")
         if flush:

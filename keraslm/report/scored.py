@@ -1,0 +1,20 @@
+"""Lines scored as `ScoreOptions` describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from keraslm.report.options import ScoreOptions
+from keraslm.scoring.batching import Line
+from keraslm.scoring.measures import LineScore
+from keraslm.scoring.scorer import Scorer
+from keraslm.scoring.words import boundary
+
+
+def scored_lines(
+    scorer: Scorer, lines: Iterable[Line], options: ScoreOptions, distributions: bool
+) -> Iterator[LineScore]:
+    """Score lines, with ranks and entropies if `distributions`; errors are those of `Scorer.score_lines`."""
+    ends = boundary(scorer.tokenizer) if options.spaces == "after" else None
+    scored = scorer.score_lines(lines, options.context, distributions, options.lines_ahead, ends)
+    return map(LineScore.without_oovs, scored) if options.unk == "exclude" else scored
