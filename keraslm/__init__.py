@@ -28,6 +28,8 @@ _NAMES = {
     "keraslm.layers.lstm": ("StatefulLSTM",),
     "keraslm.network.model": ("build_model",),
     "keraslm.perplexity": ("TextCost",),
+    "keraslm.pictures.notebook": ("ScoredText",),
+    "keraslm.report.frame": ("table",),
     "keraslm.report.options": ("ScoreOptions",),
     "keraslm.report.writer": ("summarize", "write_scores"),
     "keraslm.rescoring.pairs": ("pairs",),
@@ -50,10 +52,10 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
+__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText", "Scorer", "State"]
 __all__ += ["StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "WordScore", "__version__", "average"]
 __all__ += ["build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model", "load_run", "pairs"]
-__all__ += ["predict", "predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "train"]
+__all__ += ["predict", "predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "table", "train"]
 __all__ += ["word_scores", "write_scores"]
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model
     from keraslm.perplexity import TextCost
+    from keraslm.pictures.notebook import ScoredText
+    from keraslm.report.frame import table
     from keraslm.report.options import ScoreOptions
     from keraslm.report.writer import summarize, write_scores
     from keraslm.rescoring.pairs import pairs

@@ -6,7 +6,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keraslm.pictures.spans import Laid
@@ -71,6 +71,21 @@ def line_markup(laid: Laid, number: int, linked: set[int], pieces: int, options:
 
     `data-n` is the number of tokens if it is not 1, `data-s` the surprisal of a word.
     """
+
+    def attributes(piece: int, tokens: int, surprisal: float) -> str:
+        count = f" data-n={tokens}" if tokens != 1 else ""
+        if options.by_words:
+            count += f" data-s={_number(surprisal * options.units_per_bit)}"
+        return count + (f" id=w{number}-{piece}" if piece in linked else "")
+
+    return f"<div\nid={number}>{pieces_markup(laid, pieces, attributes)}</div>"
+
+
+def pieces_markup(laid: Laid, pieces: int, attributes: Callable[[int, int, float], str]) -> str:
+    """The HTML of the first `pieces` of a line, one element for each.
+
+    `attributes` returns those of a piece from its number, its number of tokens and its surprisal in bits.
+    """
     text, at, parts = laid.score.text, 0, []
     rows = zip(laid.pieces[:pieces].tolist(), laid.piece_bits.tolist(), laid.oov.tolist(), strict=False)
     for piece, ((begin, until, first, last), surprisal, oov) in enumerate(rows):
@@ -78,15 +93,12 @@ def line_markup(laid: Laid, number: int, linked: set[int], pieces: int, options:
         blank = len(part) - len(part.lstrip()) if not part.isspace() else 0  # it stays uncoloured before a word
         classes = [color(surprisal)] if not (oov and math.isnan(surprisal)) else []
         classes += ["U"] * oov + ["E"] * (piece == len(laid.pieces) - 1)  # out of vocabulary, line end
-        count = f" data-n={last - first}" if last - first != 1 else ""
-        if options.by_words:
-            count += f" data-s={_number(surprisal * options.units_per_bit)}"
-        name = f" id=w{number}-{piece}" if piece in linked else ""
+        own = attributes(piece, last - first, surprisal)
         parts.append(
-            f'{markup(text[at : begin + blank])}<i class="{" ".join(classes)}"{count}{name}>{markup(part[blank:])}</i>'
+            f'{markup(text[at : begin + blank])}<i class="{" ".join(classes)}"{own}>{markup(part[blank:])}</i>'
         )
         at = until
-    return f"<div\nid={number}>{''.join(parts)}</div>"
+    return "".join(parts)
 
 
 def token_data(laid: Laid, tokens: int, options: ScoreOptions) -> Iterator[str]:

@@ -17,7 +17,18 @@ def resource(package: str, name: str) -> str:
 def style(own: str) -> str:
     """The style sheet of a page: the shared part, its own part, and the colours of surprisal."""
     dark = f"@media screen and (prefers-color-scheme:dark){{\n{color_rules('dark')}}}\n"
-    return resource("keraslm.pictures", "scored.css") + own + color_rules("light") + dark
+    shared = "".join(resource("keraslm.pictures", name) for name in ("scored.css", "marks.css"))
+    return shared + own + color_rules("light") + dark
+
+
+def within(selector: str, rules: str) -> str:
+    """CSS rules, one per line, that apply only inside of what a selector selects.
+
+    Example:
+        >>> within(".text", "i{margin:0}\\n")
+        '.text i{margin:0}\\n'
+    """
+    return "".join(f"{selector} {rule}\n" for rule in rules.splitlines())
 
 
 def script(own: str) -> str:

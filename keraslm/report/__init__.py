@@ -1,4 +1,4 @@
-"""Scores as text: tables, JSON lines, the formats of KenLM and SRILM, and summaries.
+"""Scores as tables, columns, JSON lines, in the formats of KenLM and SRILM, and summaries.
 
-Scored lines and `ScoreOptions` come in; lines of output go out.
+Scored lines and `ScoreOptions` come in; lines of output or columns go out.
 """

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from keraslm.errors import TextError, UsageError
 from keraslm.report.options import ScoreOptions, TableInput
+from keraslm.report.scored import boundary_of
 from keraslm.report.tables import cell_rows, columns_of, plain_rows
-from keraslm.scoring.measures import Flags
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.texts import Text, TextScore, score_texts
 from keraslm.text.records import Record, Records
@@ -32,9 +32,7 @@ class ScoredRecord:
     regions: Regions | None = None
 
 
-def score_records(
-    scorer: Scorer, records: Iterable[Record], options: ScoreOptions, boundary: Flags | None = None
-) -> Iterator[ScoredRecord]:
+def score_records(scorer: Scorer, records: Iterable[Record], options: ScoreOptions) -> Iterator[ScoredRecord]:
     """Score the texts of records, in order, as they are read."""
     table = table_of(options)
     waiting: deque[tuple[Record, bool, Regions | None]] = deque()
@@ -58,7 +56,7 @@ def score_records(
         options.context,
         options.needs_distributions,
         options.lines_ahead,
-        boundary,
+        boundary_of(scorer, options),
     )
     for score in found:
         if options.unk == "exclude":
@@ -87,9 +85,7 @@ def _text_of(record: Record, table: TableInput) -> tuple[str | None, Regions | N
     return text, None
 
 
-def record_rows(
-    records: Records, scorer: Scorer, options: ScoreOptions, boundary: Flags | None = None
-) -> Iterator[str]:
+def record_rows(records: Records, scorer: Scorer, options: ScoreOptions) -> Iterator[str]:
     """The rows of output, after a header unless they are JSON."""
     table, names, header = table_of(options), _added(options), records.names
     records.check(table.text, table.prefix, table.regions)
@@ -98,7 +94,7 @@ def record_rows(
         _check_free(names, header, records.name)
         if write:
             yield write([*header, *names])
-    for each in score_records(scorer, records, options, boundary):
+    for each in score_records(scorer, records, options):
         record = each.record
         if records.names is None:
             _check_free(names, record.names, record.where)

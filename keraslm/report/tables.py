@@ -31,11 +31,17 @@ def table(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOption
     if options.format != "jsonl":
         yield row_writer(options.format)(options.shown)
     rows = json_rows if options.format == "jsonl" else partial(_cells, row_writer(options.format))
+    for columns in line_columns(lines, tokenizer, options):
+        yield from rows(columns, options.shown)
+
+
+def line_columns(lines: Iterable[LineScore], tokenizer: Tokenizer, options: ScoreOptions) -> Iterator[Columns]:
+    """All columns of lines, numbered from 1, in parts of some rows; numbers are not rounded."""
     for number, line in enumerate(lines, 1):
         for columns in columns_of([line], tokenizer, options):
             (some, *_) = columns.values()
             columns["sentence_id"] = [number] * len(some)
-            yield from rows(columns, options.shown)
+            yield columns
 
 
 def columns_of(

@@ -17,13 +17,13 @@ from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
 from keraslm.report.records import record_rows, score_records, table_of
+from keraslm.report.scored import scored_lines
 from keraslm.report.srilm_format import srilm_rows
 from keraslm.report.tables import table
 from keraslm.scoring.batching import Line
 from keraslm.scoring.conditional import without_end
-from keraslm.scoring.measures import Flags, LineScore
+from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
-from keraslm.scoring.words import boundary
 from keraslm.system import VERSION
 from keraslm.system.atomic import writing
 from keraslm.system.outputs import is_device, output_file
@@ -60,15 +60,7 @@ def write_scores(
     arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
     if not hasattr(out, "write"):
         raise ArgumentTypeError(f"`out` is {shown(out)}, but an open text file is expected.")
-    scored = scorer.score_lines(
-        lines,
-        options.context,
-        options.needs_distributions or len(watchers) > 0,
-        options.lines_ahead,
-        _boundary(scorer, options),
-    )
-    if options.unk == "exclude":
-        scored = map(LineScore.without_oovs, scored)
+    scored = scored_lines(scorer, lines, options, options.needs_distributions or len(watchers) > 0)
     scored = _watched(scored, watchers)
     _write(_rows(scorer, scored if options.eos else map(without_end, scored), options, name), out, flush)
 
@@ -88,7 +80,7 @@ def write_records(
     """
     records = Records(files, table_of(options).format)
     if options.level != "summary":
-        _write(record_rows(records, scorer, options, _boundary(scorer, options)), out, flush)
+        _write(record_rows(records, scorer, options), out, flush)
         return
     found = (each.score.cost for each in score_records(scorer, records, options) if each.score)
     _write(_summary_rows(scorer, sum(found, TextCost()), options), out, flush)
@@ -99,10 +91,6 @@ def _write(rows: Iterable[str], out: TextIO, flush: bool) -> None:
         out.write(f"{row}\n")
         if flush:
             out.flush()
-
-
-def _boundary(scorer: Scorer, options: ScoreOptions) -> Flags | None:
-    return boundary(scorer.tokenizer) if options.spaces == "after" else None
 
 
 def summarize(lines: Iterable[LineScore]) -> TextCost:

@@ -34,6 +34,7 @@ from keraslm.text.encoders import Ids
 from keraslm.text.pieces import one_line
 
 if TYPE_CHECKING:
+    from keraslm import ScoredText
     from keraslm.scoring.predict import Prediction
 
 
@@ -138,17 +139,13 @@ class Scorer:
         allowed: Iterable[str] | None = None,
         exclude: Iterable[str] = (),
     ) -> list[Prediction]:
-        """The most probable next words after a text or a position: `keraslm.predict` or `keraslm.predict_from`.
+        """The most probable next words: `keraslm.predict` after a text, `keraslm.predict_from` after a position.
 
         Args:
-            context: a text, whose last word may be incomplete, or a position that the caller keeps.
+            context: a text, or a position that the caller keeps.
             k: largest number of words.
             begun: after a position, the part of the next word that has been typed.
-            allowed: the only words that are predicted; None means all.
-            exclude: words that are not predicted.
-
-        Raises:
-            ArgumentTypeError, UsageError, TokenizerError: as `keraslm.predict`.
+            allowed, exclude: as for `keraslm.predict`.
 
         Example:
             >>> scorer.predict("the comp", k=2)
@@ -161,6 +158,18 @@ class Scorer:
         if begun:
             raise UsageError("`begun` continues a position: add it to the text instead.")
         return predict.predict(self, context, k, allowed=allowed, exclude=exclude).words
+
+    def table(self, texts: Iterable[Line], level: Any = "word", **options: Any) -> dict[str, Any]:
+        """The scores of lines as columns: `keraslm.table(self, texts, level, ...)`."""
+        from keraslm import table
+
+        return table(self, texts, level, **options)
+
+    def show(self, text: str | Iterable[str], level: Any = "token", **options: Any) -> ScoredText:
+        """A text that a notebook shows coloured by surprisal: `keraslm.ScoredText(self, text, level, ...)`."""
+        from keraslm import ScoredText
+
+        return ScoredText(self, text, level, **options)
 
     def score_lines(
         self,

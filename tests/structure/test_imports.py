@@ -22,7 +22,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "scoring": "errors arguments perplexity config text",
     "report": "errors arguments perplexity config system text scoring",
     "rescoring": "errors arguments perplexity text scoring",
-    "pictures": "perplexity system text scoring report",
+    "pictures": "errors arguments perplexity config system text scoring report",
     "server": "errors arguments perplexity config system text scoring pictures",
     "bulk": "errors arguments config system text scoring report",
     "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring pictures",

@@ -19,6 +19,9 @@ def uses(path: Path) -> None:
     keraslm.pairs(scorer, [("good", "bad")])
     keraslm.kenlm.Model("model.onnx").score("a line")
     print([item.word for item in keraslm.predict(scorer, "the comp", count=3).words])
+    print(scorer.predict("the comp", k=3, exclude=["company"])[0].word)
+    print(scorer.table(["a line"], level="word")["surprisal"], keraslm.table(scorer, ["a line"], columns=["word"]))
+    print(scorer.show("a line", "word"), keraslm.ScoredText(scorer, ["a line"], context="document").lines[0].logprob)
     print(keraslm.predict_from(scorer.session, scorer.begin(), "comp")[0].probability)
 
 
@@ -28,5 +31,6 @@ def misuses(path: Path) -> None:
     keraslm.train(context="line")  # type: ignore[arg-type]
     keraslm.train(layer_units="300,200")  # type: ignore[arg-type]
     keraslm.evaluate(path, path, temperature="find")  # type: ignore[arg-type]
+    keraslm.table(keraslm.load(path), ["a line"], level="summary")  # type: ignore[arg-type]
     keraslm.load(3)  # type: ignore[arg-type]
     keraslm.export(path, path, target="kaldi")  # type: ignore[arg-type]
