@@ -12,7 +12,7 @@ from keraslm import arguments
 from keraslm.config import Context, StrPath
 from keraslm.perplexity import Base
 from keraslm.report.columns import DECIMALS, plain
-from keraslm.report.options import COLUMNS, ScoreOptions, Spaces, Unk, lag_of
+from keraslm.report.options import ScoreOptions, Spaces, Unk, lag_of
 from keraslm.report.scored import scored_lines
 from keraslm.report.tables import line_columns
 from keraslm.scoring.batching import Line
@@ -58,7 +58,7 @@ def table(
         3  <eos>   4.392317
     """
     arguments.instance(scorer, Scorer, "scorer", "a Scorer")
-    arguments.choice(level, "level", COLUMNS)
+    arguments.choice(level, "level", ("token", "word", "sentence"))
     chosen = None if columns is None else tuple(arguments.texts(columns, "columns"))
     counts = None if frequencies is None else arguments.path(frequencies, "frequencies")
     options = ScoreOptions(level, "jsonl", chosen, base, unk, context, spaces=spaces, eos=eos, frequencies=counts)

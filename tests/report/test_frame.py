@@ -12,12 +12,17 @@ import pytest
 import keraslm
 from keraslm.config import DataConfig
 from keraslm.errors import ArgumentTypeError, TextError, UsageError
-from keraslm.report.options import COLUMNS, DEFAULT_COLUMNS
+from keraslm.report import options
+from keraslm.report.options import DEFAULT_COLUMNS
 from keraslm.text.vocabulary import train_tokenizer
 from tests.support import fake_model
 from tests.support.program import strict_json
 
 LINES = ["the cat sat", "", "zebra  the <unk>", "η \t 🙂 the", "dog <eos> cat", "a\u2028b cat"]
+COLUMNS = {
+    level: tuple(name for name in options.COLUMNS[level] if name not in ("frequency", "region"))
+    for level in ("token", "word", "sentence")
+}
 SETTINGS = [
     {},
     {"base": "10"},
@@ -27,7 +32,7 @@ SETTINGS = [
 ]
 KINDS = {name: type_ for names, type_ in ((("token", "word"), str), (("oov",), bool)) for name in names}
 INTEGERS = {"sentence_id", "token_id", "word_id", "id", "rank", "tokens", "oovs", "words", "characters", "bytes"}
-INTEGERS |= {"start", "end"}
+INTEGERS |= {"start", "end", "length"}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +112,7 @@ def test_a_data_frame_has_the_same_values(by_id, library):
 
 
 def test_default_columns_and_the_function_of_the_package(by_id):
-    for level, names in DEFAULT_COLUMNS.items():
+    for level, names in ((level, DEFAULT_COLUMNS[level]) for level in COLUMNS):
         found = by_id.table(["the cat"], level)
         assert tuple(found) == names
         again = keraslm.table(by_id, iter(["the cat\r\n"]), level=level)
@@ -141,3 +146,14 @@ def test_wrong_arguments_are_named(by_id):
     ):
         with pytest.raises(kind, match=message):
             call()
+
+
+def test_what_a_reading_study_asks_for(by_id, tmp_path):
+    counts = tmp_path / "counts.tsv"
+    counts.write_text("the\t3\ncat\t1\n")
+    columns = ["word", "surprisal", "surprisal_lag1", "length_lag1", "frequency"]
+    found = by_id.table(["the cat", "dog"], columns=columns, eos=False, frequencies=counts)
+    assert found["word"] == ["the", "cat", "dog"]
+    np.testing.assert_array_equal(found["surprisal_lag1"], [np.nan, found["surprisal"][0], np.nan])
+    np.testing.assert_array_equal(found["length_lag1"], [np.nan, 3, np.nan])
+    np.testing.assert_array_equal(found["frequency"], [750000, 250000, np.nan])
