@@ -27,6 +27,9 @@ _NAMES = {
     "keraslm.errors": ("KeraslmError",),
     "keraslm.layers.lstm": ("StatefulLSTM",),
     "keraslm.network.model": ("build_model",),
+    "keraslm.ngram.mixed": ("MixedScorer", "mix"),
+    "keraslm.ngram.opening": ("load_ngram",),
+    "keraslm.ngram.tuning": ("TunedMix", "tune_mix"),
     "keraslm.perplexity": ("TextCost",),
     "keraslm.report.options": ("ScoreOptions",),
     "keraslm.report.writer": ("summarize", "write_scores"),
@@ -47,11 +50,12 @@ _NAMES = {
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
-__all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export"]
-__all__ += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
-__all__ += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig", "ModelInfo"]
+__all__ += ["PRESETS", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer"]
+__all__ += ["State", "StatefulLSTM", "TextCost", "TrainConfig", "TunedMix", "__version__", "average", "build_model"]
+__all__ += ["evaluate", "export", "generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs"]
+__all__ += ["predict", "predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "train"]
+__all__ += ["tune_mix", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -61,6 +65,9 @@ if TYPE_CHECKING:
     from keraslm.errors import KeraslmError
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model
+    from keraslm.ngram.mixed import MixedScorer, mix
+    from keraslm.ngram.opening import load_ngram
+    from keraslm.ngram.tuning import TunedMix, tune_mix
     from keraslm.perplexity import TextCost
     from keraslm.report.options import ScoreOptions
     from keraslm.report.writer import summarize, write_scores

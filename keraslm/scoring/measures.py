@@ -49,6 +49,8 @@ class LineScore:
             of a text (Hale 2006); float64 `(tokens,)`.
         boundaries: before each token, log-probabilities that a word ends (a token of `boundary` follows), and that a
             line begins (the end symbol or a different token follows); float64 `(2, tokens)`. With `boundary`.
+        by_words: whether each "token" is a word between white space, as in a mixture of a subword model with an n-gram
+            model; its id is that of the word's first token.
     """
 
     text: str
@@ -59,6 +61,7 @@ class LineScore:
     entropies: NDArray[np.float64] | None = None
     entropy_reductions: NDArray[np.float64] | None = None
     boundaries: NDArray[np.float64] | None = None
+    by_words: bool = False
 
     def __repr__(self) -> str:
         return f"LineScore({self.text!r:.60}, tokens={len(self.ids)}, logprob={self.logprob:.6g})"

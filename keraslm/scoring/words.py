@@ -51,7 +51,7 @@ def boundary(tokenizer: Tokenizer) -> NDArray[np.bool_] | None:
 def word_scores(line: LineScore, tokenizer: Tokenizer) -> list[WordScore]:
     """The words of a line and its end, in order; corrected if the line's scores have `boundaries`."""
     spans = [*word_spans(line.text), (len(line.text), len(line.text))]
-    edges = _edges(line, tokenizer, [end for _, end in spans])
+    edges = [*range(len(spans))] if line.by_words else _edges(line, tokenizer, [end for _, end in spans])
     sums = np.add.reduceat(np.append(line.logprobs, 0.0), edges)
     sums[np.diff([*edges, len(line.ids)]) == 0] = 0.0
     if line.boundaries is not None:
