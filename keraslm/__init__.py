@@ -27,6 +27,9 @@ _NAMES = {
     "keraslm.errors": ("KeraslmError",),
     "keraslm.layers.lstm": ("StatefulLSTM",),
     "keraslm.network.model": ("build_model",),
+    "keraslm.ngram.mixed": ("MixedScorer", "mix"),
+    "keraslm.ngram.opening": ("load_ngram",),
+    "keraslm.ngram.tuning": ("TunedMix", "tune_mix"),
     "keraslm.perplexity": ("TextCost",),
     "keraslm.pictures.notebook": ("ScoredText",),
     "keraslm.report.frame": ("table",),
@@ -51,12 +54,12 @@ _NAMES = {
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-__all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText", "Scorer", "State"]
-__all__ += ["StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "WordScore", "__version__", "average"]
-__all__ += ["build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model", "load_run", "pairs"]
-__all__ += ["predict", "predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "table", "train"]
-__all__ += ["word_scores", "write_scores"]
+__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig", "ModelInfo"]
+__all__ += ["PRESETS", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText"]
+__all__ += ["Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TunedMix", "WordScore"]
+__all__ += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
+__all__ += ["load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
+__all__ += ["score_sets", "summarize", "table", "train", "tune_mix", "word_scores", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -66,6 +69,9 @@ if TYPE_CHECKING:
     from keraslm.errors import KeraslmError
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model
+    from keraslm.ngram.mixed import MixedScorer, mix
+    from keraslm.ngram.opening import load_ngram
+    from keraslm.ngram.tuning import TunedMix, tune_mix
     from keraslm.perplexity import TextCost
     from keraslm.pictures.notebook import ScoredText
     from keraslm.report.frame import table

@@ -17,6 +17,7 @@ from keraslm.bulk.records import pending, unwritable
 from keraslm.bulk.shards import SIDE, Shard, plan
 from keraslm.config import user_path
 from keraslm.errors import InputError, KeraslmError, UsageError
+from keraslm.ngram.mixed import DEFAULT_WEIGHT, checked_weight
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.scoring.opening import read_model
@@ -25,7 +26,7 @@ from keraslm.system.atomic import remove_abandoned
 from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.signals import ended_by_sigterm
-from keraslm.text.files import ERRORS, meter, replaced_note
+from keraslm.text.files import ERRORS, TextFile, meter, replaced_note
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def score_files(
     gzip: bool = False,
     log: Log = lambda _: None,
     write: Callable[..., None] = write_scores,
+    ngram: str | Path | None = None,
+    ngram_weight: float = DEFAULT_WEIGHT,
 ) -> BulkResult:
     """Score each of many texts into a file of its own; the bytes do not depend on the number of processes.
 
@@ -104,6 +107,8 @@ def score_files(
         gzip: compress the outputs.
         log: called with one line of progress text.
         write: writes the scores of one text; a function of a module, because processes import it.
+        ngram: path of an n-gram model to mix the model with, word by word; see `keraslm.mix`.
+        ngram_weight: its share, 0 to 1.
 
     Returns:
         the outcome of each shard. A text that cannot be read does not stop the others, and is reported through `log`.
@@ -128,8 +133,13 @@ def score_files(
     paths = [user_path(path).absolute() for path in arguments.paths(models, "models")]
     files = arguments.paths(files, "files")
     arguments.not_empty(models=paths, files=files or None, output=output)
-    job = Job(tuple((path, read_model(path)[1]) for path in paths), options, errors, encoding, provider, gzip, write)
-    shards = plan(files, folder, job.ending, paths)
+    mixture = None
+    if ngram is not None:
+        weight, place = checked_weight(ngram_weight), user_path(arguments.path(ngram, "ngram")).absolute()
+        mixture = place, TextFile(place).digest(), weight
+    digests = tuple((path, read_model(path)[1]) for path in paths)
+    job = Job(digests, options, errors, encoding, provider, gzip, write, mixture)
+    shards = plan(files, folder, job.ending, [*paths, *(mixture or ())[:1]])
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume, overwrite)
         scored = score_on_cluster(job, todo, scheduler) if scheduler else score_in_processes(job, todo, workers)

@@ -15,6 +15,9 @@ from typing import Any
 from keraslm.bulk.records import Mark, Record, unwritable
 from keraslm.bulk.shards import Shard
 from keraslm.errors import MissingPackageError, ModelFileError, TextError
+from keraslm.ngram.mixed import MixedScorer
+from keraslm.ngram.model import Ngram
+from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import score_file, write_records, write_scores
 from keraslm.scoring.ensemble import open_models
@@ -25,6 +28,7 @@ from keraslm.system.atomic import atomic_path
 from keraslm.text.files import TextFile
 
 Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
+Mixture = tuple[Path, str, float]  # path and SHA-256 of an n-gram model, and its weight
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Job:
     provider: str = "auto"
     gzip: bool = False
     write: Callable[..., None] = write_scores
+    mixture: Mixture | None = None
 
     @property
     def ending(self) -> str:
@@ -51,7 +56,8 @@ class Job:
         members = {"model": model} | ({"with": [digest for _, digest in others]} if others else {})
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
         encoding = {} if self.encoding == "utf-8" else {"encoding": self.encoding}
-        return {**members, **options, "errors": self.errors, **encoding, "gzip": self.gzip}
+        mixture = {"ngram": self.mixture[1], "ngram_weight": self.mixture[2]} if self.mixture else {}
+        return {**members, **mixture, **options, "errors": self.errors, **encoding, "gzip": self.gzip}
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ Outcomes = Generator[Outcome, None, None]
 
 def score_shard(job: Job, shard: Shard) -> Outcome:
     """Score one text into its file, which appears complete or not at all; runs in a worker process."""
-    scorer = _CountingScorer(_session(job.models, job.provider))
+    counting = _CountingScorer(_session(job.models, job.provider))
+    scorer = MixedScorer(counting, _ngram(*job.mixture[:2]), job.mixture[2]) if job.mixture else counting
     text = TextFile(shard.text, job.errors, job.encoding, name=shard.name)
     try:
         with text.reading():
@@ -84,7 +91,7 @@ def score_shard(job: Job, shard: Shard) -> Outcome:
                     job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
             if not before.untouched(shard.text):
                 raise TextError(f"{shard.name}: changed while it was scored.")
-            counts = scorer.lines, scorer.tokens, text.replaced
+            counts = counting.lines, counting.tokens, text.replaced
             Record(job.settings, before, Mark.of(path), *counts).write(shard.record)
     except (TextError, MissingPackageError) as error:
         return Outcome(shard, failure=str(error), exit_code=error.exit_code)
@@ -113,3 +120,11 @@ def _session(models: Models, provider: str) -> Session:
         if member.digest != digest:
             raise ModelFileError(f"{member.path}: the file has changed since the job began.")
     return session
+
+
+@lru_cache(maxsize=1)
+def _ngram(path: Path, digest: str) -> Ngram:
+    ngram = load_ngram(path)
+    if ngram.digest != digest:
+        raise ModelFileError(f"{path}: the file has changed since the job began.")
+    return ngram

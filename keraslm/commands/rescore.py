@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Switch, TextName, print_note
+from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Reading, open_scorer, print_known
 from keraslm.errors import UsageError
 
 Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
@@ -37,6 +38,7 @@ def rescore(
     provider: Provider = "auto",
     errors: Errors = "strict",
     encoding: str = "utf-8",
+    mixing: MixingFlags = NO_NGRAM,
 ) -> None:
     """Score n-best lists, choose the best hypotheses, or tune the weights; common beginnings are computed once.
 
@@ -115,15 +117,17 @@ def rescore(
     if nbest is None and scores:
         raise UsageError("--scores takes every file that follows it: name the n-best list before it.")
     nbest = STDIN if nbest is None else nbest
-    read = [model, *others, nbest, *(scores or ()), *([references] if references else ())]
+    read = [model, *others, *mixing.files, nbest, *(scores or ()), *([references] if references else ())]
     check_outputs({"output": output}, read)
     if references:
         require("jiwer", extra="wer", purpose="Counting word errors")
     file = TextFile(find_file(nbest), errors, encoding)
     said = TextFile(find_file(references), errors, encoding) if references else None
     tried = [(w, p) for w in _numbers("--weights", weights) for p in _numbers("--word-penalties", word_penalties)]
+    models = [model, *others]
+    scorer = open_scorer(models, mixing, Reading(provider, errors, encoding)) if mixing.ngram else None
     found = room.rescore(
-        [model, *others],
+        scorer or models,
         file,
         format=format,
         score_columns=score_columns,
@@ -148,6 +152,7 @@ def rescore(
             print(row, file=out, flush=nbest == STDIN)
     if file.replaced:
         print_note(replaced_note(file.name, file.replaced))
+    print_known(scorer)
 
 
 def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:

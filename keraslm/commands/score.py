@@ -21,9 +21,11 @@ from keraslm.commands.flags import (
     open_files,
     print_note,
 )
+from keraslm.commands.mixing import NO_NGRAM, Mixing, MixingFlags, Reading, open_scorer, print_known, weight_of
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
+    from keraslm.ngram.mixed import MixedScorer
     from keraslm.report.options import ScoreOptions, TableInput
     from keraslm.scoring.scorer import Scorer
     from keraslm.text.files import TextFile
@@ -120,6 +122,7 @@ def score(
     errors: Errors = "strict",
     encoding: str = "utf-8",
     as_json: Json = False,
+    mixing: MixingFlags = NO_NGRAM,
 ) -> None:
     """Score text with a model file: log-probability and surprisal of each token, word or line.
 
@@ -225,7 +228,7 @@ def score(
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
-        _score_here(models, open_files(files, errors, encoding).files, output, options, pictures, provider)
+        _score_here(models, open_files(files, errors, encoding).files, output, options, pictures, provider, mixing)
         return
     if output is None:
         raise UsageError("--workers and --scheduler score each text into its own file: add --output FOLDER.")
@@ -245,6 +248,8 @@ def score(
         errors=errors,
         encoding=encoding,
         log=print_note,
+        ngram=mixing.ngram,
+        ngram_weight=weight_of(models, mixing, Reading(provider, errors, encoding, options.context)),
     ).check()
 
 
@@ -255,17 +260,21 @@ def _score_here(
     options: ScoreOptions,
     places: _Pictures,
     provider: str,
+    mixing: Mixing,
 ) -> None:
     from keraslm.report.writer import opened_output, signature, write_records, write_scores
-    from keraslm.scoring.scorer import load
     from keraslm.system.outputs import check_outputs, is_device
     from keraslm.text.files import name_of, replaced_note
     from keraslm.text.paths import STDIN
 
     outputs = {"output": output, "html": places.html, "plot": places.plot}
-    read = [options.frequencies] if options.frequencies else []
+    read = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
     check_outputs(outputs, [*models, *(text.path for text in texts), *read])
-    scorer = load(models, provider)
+    if places and mixing.ngram:
+        raise UsageError(
+            "--html and --plot need complete distributions, which a mixture does not have: leave out --ngram."
+        )
+    scorer = open_scorer(models, mixing, Reading(provider, texts[0].errors, texts[0].encoding, options.context))
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)
     # Whoever writes standard input may wait for an answer.
@@ -283,12 +292,13 @@ def _score_here(
             print_note(note)
     if options.signature:
         print_note(f"signature {signature(scorer, options)}")
+    print_known(scorer)
     for text in texts:
         if text.replaced:
             print_note(replaced_note(text.name, text.replaced))
 
 
-def _pictures(scorer: Scorer, title: str, options: ScoreOptions, places: _Pictures) -> dict[Path, Any]:
+def _pictures(scorer: Scorer | MixedScorer, title: str, options: ScoreOptions, places: _Pictures) -> dict[Path, Any]:
     from keraslm.system import VERSION
 
     found: dict[Path, Any] = {}

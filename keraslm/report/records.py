@@ -16,8 +16,7 @@ from keraslm.errors import TextError, UsageError
 from keraslm.report.options import ScoreOptions, TableInput
 from keraslm.report.scored import boundary_of
 from keraslm.report.tables import cell_rows, columns_of, plain_rows
-from keraslm.scoring.scorer import Scorer
-from keraslm.scoring.texts import Text, TextScore, score_texts
+from keraslm.scoring.texts import LineScorer, Text, TextScore, score_texts
 from keraslm.text.records import Record, Records
 from keraslm.text.regions import Regions, read_regions, split_regions
 from keraslm.text.rows import row_writer
@@ -32,7 +31,7 @@ class ScoredRecord:
     regions: Regions | None = None
 
 
-def score_records(scorer: Scorer, records: Iterable[Record], options: ScoreOptions) -> Iterator[ScoredRecord]:
+def score_records(scorer: LineScorer, records: Iterable[Record], options: ScoreOptions) -> Iterator[ScoredRecord]:
     """Score the texts of records, in order, as they are read."""
     table = table_of(options)
     waiting: deque[tuple[Record, bool, Regions | None]] = deque()
@@ -85,7 +84,7 @@ def _text_of(record: Record, table: TableInput) -> tuple[str | None, Regions | N
     return text, None
 
 
-def record_rows(records: Records, scorer: Scorer, options: ScoreOptions) -> Iterator[str]:
+def record_rows(records: Records, scorer: LineScorer, options: ScoreOptions) -> Iterator[str]:
     """The rows of output, after a header unless they are JSON."""
     table, names, header = table_of(options), _added(options), records.names
     records.check(table.text, table.prefix, table.regions)
@@ -118,7 +117,7 @@ def _added(options: ScoreOptions) -> list[str]:
     return [f"{label}_{name}" if label else name for name in options.shown]
 
 
-def _rows_of(each: ScoredRecord, scorer: Scorer, options: ScoreOptions) -> Iterator[Sequence[object]]:
+def _rows_of(each: ScoredRecord, scorer: LineScorer, options: ScoreOptions) -> Iterator[Sequence[object]]:
     """The values of the added columns, as cells or for JSON."""
     as_json = options.format == "jsonl"
     if each.score is None:

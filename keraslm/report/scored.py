@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from keraslm.report.options import ScoreOptions
 from keraslm.scoring.batching import Line
 from keraslm.scoring.measures import Flags, LineScore
-from keraslm.scoring.scorer import Scorer
+from keraslm.scoring.texts import LineScorer
 from keraslm.scoring.words import boundary
 
 
 def scored_lines(
-    scorer: Scorer, lines: Iterable[Line], options: ScoreOptions, distributions: bool
+    scorer: LineScorer, lines: Iterable[Line], options: ScoreOptions, distributions: bool
 ) -> Iterator[LineScore]:
     """Score lines, with ranks and entropies if `distributions`; errors are those of `Scorer.score_lines`."""
     ends = boundary_of(scorer, options)
@@ -20,6 +20,6 @@ def scored_lines(
     return map(LineScore.without_oovs, scored) if options.unk == "exclude" else scored
 
 
-def boundary_of(scorer: Scorer, options: ScoreOptions) -> Flags | None:
+def boundary_of(scorer: LineScorer, options: ScoreOptions) -> Flags | None:
     """The tokens that can follow a complete word, if `options` count the space between two words with the first."""
     return boundary(scorer.tokenizer) if options.spaces == "after" else None

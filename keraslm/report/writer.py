@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from keraslm import arguments
-from keraslm.errors import ArgumentTypeError, shown
+from keraslm.errors import ArgumentTypeError, UsageError, shown
+from keraslm.ngram.mixed import MixedScorer
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
@@ -34,7 +35,7 @@ Watcher = Callable[[LineScore], None]
 
 
 def write_scores(
-    scorer: Scorer,
+    scorer: Scorer | MixedScorer,
     lines: Iterable[Line],
     options: ScoreOptions,
     out: TextIO,
@@ -56,17 +57,18 @@ def write_scores(
         sentence_id     tokens  oovs    logprob surprisal       perplexity
         1       3       0       -6.648661       9.591990        9.1726
     """
-    arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    arguments.instance(scorer, Scorer | MixedScorer, "scorer", "a Scorer")
     arguments.instance(options, ScoreOptions, "options", "a ScoreOptions")
     if not hasattr(out, "write"):
         raise ArgumentTypeError(f"`out` is {shown(out)}, but an open text file is expected.")
+    _check_level(scorer, options)
     scored = scored_lines(scorer, lines, options, options.needs_distributions or len(watchers) > 0)
     scored = _watched(scored, watchers)
     _write(_rows(scorer, scored if options.eos else map(without_end, scored), options, name), out, flush)
 
 
 def write_records(
-    scorer: Scorer, files: Sequence[TextFile], options: ScoreOptions, out: TextIO, flush: bool = False
+    scorer: Scorer | MixedScorer, files: Sequence[TextFile], options: ScoreOptions, out: TextIO, flush: bool = False
 ) -> None:
     """Score the texts in tables or JSON Lines, the columns of which `options.table` names, and write them with scores.
 
@@ -78,12 +80,21 @@ def write_records(
         item,sentence,tokens,oovs,logprob,surprisal,perplexity
         1,the cat,3,0,-6.648661,9.591990,9.1726
     """
+    _check_level(scorer, options)
     records = Records(files, table_of(options).format)
     if options.level != "summary":
         _write(record_rows(records, scorer, options), out, flush)
         return
     found = (each.score.cost for each in score_records(scorer, records, options) if each.score)
     _write(_summary_rows(scorer, sum(found, TextCost()), options), out, flush)
+
+
+def _check_level(scorer: Scorer | MixedScorer, options: ScoreOptions) -> None:
+    if isinstance(scorer, MixedScorer) and scorer.by_words and options.level == "token" and not options.by_words:
+        raise UsageError(
+            "The tokens of this model are parts of words, but an n-gram model predicts complete words. With `ngram`, "
+            'choose `level="word"`, `level="sentence"` or `level="summary"`.'
+        )
 
 
 def _write(rows: Iterable[str], out: TextIO, flush: bool) -> None:
@@ -104,20 +115,27 @@ def summarize(lines: Iterable[LineScore]) -> TextCost:
     return sum((arguments.instance(line, LineScore, place, "a LineScore").cost for line, place in items), TextCost())
 
 
-def signature(scorer: Scorer, options: ScoreOptions) -> str:
+def signature(scorer: Scorer | MixedScorer, options: ScoreOptions) -> str:
     """Settings as `key:value`, separated by `|`, as in sacrebleu; digests are the first 12 digits of SHA-256.
+
+    A mixture also has `ngram` and `ngram_weight`, after the tokenizer.
 
     Example:
         >>> signature(scorer, ScoreOptions(context="document"))
         'model:1f0c5a2b7d9e|tokenizer:9a3b52c1d0e4|context:document|base:e,2|unk:include|spaces:before|keraslm:0.1.0'
     """
+    mixture, spaces = {}, str(options.spaces)
+    if isinstance(scorer, MixedScorer):
+        spaces = "before" if scorer.boundary is None else "after"
+        mixture = {"ngram": scorer.ngram.digest[:12], "ngram_weight": f"{scorer.weight:.6g}"}
     parts = {
         "model": "+".join(member.digest[:12] for member in scorer.session.members),
         "tokenizer": scorer.session.info.tokenizer_sha256[:12],
+        **mixture,
         "context": options.context,
         "base": ",".join(dict.fromkeys(options.bases)),
         "unk": options.unk,
-        "spaces": options.spaces,
+        "spaces": spaces,
         **({} if options.eos else {"eos": "no"}),
         "keraslm": VERSION,
     }
@@ -147,7 +165,7 @@ def score_file(path: Path, packed: bool) -> Iterator[TextIO]:
             yield out
 
 
-def _rows(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions, name: str) -> Iterable[str]:
+def _rows(scorer: Scorer | MixedScorer, scored: Iterable[LineScore], options: ScoreOptions, name: str) -> Iterable[str]:
     if options.format == "kenlm":
         return kenlm_rows(scored, scorer.tokenizer, options)
     if options.format == "srilm":
@@ -157,7 +175,7 @@ def _rows(scorer: Scorer, scored: Iterable[LineScore], options: ScoreOptions, na
     return _summary_rows(scorer, summarize(scored), options)
 
 
-def _summary_rows(scorer: Scorer, cost: TextCost, options: ScoreOptions) -> list[str]:
+def _summary_rows(scorer: Scorer | MixedScorer, cost: TextCost, options: ScoreOptions) -> list[str]:
     signed = {"signature": signature(scorer, options)} if options.signature else {}
     if options.format == "jsonl":
         return [json.dumps(cost.to_dict() | signed)]

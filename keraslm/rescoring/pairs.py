@@ -19,6 +19,7 @@ import numpy as np
 
 from keraslm import arguments
 from keraslm.errors import TextError, UsageError, shown
+from keraslm.ngram.mixed import MixedScorer
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import ERRORS, TextFile, TextFiles
@@ -106,7 +107,8 @@ def pairs(
     """Score minimal pairs: is the good sentence more probable than the bad one?
 
     Args:
-        model: a model file, several with the same tokenizer (their probabilities are averaged), or a `Scorer`.
+        model: a model file, several with the same tokenizer (their probabilities are averaged), a `Scorer`, or a
+            `MixedScorer`.
         sentences: a file, a folder or a pattern; or pairs of a good and a bad sentence.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         errors: `"strict"` fails at invalid bytes; `"replace"` reads them as U+FFFD.
@@ -170,10 +172,11 @@ def _pair(pair: Any, place: str) -> Pair:
     return Pair(*found)
 
 
-def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
+def score_pairs(scorer: Scorer | MixedScorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
     """Score pairs as they are read; common beginnings of sentences are computed once."""
     kept, read = tee(_pair(pair, place) for pair, place in arguments.each(pairs, "sentences", "pairs of strings"))
     scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
     for (good, bad), pair in zip(scored, kept, strict=True):
-        difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob
+        same = good.text == bad.text if good.by_words else np.array_equal(good.ids, bad.ids)
+        difference = 0.0 if same else good.logprob - bad.logprob
         yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm import arguments
+from keraslm.ngram.mixed import MixedScorer
 from keraslm.scoring.batching import LINES_AHEAD, blocks
 from keraslm.scoring.measures import Floats, LineScore
 from keraslm.scoring.scorer import Scorer, load
@@ -38,15 +39,15 @@ _TOKENS = 1 << 18  # largest sequences x longest of them of one tree
 _STATES = 1 << 24  # largest numbers of the states of one depth: 64 MiB for h, and 64 for c
 
 Indices = NDArray[np.int64]
-Model = Scorer | str | Path | Sequence[str | Path]
+Model = Scorer | MixedScorer | str | Path | Sequence[str | Path]
 
 
-def opened(model: Model, provider: str = "auto") -> Scorer:
-    return model if isinstance(model, Scorer) else load(model, provider)
+def opened(model: Model, provider: str = "auto") -> Scorer | MixedScorer:
+    return model if isinstance(model, Scorer | MixedScorer) else load(model, provider)
 
 
 def score_sets(
-    scorer: Scorer, sets: Iterable[Sequence[str]], texts_ahead: int = LINES_AHEAD
+    scorer: Scorer | MixedScorer, sets: Iterable[Sequence[str]], texts_ahead: int = LINES_AHEAD
 ) -> Iterator[list[LineScore]]:
     """Score sets of texts with common beginnings: the hypotheses of an utterance, the sentences of a minimal pair.
 
@@ -54,6 +55,8 @@ def score_sets(
     `Scorer.score_lines`, except for rounding.
 
     Args:
+        scorer: of a model, or its mixture with an n-gram model. A mixture whose tokenizer cuts words into parts needs
+            complete distributions, and computes common beginnings once per text.
         sets: of any size; the result for an empty set is an empty list.
         texts_ahead: number of texts that are read ahead and scored together; the last set may exceed it.
 
@@ -65,10 +68,17 @@ def score_sets(
         >>> good.logprob > bad.logprob
         True
     """
-    arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    arguments.instance(scorer, Scorer | MixedScorer, "scorer", "a Scorer")
     ahead = arguments.integer(texts_ahead, "texts_ahead", 1)
     checked = (tuple(arguments.texts(own, place)) for own, place in arguments.each(sets, "sets", "lists of strings"))
-    return _score_sets(scorer, checked, ahead)
+    if isinstance(scorer, Scorer):
+        return _score_sets(scorer, checked, ahead)
+    if scorer.boundary is None:
+        found = _score_sets(scorer.scorer, checked, ahead)
+        return ([scorer.mix(line) for line in lines] for lines in found)
+    kept, read = tee(checked)
+    lines = scorer.score_lines(chain.from_iterable(read), lines_ahead=ahead)
+    return (list(islice(lines, len(texts))) for texts in kept)
 
 
 def _score_sets(scorer: Scorer, sets: Iterable[tuple[str, ...]], texts_ahead: int) -> Iterator[list[LineScore]]:

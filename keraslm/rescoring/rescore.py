@@ -147,7 +147,8 @@ def rescore(
     """Score n-best lists; the common beginnings of hypotheses are computed once.
 
     Args:
-        model: a model file, several with the same tokenizer (their probabilities are averaged), or a `Scorer`.
+        model: a model file, several with the same tokenizer (their probabilities are averaged), a `Scorer`, or a
+            `MixedScorer`, whose log-probabilities are those of the mixture with an n-gram model.
         lists: a file, or non-empty lists of texts or of `Hypothesis`.
         format, score_columns, scores: of the file; see `read_nbest`.
         weight: factor of the LM score.

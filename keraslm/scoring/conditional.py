@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.scoring.measures import LineScore
+from keraslm.text.pieces import word_spans
 from keraslm.text.tokenizer import Tokenizer
 
 SEPARATOR = " "
@@ -69,7 +70,7 @@ def after_prefix(line: LineScore, tokenizer: Tokenizer, given: int, start: int) 
     """
     if not start:
         return line
-    ends = tokenizer.offsets(line.text)[:-1, 1]
+    ends = _spans(line.text, tokenizer, line.by_words)[:-1, 1]
     first = int(np.count_nonzero(ends <= given)) if given else 0
     own = line.part(slice(first, None))
     return replace(own, text=line.text[start:], given=line.text[:start], bos=line.bos or first > 0)
@@ -85,6 +86,13 @@ def token_spans(line: LineScore, tokenizer: Tokenizer) -> NDArray[np.int32]:
 
     A token that begins in the prefix of the text begins at 0.
     """
-    spans = tokenizer.offsets(line.given + line.text)
+    spans = _spans(line.given + line.text, tokenizer, line.by_words)
     last = len(spans) if line.eos else len(spans) - 1
     return np.maximum(spans[last - len(line.ids) : last] - len(line.given), 0, dtype=np.int32)
+
+
+def _spans(text: str, tokenizer: Tokenizer, by_words: bool) -> NDArray[np.int32]:
+    """Start and end of each token of a line, or of each word, and of the line's end: int32 `(tokens, 2)`."""
+    if not by_words:
+        return tokenizer.offsets(text)
+    return np.array([*word_spans(text), (len(text), len(text))], np.int32)

@@ -57,6 +57,8 @@ class LineScore:
         given: text directly before `text` on which the scores are conditional; its tokens are not included.
         bos: whether the first token was predicted; if not, its log-probability is NaN and sums leave it out.
         eos: whether the end symbol is included.
+        by_words: whether each "token" is a word between white space, as in a mixture of a subword model with an n-gram
+            model; its id is that of the word's first token.
     """
 
     text: str
@@ -70,6 +72,7 @@ class LineScore:
     given: str = ""
     bos: bool = True
     eos: bool = True
+    by_words: bool = False
 
     def __repr__(self) -> str:
         return f"LineScore({self.text!r:.60}, tokens={len(self.ids)}, logprob={self.logprob:.6g})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from keraslm import arguments
 from keraslm.errors import UsageError, shown
@@ -17,9 +17,7 @@ from keraslm.perplexity import TextCost
 from keraslm.scoring.batching import LINES_AHEAD, Line
 from keraslm.scoring.conditional import SEPARATOR, Joined, after_prefix, without_end
 from keraslm.scoring.measures import Flags, LineScore
-
-if TYPE_CHECKING:
-    from keraslm.scoring.scorer import Scorer
+from keraslm.text.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]  # a text, or a prefix and a text
 
@@ -68,8 +66,24 @@ class Ends:
             raise UsageError(f"`separator` is {shown(self.separator)}, but must be part of a line.")
 
 
+class LineScorer(Protocol):
+    """What scores lines: a `Scorer`, or a mixture of one with an n-gram model."""
+
+    tokenizer: Tokenizer
+
+    def score_lines(
+        self,
+        lines: Iterable[Line],
+        context: str = "sentence",
+        distributions: bool = False,
+        lines_ahead: int = LINES_AHEAD,
+        boundary: Flags | None = None,
+        bos: bool = True,
+    ) -> Iterator[LineScore]: ...
+
+
 def score_texts(
-    scorer: Scorer,
+    scorer: LineScorer,
     texts: Iterable[Text],
     ends: Ends = Ends(),
     context: str = "document",

@@ -93,6 +93,16 @@ class Tokenizer:
         """Whether a text is the names of its tokens, separated by blanks."""
         return self._backend.decoder is None
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether each token is a word of a list, perhaps cut from punctuation: no part of a word, no character."""
+        return self.joins_words and type(self._backend.model).__name__ == "WordLevel"
+
+    def lowered(self, text: str) -> str:
+        """The text in lower case, if the tokenizer reads it so."""
+        normalizer = self._backend.normalizer
+        return str(normalizer.normalize_str(text)) if type(normalizer).__name__ == "Lowercase" else text
+
     def to_json(self) -> str:
         """The tokenizer as the text of a `tokenizer.json`."""
         return self._backend.to_str(pretty=True)

@@ -9,12 +9,12 @@ import pytest
 
 import keraslm
 
-NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-NAMES += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText", "Scorer", "State"]
-NAMES += ["StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "WordScore", "__version__", "average", "build_model"]
-NAMES += ["evaluate", "export", "generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict"]
-NAMES += ["predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "table", "train"]
-NAMES += ["word_scores", "write_scores"]
+NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig", "ModelInfo"]
+NAMES += ["ModelSession", "PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText"]
+NAMES += ["Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TunedMix", "WordScore"]
+NAMES += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
+NAMES += ["load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
+NAMES += ["score_sets", "summarize", "table", "train", "tune_mix", "word_scores", "write_scores"]
 
 
 def test_the_public_names_are_these():

@@ -1,0 +1,137 @@
+"""The flags for mixing a model with an n-gram model, which several commands share, and the scorer that they open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from keraslm.commands.flags import TextName, print_note
+from keraslm.errors import UsageError
+
+if TYPE_CHECKING:
+    from keraslm.ngram.mixed import MixedScorer
+    from keraslm.scoring.scorer import Scorer
+    from keraslm.text.files import TextFile
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """An n-gram model, and its share in the mixture.
+
+    Parameters
+    ----------
+    ngram
+        N-gram model to mix the model with, word by word: an ARPA file, plain or compressed, or a binary of KenLM.
+    ngram_weight
+        Share of the n-gram model in the mixture, 0 to 1. Default: 0.5.
+    ngram_tune
+        Text on which to find the best share first, by EM.
+    """
+
+    ngram: Path | None = None
+    ngram_weight: float | None = None
+    ngram_tune: TextName | None = None
+
+    def __post_init__(self) -> None:
+        if self.ngram is None and (self.ngram_weight is not None or self.ngram_tune is not None):
+            raise UsageError("--ngram-weight and --ngram-tune need an n-gram model: add --ngram FILE.")
+        if self.ngram_weight is not None and self.ngram_tune is not None:
+            raise UsageError("--ngram-tune finds the best weight: leave out --ngram-weight.")
+        if self.ngram_weight is not None and not 0 <= self.ngram_weight <= 1:
+            raise UsageError(f"--ngram-weight is {self.ngram_weight:g}, but must be between 0 and 1.")
+
+    @property
+    def weight(self) -> float:
+        return 0.5 if self.ngram_weight is None else self.ngram_weight
+
+    @property
+    def files(self) -> list[Any]:
+        """The files that are read."""
+        return [file for file in (self.ngram, self.ngram_tune) if file is not None]
+
+
+NO_NGRAM = Mixing()
+MixingFlags = Annotated[
+    Mixing, Parameter(name="*", group=Group("Mixing with an n-gram model", sort_key=1), accepts_keys=True)
+]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the model computes and how texts are read."""
+
+    provider: str
+    errors: str
+    encoding: str
+    context: str = "sentence"
+
+
+def open_scorer(models: Sequence[Path], mixing: Mixing, reading: Reading) -> Scorer | MixedScorer:
+    """The model files as a scorer, mixed with the n-gram model if there is one; says what was mixed."""
+    from keraslm.scoring.scorer import load
+
+    if mixing.ngram is None:
+        return load(models, reading.provider)
+    from keraslm.ngram.mixed import MixedScorer, mix
+    from keraslm.text.files import TextFile
+    from keraslm.text.paths import find_file
+
+    file = find_file(mixing.ngram_tune) if mixing.ngram_tune is not None else None
+    mixed = mix(models, mixing.ngram, mixing.weight, reading.provider)
+    print_note(_vocabularies(mixed))
+    if file is None:
+        return mixed
+    text = TextFile(file, reading.errors, reading.encoding)
+    return MixedScorer(mixed.scorer, mixed.ngram, _tuned(mixed, text, reading.context))
+
+
+def weight_of(models: Sequence[Path], mixing: Mixing, reading: Reading) -> float:
+    """The share of the n-gram model, for processes that open the files themselves."""
+    scorer: Any = open_scorer(models, mixing, reading) if mixing.ngram_tune is not None else mixing
+    return float(scorer.weight)
+
+
+def _tuned(mixed: MixedScorer, text: TextFile, context: str) -> float:
+    from keraslm.ngram.tuning import tune
+
+    found = tune(mixed, text, context)
+    print_note(
+        f"weight {found.weight:.6f} of the n-gram model, found on {text.name} ({found.words:,} words in {found.steps} "
+        f"steps): perplexity {found.perplexity:.4f}; {found.lstm_perplexity:.4f} of the model alone, "
+        f"{found.ngram_perplexity:.4f} of the n-gram model alone"
+    )
+    return found.weight
+
+
+def print_known(scorer: Scorer | MixedScorer | None) -> None:
+    """Say how many of the scored words one of two mixed models does not know, if there are any."""
+    known = getattr(scorer, "known", None)
+    if known and known.words > known.both:
+        print_note(
+            f"of {known.words:,} words, ends of lines included, {known.lstm:,} are known to the model only, "
+            f"{known.ngram:,} to the n-gram model only (the other one gives them probability 0), {known.neither:,} to "
+            "neither (<unk>)"
+        )
+
+
+def _vocabularies(mixed: MixedScorer) -> str:
+    tokenizer, ngram = mixed.tokenizer, mixed.ngram
+    own = ngram.vocabulary
+    name = f"{ngram.path}: {ngram.order}-grams"
+    if own is None:
+        return f"{name} of a KenLM binary, whose words cannot be listed"
+    if mixed.by_words:
+        return f"{name} of {len(own):,} words; the model has no list of words"
+    special = (tokenizer.eos_id, tokenizer.unk_id)
+    words = {
+        tokenizer.lowered(word) for word in tokenizer.tokens(n for n in range(tokenizer.vocab_size) if n not in special)
+    }
+    common = len(words.intersection(own))
+    return (
+        f"{name} of {len(own):,} words; {common:,} of them are among the {len(words):,} words of the model, and "
+        f"{len(words) - common:,} words are in the model only"
+    )
