@@ -157,14 +157,16 @@ class MixedScorer:
         tokenizer cuts words into parts.
 
         Raises:
-            UsageError: `distributions`, which a mixture does not have.
+            UsageError: `distributions`, which a mixture does not have, or `bos=False`.
         """
+        if not arguments.switch(bos, "bos"):
+            raise UsageError("An n-gram model begins each line with <s>: leave out `bos=False`, or `ngram`.")
         if arguments.switch(distributions, "distributions"):
             raise UsageError(
                 "Ranks, entropies and pictures need complete distributions, but a mixture with an n-gram model has the "
                 "probabilities of the words of the text only: leave them out, or leave out `ngram`."
             )
-        return map(self.mix, self.scorer.score_lines(lines, context, False, lines_ahead, self.boundary, bos))
+        return map(self.mix, self.scorer.score_lines(lines, context, False, lines_ahead, self.boundary))
 
     def mix(self, line: LineScore) -> LineScore:
         """The scores of a line under the mixture; the LSTM has scored it, with this scorer's `boundary`."""
@@ -174,7 +176,7 @@ class MixedScorer:
         if not self.by_words:
             return replace(line, logprobs=logprobs, oov=oov)
         firsts = [word.tokens[0] for word in word_scores(line, self.tokenizer)]
-        return LineScore(line.text, line.ids[firsts], logprobs, oov, bos=line.bos, by_words=True)
+        return LineScore(line.text, line.ids[firsts], logprobs, oov, by_words=True)
 
     def word_logprobs(self, line: LineScore) -> WordLogprobs:
         """Log-probabilities of the words of a line under each model; `line` as for `mix`."""
