@@ -63,6 +63,10 @@ class Scorer:
         (10000,)
     """
 
+    first_lines = (
+        1  # of the first block of `score_lines`; each block is twice as long, so that the first answer is early
+    )
+
     def __init__(self, session: Session):
         if not hasattr(session, "target_logprobs"):
             raise ArgumentTypeError(f"`session` is {shown(session)}; open a model file with keraslm.load instead.")
@@ -204,7 +208,7 @@ class Scorer:
         self, lines: Iterable[Line], context: str, wanted: Wanted, lines_ahead: int, bos: bool
     ) -> Iterator[LineScore]:
         carried: Context | None = None
-        for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""]):
+        for block in blocks(lines, lines_ahead, 2, lambda line: [line or ""], self.first_lines):
             texts = [one_line(line) for line in block if line is not None]
             found = iter(self.tokenizer.encode_lines(texts))
             ids = [None if line is None else next(found) for line in block]
