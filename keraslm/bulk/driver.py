@@ -12,9 +12,9 @@ from pathlib import Path
 
 from keraslm import arguments
 from keraslm.bulk.cluster import score_on_cluster
-from keraslm.bulk.job import Job, Outcome, Outcomes, score_shard
+from keraslm.bulk.job import Job, Outcome, Outcomes, score_shards
 from keraslm.bulk.records import pending, unwritable
-from keraslm.bulk.shards import SIDE, Shard, plan
+from keraslm.bulk.shards import SIDE, Shard, groups, plan
 from keraslm.config import user_path
 from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.ngram.mixed import DEFAULT_WEIGHT, checked_weight
@@ -159,22 +159,31 @@ def score_files(
 
 
 def score_in_processes(job: Job, shards: Sequence[Shard], workers: int) -> Outcomes:
-    """Score shards in processes of this machine; yields the outcomes in the order in which they finish."""
+    """Score shards in processes of this machine; yields the outcomes in the order in which they finish.
+
+    If a process dies on a group of shards, each of them is tried again alone.
+    """
     if not shards:
         return
     workers, deaths = min(workers, len(shards)), 0
-    with Workers(workers, partial, score_shard, job) as pool:
-        futures = {pool.submit(shard): shard for shard in shards}
-        for future in as_completed(futures):
-            shard = futures.pop(future)
-            try:
-                yield future.result()
-                deaths = 0
-            except ProcessDiedError as error:
-                deaths += 1
-                if deaths > workers:
-                    raise KeraslmError(f"{deaths} shards in a row cannot be scored. {error}") from error
-                yield Outcome(shard, failure=f"{shard.name}: {error}", exit_code=error.exit_code)
+    work = groups(shards, workers)
+    with Workers(workers, partial, score_shards, job) as pool:
+        while work:
+            futures, work = {pool.submit(group): group for group in work}, []
+            for future in as_completed(futures):
+                group = futures.pop(future)
+                try:
+                    yield from future.result()
+                    deaths = 0
+                except ProcessDiedError as error:
+                    deaths += 1
+                    if deaths > workers:
+                        raise KeraslmError(f"{deaths} shards in a row cannot be scored. {error}") from error
+                    if len(group) > 1:
+                        work += [[shard] for shard in group]
+                    else:
+                        failure = f"{group[0].name}: {error}"
+                        yield Outcome(group[0], failure=failure, exit_code=error.exit_code)
 
 
 @contextmanager

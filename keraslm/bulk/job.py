@@ -1,11 +1,12 @@
-"""One shard, scored in this process: a text in, a file of scores out."""
+"""Shards, scored in this process: texts in, a file of scores per text out."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -20,11 +21,12 @@ from keraslm.ngram.model import Ngram
 from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import score_file, write_records, write_scores
+from keraslm.scoring.batching import LINES_AHEAD
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
-from keraslm.system.atomic import atomic_path
+from keraslm.system.atomic import replace_all, temporary_file
 from keraslm.text.files import TextFile
 
 Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
@@ -75,32 +77,65 @@ class Outcome:
 Outcomes = Generator[Outcome, None, None]
 
 
-def score_shard(job: Job, shard: Shard) -> Outcome:
-    """Score one text into its file, which appears complete or not at all; runs in a worker process."""
-    counting = _CountingScorer(_session(job.models, job.provider))
+def score_shards(job: Job, shards: Sequence[Shard]) -> list[Outcome]:
+    """Score texts into one file each, in a worker process.
+
+    The files appear together, when all texts are scored; each is complete. A record is on the disk before its output
+    has its name.
+    """
+    outcomes, records, outputs = [], [], []
+    with ExitStack() as stack, _writing(shards[0].output.parent):
+        for shard in shards:
+            with ExitStack() as own:
+                output = own.enter_context(temporary_file(shard.output))
+                outcome, made = _score(job, shard, output)
+                outcomes.append(outcome)
+                if made:
+                    record = own.enter_context(temporary_file(shard.record))
+                    made.write(record)
+                    records.append((record, shard.record))
+                    outputs.append((output, shard.output))
+                    stack.push(own.pop_all())
+        replace_all(records, outputs)
+    return outcomes
+
+
+def _score(job: Job, shard: Shard, output: Path) -> tuple[Outcome, Record | None]:
+    """Score one text into the file `output`; also returns its record, unless it failed."""
+    counting = _BulkScorer(session_of(job.models, job.provider))
     scorer = MixedScorer(counting, _ngram(*job.mixture[:2]), job.mixture[2]) if job.mixture else counting
     text = TextFile(shard.text, job.errors, job.encoding, name=shard.name)
     try:
         with text.reading():
             before = Mark.of(shard.text)
-        with atomic_path(shard.output) as path:
-            with score_file(path, job.gzip) as out:
-                if job.options.table:
-                    write_records(scorer, [text], job.options, out)
-                else:
-                    job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
-            if not before.untouched(shard.text):
-                raise TextError(f"{shard.name}: changed while it was scored.")
-            counts = counting.lines, counting.tokens, text.replaced
-            Record(job.settings, before, Mark.of(path), *counts).write(shard.record)
+        with score_file(output, job.gzip) as out:
+            if job.options.table:
+                write_records(scorer, [text], job.options, out)
+            else:
+                job.write(scorer, chain(text, [None]), job.options, out, name=shard.name)
+        if not before.untouched(shard.text):
+            raise TextError(f"{shard.name}: changed while it was scored.")
     except (TextError, MissingPackageError) as error:
-        return Outcome(shard, failure=str(error), exit_code=error.exit_code)
+        return Outcome(shard, failure=str(error), exit_code=error.exit_code), None
+    counts = counting.lines, counting.tokens, text.replaced
+    return Outcome(shard, *counts), Record(job.settings, before, Mark.of(output), *counts)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise unwritable(shard.output.parent, error) from error
-    return Outcome(shard, *counts)
+        raise unwritable(folder, error) from error
 
 
-class _CountingScorer(Scorer):
+class FileScorer(Scorer):
+    """A scorer of complete files: nobody waits for the first answer, so the first block is as long as the others."""
+
+    first_lines = LINES_AHEAD
+
+
+class _BulkScorer(FileScorer):
     def __init__(self, session: Session):
         super().__init__(session)
         self.lines = self.tokens = 0
@@ -113,7 +148,8 @@ class _CountingScorer(Scorer):
 
 
 @lru_cache(maxsize=1)
-def _session(models: Models, provider: str) -> Session:
+def session_of(models: Models, provider: str) -> Session:
+    """The open models, in a worker process; a ModelFileError if one has changed since the job began."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     session = open_models([path for path, _ in models], provider, threads=1)
     for member, (_, digest) in zip(session.members, models, strict=True):

@@ -1,6 +1,6 @@
 """The record of an output file: a small JSON file with its model, text, settings and digest.
 
-A record is written just before its output is renamed into place. A shard is finished only if both exist and agree.
+A record is in place before its output is. A shard is finished only if both exist and agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 from keraslm.bulk.shards import Shard
 from keraslm.errors import KeraslmError, UsageError
-from keraslm.system.atomic import atomic_path
 
 FORMAT_VERSION = 1
 
@@ -58,9 +57,9 @@ class Record:
     replaced: int
 
     def write(self, path: Path) -> None:
+        """Write the record into a temporary file, which the caller renames."""
         values = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Record | None:

@@ -16,6 +16,9 @@ from keraslm.text.files import TextFiles
 from keraslm.text.paths import PACKED, STDIN
 
 SIDE = ".keraslm"  # folder of the records, in the output folder
+_SMALL = 1 << 18  # bytes of the texts of a group of more than one shard
+_MOST = 32  # shards in a group
+_PER_PROCESS = 8  # groups, at least, so that no process waits long for the others at the end
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,17 @@ def plan(files: Sequence[str | Path], output: Path, ending: str, models: Sequenc
         if not written.isdisjoint(places(model)):
             raise UsageError(f"{model} would be overwritten by scores: choose a different `output`.")
     return sorted(shards.values(), key=lambda shard: (-shard.size, shard.output))
+
+
+def groups(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
+    """Consecutive small shards together, because files that are flushed together cost little more than one."""
+    most = min(_MOST, max(1, len(shards) // (_PER_PROCESS * processes)))
+    found: list[list[Shard]] = []
+    size = 0
+    for shard in shards:
+        size += shard.size
+        if not found or len(found[-1]) == most or size > _SMALL:
+            found.append([])
+            size = shard.size
+        found[-1].append(shard)
+    return found

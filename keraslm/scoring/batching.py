@@ -41,13 +41,16 @@ class Row:
         return len(self.ids)
 
 
-def blocks(items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], Sequence[str]]) -> Iterator[list[T]]:
+def blocks(
+    items: Iterable[T], limit: int, growth: int, texts_of: Callable[[T], Sequence[str]], size: int = 1
+) -> Iterator[list[T]]:
     """Items in blocks of about `limit` texts; small ones at first, so that a slow stream is answered at once.
 
-    If reading the items fails, the items before the failure are yielded first.
+    The first block has `size` items, and each one has `growth` times as many as the previous one. If reading the items
+    fails, the items before the failure are yielded first.
     """
     block: list[T] = []
-    size, texts, characters = 1, 0, 0
+    texts, characters = 0, 0
     try:
         for item in items:
             block.append(item)

@@ -43,12 +43,14 @@ class Reading:
         wanted: the measures.
         lines_ahead: largest number of lines scored together.
         bos: whether the first token of each text is predicted.
+        first_lines: number of lines in the first block; more are read ahead later.
     """
 
     context: str
     wanted: Wanted
     lines_ahead: int
     bos: bool = True
+    first_lines: int = 1
 
 
 class Rows:
@@ -63,7 +65,7 @@ class Rows:
     def score(self, lines: Iterable[Line], how: Reading) -> Iterator[LineScore]:
         """Score lines in blocks as they are read; None marks the end of a file."""
         carried: Context | None = None
-        for block in blocks(lines, how.lines_ahead, 2, lambda line: [line or ""]):
+        for block in blocks(lines, how.lines_ahead, 2, lambda line: [line or ""], how.first_lines):
             texts = [one_line(line) for line in block if line is not None]
             found = iter(self.session.tokenizer.encode_lines(texts))
             ids = [None if line is None else next(found) for line in block]

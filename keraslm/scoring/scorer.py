@@ -53,6 +53,8 @@ class Scorer:
         (10000,)
     """
 
+    first_lines = 1  # lines of the first block, so that the first answer is early; blocks grow
+
     def __init__(self, session: Session):
         if not hasattr(session, "target_logprobs"):
             raise ArgumentTypeError(f"`session` is {shown(session)}; open a model file with keraslm.load instead.")
@@ -205,7 +207,9 @@ class Scorer:
         wanted = Wanted(arguments.switch(distributions, "distributions"), boundary)
         items = arguments.each(lines, "lines", "strings")
         checked = (line if line is None else arguments.text(line, place) for line, place in items)
-        return self._rows.score(checked, Reading(context, wanted, ahead, arguments.switch(bos, "bos")))
+        return self._rows.score(
+            checked, Reading(context, wanted, ahead, arguments.switch(bos, "bos"), self.first_lines)
+        )
 
     def score_texts(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,19 +12,19 @@ import pytest
 
 from keraslm.bulk import driver
 from keraslm.bulk.driver import BulkResult, score_files
-from keraslm.bulk.job import Job, Outcome, score_shard
-from keraslm.bulk.shards import Shard, plan
+from keraslm.bulk.job import Job, Outcome, score_shards
+from keraslm.bulk.shards import Shard, groups, plan
 from keraslm.errors import InputError, KeraslmError, ModelFileError, TextError, UsageError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from tests.support import fake_model
-from tests.support.bulk import alone, begun, expected, obedient, outputs
+from tests.support.bulk import alone, begun, expected, obedient, outputs, score_here, temporaries
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Nothing here depends on which process scores a shard."""
-    monkeypatch.setattr(driver, "score_in_processes", lambda job, todo, _: (score_shard(job, shard) for shard in todo))
+    monkeypatch.setattr(driver, "score_in_processes", score_here)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,37 @@ def test_no_temporary_file_is_left_and_each_output_has_its_record(bulk_model, te
 
 def test_the_largest_text_starts_first(texts, tmp_path):
     assert [shard.output.name[0] for shard in plan(texts, tmp_path / "out", ".tsv")] == ["d", "a", "e", "b", "f", "c"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "processes", "lengths"),
+    [
+        ([9] * 6, 2, [1] * 6),
+        ([9] * 400, 2, [25] * 16),
+        ([9] * 10_000, 2, [32] * 312 + [16]),
+        ([1 << 30, 1 << 18, 1 << 17, 1 << 17, *[9] * 12], 1, [1, 1, 2, 2, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_small_shards_are_grouped_in_order(sizes, processes, lengths):
+    shards = [Shard(str(number), Path("a"), Path("b"), size) for number, size in enumerate(sizes)]
+    found = groups(shards, processes)
+    assert [len(group) for group in found] == lengths
+    assert [shard for group in found for shard in group] == shards
+
+
+def test_a_group_of_shards_is_finished_except_for_a_faulty_text(bulk_model, texts, tmp_path):
+    texts[1].write_bytes(b"the\xff\n")
+    (tmp_path / "out" / ".keraslm").mkdir(parents=True)
+    job = Job(((bulk_model, hashlib.sha256(bulk_model.read_bytes()).hexdigest()),), ScoreOptions())
+    shards = plan(texts, tmp_path / "out", ".tsv")
+    found = score_shards(job, shards)
+    assert [outcome.shard for outcome in found] == shards
+    assert [outcome.shard.text for outcome in found if outcome.failure] == [texts[1]]
+    assert outputs(tmp_path / "out") == expected(bulk_model, [texts[0], *texts[2:]])
+    assert all(
+        (shard.record.exists(), shard.output.exists()) == (True, True) for shard in shards if shard.text != texts[1]
+    )
+    assert temporaries(tmp_path / "out") == [] and not (tmp_path / "out" / ".keraslm" / "b.txt.tsv.json").exists()
 
 
 def test_a_pattern_is_expanded(texts, tmp_path):
@@ -115,7 +147,7 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
 def test_a_model_file_that_changed_during_the_job_is_refused(bulk_model, texts, tmp_path):
     shard = plan(texts[:1], tmp_path, ".tsv")[0]
     with pytest.raises(ModelFileError, match="the file has changed since the job began"):
-        score_shard(Job(((bulk_model, "0" * 64),), ScoreOptions()), shard)
+        score_shards(Job(((bulk_model, "0" * 64),), ScoreOptions()), [shard])
 
 
 def test_existing_outputs_are_replaced_only_with_overwrite(bulk_model, texts, tmp_path):

@@ -59,6 +59,19 @@ def test_a_shard_that_kills_every_worker_fails_with_its_name(bulk_model, texts, 
     assert caught.value.exit_code == 1
 
 
+def test_the_group_of_a_shard_that_kills_every_worker_is_scored_without_it(bulk_model, tmp_path, watched):
+    texts = [tmp_path / f"{number}.txt" for number in range(10, 27)]
+    for text in texts:
+        text.write_text("the cat sat\n" * 4)
+    (watched / "poison-13.txt").touch()
+    result = score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), write=obedient)
+    assert begun(watched).count("13.txt") == 6  # three times in a group of two, three times alone
+    assert begun(watched).count("12.txt") == 4
+    assert [outcome.shard.text.name for outcome in result.failed] == ["13.txt"]
+    assert outputs(tmp_path / "out") == expected(bulk_model, [text for text in texts if text.name != "13.txt"])
+    assert temporaries(tmp_path / "out") == []
+
+
 def test_processes_that_die_for_every_shard_end_the_job(bulk_model, texts, tmp_path, monkeypatch):
     multiprocessing.resource_tracker.ensure_running()
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 import keraslm
 from keraslm.bulk import driver
 from keraslm.bulk.driver import score_files
-from keraslm.bulk.job import score_shard
 from keraslm.config import Config
 from keraslm.errors import InputError, ModelFileError, UsageError
 from keraslm.report.options import ScoreOptions
@@ -31,7 +30,7 @@ from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import TextFile
 from tests.reference.language_model import log_mean_exp
 from tests.support import fake_model
-from tests.support.bulk import alone, outputs
+from tests.support.bulk import alone, outputs, score_here
 from tests.support.fake_model import BY_HISTORY, BY_ID, V
 from tests.support.words import train_words
 
@@ -207,7 +206,7 @@ def test_the_mean_does_not_underflow():
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    monkeypatch.setattr(driver, "score_in_processes", lambda job, todo, _: (score_shard(job, shard) for shard in todo))
+    monkeypatch.setattr(driver, "score_in_processes", score_here)
 
 
 def test_bulk_scoring_records_its_members(paths, texts, tmp_path, in_this_process):
@@ -237,7 +236,7 @@ def test_a_member_that_changed_meanwhile_is_named(paths, texts, tmp_path, monkey
 
     def changed(job, todo, _):
         fake_model.write(member, OTHER)
-        return (score_shard(job, shard) for shard in todo)
+        return score_here(job, todo, 1)
 
     monkeypatch.setattr(driver, "score_in_processes", changed)
     with pytest.raises(ModelFileError, match=r"member\.onnx: the file has changed since the job began"):

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import keraslm
 from keraslm.bulk.driver import score_files
+from keraslm.bulk.job import Job, Outcomes, score_shards
+from keraslm.bulk.shards import Shard
 from keraslm.errors import KeraslmError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
@@ -51,6 +53,12 @@ def expected(model: Path, texts: Sequence[Path]) -> dict[str, bytes]:
 
 def outputs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def score_here(job: Job, shards: Sequence[Shard], _: int) -> Outcomes:
+    """Score shards in this process, one at a time."""
+    for shard in shards:
+        yield from score_shards(job, [shard])
 
 
 def temporaries(folder: Path) -> list[str]:

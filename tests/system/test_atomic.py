@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from keraslm.errors import RunError, WriteError
-from keraslm.system.atomic import atomic_folder, atomic_path, make_folder, sync_file, sync_folder, writing
+from keraslm.system.atomic import (
+    atomic_folder,
+    atomic_path,
+    make_folder,
+    replace_all,
+    sync_file,
+    sync_folder,
+    temporary_file,
+    writing,
+)
 from tests.support.failing_disk import FAULTS, KINDS, assert_no_strays, assert_reported, nothing, trials
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
@@ -90,6 +100,27 @@ def test_a_file_is_either_the_old_or_the_new_one(tmp_path, before):
         in_place = content == NEW  # after the rename, the last operation but one
         last = max(other.point for other in found if other.kind == trial.kind)
         assert in_place == (trial.point >= last - (trial.kind == "kill-after")), trial
+
+
+def replace_three(folder: Path) -> None:
+    records, outputs = [folder / "one.json", folder / "two.json"], [folder / "out"]
+    with ExitStack() as stack:
+        pairs = [(stack.enter_context(temporary_file(path)), path) for path in (*records, *outputs)]
+        for temporary, _ in pairs:
+            temporary.write_bytes(NEW)
+        replace_all(pairs[:2], pairs[2:])
+
+
+def test_files_are_replaced_in_stages_after_all_are_on_the_disk(tmp_path):
+    ends = set()
+    for trial in trials(nothing, replace_three, tmp_path):
+        assert_reported(trial)
+        assert_no_strays(trial)
+        there = {name for name in ("one.json", "two.json", "out") if (trial.folder / name).exists()}
+        assert all((trial.folder / name).read_bytes() == NEW for name in there), trial
+        assert "out" not in there or len(there) == 3, trial
+        ends.add(len(there))
+    assert ends == {0, 1, 2, 3}
 
 
 def test_an_error_during_cleanup_does_not_hide_the_first_one(tmp_path, monkeypatch):
