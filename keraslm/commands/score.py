@@ -149,6 +149,11 @@ def score(
         signature=signature,
     )
     models, pictures = [model, *others], _Pictures(html, plot)
+    if mixing.ngram and (pictures or options.needs_distributions):
+        raise UsageError(
+            "Ranks, entropies, --html and --plot need complete distributions, but a mixture with an n-gram model "
+            "computes the probabilities of the words of the text only. Leave them out, or --ngram."
+        )
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
@@ -198,10 +203,6 @@ def _score_here(
     texts = open_files(files, errors, encoding).files
     outputs = {"output": output, "html": places.html, "plot": places.plot}
     check_outputs(outputs, [*models, *mixing.files, *(text.path for text in texts)])
-    if places and mixing.ngram:
-        raise UsageError(
-            "--html and --plot need complete distributions, which a mixture does not have: leave out --ngram."
-        )
     scorer = open_scorer(models, mixing, Reading(provider, errors, encoding, options.context))
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)
