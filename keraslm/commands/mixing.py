@@ -108,30 +108,27 @@ def _tuned(mixed: MixedScorer, text: TextFile, context: str) -> float:
 
 
 def print_known(scorer: Scorer | MixedScorer | None) -> None:
-    """Say how many of the scored words one of two mixed models does not know, if there are any."""
+    """Say how many of the scored words only one of two mixed models knows, if there are any."""
     known = getattr(scorer, "known", None)
-    if known and known.words > known.both:
+    if known and (known.lstm or known.ngram):
         print_note(
-            f"of {known.words:,} words, ends of lines included, {known.lstm:,} are known to the model only, "
-            f"{known.ngram:,} to the n-gram model only (the other one gives them probability 0), {known.neither:,} to "
-            "neither (<unk>)"
+            f"of {known.words:,} words and ends of lines, {known.lstm:,} are known to the model only and "
+            f"{known.ngram:,} to the n-gram model only (the other gives them the probability 0), {known.neither:,} to "
+            "neither"
         )
 
 
 def _vocabularies(mixed: MixedScorer) -> str:
     tokenizer, ngram = mixed.tokenizer, mixed.ngram
-    own = ngram.vocabulary
-    name = f"{ngram.path}: {ngram.order}-grams"
+    name, own = f"{ngram.path}: {ngram.order}-grams", ngram.vocabulary
     if own is None:
-        return f"{name} of a KenLM binary, whose words cannot be listed"
+        return f"{name} in a binary of KenLM, whose words cannot be listed"
     if mixed.by_words:
         return f"{name} of {len(own):,} words; the model has no list of words"
     special = (tokenizer.eos_id, tokenizer.unk_id)
-    words = {
-        tokenizer.lowered(word) for word in tokenizer.tokens(n for n in range(tokenizer.vocab_size) if n not in special)
-    }
+    words = set(tokenizer.tokens(n for n in range(tokenizer.vocab_size) if n not in special))
     common = len(words.intersection(own))
     return (
-        f"{name} of {len(own):,} words; {common:,} of them are among the {len(words):,} words of the model, and "
-        f"{len(words) - common:,} words are in the model only"
+        f"{name}; {common:,} words are in both vocabularies, {len(own) - common:,} only in that of the n-gram model, "
+        f"{len(words) - common:,} only in that of the model"
     )

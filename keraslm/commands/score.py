@@ -225,6 +225,11 @@ def score(
     models, pictures = [model, *others], _Pictures(html, plot)
     if pictures and (options.table or workers is not None or scheduler is not None):
         raise UsageError("--html and --plot show one text: leave out --text-column, --workers and --scheduler.")
+    if mixing.ngram and (pictures or options.needs_distributions):
+        raise UsageError(
+            "Ranks, entropies, --html and --plot need complete distributions, but a mixture with an n-gram model "
+            "computes the probabilities of the words of the text only. Leave them out, or --ngram."
+        )
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
@@ -270,10 +275,6 @@ def _score_here(
     outputs = {"output": output, "html": places.html, "plot": places.plot}
     read = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
     check_outputs(outputs, [*models, *(text.path for text in texts), *read])
-    if places and mixing.ngram:
-        raise UsageError(
-            "--html and --plot need complete distributions, which a mixture does not have: leave out --ngram."
-        )
     scorer = open_scorer(models, mixing, Reading(provider, texts[0].errors, texts[0].encoding, options.context))
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)

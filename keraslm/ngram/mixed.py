@@ -163,8 +163,8 @@ class MixedScorer:
             raise UsageError("An n-gram model begins each line with <s>: leave out `bos=False`, or `ngram`.")
         if arguments.switch(distributions, "distributions"):
             raise UsageError(
-                "Ranks, entropies and pictures need complete distributions, but a mixture with an n-gram model has the "
-                "probabilities of the words of the text only: leave them out, or leave out `ngram`."
+                "Ranks and entropies need complete distributions, but a mixture with an n-gram model computes the "
+                "probabilities of the words of the text only."
             )
         return map(self.mix, self.scorer.score_lines(lines, context, False, lines_ahead, self.boundary))
 

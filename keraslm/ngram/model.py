@@ -80,7 +80,7 @@ class Ngram(ABC):
 class Level:
     """All n-grams with the same number of words, numbered from 0 in the order of their keys.
 
-    The key of an n-gram is `number of its first n - 1 words * V + its last word`, with V ids of words (`number_of_ids`).
+    The key of an n-gram is `number of its first n - 1 words * V + id of its last word`; V is `number_of_ids`.
 
     Attributes:
         keys: sorted, and one that no n-gram has; int64 `(n-grams + 1,)`.

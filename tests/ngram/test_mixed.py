@@ -230,14 +230,12 @@ def test_reports_of_words_of_several_tokens(subword):
     summary = json.loads(written(mixed, ["the cats zebra", ""], level="summary", format="jsonl"))
     assert summary["tokens"] == 5 and summary["perplexity"] == summary["perplexity_per_word"]
     assert "p( cats | the ...)" in written(mixed, ["the cats"], format="srilm")
-    with pytest.raises(
-        UsageError, match="parts of words, but an n-gram model predicts complete words. With `ngram`, cho"
-    ):
+    with pytest.raises(UsageError, match="parts of words, but an n-gram model predicts complete words"):
         written(mixed, ["the"])
 
 
 def test_what_a_mixture_does_not_have(mixed):
-    with pytest.raises(UsageError, match="Ranks, entropies and pictures need complete distributions"):
+    with pytest.raises(UsageError, match="Ranks and entropies need complete distributions"):
         written(mixed, ["the"], columns=("token", "rank"))
     with pytest.raises(UsageError, match="complete distributions"):
         mixed.score_lines(["the"], distributions=True)
@@ -252,7 +250,7 @@ def test_signatures_name_file_and_weight(by_id, mixed, subword):
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5, math.nan, math.inf])
 def test_weights_out_of_range(by_id, ngram, weight):
-    with pytest.raises(UsageError, match="`ngram_weight` is .*, but must be between 0 and 1"):
+    with pytest.raises(UsageError, match=r"`ngram_weight` is .*, but must be between 0 and 1"):
         MixedScorer(by_id, ngram, weight)
 
 

@@ -1,4 +1,4 @@
-"""Makes ARPA files from texts: interpolated Kneser-Ney with one discount for all counts (Chen and Goodman 1999, eq. 26).
+"""Makes ARPA files from texts: interpolated Kneser-Ney with one discount (Chen and Goodman 1999, section 2.7).
 
 The distribution after each context adds up to 1 over the words of the text, `</s>` and `<unk>`.
 """
