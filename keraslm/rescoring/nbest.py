@@ -6,7 +6,8 @@
     jsonl   {"utterance": "u1", "hypotheses": [{"text": "the cat", "scores": {"acoustic": -12.5}}]}
             {"utterance": "u1", "text": "the cat", "scores": {"acoustic": -12.5}}
 
-The rows of an utterance must follow each other. A text may be empty, and hypotheses may be equal.
+In JSON Lines, an utterance or a hypothesis may have a `"prefix"`, after which its text is scored. The rows of an
+utterance must follow each other. A text may be empty, and hypotheses may be equal.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ LM = "lm_logprob"
 class Hypothesis:
     """One hypothesis of an utterance, with its first-pass scores (larger is better) and their names, if any.
 
-    `row` is its cells, or JSON objects, in the file; `where` is file and line, for messages.
+    `row` is its cells, or JSON objects, in the file; `where` is file and line, for messages. The text is scored after
+    `prefix`, which may have several lines.
     """
 
     utterance: str
@@ -42,6 +44,7 @@ class Hypothesis:
     names: tuple[str, ...] = ()
     row: Any = None
     where: str = "hypothesis"
+    prefix: str = ""
 
 
 Utterance = list[Hypothesis]
@@ -136,6 +139,18 @@ def key_and_rest(line: str) -> tuple[str, str]:
     return key, rest.strip(" \t")
 
 
+def read_keyed(file: TextFile) -> dict[str, str]:
+    """The text of each utterance, such as its reference: rows of `utterance <blank or tab> text`; it may be empty."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(file, 1):
+        name, text = key_and_rest(line)
+        if not name or name in found:
+            fault = f"utterance {name!r} comes a second time" if name else "a blank line"
+            raise TextError(f"{file.name}:{number}: {fault}. A row is an utterance and its words.")
+        found[name] = text
+    return found
+
+
 def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
     names: tuple[str, ...] | None = None
     for number, line in enumerate(file, 1):
@@ -155,7 +170,9 @@ def _json_rows(file: TextFile) -> Iterator[Hypothesis]:
             found, first = (", ".join(each) or "none" for each in (scores, names))
             _check({*scores} == {*names}, f"{at}: scores {found}, but the first hypothesis has {first}.")
             values = tuple(_number(scores[name], f"{at}: score {name!r}") for name in names)
-            yield Hypothesis(record["utterance"], each["text"], values, names, (each, record), at)
+            prefix = each.get("prefix", record.get("prefix", ""))
+            _check(isinstance(prefix, str), f'{at}: "prefix" is {shown(prefix)}, but a string is expected.')
+            yield Hypothesis(record["utterance"], each["text"], values, names, (each, record), at, prefix)
 
 
 def _number(value: Any, where: str) -> float:

@@ -17,16 +17,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm import arguments
+from keraslm.config import CONTEXTS
 from keraslm.scoring.batching import LINES_AHEAD, blocks
+from keraslm.scoring.conditional import SEPARATOR, Joined, after_prefix
 from keraslm.scoring.measures import Floats, LineScore
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
+from keraslm.scoring.texts import Ends, Text, prefix_and_text
 from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import one_line
@@ -46,16 +50,26 @@ def opened(model: Model, provider: str = "auto") -> Scorer:
 
 
 def score_sets(
-    scorer: Scorer, sets: Iterable[Sequence[str]], texts_ahead: int = LINES_AHEAD
+    scorer: Scorer,
+    sets: Iterable[Sequence[Text]],
+    texts_ahead: int = LINES_AHEAD,
+    *,
+    eos: bool = True,
+    separator: str = SEPARATOR,
+    context: str = "sentence",
 ) -> Iterator[list[LineScore]]:
     """Score sets of texts with common beginnings: the hypotheses of an utterance, the sentences of a minimal pair.
 
-    Each text is scored alone, from a zero state, including its end symbol. The numbers are those of
+    Each text is scored alone, or after its prefix, from a zero state. The numbers are those of `Scorer.score` and
     `Scorer.score_lines`, except for rounding.
 
     Args:
-        sets: of any size; the result for an empty set is an empty list.
+        sets: of any size; the result for an empty set is an empty list. A text is one line, or a pair of a prefix,
+            which may have several lines, and a line.
         texts_ahead: number of texts that are read ahead and scored together; the last set may exceed it.
+        eos: score the end symbol after each text.
+        separator: between prefix and text, unless white space is there already.
+        context: how far the state is carried within a prefix and its text: `"sentence"`, `"paragraph"` or `"document"`.
 
     Yields:
         One list per set with one score per text, in order, without ranks and entropies.
@@ -64,28 +78,49 @@ def score_sets(
         >>> good, bad = next(keraslm.score_sets(scorer, [["the cat sits", "the cat sit"]]))
         >>> good.logprob > bad.logprob
         True
+        >>> good, bad = next(keraslm.score_sets(scorer, [[("the cat", "sits"), ("the cat", "sit")]], eos=False))
+        >>> good.text, good.given
+        ('sits', 'the cat ')
     """
     arguments.instance(scorer, Scorer, "scorer", "a Scorer")
+    arguments.choice(context, "context", CONTEXTS)
     ahead = arguments.integer(texts_ahead, "texts_ahead", 1)
-    checked = (tuple(arguments.texts(own, place)) for own, place in arguments.each(sets, "sets", "lists of strings"))
-    return _score_sets(scorer, checked, ahead)
+    ends = Ends(eos=eos, separator=separator)
+    items = arguments.each(sets, "sets", "lists of strings, or of pairs of a prefix and a text")
+    joined = (tuple(_joined(own, place, ends.separator)) for own, place in items)
+    return _score_sets(scorer, joined, ahead, ends, context)
 
 
-def _score_sets(scorer: Scorer, sets: Iterable[tuple[str, ...]], texts_ahead: int) -> Iterator[list[LineScore]]:
-    for block in blocks(sets, texts_ahead, 16, tuple):
-        texts = [one_line(text) for texts in block for text in texts]
-        ids = scorer.tokenizer.encode_lines(texts)
-        end = scorer.session.info.eos_id
-        sentences = [
-            cut_contexts(own, end, end, "sentence")[:-1] for own in ids
-        ]  # one, unless a text has a literal end
-        found = iter(score_sequences(scorer.session, [part for parts in sentences for part in parts]))
-        scores = (np.concatenate([next(found) for _ in parts]) for parts in sentences)
-        lines = (
-            LineScore(text, own, score, own == scorer.session.info.unk_id)
-            for text, own, score in zip(texts, ids, scores, strict=True)
-        )
-        yield from (list(islice(lines, len(texts))) for texts in block)
+def _joined(texts: Any, place: str, separator: str) -> Iterator[Joined]:
+    for each, where in arguments.each(texts, place, "strings, or pairs of a prefix and a text"):
+        prefix, text = prefix_and_text(each, where)
+        yield Joined.of(prefix, one_line(text, where), separator)
+
+
+def _score_sets(
+    scorer: Scorer, sets: Iterable[tuple[Joined, ...]], texts_ahead: int, ends: Ends, context: str
+) -> Iterator[list[LineScore]]:
+    end = scorer.session.info.eos_id
+    for block in blocks(sets, texts_ahead, 16, lambda own: [line for joined in own for line in joined.lines]):
+        texts = [joined for own in block for joined in own]
+        encoded = iter(scorer.tokenizer.encode_lines([line for joined in texts for line in joined.lines]))
+        ids = [[next(encoded) for _ in joined.lines] for joined in texts]
+        if not ends.eos:  # nothing has to be fed to predict it
+            ids = [[*before, last[:-1]] for *before, last in ids]
+        cut = [cut_contexts(np.concatenate(lines), end, end, context) for lines in ids]
+        parts = [[part for part in own if len(part)] for own in cut]  # several where the state is reset
+        found = iter(score_sequences(scorer.session, [part for own in parts for part in own]))
+        scores = (np.concatenate([np.empty(0), *(next(found) for _ in own)]) for own in parts)
+        results = (_result(scorer, *each, ends.eos) for each in zip(texts, ids, scores, strict=True))
+        yield from (list(islice(results, len(own))) for own in block)
+
+
+def _result(scorer: Scorer, joined: Joined, lines: Sequence[Ids], scores: Floats, eos: bool) -> LineScore:
+    """The scores of a text from those of the tokens of all its lines, `(tokens,)`."""
+    ids = lines[-1]
+    own = scores[len(scores) - len(ids) :]
+    line = LineScore(joined.lines[-1], ids, own, ids == scorer.session.info.unk_id, eos=eos)
+    return after_prefix(line, scorer.tokenizer, joined.given, joined.start)
 
 
 def score_sequences(session: Session, sequences: Sequence[Ids]) -> list[Floats]:

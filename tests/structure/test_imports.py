@@ -21,7 +21,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "evaluation": "errors arguments perplexity config system text network runs",
     "scoring": "errors arguments perplexity config text",
     "report": "errors arguments perplexity config system text scoring",
-    "rescoring": "errors arguments perplexity text scoring",
+    "rescoring": "errors arguments perplexity config text scoring",
     "pictures": "perplexity system text scoring report",
     "server": "errors arguments perplexity config system text scoring pictures",
     "bulk": "errors arguments config system text scoring report",
