@@ -189,7 +189,7 @@ def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
 
 
 def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], tune: bool) -> Iterator[list[str]]:
-    from keraslm.rescoring.nbest import read_keyed
+    from keraslm.rescoring.formats.kaldi import read_keyed
     from keraslm.rescoring.word_errors import ListErrors, error_rows
 
     errors = ListErrors(read_keyed(references))

@@ -26,7 +26,9 @@ from keraslm import arguments
 from keraslm.config import CONTEXTS
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
-from keraslm.rescoring.nbest import Hypothesis, Utterance, check_options, read_keyed, read_nbest
+from keraslm.rescoring.formats.kaldi import read_keyed
+from keraslm.rescoring.hypothesis import Hypothesis, Utterance
+from keraslm.rescoring.nbest import check_options, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.scoring.conditional import SEPARATOR
 from keraslm.scoring.measures import Floats

@@ -26,7 +26,8 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
-from keraslm.rescoring.nbest import best_row, read_keyed, read_nbest, scored_rows
+from keraslm.rescoring.formats.kaldi import read_keyed
+from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
 from keraslm.rescoring.pair_files import METHODS, PairReader
 from keraslm.runs.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
 from keraslm.runs.create import update_config

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES
-from keraslm.rescoring.nbest import Hypothesis, read_keyed, read_nbest
+from keraslm.rescoring.formats.kaldi import read_keyed
+from keraslm.rescoring.hypothesis import Hypothesis
+from keraslm.rescoring.nbest import read_nbest
 from keraslm.rescoring.rescore import Rescored, Weighting, rescore
 from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors
 from keraslm.text.files import TextFile

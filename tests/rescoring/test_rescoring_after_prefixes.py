@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from keraslm.errors import ArgumentTypeError, TextError, UsageError
-from keraslm.rescoring.nbest import Hypothesis, read_nbest
+from keraslm.rescoring.hypothesis import Hypothesis
+from keraslm.rescoring.nbest import read_nbest
 from keraslm.rescoring.rescore import rescore
 from keraslm.text.files import TextFile
 
