@@ -111,9 +111,14 @@ def _bind_hyphens(arguments: list[str]) -> list[str]:
 
 
 def _check_empty(arguments: list[str]) -> None:
-    """Raise a UsageError for an empty argument, such as that of a variable that is not set; a prompt may be empty."""
+    """Raise a UsageError for an empty argument, such as that of a variable that is not set.
+
+    A prompt may be empty, and a separator.
+    """
     for before, argument in zip(["", *arguments], arguments, strict=False):
         flag = argument[:-1] if argument.startswith("--") and argument.endswith("=") else before if not argument else ""
+        if flag == "--separator":
+            continue
         if flag and (argument or before.startswith("-")):
             raise UsageError(f"{flag} is empty. Perhaps a variable is not set; leave the flag out to get its default.")
         if flag and arguments[0] not in ("generate", "predict"):

@@ -174,6 +174,7 @@ OptionalInteger = Annotated[int | None, Parameter(converter=_integer)]
 Switch = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Provider = Literal["cpu", "cuda", "auto"]
+Separator = Annotated[str, Parameter(show_default=False)]  # a blank; help pages say so
 TableFormat = Annotated[Literal["tsv", "csv", "raw"], Parameter(name="--format")]
 Weights = Annotated[Literal["last", "best"] | int, Parameter(converter=_weights)]
 Others = Annotated[tuple[Path, ...], Parameter(name="--with", negative="")]  # model files beside the first one

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Switch, TextName, print_note
+from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Separator, Switch, TextName, print_note
 from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Reading, open_scorer, print_known
 from keraslm.errors import UsageError
 
@@ -28,6 +28,10 @@ def rescore(
     interpolate: str | None = None,
     mix: float = 0.5,
     base: Literal["e", "2", "10"] = "e",
+    prefixes: str | None = None,
+    context: Literal["sentence", "paragraph", "document"] = "sentence",
+    separator: Separator = " ",
+    eos: bool = True,
     name: str = "lm_logprob",
     references: str | None = None,
     tune: Switch = False,
@@ -81,6 +85,16 @@ def rescore(
         Share of the model in the interpolation, 0 to 1.
     base
         Base of the logarithm of the model's scores.
+    prefixes
+        Prefixes: utterance and text per line. Each text is scored after the prefix of its utterance.
+    context
+        How far the state is carried. sentence: a prefix is the beginning of the line that the text continues. document:
+        a prefix is the line before, such as the previous sentence of a recording. paragraph: the same, up to a blank
+        line.
+    separator
+        Between the beginning of a line and the text that continues it, unless there is white space. Default: a blank.
+    eos
+        Score the end symbol after each text.
     name
         Name of the new score, if scores have names.
     references
@@ -117,7 +131,14 @@ def rescore(
     if nbest is None and scores:
         raise UsageError("--scores takes every file that follows it: name the n-best list before it.")
     nbest = STDIN if nbest is None else nbest
-    read = [model, *others, *mixing.files, nbest, *(scores or ()), *([references] if references else ())]
+    read: list[str | Path] = [
+        model,
+        *others,
+        *mixing.files,
+        nbest,
+        *(scores or ()),
+        *(name for name in (references, prefixes) if name),
+    ]
     check_outputs({"output": output}, read)
     if references:
         require("jiwer", extra="wer", purpose="Counting word errors")
@@ -138,6 +159,10 @@ def rescore(
         interpolate=interpolate,
         mix=mix,
         base=base,
+        prefixes=prefixes,
+        context=context,
+        separator=separator,
+        eos=eos,
         provider=provider,
         errors=errors,
         encoding=encoding,
@@ -170,9 +195,10 @@ def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
 
 
 def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], tune: bool) -> Iterator[list[str]]:
-    from keraslm.rescoring.word_errors import ListErrors, error_rows, read_references
+    from keraslm.rescoring.formats.kaldi import read_keyed
+    from keraslm.rescoring.word_errors import ListErrors, error_rows
 
-    errors = ListErrors(read_references(references))
+    errors = ListErrors(read_keyed(references))
     for each in found:
         errors.add(each)
     if errors.missing:

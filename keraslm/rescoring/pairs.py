@@ -1,57 +1,43 @@
-"""Minimal pairs: is the good sentence more probable than the bad one?
+"""Minimal pairs: is the good text more probable than the bad one?
 
-    jsonl   {"sentence_good": ..., "sentence_bad": ..., "field": ..., "linguistics_term": ..., "UID": ..., "pairID": 0}
-    tsv     good sentence <tab> bad sentence
-
-The first line of a file determines its format. The probability of a sentence includes its end, as in BLiMP
-(Warstadt et al. 2020, "BLiMP: the benchmark of linguistic minimal pairs for English", section 4).
+Two sentences are compared, two words after the same prefix, or one word after two prefixes. By default the probability
+of a sentence includes its end, and that of a word does not, as in BLiMP (Warstadt et al. 2020, "BLiMP: the benchmark of
+linguistic minimal pairs for English").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, tee
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keraslm import arguments
-from keraslm.errors import TextError, UsageError, shown
+from keraslm.errors import UsageError, shown
 from keraslm.ngram.mixed import MixedScorer
+from keraslm.rescoring.pair_files import METHODS, Pair, PairReader, pair_of
 from keraslm.rescoring.prefixes import Model, opened, score_sets
+from keraslm.scoring.conditional import SEPARATOR
+from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.text.files import ERRORS, TextFile, TextFiles
-from keraslm.text.pieces import one_line
-from keraslm.text.rows import cells_of, json_object
 
-SENTENCES = ("sentence_good", "sentence_bad")
 HEADER = ("field", "term", "uid", "pair", "good_logprob", "bad_logprob", "difference", "result", "oovs", "good", "bad")
-UNKNOWN = "-"  # field, term or UID of a pair that has none
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two sentences that differ in one point; the labels are those of BLiMP, `number` is the pairID or the line."""
-
-    good: str
-    bad: str
-    field: str = UNKNOWN
-    term: str = UNKNOWN
-    uid: str = UNKNOWN
-    number: str = UNKNOWN
 
 
 @dataclass(frozen=True)
 class PairScore:
-    """Log-probabilities (nats) of both sentences of a pair, with their ends, and the number of `<unk>` in them."""
+    """Log-probabilities (nats) of both texts of a pair after their prefixes, and the number of `<unk>` in the texts."""
 
     pair: Pair
     good: float
     bad: float
     difference: float  # good - bad; 0 if both have the same tokens
     oovs: int
+    texts: tuple[str, str]  # with their prefixes
 
     @property
     def result(self) -> str:
@@ -62,16 +48,17 @@ class PairScore:
         """The pair as a row of a table with the columns `HEADER`."""
         pair = self.pair
         numbers = (f"{number:.6f}" for number in (self.good, self.bad, self.difference))
-        sentences = (text.replace("\t", " ").replace("\n", " ") for text in (pair.good, pair.bad))
+        texts = (text.replace("\t", " ").replace("\n", " ") for text in self.texts)
         labels = (pair.field, pair.term, pair.uid, pair.number)
-        return [*labels, *numbers, self.result, str(self.oovs), *sentences]
+        return [*labels, *numbers, self.result, str(self.oovs), *texts]
 
 
 @dataclass(frozen=True)
 class PairResults:
-    """The scores of several pairs. A tie counts as wrong."""
+    """The scores of several pairs. A tie counts as wrong. `left_out` is the number of pairs that have no score."""
 
     scores: list[PairScore]
+    left_out: int = 0
 
     def count(self, result: str) -> int:
         """Number of pairs that are `"right"`, `"wrong"` or a `"tie"`."""
@@ -98,18 +85,25 @@ class PairResults:
 
 def pairs(
     model: Model,
-    sentences: str | Path | TextFile | Iterable[Pair | tuple[str, str]],
+    sentences: str | Path | TextFile | Iterable[Pair | Sequence[str]],
     *,
+    method: str = "sentence",
+    eos: bool | None = None,
+    separator: str = SEPARATOR,
     provider: str = "auto",
     errors: str = "strict",
     encoding: str = "utf-8",
 ) -> PairResults:
-    """Score minimal pairs: is the good sentence more probable than the bad one?
+    """Score minimal pairs: is the good text more probable than the bad one?
 
     Args:
         model: a model file, several with the same tokenizer (their probabilities are averaged), a `Scorer`, or a
             `MixedScorer`.
-        sentences: a file, a folder or a pattern; or pairs of a good and a bad sentence.
+        sentences: a file, a folder or a pattern; or pairs: a good and a bad sentence, or as `method` says.
+        method: `"sentence"` compares two sentences; `"one-prefix"` two words after the same prefix (prefix, good word,
+            bad word); `"two-prefix"` one word after two prefixes (good prefix, bad prefix, word).
+        eos: include the end symbol after each text. Default: after sentences only.
+        separator: between prefix and word, unless white space is there already.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         errors: `"strict"` fails at invalid bytes; `"replace"` reads them as U+FFFD.
         encoding: of the file.
@@ -120,63 +114,57 @@ def pairs(
     Example:
         >>> keraslm.pairs("model.onnx", [("the cats sit", "the cats sits")]).accuracy
         1.0
+        >>> keraslm.pairs("model.onnx", [("the cats", "sit", "sits")], method="one-prefix").accuracy
+        1.0
         >>> keraslm.pairs("model.onnx", "blimp.jsonl").by("term")["binding"].accuracy
         0.74
     """
     arguments.choice(errors, "errors", ERRORS)
+    arguments.choice(method, "method", METHODS)
+    reader = None
     if isinstance(sentences, TextFile):
-        sentences = read_pairs(sentences)
+        sentences = reader = PairReader([sentences], method)
     elif isinstance(sentences, str | Path):
         arguments.not_empty(sentences=sentences)
-        sentences = chain.from_iterable(map(read_pairs, TextFiles([sentences], errors, encoding).files))
-    return PairResults([*score_pairs(opened(model, provider), sentences)])
+        sentences = reader = PairReader(TextFiles([sentences], errors, encoding).files, method)
+    scores = [*score_pairs(opened(model, provider), sentences, method, eos, separator)]
+    return PairResults(scores, reader.left_out if reader else 0)
 
 
-def read_pairs(file: TextFile) -> Iterator[Pair]:
-    """The pairs of a file, in order; a `TextError` names the line that is not a pair."""
-    as_json = False
-    for number, line in enumerate(file, 1):
-        where, cells = f"{file.name}:{number}", cells_of(line, "tsv")
-        if number == 1:
-            as_json = line.lstrip().startswith("{")
-            if tuple(cells) == SENTENCES:
-                continue
-        if as_json:
-            yield _of_json(line, where, number)
-        elif len(cells) == 2:
-            yield Pair(cells[0], cells[1], number=str(number))
-        else:
-            raise TextError(f"{where}: {len(cells)} columns, but two are expected: good sentence, tab, bad sentence.")
-
-
-def _of_json(line: str, where: str, number: int) -> Pair:
-    record = json_object(line, where)
-    for name in SENTENCES:
-        if not isinstance(record.get(name), str):
-            raise TextError(f'{where}: no "{name}" with a string.')
-        one_line(record[name], where)
-    defaults = {"field": UNKNOWN, "linguistics_term": UNKNOWN, "UID": UNKNOWN, "pairID": number}
-    labels = [record.get(name, default) for name, default in defaults.items()]
-    cells = (" ".join((label if isinstance(label, str) else shown(label)).split()) for label in labels)
-    return Pair(record[SENTENCES[0]], record[SENTENCES[1]], *cells)
-
-
-def _pair(pair: Any, place: str) -> Pair:
+def _pair(pair: Any, place: str, method: str) -> Pair:
     if isinstance(pair, Pair):
-        return replace(
-            pair, good=arguments.text(pair.good, f"{place}.good"), bad=arguments.text(pair.bad, f"{place}.bad")
-        )
+        names = ("good", "bad", "prefix_good", "prefix_bad")
+        return replace(pair, **{name: arguments.text(getattr(pair, name), f"{place}.{name}") for name in names})
     found = [*arguments.texts(pair, place)]
-    if len(found) != 2:
-        raise UsageError(f"`{place}` is {shown(pair)}, but a good and a bad sentence are expected.")
-    return Pair(*found)
+    if len(found) != len(METHODS[method]):
+        expected = ", ".join(METHODS[method])
+        raise UsageError(f"`{place}` is {shown(pair)}, but {len(METHODS[method])} strings are expected: {expected}.")
+    return pair_of(found, method, place)
 
 
-def score_pairs(scorer: Scorer | MixedScorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iterator[PairScore]:
-    """Score pairs as they are read; common beginnings of sentences are computed once."""
-    kept, read = tee(_pair(pair, place) for pair, place in arguments.each(pairs, "sentences", "pairs of strings"))
-    scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
-    for (good, bad), pair in zip(scored, kept, strict=True):
-        same = good.text == bad.text if good.by_words else np.array_equal(good.ids, bad.ids)
-        difference = 0.0 if same else good.logprob - bad.logprob
-        yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))
+def score_pairs(
+    scorer: Scorer | MixedScorer,
+    pairs: Iterable[Pair | Sequence[str]],
+    method: str = "sentence",
+    eos: bool | None = None,
+    separator: str = SEPARATOR,
+) -> Iterator[PairScore]:
+    """Score pairs as they are read; common beginnings of texts are computed once. Arguments: see `pairs`."""
+    items = arguments.each(pairs, "sentences", "pairs of strings")
+    kept, read = tee(_pair(pair, place, method) for pair, place in items)
+    sets = (((pair.prefix_good, pair.good), (pair.prefix_bad, pair.bad)) for pair in read)
+    ends = method == "sentence" if eos is None else eos
+    for (good, bad), pair in zip(score_sets(scorer, sets, eos=ends, separator=separator), kept, strict=True):
+        texts = good.given + good.text, bad.given + bad.text
+        difference = 0.0 if _same(scorer, good, bad, texts) else good.logprob - bad.logprob
+        yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()), texts)
+
+
+def _same(scorer: Scorer | MixedScorer, good: LineScore, bad: LineScore, texts: tuple[str, str]) -> bool:
+    """Whether both texts have the same tokens, those of their prefixes included."""
+    if good.by_words:
+        return texts[0] == texts[1]
+    if not np.array_equal(good.ids, bad.ids) or good.given == bad.given:
+        return np.array_equal(good.ids, bad.ids)
+    one, other = scorer.tokenizer.encode_lines(texts)
+    return np.array_equal(one, other)

@@ -14,20 +14,24 @@ All nodes at one depth are the rows of a few calls, so texts of different sets s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keraslm import arguments
+from keraslm.config import CONTEXTS
 from keraslm.ngram.mixed import MixedScorer
 from keraslm.scoring.batching import LINES_AHEAD, blocks
+from keraslm.scoring.conditional import SEPARATOR, Joined, after_prefix, without_end
 from keraslm.scoring.measures import Floats, LineScore
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import State
+from keraslm.scoring.texts import Ends, Text, prefix_and_text
 from keraslm.text.context import cut_contexts
 from keraslm.text.encoders import Ids
 from keraslm.text.pieces import one_line
@@ -47,18 +51,28 @@ def opened(model: Model, provider: str = "auto") -> Scorer | MixedScorer:
 
 
 def score_sets(
-    scorer: Scorer | MixedScorer, sets: Iterable[Sequence[str]], texts_ahead: int = LINES_AHEAD
+    scorer: Scorer | MixedScorer,
+    sets: Iterable[Sequence[Text]],
+    texts_ahead: int = LINES_AHEAD,
+    *,
+    eos: bool = True,
+    separator: str = SEPARATOR,
+    context: str = "sentence",
 ) -> Iterator[list[LineScore]]:
     """Score sets of texts with common beginnings: the hypotheses of an utterance, the sentences of a minimal pair.
 
-    Each text is scored alone, from a zero state, including its end symbol. The numbers are those of
+    Each text is scored alone, or after its prefix, from a zero state. The numbers are those of `Scorer.score` and
     `Scorer.score_lines`, except for rounding.
 
     Args:
         scorer: of a model, or its mixture with an n-gram model. A mixture whose tokenizer cuts words into parts needs
             complete distributions, and computes common beginnings once per text.
-        sets: of any size; the result for an empty set is an empty list.
+        sets: of any size; the result for an empty set is an empty list. A text is one line, or a pair of a prefix,
+            which may have several lines, and a line.
         texts_ahead: number of texts that are read ahead and scored together; the last set may exceed it.
+        eos: score the end symbol after each text.
+        separator: between prefix and text, unless white space is there already.
+        context: how far the state is carried within a prefix and its text: `"sentence"`, `"paragraph"` or `"document"`.
 
     Yields:
         One list per set with one score per text, in order, without ranks and entropies.
@@ -67,35 +81,80 @@ def score_sets(
         >>> good, bad = next(keraslm.score_sets(scorer, [["the cat sits", "the cat sit"]]))
         >>> good.logprob > bad.logprob
         True
+        >>> good, bad = next(keraslm.score_sets(scorer, [[("the cat", "sits"), ("the cat", "sit")]], eos=False))
+        >>> good.text, good.given
+        ('sits', 'the cat ')
     """
     arguments.instance(scorer, Scorer | MixedScorer, "scorer", "a Scorer")
+    arguments.choice(context, "context", CONTEXTS)
     ahead = arguments.integer(texts_ahead, "texts_ahead", 1)
-    checked = (tuple(arguments.texts(own, place)) for own, place in arguments.each(sets, "sets", "lists of strings"))
+    ends = Ends(eos=eos, separator=separator)
+    items = arguments.each(sets, "sets", "lists of strings, or of pairs of a prefix and a text")
+    joined = (tuple(_joined(own, place, ends.separator)) for own, place in items)
     if isinstance(scorer, Scorer):
-        return _score_sets(scorer, checked, ahead)
+        return _score_sets(scorer, joined, ahead, ends, context)
+    return _mixed_sets(scorer, joined, ahead, ends, context)
+
+
+def _mixed_sets(
+    scorer: MixedScorer, sets: Iterable[tuple[Joined, ...]], texts_ahead: int, ends: Ends, context: str
+) -> Iterator[list[LineScore]]:
+    """Mix complete lines, because the n-gram model needs their beginnings; then leave out prefixes and ends."""
+    kept, read = tee(sets)
+    found: Iterator[LineScore]
     if scorer.boundary is None:
-        found = _score_sets(scorer.scorer, checked, ahead)
-        return ([scorer.mix(line) for line in lines] for lines in found)
-    kept, read = tee(checked)
-    lines = scorer.score_lines(chain.from_iterable(read), lines_ahead=ahead)
-    return (list(islice(lines, len(texts))) for texts in kept)
+        whole = (tuple(replace(joined, given=0, start=0) for joined in own) for own in read)
+        lines = _score_sets(scorer.scorer, whole, texts_ahead, replace(ends, eos=True), context)
+        found = (scorer.mix(line) for own in lines for line in own)
+    else:
+        texts = (joined for own in read for joined in own)
+        found = _last_lines(scorer, texts, texts_ahead, context)
+    for own in kept:
+        results = [after_prefix(next(found), scorer.tokenizer, joined.given, joined.start) for joined in own]
+        yield results if ends.eos else [without_end(line) for line in results]
 
 
-def _score_sets(scorer: Scorer, sets: Iterable[tuple[str, ...]], texts_ahead: int) -> Iterator[list[LineScore]]:
-    for block in blocks(sets, texts_ahead, 16, tuple):
-        texts = [one_line(text) for texts in block for text in texts]
-        ids = scorer.tokenizer.encode_lines(texts)
-        end = scorer.session.info.eos_id
-        sentences = [
-            cut_contexts(own, end, end, "sentence")[:-1] for own in ids
-        ]  # one, unless a text has a literal end
-        found = iter(score_sequences(scorer.session, [part for parts in sentences for part in parts]))
-        scores = (np.concatenate([next(found) for _ in parts]) for parts in sentences)
-        lines = (
-            LineScore(text, own, score, own == scorer.session.info.unk_id)
-            for text, own, score in zip(texts, ids, scores, strict=True)
-        )
-        yield from (list(islice(lines, len(texts))) for texts in block)
+def _last_lines(scorer: MixedScorer, texts: Iterable[Joined], texts_ahead: int, context: str) -> Iterator[LineScore]:
+    """The scores of the last line of each text."""
+    kept, read = tee(texts)
+    lines = scorer.score_lines(
+        chain.from_iterable(chain(joined.lines, [None]) for joined in read), context, lines_ahead=texts_ahead
+    )
+    for joined in kept:
+        *_, last = islice(lines, len(joined.lines))
+        yield last
+
+
+def _joined(texts: Any, place: str, separator: str) -> Iterator[Joined]:
+    for each, where in arguments.each(texts, place, "strings, or pairs of a prefix and a text"):
+        prefix, text = prefix_and_text(each, where)
+        yield Joined.of(prefix, one_line(text, where), separator)
+
+
+def _score_sets(
+    scorer: Scorer, sets: Iterable[tuple[Joined, ...]], texts_ahead: int, ends: Ends, context: str
+) -> Iterator[list[LineScore]]:
+    end = scorer.session.info.eos_id
+    for block in blocks(sets, texts_ahead, 16, lambda own: [line for joined in own for line in joined.lines]):
+        texts = [joined for own in block for joined in own]
+        encoded = iter(scorer.tokenizer.encode_lines([line for joined in texts for line in joined.lines]))
+        ids = [[next(encoded) for _ in joined.lines] for joined in texts]
+        if not ends.eos:  # nothing has to be fed to predict it
+            ids = [[*before, last[:-1]] for *before, last in ids]
+        cut = [cut_contexts(np.concatenate(lines), end, end, context) for lines in ids]
+        parts = [[part for part in own if len(part)] for own in cut]  # several where the state is reset
+        found = iter(score_sequences(scorer.session, [part for own in parts for part in own]))
+        scores = (np.concatenate([np.empty(0), *(next(found) for _ in own)]) for own in parts)
+        results = (_result(scorer, *each, ends.eos) for each in zip(texts, ids, scores, strict=True))
+        yield from (list(islice(results, len(own))) for own in block)
+
+
+def _result(scorer: Scorer, joined: Joined, lines: Sequence[Ids], scores: Floats, eos: bool) -> LineScore:
+    """The scores of a text from those of the tokens of all its lines, `(tokens,)`."""
+    ids = lines[-1]
+    own = scores[len(scores) - len(ids) :]
+    line = LineScore(joined.lines[-1], ids, own, ids == scorer.session.info.unk_id, eos=eos)
+    return after_prefix(line, scorer.tokenizer, joined.given, joined.start)
 
 
 def score_sequences(session: Session, sequences: Sequence[Ids]) -> list[Floats]:

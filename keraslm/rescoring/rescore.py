@@ -2,8 +2,8 @@
 
     total = sum of scale * score + weight * LM score + word penalty * words
 
-The LM score is the model's log-probability of the text and its end. It can be interpolated with a score of the first
-pass, which is then left out of the sum:
+The LM score is the model's log-probability of the text and its end, after its prefix if it has one. It can be
+interpolated with a score of the first pass, which is then left out of the sum:
 
     LM score = (1 - mix) * scale * score + mix * log-probability
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import tee
 from pathlib import Path
@@ -23,16 +23,21 @@ from typing import Any
 import numpy as np
 
 from keraslm import arguments
+from keraslm.config import CONTEXTS
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES, Base
-from keraslm.rescoring.nbest import Hypothesis, Utterance, check_options, read_nbest
+from keraslm.rescoring.formats.kaldi import read_keyed
+from keraslm.rescoring.hypothesis import Hypothesis, Utterance
+from keraslm.rescoring.nbest import check_options, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
+from keraslm.scoring.conditional import SEPARATOR
 from keraslm.scoring.measures import Floats
+from keraslm.scoring.texts import Text, prefix_and_text
 from keraslm.text.files import ERRORS, TextFile
 from keraslm.text.paths import find_file
 from keraslm.text.pieces import split_words
 
-Lists = str | Path | TextFile | Iterable[Sequence[str | Hypothesis]]
+Lists = str | Path | TextFile | Iterable[Sequence[Text | Hypothesis]]
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,32 @@ class Rescored:
 
 
 def _utterance(name: str, texts: Any, place: str) -> Utterance:
-    found = [
-        text if isinstance(text, Hypothesis) else Hypothesis(name, arguments.text(text, where))
-        for text, where in arguments.each(texts, place, "texts")
-    ]
+    found = []
+    for each, where in arguments.each(texts, place, "texts"):
+        if isinstance(each, Hypothesis):
+            found.append(each)
+        else:
+            prefix, text = prefix_and_text(each, where)
+            found.append(Hypothesis(name, text, prefix=prefix))
     if not found:
         raise UsageError(f"`{place}` is empty, but must have at least one text.")
     return found
+
+
+def _after_prefixes(lists: Iterable[Utterance], file: TextFile, context: str) -> Iterator[Utterance]:
+    """Give each utterance its prefix in a file. It ends its line if the state is carried to the next one."""
+    prefixes, end = read_keyed(file), "" if context == "sentence" else "\n"
+    for utterance in lists:
+        first = utterance[0]
+        if first.utterance not in prefixes:
+            raise TextError(
+                f"{first.where}: utterance {first.utterance!r} is not in {file.name}. If it has no prefix, add a row "
+                "with its name alone."
+            )
+        if given := [each for each in utterance if each.prefix]:
+            raise TextError(f"{given[0].where}: the row has a prefix, and {file.name} has one, too; leave out one.")
+        prefix = prefixes[first.utterance]
+        yield [replace(each, prefix=prefix and prefix + end) for each in utterance]
 
 
 def rescore(
@@ -140,6 +164,10 @@ def rescore(
     interpolate: str | None = None,
     mix: float = 0.5,
     base: Base = "e",
+    prefixes: str | Path | TextFile | None = None,
+    context: str = "sentence",
+    separator: str = SEPARATOR,
+    eos: bool = True,
     provider: str = "auto",
     errors: str = "strict",
     encoding: str = "utf-8",
@@ -149,7 +177,7 @@ def rescore(
     Args:
         model: a model file, several with the same tokenizer (their probabilities are averaged), a `Scorer`, or a
             `MixedScorer`, whose log-probabilities are those of the mixture with an n-gram model.
-        lists: a file, or non-empty lists of texts or of `Hypothesis`.
+        lists: a file, or non-empty lists of texts, of pairs of a prefix and a text, or of `Hypothesis`.
         format, score_columns, scores: of the file; see `read_nbest`.
         weight: factor of the LM score.
         word_penalty: added per word; below 0 it favours short hypotheses.
@@ -157,6 +185,9 @@ def rescore(
         interpolate: name, or number from 1, of the first-pass score to interpolate the LM score with.
         mix: share of the model in the interpolation, 0 to 1.
         base: base of the model's log-probabilities: `"e"`, `"2"` or `"10"`.
+        prefixes: file with one row per utterance: its name, and the text after which its hypotheses are scored. With
+            `context="sentence"` this is the beginning of their line, otherwise the line before.
+        context, separator, eos: as for `score_sets`.
         provider: `"cpu"`, `"cuda"` or `"auto"`.
         errors: `"strict"` fails at invalid bytes; `"replace"` reads them as U+FFFD.
         encoding: of the files.
@@ -175,20 +206,27 @@ def rescore(
     """
     arguments.choice(base, "base", BASES)
     arguments.choice(errors, "errors", ERRORS)
+    arguments.choice(context, "context", CONTEXTS)
     weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
     in_files = isinstance(lists, str | Path | TextFile)
     check_options(format, score_columns, (scores or ()) if in_files else ())
+
+    def opened_text(path: str | Path | TextFile) -> TextFile:
+        return path if isinstance(path, TextFile) else TextFile(find_file(path), errors, encoding)
+
     if isinstance(lists, str | Path | TextFile):
         arguments.not_empty(lists=None if isinstance(lists, TextFile) else lists, scores=scores)
         paths = arguments.paths(() if scores is None else scores, "scores")
-        file = lists if isinstance(lists, TextFile) else TextFile(find_file(lists), errors, encoding)
-        costs = [TextFile(find_file(path), errors, encoding) for path in paths]
-        utterances = read_nbest(file, format, score_columns, costs)
+        utterances = read_nbest(opened_text(lists), format, score_columns, [*map(opened_text, paths)])
     else:
         named = arguments.each(lists, "lists", "lists of texts")
         utterances = (_utterance(str(number), *own) for number, own in enumerate(named, 1))
+    if prefixes is not None:
+        arguments.not_empty(prefixes=None if isinstance(prefixes, TextFile) else arguments.path(prefixes, "prefixes"))
+        utterances = _after_prefixes(utterances, opened_text(prefixes), context)
     kept, read = tee(utterances)
-    scored = score_sets(opened(model, provider), ([each.text for each in utterance] for utterance in read))
+    texts = ([(each.prefix, each.text) for each in utterance] for utterance in read)
+    scored = score_sets(opened(model, provider), texts, eos=eos, separator=separator, context=context)
     return (
         Rescored(utterance, [line.logprob / BASES[base] for line in lines], weighting)
         for lines, utterance in zip(scored, kept, strict=True)

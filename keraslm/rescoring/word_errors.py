@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.rescoring.nbest import key_and_rest
 from keraslm.rescoring.rescore import Parts, Rescored
-from keraslm.text.files import TextFile
 from keraslm.text.pieces import split_words
 
 Counts = NDArray[np.int64]
@@ -35,18 +33,6 @@ class WordErrors(NamedTuple):
     def rate(self) -> float:
         """Errors per word of the references; NaN without words."""
         return self.errors / self.words if self.words else float("nan")
-
-
-def read_references(file: TextFile) -> dict[str, str]:
-    """The reference of each utterance: rows of `utterance <blank or tab> text`; the text may be empty."""
-    found: dict[str, str] = {}
-    for number, line in enumerate(file, 1):
-        name, text = key_and_rest(line)
-        if not name or name in found:
-            fault = f"utterance {name!r} comes a second time" if name else "a blank line"
-            raise TextError(f"{file.name}:{number}: {fault}. A row is an utterance and its words.")
-        found[name] = text
-    return found
 
 
 def count_errors(reference: str, texts: Sequence[str]) -> Counts:

@@ -96,7 +96,9 @@ def score_texts(
 
     def lines() -> Iterator[Line]:
         for text, place in arguments.each(texts, "texts", "strings, or pairs of a prefix and a text"):
-            joined = Joined.of(*_checked(text, place), ends.separator)
+            prefix, own = prefix_and_text(text, place)
+            last = own.removesuffix("\n").removesuffix("\r")  # one line end ends the last line, as in a file
+            joined = Joined.of(prefix, last, ends.separator)
             waiting.append(joined)
             yield from joined.lines
             yield None
@@ -115,8 +117,8 @@ def score_texts(
             found = []
 
 
-def _checked(text: Any, place: str) -> tuple[str, str]:
-    """Prefix and text. One line end at the end of a text ends its last line, as in a file."""
+def prefix_and_text(text: Any, place: str) -> tuple[str, str]:
+    """The prefix of a `Text`, which may be empty, and the text itself."""
     prefix, own = text if isinstance(text, tuple) and len(text) == 2 else ("", text)
     own = arguments.text(own, place)
-    return arguments.text(prefix, place), own.removesuffix("\n").removesuffix("\r")
+    return arguments.text(prefix, place), own

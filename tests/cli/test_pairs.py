@@ -64,3 +64,35 @@ def test_wrong_use_is_refused(program, fake, text, blimp):
     assert_refused(program("pairs", fake, blimp, "--by", "genre"), "genre")
     assert_refused(program("pairs", fake, blimp, "--row"), "--row")
     assert_refused(program("pairs", fake, "gone.jsonl"), "gone.jsonl: cannot be read")
+
+
+def test_words_after_prefixes(program, fake, text):
+    rows = [
+        {
+            "one_prefix_prefix": "the",
+            "one_prefix_word_good": "cat",
+            "one_prefix_word_bad": "sat",
+            "one_prefix_method": True,
+        },
+        {"sentence_good": "the cat", "sentence_bad": "cat the", "one_prefix_method": False},
+    ]
+    path = text("".join(f"{json.dumps(row)}\n" for row in rows))
+    outcome = program("pairs", fake, path, "--method", "one-prefix")
+    assert outcome.out.splitlines()[1] == "all\t1\t1\t0\t1.0000\t0\t0"
+    note = "1 pairs were left out: they say that the method one-prefix does not apply to them"
+    assert outcome.err == f"keraslm: {note}\n"
+    outcome = program("pairs", fake, path, "--method", "one-prefix", "--rows", "--eos")
+    row = outcome.out.splitlines()[1].split("\t")
+    assert row[4:] == ["-4.702751", "-5.395898", "0.693147", "right", "0", "the cat", "the sat"]
+    assert outcome.err == f"keraslm: {note}\n"
+    outcome = program("pairs", fake, "--method", "one-prefix", "--separator", "", stdin=b"the ca\tt\tr\n")
+    assert outcome.out.splitlines()[1] == "all\t1\t0\t0\t0.0000\t1\t1"  # cat 4/21, and <unk> 6/21
+    assert_refused(program("pairs", fake, text(PLAIN), "--method", "two-prefix"), 'text.txt:1: no "prefix_good" with a')
+
+
+PLAIN = '{"sentence_good": "the cat", "sentence_bad": "cat"}\n'
+
+
+def test_sentences_without_their_ends(program, fake, text):
+    found = [program("pairs", fake, text(PLAIN), "--rows", *flags).out.split("\t") for flags in ([], ["--no-eos"])]
+    assert [row[-7:-5] for row in found] == [["-6.648661", "-4.702751"], ["-3.604138", "-1.658228"]]

@@ -82,6 +82,25 @@ def test_json_lines(program, fake, text):
     assert best == {"utterance": "u", "text": "dog", "total": -4.479607}
 
 
+def test_prefixes_and_texts_without_their_ends(program, bulk_model, by_history, text):
+    lists, before = text("u1\tcat\nu2\tdog\n"), text("u1 the\nu2 the cat\n", "before")
+    for flags, scores in (
+        ([], [by_history.score("cat", prefix="the"), by_history.score("dog", prefix="the cat")]),
+        (["--no-eos"], [by_history.score("cat", "the", eos=False), by_history.score("dog", "the cat", eos=False)]),
+        (
+            ["--context", "document"],
+            [own.logprob for own in by_history.score_texts([("the\n", "cat"), ("the cat\n", "dog")])],
+        ),
+    ):
+        outcome = program("rescore", bulk_model, lists, "--prefixes", before, *flags)
+        found = [float(row.split("\t")[1]) for row in outcome.out.splitlines()]
+        assert found == pytest.approx(scores, abs=2e-6)
+    assert_refused(
+        program("rescore", bulk_model, lists, "--prefixes", text("u1 a\n", "few")), "utterance 'u2' is not in"
+    )
+    assert_refused(program("rescore", bulk_model, lists, "--prefixes", before, "--output", before), "before")
+
+
 def test_complete_utterances_before_a_fault_are_written(program, fake, text):
     outcome = program("rescore", fake, text(LISTS + "u3\t1\t1\ta\nu3\tx\t1\ta\n"))
     assert_refused(outcome, "text.txt:6: 'x' is not a finite number")

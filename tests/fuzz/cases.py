@@ -102,7 +102,7 @@ def cases() -> list[Case]:
         Case("nbest_jsonl", row + b'"x": NaN}', REFUSED, "a written row that is no JSON"),
         Case("nbest_jsonl", row + b'"x": 1e999}', REFUSED, "a written row that is no JSON"),
         Case(
-            "pairs",
+            "pairs_sentence",
             b'{"sentence_good": "a", "sentence_bad": "b", "field": "x\\ty", "UID": "u\\nv"}',
             READ,
             "a table with an extra cell and an extra row",

@@ -109,6 +109,12 @@ def _pairs() -> Iterable[bytes]:
     yield b"sentence_good\tsentence_bad\nthe cat\tcat the\n"
 
 
+def _pairs_after_prefixes(blimp: str, *names: str) -> Iterable[bytes]:
+    row = {blimp + name: text for name, text in zip(names, ("the", "cat", "cats"), strict=True)}
+    yield (json.dumps({**row, blimp + "method": True, "UID": "u"}) + "\n").encode()
+    yield ("\t".join(names) + "\nthe\tcat\tcats\n").encode()
+
+
 def _metadata() -> Iterable[bytes]:
     yield b"\x00".join(part.encode() for pair in fake_model.model_info().to_metadata().items() for part in pair)
     for name in ("vocab_size", "hidden_size", "valid_perplexity", "softmax", "config"):
@@ -142,7 +148,9 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "nbest_kaldi": lambda: [b"u1-1 the cat\nu1-2\nu-2-1\ta\n"],
     "nbest_jsonl": _json_lists,
     "references": lambda: [b"u1 the cat\nu2\nu3\ta b\n"],
-    "pairs": _pairs,
+    "pairs_sentence": _pairs,
+    "pairs_one-prefix": lambda: _pairs_after_prefixes("one_prefix_", "prefix", "word_good", "word_bad"),
+    "pairs_two-prefix": lambda: _pairs_after_prefixes("two_prefix_", "prefix_good", "prefix_bad", "word"),
     "metadata": _metadata,
     "record": _record,
 }

@@ -26,9 +26,9 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
 from keraslm.report.options import ScoreOptions, TableInput
 from keraslm.report.writer import write_records, write_scores
+from keraslm.rescoring.formats.kaldi import read_keyed
 from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
-from keraslm.rescoring.pairs import read_pairs
-from keraslm.rescoring.word_errors import read_references
+from keraslm.rescoring.pair_files import METHODS, PairReader
 from keraslm.runs.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
 from keraslm.runs.create import update_config
 from keraslm.runs.resume import PreviousRun
@@ -253,16 +253,16 @@ def nbest(format: str, data: bytes) -> None:
 
 def references(data: bytes) -> None:
     """References, one row per utterance."""
-    found = read_references(TextFile(_file("references", data)))
+    found = read_keyed(TextFile(_file("references", data)))
     assert all(name and "\n" not in text for name, text in found.items())
 
 
-def pairs(data: bytes) -> None:
+def pairs(method: str, data: bytes) -> None:
     """Minimal pairs: names fit into the cells of a table."""
-    for pair in read_pairs(TextFile(_file("pairs", data))):
+    for pair in PairReader([TextFile(_file("pairs", data))], method):
         for cell in (pair.field, pair.term, pair.uid, pair.number):
             assert isinstance(cell, str) and "\t" not in cell and "\n" not in cell
-        f"{pair.good}{pair.bad}".encode()
+        f"{pair.good}{pair.bad}{pair.prefix_good}{pair.prefix_bad}".encode()
 
 
 # Model files
@@ -324,6 +324,7 @@ TARGETS: dict[str, Target] = {
     "sentencepiece": partial(imported_tokenizer, "sp.model"),
     **{f"table_{format}": partial(table, format) for format in ("csv", "raw", "jsonl")},
     **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "jsonl")},
-    **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references, pairs)},
+    **{f"pairs_{method}": partial(pairs, method) for method in METHODS},
+    **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references)},
     **{f.__name__: f for f in (metadata, record)},
 }

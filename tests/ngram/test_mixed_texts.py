@@ -61,3 +61,14 @@ def test_regions_and_sums_of_a_table(mixed, tmp_path):
     assert rows["word"] == pytest.approx(own, abs=1e-5)
     assert rows["region"] == pytest.approx([own[0] + own[1], own[2] + own[3], own[4], own[5]], abs=1e-5)
     assert rows["sentence"] == pytest.approx([sum(own)], abs=1e-5)
+
+
+@pytest.mark.parametrize("eos", [True, False])
+def test_sets_after_prefixes(mixed, eos):
+    sets = [[("the cat", "sat"), ("the cat", "bird")], [], [("the\nbird", "sat"), "the cat"]]
+    flat = [text for own in sets for text in own]
+    for context in ("sentence", "document"):
+        expected = iter(score_texts(mixed, flat, Ends(eos=eos), context))
+        found = keraslm.score_sets(mixed, sets, eos=eos, context=context)
+        for own, texts in zip(found, sets, strict=True):
+            assert [line.logprob for line in own] == pytest.approx([next(expected).logprob for _ in texts], abs=1e-5)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES
-from keraslm.rescoring.nbest import Hypothesis, read_nbest
+from keraslm.rescoring.formats.kaldi import read_keyed
+from keraslm.rescoring.hypothesis import Hypothesis
+from keraslm.rescoring.nbest import read_nbest
 from keraslm.rescoring.rescore import Rescored, Weighting, rescore
-from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors, read_references
+from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors
 from keraslm.text.files import TextFile
 
 with_jiwer = pytest.mark.skipif(importlib.util.find_spec("jiwer") is None, reason="jiwer is not installed")
@@ -175,8 +177,8 @@ def test_the_first_of_equal_totals_is_chosen(utterances):
 def test_references(tmp_path):
     path = tmp_path / "said"
     path.write_text("u1\tthe cat sat\nu2 dogs  ran\nu3\n")
-    assert read_references(TextFile(path)) == {"u1": "the cat sat", "u2": "dogs  ran", "u3": ""}
+    assert read_keyed(TextFile(path)) == {"u1": "the cat sat", "u2": "dogs  ran", "u3": ""}
     for content, message in (("u1 a\n\n", "said:2: a blank line"), ("u1 a\nu1 b\n", "said:2: utterance 'u1' comes")):
         path.write_text(content)
         with pytest.raises(TextError, match=message):
-            read_references(TextFile(path, name="said"))
+            read_keyed(TextFile(path, name="said"))

@@ -14,7 +14,7 @@ import keraslm
 from keraslm import ModelConfig, Sampling, ScoreOptions, TextCost, kenlm
 from keraslm.errors import KeraslmError
 from keraslm.evaluation.options import Techniques
-from keraslm.rescoring.nbest import Hypothesis
+from keraslm.rescoring.hypothesis import Hypothesis
 
 OBJECT = object()
 TEXT = [None, 3, math.nan, b"the", ["the"], {"the": 1}, Path("the"), OBJECT]

@@ -22,7 +22,7 @@ CASES = cases()
 TOKENIZERS = [json.loads(sample) for sample in seeds.SEEDS["tokenizer"]()]
 RECORDS = [json.loads(sample) for sample in seeds.SEEDS["record"]()]
 ROWS = [json.loads(line) for sample in seeds.SEEDS["nbest_jsonl"]() for line in sample.splitlines()]
-PAIRS = [json.loads(next(iter(seeds.SEEDS["pairs"]())).splitlines()[0])]
+PAIRS = [json.loads(next(iter(seeds.SEEDS["pairs_sentence"]())).splitlines()[0])]
 EPOCH = {"epoch": 1, "loss": 2.5, "perplexity": 7.0, "val_perplexity": 8}
 
 
@@ -123,7 +123,7 @@ CELLS |= st.sampled_from(["utterance", "\t", "\t", "\n", "\n"])
 @settings(max_examples=200)
 @given(
     st.lists(CELLS),
-    st.sampled_from(["nbest_tsv", "nbest_kaldi", "references", "pairs"]),
+    st.sampled_from(["nbest_tsv", "nbest_kaldi", "references", "pairs_sentence"]),
 )
 def test_any_list_of_columns(parts, target):
     is_refused(TARGETS[target], "".join(parts).encode("utf-8", "surrogatepass"))
@@ -132,7 +132,7 @@ def test_any_list_of_columns(parts, target):
 @settings(max_examples=100)
 @given(st.lists(st.sampled_from(PAIRS).flatmap(strategies.json_texts), max_size=3))
 def test_any_pairs_of_json(rows):
-    is_refused(TARGETS["pairs"], b"\n".join(rows))
+    is_refused(TARGETS["pairs_sentence"], b"\n".join(rows))
 
 
 @settings(max_examples=100)
@@ -142,7 +142,7 @@ def test_any_record(data):
 
 
 @pytest.mark.parametrize("depth", range(880, 1010, 3))
-@pytest.mark.parametrize("target", ["config", "metrics", "nbest_jsonl", "pairs", "record"])
+@pytest.mark.parametrize("target", ["config", "metrics", "nbest_jsonl", "pairs_sentence", "record"])
 def test_any_depth(target, depth):
     """The depth at which each step of the way gives up, and each between them."""
     deep = b"[" * depth + b"]" * depth

@@ -22,7 +22,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "scoring": "errors arguments perplexity config text",
     "ngram": "errors arguments perplexity config system text scoring",
     "report": "errors arguments perplexity config system text scoring ngram",
-    "rescoring": "errors arguments perplexity text scoring ngram",
+    "rescoring": "errors arguments perplexity config text scoring ngram",
     "pictures": "errors arguments perplexity config system text scoring report",
     "server": "errors arguments perplexity config system text scoring pictures",
     "bulk": "errors arguments config system text scoring ngram report",

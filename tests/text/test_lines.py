@@ -7,7 +7,7 @@ import keraslm
 from keraslm import kenlm
 from keraslm.config import DataConfig
 from keraslm.errors import TextError
-from keraslm.rescoring.nbest import Hypothesis
+from keraslm.rescoring.hypothesis import Hypothesis
 from keraslm.scoring import sampler
 from keraslm.text.pieces import one_line
 from keraslm.text.vocabulary import train_tokenizer
