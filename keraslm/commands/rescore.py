@@ -8,9 +8,8 @@ from cyclopts import Parameter
 
 from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Separator, Switch, TextName, print_note
 from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Reading, open_scorer, print_known
+from keraslm.commands.rescore_errors import NO_COUNTING, Counting, Numbers, error_table, numbers
 from keraslm.errors import UsageError
-
-Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
 
 
 def rescore(
@@ -18,7 +17,7 @@ def rescore(
     nbest: TextName | None = None,
     /,
     *,
-    format: Literal["tsv", "csv", "raw", "kaldi", "jsonl"] = "tsv",
+    format: Literal["tsv", "csv", "raw", "kaldi", "moses", "jsonl"] = "tsv",
     score_columns: OptionalInteger = None,
     scores: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None,
     best: Switch = False,
@@ -27,22 +26,20 @@ def rescore(
     scales: Numbers | None = None,
     interpolate: str | None = None,
     mix: float = 0.5,
+    unit: Literal["word", "char"] = "word",
     base: Literal["e", "2", "10"] = "e",
     prefixes: str | None = None,
     context: Literal["sentence", "paragraph", "document"] = "sentence",
     separator: Separator = " ",
     eos: bool = True,
-    name: str = "lm_logprob",
-    references: str | None = None,
-    tune: Switch = False,
-    weights: Numbers = "0:2:0.1",
-    word_penalties: Numbers = "-2:2:0.5",
+    name: str | None = None,
     others: Others = (),
     output: Path | None = None,
     provider: Provider = "auto",
     errors: Errors = "strict",
     encoding: str = "utf-8",
     mixing: MixingFlags = NO_NGRAM,
+    counting: Counting = NO_COUNTING,
 ) -> None:
     """Score n-best lists, choose the best hypotheses, or tune the weights; common beginnings are computed once.
 
@@ -54,7 +51,7 @@ def rescore(
 
     Prints each row with the model's log-probability of the text and its end as an additional score. With --best, prints
     each utterance and the hypothesis with the largest total: sum of scale * first-pass score + weight * LM score + word
-    penalty * words. With --references, prints a table of word errors. Texts are not changed.
+    penalty * words. With --references, prints a table of errors. Texts are not changed.
 
     Parameters
     ----------
@@ -64,8 +61,8 @@ def rescore(
         n-best lists, plain or compressed. Default or -: standard input.
     format
         tsv, csv: utterance, scores, text, separated by tabs or commas. raw: tsv without quotes around cells that
-        contain quotation marks. kaldi: utterance-k text. jsonl: {"utterance": ..., "hypotheses": [{"text": ...,
-        "scores": {...}}]}, or one hypothesis per line.
+        contain quotation marks. kaldi: utterance-k text. moses: id ||| text ||| features ||| total. jsonl:
+        {"utterance": ..., "hypotheses": [{"text": ..., "scores": {...}}]}, or one hypothesis per line.
     score_columns
         Number of scores per row of a table. Default: that of the first row.
     scores
@@ -75,7 +72,7 @@ def rescore(
     weight
         Weight of the LM score.
     word_penalty
-        Added per word; below 0 it favours short hypotheses.
+        Added per word, or per character with --unit char; below 0 it favours short hypotheses.
     scales
         Factor of each first-pass score, such as 1,0.5. Default: 1 for each.
     interpolate
@@ -83,6 +80,8 @@ def rescore(
         log-probability. It no longer counts as a first-pass score.
     mix
         Share of the model in the interpolation, 0 to 1.
+    unit
+        What the word penalty and errors count: words between white space, or characters without white space.
     base
         Base of the logarithm of the model's scores.
     prefixes
@@ -96,16 +95,7 @@ def rescore(
     eos
         Score the end symbol after each text.
     name
-        Name of the new score, if scores have names.
-    references
-        References: utterance and text per line. Prints word error rates of the first pass, the oracle and the rescored
-        lists.
-    tune
-        Search the grid of --weights and --word-penalties for the fewest word errors, and print the grid.
-    weights
-        Weights to try: first:last:step, or numbers separated by commas.
-    word_penalties
-        Word penalties to try.
+        Name of the new score, if scores have names. Default: lm_logprob, or KerasLM0 for moses.
     others
         Another model file with the same tokenizer, to average probabilities with; may be repeated.
     output
@@ -119,34 +109,24 @@ def rescore(
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
-    from keraslm.system.backend import require
+    from keraslm.rescoring.nbest import score_name
     from keraslm.system.outputs import check_outputs
     from keraslm.text.files import TextFile, replaced_note
     from keraslm.text.paths import STDIN, find_file
 
-    if tune and not references:
-        raise UsageError("--tune counts word errors: add --references FILE.")
-    if best and references:
+    if best and counting.references:
         raise UsageError("--best prints hypotheses and --references a table: leave out one of them.")
     if nbest is None and scores:
         raise UsageError("--scores takes every file that follows it: name the n-best list before it.")
-    nbest = STDIN if nbest is None else nbest
-    read: list[str | Path] = [
-        model,
-        *others,
-        *mixing.files,
-        nbest,
-        *(scores or ()),
-        *(name for name in (references, prefixes) if name),
-    ]
-    check_outputs({"output": output}, read)
-    if references:
-        require("jiwer", extra="wer", purpose="Counting word errors")
+    counting.check()
+    nbest, name, references = STDIN if nbest is None else nbest, score_name(name, format), counting.references
+    read: list[str | Path] = [model, *others, *mixing.files, nbest, *(scores or ())]
+    check_outputs({"output": output}, [*read, *filter(None, (references, prefixes))])
     file = TextFile(find_file(nbest), errors, encoding)
     said = TextFile(find_file(references), errors, encoding) if references else None
-    tried = [(w, p) for w in _numbers("--weights", weights) for p in _numbers("--word-penalties", word_penalties)]
+    grid = counting.grid()
     models = [model, *others]
-    scorer = open_scorer(models, mixing, Reading(provider, errors, encoding)) if mixing.ngram else None
+    scorer = open_scorer(models, mixing, Reading(provider, errors, encoding, context)) if mixing.ngram else None
     found = room.rescore(
         scorer or models,
         file,
@@ -155,9 +135,10 @@ def rescore(
         scores=scores,
         weight=weight,
         word_penalty=word_penalty,
-        scales=_numbers("--scales", scales or ""),
+        scales=numbers("--scales", scales or ""),
         interpolate=interpolate,
         mix=mix,
+        unit=unit,
         base=base,
         prefixes=prefixes,
         context=context,
@@ -168,8 +149,8 @@ def rescore(
         encoding=encoding,
     )
     if said:
-        points = tried if tune else [(weight, word_penalty)]
-        rows: Iterator[str] = map(_writer(format), _error_rows(found, said, points, tune))
+        points = grid if counting.tune else [(weight, word_penalty)]
+        rows: Iterator[str] = map(_writer(format), error_table(found, said, unit, points, counting))
     else:
         rows = _rows(found, format, name, best)
     with opened_output(output) as out:
@@ -183,7 +164,7 @@ def rescore(
 def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
     from keraslm.rescoring.nbest import best_row, scored_rows
 
-    header = format not in ("kaldi", "jsonl")
+    header = format not in ("kaldi", "moses", "jsonl")
     for number, each in enumerate(found):
         names = each.hypotheses[0].names
         if best:
@@ -194,34 +175,7 @@ def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
         yield from scored_rows(each.hypotheses, each.logprobs, format, name)
 
 
-def _error_rows(found: Any, references: Any, points: list[tuple[float, float]], tune: bool) -> Iterator[list[str]]:
-    from keraslm.rescoring.formats.kaldi import read_keyed
-    from keraslm.rescoring.word_errors import ListErrors, error_rows
-
-    errors = ListErrors(read_keyed(references))
-    for each in found:
-        errors.add(each)
-    if errors.missing:
-        note = f"{errors.missing} utterances have no hypotheses and are not counted"
-        print_note(f"{references.name}: {note}")
-    yield from error_rows(errors, points, tune)
-
-
 def _writer(format: str) -> Callable[[Iterable[str]], str]:
     from keraslm.text.rows import ROW_FORMATS, row_writer
 
     return row_writer(format if format in ROW_FORMATS else "tsv")
-
-
-def _numbers(flag: str, text: str) -> tuple[float, ...]:
-    """`"0:1:0.5"` or `"0,0.5,1"` as numbers."""
-    try:
-        if ":" not in text:
-            return tuple(float(part) for part in text.split(",")) if text else ()
-        first, last, step = (float(part) for part in text.split(":"))
-        count = round((last - first) / step * (1 + 1e-9)) if step else -1
-        if not 0 <= count <= 10_000:
-            raise ValueError
-        return tuple(round(first + number * step, 10) for number in range(count + 1))
-    except (ValueError, OverflowError):
-        raise UsageError(f"{flag} {text}: expected numbers separated by commas, or first:last:step.") from None

@@ -16,6 +16,7 @@ from keraslm.commands.flags import (
     OptionalInteger,
     Others,
     Provider,
+    Separator,
     Switch,
     TextName,
     open_files,
@@ -70,7 +71,7 @@ class TableFlags:
     input_format: Literal["auto", "text", "csv", "tsv", "raw", "jsonl"] = "auto"
     text_column: str | None = None
     prefix_column: str | None = None
-    separator: str = " "
+    separator: Separator = " "
     region_column: str | None = None
     region_separator: str | None = None
     label: str | None = None
@@ -104,7 +105,7 @@ def score(
     unk: Literal["include", "exclude"] = "include",
     spaces: Literal["before", "after"] = "before",
     context: Literal["sentence", "paragraph", "document"] | None = None,
-    no_eos: Switch = False,
+    eos: bool = True,
     frequencies: Path | None = None,
     table: Table = TableFlags(),
     lines_ahead: Integer = 4096,
@@ -164,8 +165,8 @@ def score(
     context
         How far the state is carried: through each line, through each paragraph up to a blank line, or through each
         file, or each text of a table. Default: sentence; document for a table.
-    no_eos
-        Leave out the end symbol of each line; of a table, that after each text.
+    eos
+        Score the end symbol of each line; of a table, that after each text.
     frequencies
         Words and their counts, one pair per line, for the column frequency: occurrences per million words.
     lines_ahead
@@ -217,7 +218,7 @@ def score(
         lines_ahead=lines_ahead,
         spaces=spaces,
         signature=signature,
-        eos=not no_eos,
+        eos=eos,
         separator=table.separator,
         frequencies=None if frequencies is None else str(frequencies.absolute()),
         table=table.columns(kind),

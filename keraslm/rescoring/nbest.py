@@ -2,6 +2,7 @@
 
     tsv     utterance <tab> score <tab> ... <tab> text      the same number of scores in each row; also csv and raw
     kaldi   utterance-k words of the hypothesis             scores in separate files: utterance-k number
+    moses   id ||| text ||| features ||| total
     jsonl   {"utterance": "u1", "hypotheses": [{"text": "the cat", "scores": {"acoustic": -12.5}}]}
 
 `keraslm.rescoring.formats` has one module per format. The rows of an utterance must follow each other. A text may be
@@ -16,12 +17,12 @@ from typing import Any
 
 from keraslm import arguments
 from keraslm.errors import UsageError
-from keraslm.rescoring.formats import jsonl, kaldi, tables
+from keraslm.rescoring.formats import jsonl, kaldi, moses, tables
 from keraslm.rescoring.hypothesis import Hypothesis, Utterance, check
 from keraslm.text.files import TextFile
 from keraslm.text.rows import ROW_FORMATS
 
-FORMATS = (*ROW_FORMATS, "kaldi", "jsonl")
+FORMATS = (*ROW_FORMATS, "kaldi", "moses", "jsonl")
 LM = "lm_logprob"
 
 
@@ -31,14 +32,16 @@ def read_nbest(
     """The utterances of a file, in order.
 
     Args:
-        format: `"tsv"`, `"csv"`, `"raw"`, `"kaldi"` or `"jsonl"`.
+        format: `"tsv"`, `"csv"`, `"raw"`, `"kaldi"`, `"moses"` or `"jsonl"`.
         score_columns: number of scores per row of a table; None means that of the first row.
         scores: files of costs for `"kaldi"`, with the same keys in the same order as `file`.
     """
     check_options(format, score_columns, scores)
+    if format in ROW_FORMATS:
+        return _utterances(tables.rows(file, score_columns, format))
     if format == "kaldi":
         return _utterances(kaldi.rows(file, scores))
-    return _utterances(jsonl.rows(file) if format == "jsonl" else tables.rows(file, score_columns, format))
+    return _utterances(moses.rows(file) if format == "moses" else jsonl.rows(file))
 
 
 def check_options(format: Any, score_columns: Any, scores: Sequence[Any]) -> None:
@@ -62,21 +65,33 @@ def _utterances(rows: Iterable[Hypothesis]) -> Iterator[Utterance]:
         yield utterance
 
 
-def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str = LM) -> Iterator[str]:
+def score_name(name: str | None, format: str) -> str:
+    """The name of a new score, or the default of the format; a `UsageError` if the format does not allow it."""
+    if format != "moses":
+        return LM if name is None else name
+    moses.check_name(moses.LM if name is None else name)
+    return moses.LM if name is None else name
+
+
+def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name: str | None = None) -> Iterator[str]:
     """The rows of an utterance with one more score per row; a `TextError` if it has a score of this name.
 
     In a table the score comes before the text; with `"kaldi"` a row is a key and a cost, the negated score; with
-    `"jsonl"` the score is added to `scores` under `name`.
+    `"moses"` the score is the last feature; with `"jsonl"` it is added to `scores` under `name`.
     """
-    first = utterance[0]
+    first, name = utterance[0], score_name(name, format)
     if format == "kaldi":
         return kaldi.scored(utterance, scores)
     check(name not in first.names, f"{first.where}: a score {name} already exists; choose a different `name`.")
-    return jsonl.scored(utterance, scores, name) if format == "jsonl" else tables.scored(utterance, scores, format)
+    if format in ROW_FORMATS:
+        return tables.scored(utterance, scores, format)
+    return (moses if format == "moses" else jsonl).scored(utterance, scores, name)
 
 
 def best_row(hypothesis: Hypothesis, total: float, format: str) -> str:
     """The row of the best hypothesis: utterance and text; with `"jsonl"` also the total."""
+    if format in ROW_FORMATS:
+        return tables.best(hypothesis, format)
     if format == "jsonl":
         return jsonl.best(hypothesis, total)
-    return kaldi.best(hypothesis) if format == "kaldi" else tables.best(hypothesis, format)
+    return (moses if format == "moses" else kaldi).best(hypothesis)

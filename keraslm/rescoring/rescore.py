@@ -7,7 +7,8 @@ interpolated with a score of the first pass, which is then left out of the sum:
 
     LM score = (1 - mix) * scale * score + mix * log-probability
 
-`words` is the number of words between white space. Larger is better; of equal totals, the first hypothesis is the best.
+`words` is the number of words between white space, or of characters without it. Larger is better; of equal totals, the
+first hypothesis is the best.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from keraslm.rescoring.formats.kaldi import read_keyed
 from keraslm.rescoring.hypothesis import Hypothesis, Utterance
 from keraslm.rescoring.nbest import check_options, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
+from keraslm.rescoring.units import UNITS, units_of
 from keraslm.scoring.conditional import SEPARATOR
 from keraslm.scoring.measures import Floats
 from keraslm.scoring.texts import Text, prefix_and_text
 from keraslm.text.files import ERRORS, TextFile
 from keraslm.text.paths import find_file
-from keraslm.text.pieces import split_words
 
 Lists = str | Path | TextFile | Iterable[Sequence[Text | Hypothesis]]
 
@@ -49,12 +50,14 @@ class Weighting:
     scales: tuple[float, ...] = ()
     interpolate: str | None = None
     mix: float = 0.5
+    unit: str = "word"
 
     def __post_init__(self) -> None:
         for name in ("weight", "word_penalty", "mix"):
             arguments.number(getattr(self, name), name)
         scales = tuple(arguments.number(*scale) for scale in arguments.each(self.scales, "scales", "numbers"))
         object.__setattr__(self, "scales", scales)
+        arguments.choice(self.unit, "unit", UNITS)
         if self.interpolate is not None:
             arguments.text(self.interpolate, "interpolate")
         if not all(map(math.isfinite, (self.weight, self.word_penalty, self.mix, *self.scales))):
@@ -65,7 +68,10 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of the totals of `n` hypotheses, each `(n,)`; `rest` is `first_pass` without the interpolated score."""
+    """The parts of the totals of `n` hypotheses, each `(n,)`.
+
+    `rest` is `first_pass` without the interpolated score; `words` may count characters.
+    """
 
     first_pass: Floats
     rest: Floats
@@ -99,7 +105,7 @@ class Rescored:
             column = self._column(weighting.interpolate)
             rest = np.delete(scaled, column, axis=1).sum(axis=1)
             lm = (1 - weighting.mix) * scaled[:, column] + weighting.mix * lm
-        words = np.array([len(split_words(hypothesis.text)) for hypothesis in self.hypotheses], float)
+        words = np.array([len(units_of(each.text, weighting.unit)) for each in self.hypotheses], float)
         return Parts(totals, rest, lm, words)
 
     def _column(self, wanted: str) -> int:
@@ -163,6 +169,7 @@ def rescore(
     scales: Sequence[float] = (),
     interpolate: str | None = None,
     mix: float = 0.5,
+    unit: str = "word",
     base: Base = "e",
     prefixes: str | Path | TextFile | None = None,
     context: str = "sentence",
@@ -184,6 +191,7 @@ def rescore(
         scales: factor of each first-pass score; 1 if empty.
         interpolate: name, or number from 1, of the first-pass score to interpolate the LM score with.
         mix: share of the model in the interpolation, 0 to 1.
+        unit: what the word penalty counts: `"word"`, or `"char"` for characters without white space.
         base: base of the model's log-probabilities: `"e"`, `"2"` or `"10"`.
         prefixes: file with one row per utterance: its name, and the text after which its hypotheses are scored. With
             `context="sentence"` this is the beginning of their line, otherwise the line before.
@@ -207,7 +215,7 @@ def rescore(
     arguments.choice(base, "base", BASES)
     arguments.choice(errors, "errors", ERRORS)
     arguments.choice(context, "context", CONTEXTS)
-    weighting = Weighting(weight, word_penalty, scales, interpolate, mix)  # type: ignore[arg-type]  # makes a tuple
+    weighting = Weighting(weight, word_penalty, scales, interpolate, mix, unit)  # type: ignore[arg-type]  # makes a tuple
     in_files = isinstance(lists, str | Path | TextFile)
     check_options(format, score_columns, (scores or ()) if in_files else ())
 

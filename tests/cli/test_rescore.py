@@ -101,6 +101,27 @@ def test_prefixes_and_texts_without_their_ends(program, bulk_model, by_history, 
     assert_refused(program("rescore", bulk_model, lists, "--prefixes", before, "--output", before), "before")
 
 
+def test_lists_of_moses(program, fake, text):
+    path = text(
+        "0 ||| the cat ||| LM0= -2 ||| -9.5\n0 ||| dog ||| LM0= -3 ||| -10 ||| 0-0\n1 ||| sat ||| LM0= 0 ||| 1\n"
+    )
+    line = ["rescore", fake, path, "--format", "moses"]
+    assert program(*line).out == (
+        "0 ||| the cat ||| LM0= -2 KerasLM0= -6.648661 ||| -9.5\n"
+        "0 ||| dog ||| LM0= -3 KerasLM0= -4.479607 ||| -10 ||| 0-0\n1 ||| sat ||| LM0= 0 KerasLM0= -5.395898 ||| 1\n"
+    )
+    assert "||| LM0= -2 LM1= -6.648661 |||" in program(*line, "--name", "LM1").out
+    assert program(*line, "--best").out == "0 ||| dog\n1 ||| sat\n"
+    assert_refused(program(*line, "--name", "LM0"), "a feature LM0 already exists; choose a different --name")
+
+
+def test_integers_of_json_lines(program, fake, text):
+    path = text('{"utterance": 17, "text": "dog"}\n{"utterance": 17, "text": "cat"}\n')
+    line = ["rescore", fake, path, "--format", "jsonl"]
+    assert [json.loads(row)["utterance"] for row in program(*line).out.splitlines()] == [17, 17]
+    assert json.loads(program(*line, "--best").out) == {"utterance": 17, "text": "dog", "total": -4.479607}
+
+
 def test_complete_utterances_before_a_fault_are_written(program, fake, text):
     outcome = program("rescore", fake, text(LISTS + "u3\t1\t1\ta\nu3\tx\t1\ta\n"))
     assert_refused(outcome, "text.txt:6: 'x' is not a finite number")
@@ -130,7 +151,18 @@ def test_replaced_bytes_are_counted(program, fake, text):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tune"], "--tune counts word errors: add --references FILE."),
+        (["--tune"], "--tune counts errors: add --references FILE."),
+        (["--bootstrap", "10"], "--bootstrap counts errors: add --references FILE."),
+        (["--by-utterance"], "--by-utterance counts errors: add --references FILE."),
+        (
+            ["--references", "r", "--by-utterance", "--tune"],
+            "--by-utterance prints the errors at one setting: leave out",
+        ),
+        (["--references", "r", "--by-utterance", "--bootstrap", "9"], "leave out --tune and --bootstrap."),
+        (["--references", "r", "--bootstrap", "0"], "--bootstrap is 0, but must be at least 1."),
+        (["--references", "r", "--seed", "-1"], "--seed is -1, but must be 0 or more."),
+        (["--format", "moses", "--name", "a_b"], "--name is 'a_b', but the name of a feature of Moses has no white"),
+        (["--unit", "byte"], "byte"),
         (["--best", "--references", "r"], "--best prints hypotheses and --references a table"),
         (["--scales", "1,x"], "--scales 1,x: expected numbers separated by commas, or first:last:step"),
         (["--weights", "0:1"], "--weights 0:1: expected numbers"),
@@ -152,7 +184,7 @@ def test_missing_jiwer_gives_the_pip_line(program, fake, text, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "jiwer" else find(name, *rest))
     outcome = program("rescore", fake, text(LISTS), "--references", text("u1 a\n", "said"))
-    assert_refused(outcome, "Counting word errors needs the package jiwer", 'pip install "keraslm[wer]"')
+    assert_refused(outcome, "Counting errors needs the package jiwer", 'pip install "keraslm[wer]"')
 
 
 HEADER = "setting\tweight\tword_penalty\twer\terrors\tsubstitutions\tdeletions\tinsertions\twords\n"
@@ -185,3 +217,41 @@ def test_tuning_prints_the_best_setting_and_the_grid(program, fake, text):
         + "grid\t1\t3\t0.00\t0\t0\t0\t0\t4\n"
     )
     assert outcome.err == f"keraslm: {said}: 1 utterances have no hypotheses and are not counted\n"
+
+
+@with_jiwer
+def test_errors_of_each_utterance(program, fake, text):
+    said = text("u1\tthe cat sat\nu2 dog\nu3 sat\n", "said")
+    outcome = program("rescore", fake, text(LISTS), "--references", said, "--by-utterance", "--weight", "0.3")
+    assert outcome.out == (
+        "utterance\twords\tfirst_pass_errors\toracle_errors\trescored_errors\treference\tfirst_pass\toracle\trescored\n"
+        "u1\t3\t1\t0\t1\tthe cat sat\tthe cat\tthe cat sat\tthe cat\n"
+        "u2\t1\t0\t0\t0\tdog\tdog\tdog\tdog\n"
+    )
+    assert outcome.err == f"keraslm: {said}: 1 utterances have no hypotheses and are not counted\n"
+
+
+@with_jiwer
+def test_confidence_intervals(program, fake, text):
+    said = text("u1\tthe cat sat\nu2 dog\n", "said")
+    flags = ["--references", said, "--bootstrap", "500", "--seed", "3"]
+    outcome = program("rescore", fake, text(LISTS), *flags)
+    header, first, oracle, rescored = [row.split("\t") for row in outcome.out.splitlines()]
+    assert header[-3:] == ["wer_low", "wer_high", "improvement"]
+    assert first[-3:] == ["0.00", "33.33", "-"]  # u1 twice: 1 of 3 words; u2 twice: none
+    assert oracle[-3:-1] == ["0.00", "0.00"] and 0.65 < float(oracle[-1]) < 0.85  # unless u2 is drawn twice
+    assert rescored[-3:] == ["33.33", "100.00", "0.0000"]
+    assert program("rescore", fake, text(LISTS), *flags).out == outcome.out
+    tuned = program("rescore", fake, text(LISTS), *flags, "--tune", "--weights", "0:1:1", "--word-penalties", "0")
+    assert [row.split("\t")[-1] == "-" for row in tuned.out.splitlines()] == [False, True, False, False, True, True]
+
+
+@with_jiwer
+def test_character_errors(program, fake, text):
+    said = text("u1\tthe cat sat\nu2 dog\n", "said")
+    rows = program("rescore", fake, text(LISTS), "--references", said, "--unit", "char").out.splitlines()
+    assert rows[0] == HEADER.replace("wer", "cer").replace("words", "characters").rstrip()
+    assert rows[1] == "first-pass\t-\t-\t25.00\t3\t0\t3\t0\t12"  # "sat" is missing
+    flags = ["--best", "--word-penalty", "1"]
+    assert program("rescore", fake, text(LISTS), *flags).out == "u1\tthe cat\nu2\tdog\n"
+    assert program("rescore", fake, text(LISTS), *flags, "--unit", "char").out == "u1\tthe cat sat\nu2\tdog\n"

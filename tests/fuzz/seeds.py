@@ -146,6 +146,9 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "table_jsonl": lambda: [b'{"id": 1.50, "text": "the\\ncat"}\n{"text": null}\n{"text": "a", "x": [1, {}]}\n'],
     "nbest_tsv": lambda: [b"utterance\tacoustic\ttext\nu1\t-1.5\tthe cat\nu1\t2e3\t\nu2\t0\ta\n", b"u1\tthe cat\n"],
     "nbest_kaldi": lambda: [b"u1-1 the cat\nu1-2\nu-2-1\ta\n"],
+    "nbest_moses": lambda: [
+        b"0 ||| the cat ||| LM0= -2 T0= 1 2 ||| -1.5 ||| 0-0\n0 ||| ||| LM0= 0 ||| 2\n1 ||| a ||| ||| 1\n"
+    ],
     "nbest_jsonl": _json_lists,
     "references": lambda: [b"u1 the cat\nu2\nu3\ta b\n"],
     "pairs_sentence": _pairs,

@@ -323,7 +323,7 @@ TARGETS: dict[str, Target] = {
     "tokenizer_file": partial(imported_tokenizer, "tokens.txt"),
     "sentencepiece": partial(imported_tokenizer, "sp.model"),
     **{f"table_{format}": partial(table, format) for format in ("csv", "raw", "jsonl")},
-    **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "jsonl")},
+    **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "moses", "jsonl")},
     **{f"pairs_{method}": partial(pairs, method) for method in METHODS},
     **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references)},
     **{f.__name__: f for f in (metadata, record)},

@@ -74,6 +74,17 @@ def test_json_with_one_utterance_or_one_hypothesis_per_line(file):
     assert shape(read_nbest(file(FLAT), "jsonl")) == [[("u1", "a", (-1.0,)), ("u1", "", (1e5,))]]
 
 
+def test_names_may_be_integers_and_stay_integers(file):
+    nested = '{"utterance": 17, "hypotheses": [{"text": "a"}, {"text": "b"}]}\n'
+    flat = '{"utterance": 3, "text": "a"}\n{"utterance": 3, "text": "b"}\n{"utterance": "4", "text": "c"}\n'
+    assert shape(read_nbest(file(nested), "jsonl")) == [[("17", "a", ()), ("17", "b", ())]]
+    assert json.loads(rows(read_nbest(file(nested), "jsonl"), "jsonl"))["utterance"] == 17
+    written = rows(read_nbest(file(flat), "jsonl"), "jsonl").splitlines()
+    assert [json.loads(row)["utterance"] for row in written] == [3, 3, "4"]
+    found = [best_row(own[0], 0.0, "jsonl") for own in read_nbest(file(flat), "jsonl")]
+    assert [json.loads(row)["utterance"] for row in found] == [3, "4"]
+
+
 def test_compression_and_line_ends_do_not_matter(file):
     expected = shape(read_nbest(file(TSV)))
     for content in (gzip.compress(TSV.encode()), TSV.replace("\n", "\r\n"), TSV[:-1], "\ufeff" + TSV):
@@ -145,6 +156,7 @@ TSV_FAULTS = [
     ("u1\t1\ta\nu2\t1\tb\nu1\t2\tc\n", "lists:3: utterance 'u1' comes a second time"),
 ]
 KALDI_FAULTS = [
+    ("utt-1 a\nutt-2 b\nutt-1 a\n", "", "lists:3: key 'utt-1' comes a second time"),
     ("utt a\n", "", "lists:1: key 'utt' is not an utterance, a hyphen and a number"),
     ("-1 a\n", "", "lists:1: key '-1' is not an utterance"),
     ("utt-1 a\n\n", "", "lists:2: a blank line"),
@@ -159,6 +171,8 @@ JSON_FAULTS = [
     ("[1]\n", "lists:1: not a JSON object, but [1]"),
     ("\n", "lists:1: not a JSON object"),
     ('{"text": "a"}\n', 'lists:1: no "utterance" with its name as a string'),
+    ('{"utterance": true, "text": "a"}\n', 'lists:1: no "utterance" with its name as a string or an integer'),
+    ('{"utterance": 1.0, "text": "a"}\n', 'lists:1: no "utterance" with its name as a string or an integer'),
     ('{"utterance": "u"}\n', 'lists:1: no "text"'),
     ('{"utterance": "u", "hypotheses": []}\n', 'lists:1: "hypotheses" is not a list with at least one hypothesis'),
     ('{"utterance": "u", "hypotheses": [{"text": "a"}, {}]}\n', 'lists:1: hypothesis 2: no "text"'),
@@ -191,7 +205,7 @@ def test_the_number_of_score_columns_can_be_given(file):
 
 
 def test_arguments_of_a_different_format_are_refused(file):
-    with pytest.raises(UsageError, match=r"`format` is 'xml', but must be one of tsv, csv, raw, kaldi, jsonl"):
+    with pytest.raises(UsageError, match=r"`format` is 'xml', but must be one of tsv, csv, raw, kaldi, moses, jsonl"):
         read_nbest(file(TSV), "xml")
     with pytest.raises(UsageError, match='`scores` needs `format="kaldi"`'):
         read_nbest(file(TSV), "tsv", scores=[file(TSV)])
@@ -203,8 +217,9 @@ def test_best_rows(file):
     (hypothesis, _), _ = read_nbest(file(TSV))
     assert best_row(hypothesis, -1.23456789, "tsv") == "u1\tthe cat"
     assert best_row(hypothesis, -1.23456789, "kaldi") == "u1 the cat"
+    ((hypothesis, _),) = read_nbest(file(FLAT), "jsonl")
     assert json.loads(best_row(hypothesis, -1.23456789, "jsonl")) == {
         "utterance": "u1",
-        "text": "the cat",
+        "text": "a",
         "total": -1.234568,
     }

@@ -16,7 +16,7 @@ from keraslm.rescoring.formats.kaldi import read_keyed
 from keraslm.rescoring.hypothesis import Hypothesis
 from keraslm.rescoring.nbest import read_nbest
 from keraslm.rescoring.rescore import Rescored, Weighting, rescore
-from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors
+from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors, error_rows, utterance_rows
 from keraslm.text.files import TextFile
 
 with_jiwer = pytest.mark.skipif(importlib.util.find_spec("jiwer") is None, reason="jiwer is not installed")
@@ -138,19 +138,68 @@ def test_word_errors_add_up_to_the_edit_distance(said, text):
 
 
 @with_jiwer
+@pytest.mark.parametrize(
+    ("reference", "text", "counts"),
+    [
+        ("the cat", "thecat", [0, 0, 0]),  # blanks do not count
+        ("the cat", "the\u3000bat ", [1, 0, 0]),
+        ("日本語です", "日本 で", [0, 2, 0]),
+        ("caf\u00e9", "cafe\u0301", [1, 0, 1]),  # not normalised
+        ("", "a b", [0, 0, 2]),
+        ("\x1c", "", [0, 1, 0]),  # no white space in Unicode
+    ],
+)
+def test_character_errors_by_hand(reference, text, counts):
+    assert count_errors(reference, [text], "char").tolist() == [counts]
+
+
+@with_jiwer
+@given(*[st.text("ab日é \u3000", max_size=8)] * 2)
+def test_character_errors_are_those_of_jiwer_without_blanks(said, text):
+    import jiwer
+
+    said, text = ("".join(each.split()) for each in (said, text))
+    if said:
+        assert count_errors(said, [text], "char").sum() == pytest.approx(jiwer.cer(said, text) * len(said))
+
+
+@with_jiwer
+def test_the_unit_of_the_penalty_and_of_the_table(lists):
+    found = [Rescored(*each, Weighting(unit="char")) for each in zip(lists, LM, strict=True)]
+    assert found[0].parts.words.tolist() == [9.0, 9.0, 7.0]
+    errors = ListErrors({"u1": "the cat sat", "u2": "dogsran"}, "char")
+    rows = [*utterance_rows(found, errors)]
+    assert ["\t".join(row) for row in rows] == [
+        "utterance\tcharacters\tfirst_pass_errors\toracle_errors\trescored_errors\treference\tfirst_pass\toracle\trescored",
+        "u1\t9\t1\t0\t0\tthe cat sat\tthe cat sad\tthe cat sat\tthe cat sat",
+        "u2\t7\t1\t0\t0\tdogsran\tdog ran\tdogs ran\tdogs ran",
+    ]
+    table = [" ".join(row) for row in error_rows(errors, [(1.0, 0.0)], False, 100)]
+    columns = "setting weight word_penalty cer errors substitutions deletions insertions characters"
+    assert table == [
+        f"{columns} cer_low cer_high improvement",
+        "first-pass - - 12.50 2 1 1 0 16 11.11 14.29 -",  # 1 of 9 or 1 of 7, if an utterance is drawn twice
+        "oracle - - 0.00 0 0 0 0 16 0.00 0.00 1.0000",
+        "rescored 1 0 0.00 0 0 0 0 16 0.00 0.00 1.0000",
+    ]
+    with pytest.raises(UsageError, match="`unit` is 'letter', but must be one of word, char"):
+        Weighting(unit="letter")
+
+
+@with_jiwer
 def test_word_errors_of_the_worked_example(errors):
-    first, oracle = errors.first_pass(), errors.oracle()
+    first, oracle = errors.total(errors.first_pass()), errors.total(errors.oracle())
     assert (first.errors, first.substitutions, first.words, first.rate) == (2, 2, 5, 0.4)
-    assert oracle.errors == errors.at(0.5, 0).errors == 0
-    assert errors.at(1, 0).errors == 0  # a tie: the first hypothesis
-    worse = errors.at(1, -1)
+    assert oracle.errors == errors.total(errors.at(0.5, 0)).errors == 0
+    assert errors.total(errors.at(1, 0)).errors == 0  # a tie: the first hypothesis
+    worse = errors.total(errors.at(1, -1))
     assert (worse.substitutions, worse.deletions, worse.insertions) == (1, 1, 0)
 
 
 @with_jiwer
 def test_the_best_point_has_the_fewest_errors_and_is_nearest_to_zero(errors):
     points = itertools.product([2.0, 1.0, 0.5, 0.0], [-1.0, 0.0])
-    assert best_point({point: errors.at(*point) for point in points}) == (0.5, 0.0)
+    assert best_point({point: errors.total(errors.at(*point)) for point in points}) == (0.5, 0.0)
 
 
 @with_jiwer
@@ -171,7 +220,7 @@ def test_the_first_of_equal_totals_is_chosen(utterances):
         errors.add(Rescored(hypotheses, [float(b) for _, b in each]))
         values = [a + 2 * b for a, b in each]
         wanted += values.index(max(values))
-    assert errors.at(2, 0).insertions == wanted
+    assert errors.total(errors.at(2, 0)).insertions == wanted
 
 
 def test_references(tmp_path):

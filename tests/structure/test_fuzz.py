@@ -123,7 +123,7 @@ CELLS |= st.sampled_from(["utterance", "\t", "\t", "\n", "\n"])
 @settings(max_examples=200)
 @given(
     st.lists(CELLS),
-    st.sampled_from(["nbest_tsv", "nbest_kaldi", "references", "pairs_sentence"]),
+    st.sampled_from(["nbest_tsv", "nbest_kaldi", "nbest_moses", "references", "pairs_sentence"]),
 )
 def test_any_list_of_columns(parts, target):
     is_refused(TARGETS[target], "".join(parts).encode("utf-8", "surrogatepass"))

@@ -3,7 +3,8 @@
     {"utterance": "u1", "hypotheses": [{"text": "the cat", "scores": {"acoustic": -12.5}}]}
     {"utterance": "u1", "text": "the cat", "scores": {"acoustic": -12.5}}
 
-An utterance or a hypothesis may have a `"prefix"`, after which its text is scored. Other keys are kept.
+The name of an utterance may be an integer, and is written as it was read. An utterance or a hypothesis may have a
+`"prefix"`, after which its text is scored. Other keys are kept.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def rows(file: TextFile) -> Iterator[Hypothesis]:
         where = f"{file.name}:{number}"
         record = json_object(line, where)
         name, nested = record.get("utterance"), record.get("hypotheses", [record])
-        check(isinstance(name, str), f'{where}: no "utterance" with its name as a string.')
+        named = isinstance(name, str | int) and not isinstance(name, bool)
+        check(named, f'{where}: no "utterance" with its name as a string or an integer.')
         if not isinstance(nested, list) or not nested:
             raise TextError(f'{where}: "hypotheses" is not a list with at least one hypothesis.')
         for place, each in enumerate(nested, 1):
@@ -40,7 +42,7 @@ def rows(file: TextFile) -> Iterator[Hypothesis]:
             values = tuple(finite(scores[name], f"{at}: score {name!r}") for name in names)
             prefix = each.get("prefix", record.get("prefix", ""))
             check(isinstance(prefix, str), f'{at}: "prefix" is {shown(prefix)}, but a string is expected.')
-            yield Hypothesis(record["utterance"], each["text"], values, names, (each, record), at, prefix)
+            yield Hypothesis(str(name), each["text"], values, names, (each, record), at, prefix)
 
 
 def scored(utterance: Utterance, scores: Sequence[float], name: str) -> Iterator[str]:
@@ -59,5 +61,6 @@ def scored(utterance: Utterance, scores: Sequence[float], name: str) -> Iterator
 
 
 def best(hypothesis: Hypothesis, total: float) -> str:
-    chosen = {"utterance": hypothesis.utterance, "text": hypothesis.text, "total": round(total, 6)}
+    _, record = hypothesis.row
+    chosen = {"utterance": record["utterance"], "text": hypothesis.text, "total": round(total, 6)}
     return json.dumps(chosen, ensure_ascii=False)

@@ -15,7 +15,7 @@ from keraslm.text.files import TextFile
 
 
 def rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothesis]:
-    names = tuple(score.name for score in scores)
+    names, before, places = tuple(score.name for score in scores), "", set[str]()
     for number, lines in enumerate(zip_longest(file, *scores), 1):
         where, key, text, costs = f"{file.name}:{number}", "", "", []
         sources = list(zip((file, *scores), lines, strict=True))
@@ -33,6 +33,10 @@ def rows(file: TextFile, scores: Sequence[TextFile]) -> Iterator[Hypothesis]:
         utterance, hyphen, place = key.rpartition("-")
         right = bool(hyphen and utterance) and place.isascii() and place.isdigit()
         check(right, f"{where}: key {key!r} is not an utterance, a hyphen and a number, as nbest-to-linear writes it.")
+        places = places if utterance == before else set()
+        check(place not in places, f"{where}: key {key!r} comes a second time.")
+        places.add(place)
+        before = utterance
         yield Hypothesis(utterance, text, tuple(-cost for cost in costs), names, [key, text], where)
 
 
