@@ -4,7 +4,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from keraslm.commands.flags import Errors, Others, Provider, Switch, TableFormat, TextName, open_files
+from keraslm.commands.flags import (
+    Errors,
+    Others,
+    Progress,
+    Provider,
+    Switch,
+    TableFormat,
+    TextName,
+    open_files,
+    shows_progress,
+)
 
 
 def pairs(
@@ -18,6 +28,7 @@ def pairs(
     provider: Provider = "auto",
     errors: Errors = "strict",
     encoding: str = "utf-8",
+    progress: Progress = "auto",
 ) -> None:
     """Count the minimal pairs whose good sentence is more probable than the bad one.
 
@@ -47,20 +58,26 @@ def pairs(
         Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD.
     encoding
         Encoding of the files, such as latin-1, cp1252, gb18030 or utf-16.
+    progress
+        auto: show progress on standard error if it is a terminal without rows on it; none: never.
     """
     from keraslm.rescoring import pairs as room
     from keraslm.rescoring.prefixes import opened
+    from keraslm.system.progress import progress as shown_progress
     from keraslm.text.rows import row_writer
 
     row = row_writer(format)
-    sentences = chain.from_iterable(map(room.read_pairs, open_files(files, errors, encoding).files))
+    texts = open_files(files, errors, encoding)
+    sentences = chain.from_iterable(map(room.read_pairs, texts.files))
     scorer = opened([model, *others], provider)
-    if rows:
-        print(row(room.HEADER))
-        for score in room.score_pairs(scorer, sentences):
-            print(row(score.cells()))
-        return
-    found = room.pairs(scorer, sentences)
+    with shown_progress("scoring", shows_progress(progress, texts.files, rows), texts) as count:
+        scores = count(room.score_pairs(scorer, sentences), tokens=lambda score: score.tokens)
+        if rows:
+            print(row(room.HEADER))
+            for score in scores:
+                print(row(score.cells()))
+            return
+        found = room.PairResults([*scores])
     print(row([by, "pairs", "right", "ties", "accuracy", "oovs", "oov_pairs"]))
     for name, results in [*(found.by(by).items() if by != "all" else ()), ("all", found)]:
         print(row([name, *results.cells()]))

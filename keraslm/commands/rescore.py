@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Switch, TextName, print_note
+from keraslm.commands.flags import (
+    Errors,
+    OptionalInteger,
+    Others,
+    Progress,
+    Provider,
+    Switch,
+    TextName,
+    print_note,
+    shows_progress,
+)
 from keraslm.errors import UsageError
 
 Numbers = Annotated[str, Parameter(allow_leading_hyphen=True)]  # -1,0,1
@@ -37,6 +47,7 @@ def rescore(
     provider: Provider = "auto",
     errors: Errors = "strict",
     encoding: str = "utf-8",
+    progress: Progress = "auto",
 ) -> None:
     """Score n-best lists, choose the best hypotheses, or tune the weights; common beginnings are computed once.
 
@@ -100,11 +111,14 @@ def rescore(
         Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD and count the lines.
     encoding
         Encoding of all files, such as latin-1, cp1252, gb18030 or utf-16.
+    progress
+        auto: show progress on standard error if it is a terminal without rows on it; none: never.
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
     from keraslm.system.backend import require
     from keraslm.system.outputs import check_outputs
+    from keraslm.system.progress import progress as shown_progress
     from keraslm.text.files import TextFile, replaced_note
     from keraslm.text.paths import STDIN, find_file
 
@@ -138,14 +152,17 @@ def rescore(
         errors=errors,
         encoding=encoding,
     )
-    if said:
-        points = tried if tune else [(weight, word_penalty)]
-        rows: Iterator[str] = map(_writer(format), _error_rows(found, said, points, tune))
-    else:
-        rows = _rows(found, format, name, best)
-    with opened_output(output) as out:
-        for row in rows:
-            print(row, file=out, flush=nbest == STDIN)
+    prints = output is None and said is None
+    with shown_progress("rescoring", shows_progress(progress, [file], prints), file) as count:
+        counted = count(found, tokens=lambda each: each.tokens, lines=lambda each: len(each.hypotheses))
+        if said:
+            points = tried if tune else [(weight, word_penalty)]
+            rows: Iterator[str] = map(_writer(format), _error_rows(counted, said, points, tune))
+        else:
+            rows = _rows(counted, format, name, best)
+        with opened_output(output) as out:
+            for row in rows:
+                print(row, file=out, flush=nbest == STDIN)
     if file.replaced:
         print_note(replaced_note(file.name, file.replaced))
 

@@ -52,6 +52,7 @@ class PairScore:
     bad: float
     difference: float  # good - bad; 0 if both have the same tokens
     oovs: int
+    tokens: int  # of both sentences, with their ends
 
     @property
     def result(self) -> str:
@@ -177,4 +178,5 @@ def score_pairs(scorer: Scorer, pairs: Iterable[Pair | tuple[str, str]]) -> Iter
     scored = score_sets(scorer, ((pair.good, pair.bad) for pair in read))
     for (good, bad), pair in zip(scored, kept, strict=True):
         difference = 0.0 if np.array_equal(good.ids, bad.ids) else good.logprob - bad.logprob
-        yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()))
+        oovs, tokens = int(good.oov.sum() + bad.oov.sum()), len(good.ids) + len(bad.ids)
+        yield PairScore(pair, good.logprob, bad.logprob, difference, oovs, tokens)

@@ -73,11 +73,15 @@ class Parts:
 
 @dataclass(frozen=True)
 class Rescored:
-    """The hypotheses of one utterance, in the order of the list, and the model's log-probability of each."""
+    """The hypotheses of one utterance, in the order of the list, and the model's log-probability of each.
+
+    `tokens` is the number of tokens of all hypotheses, with their ends.
+    """
 
     hypotheses: Utterance
     logprobs: list[float]
     weighting: Weighting = Weighting()
+    tokens: int = 0
 
     @cached_property
     def parts(self) -> Parts:
@@ -189,6 +193,11 @@ def rescore(
     kept, read = tee(utterances)
     scored = score_sets(opened(model, provider), ([each.text for each in utterance] for utterance in read))
     return (
-        Rescored(utterance, [line.logprob / BASES[base] for line in lines], weighting)
+        Rescored(
+            utterance,
+            [line.logprob / BASES[base] for line in lines],
+            weighting,
+            sum(len(line.ids) for line in lines),
+        )
         for lines, utterance in zip(scored, kept, strict=True)
     )
