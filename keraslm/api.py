@@ -195,7 +195,7 @@ def evaluate(
         encoding: of `text` and `tune_on`, such as `"latin-1"`.
         backend: as for `train`.
         cache: folder for the ids of large texts; None takes the user's cache.
-        show: show a progress bar while a large text is encoded.
+        show: show progress bars on standard error if it is a terminal.
         log: called with lines of progress while parameters are tuned.
         **techniques: fields of `keraslm.evaluation.options.Techniques`, e.g. `temperature="tune"`, `neural_cache=True`,
             `mc_dropout=20`, `with_runs=["runs/b", "runs/c"]`.

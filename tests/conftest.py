@@ -27,7 +27,7 @@ pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.supp
 WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
     *("clients", "ngram", "server"),
-    *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "signals", "terminal")),
+    *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "progress", "signals", "terminal")),
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
     *(
         f"text/test_{name}.py"

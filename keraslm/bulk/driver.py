@@ -25,8 +25,9 @@ from keraslm.system import Log
 from keraslm.system.atomic import remove_abandoned
 from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
+from keraslm.system.progress import meter
 from keraslm.system.signals import ended_by_sigterm
-from keraslm.text.files import ERRORS, TextFile, meter, replaced_note
+from keraslm.text.files import ERRORS, TextFile, replaced_note
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from keraslm.commands.flags import (
     Json,
     OptionalInteger,
     Others,
+    Progress,
     Switch,
     TextName,
     Weights,
@@ -36,6 +37,7 @@ def evaluate(
     encoding: str = "utf-8",
     backend: Backend | None = None,
     cache: str | None = None,
+    progress: Progress = "auto",
     as_json: Json = False,
     temperature: Annotated[float | Literal["tune"] | None, TestTime] = None,
     neural_cache: Annotated[Switch, TestTime] = False,
@@ -78,6 +80,8 @@ def evaluate(
         Keras backend. Default: KERAS_BACKEND, or the first one installed of jax, tensorflow, torch.
     cache
         Folder for the ids of large texts. Default: $KERASLM_CACHE, or keraslm in the user's cache folder.
+    progress
+        auto: show progress on standard error if it is a terminal; none: never.
     as_json
         Print one JSON object instead of the table.
     temperature
@@ -122,8 +126,8 @@ def evaluate(
         encoding=encoding,
         backend=backend,
         cache=cache,
-        show=True,
-        log=_log,
+        show=progress == "auto",
+        log=_log if progress == "auto" else lambda _: None,
         temperature=temperature,
         neural_cache=neural_cache,
         cache_window=cache_window,

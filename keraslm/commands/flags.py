@@ -16,7 +16,7 @@ from keraslm.config import DataConfig, ModelConfig, TrainConfig, user_path
 from keraslm.config.fields import hints, split_optional
 
 if TYPE_CHECKING:
-    from keraslm.text.files import TextFiles
+    from keraslm.text.files import TextFile, TextFiles
 
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)  # a hyphen, a name and perhaps a value
@@ -106,6 +106,17 @@ def print_note(sentence: str) -> None:
     print(f"keraslm: {with_flags(sentence)}", file=sys.stderr)
 
 
+def shows_progress(choice: Progress, files: Sequence[TextFile], prints: bool) -> bool:
+    """Whether progress is shown: not beside rows that are printed to the same terminal, or a text that is typed there.
+
+    `prints` tells whether rows go to standard output meanwhile.
+    """
+    from keraslm.text.paths import STDIN
+
+    typed = any(file.path == STDIN for file in files) and sys.stdin.isatty()
+    return choice == "auto" and not typed and not (prints and sys.stdout.isatty())
+
+
 def open_files(names: Sequence[str], errors: str, encoding: str) -> TextFiles:
     """The texts of a command, standard input if there are none; says which files of a folder they are.
 
@@ -173,6 +184,7 @@ Integer = Annotated[int, Parameter(converter=_integer)]
 OptionalInteger = Annotated[int | None, Parameter(converter=_integer)]
 Switch = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+Progress = Literal["auto", "none"]
 Provider = Literal["cpu", "cuda", "auto"]
 Separator = Annotated[str, Parameter(show_default=False)]  # a blank; help pages say so
 TableFormat = Annotated[Literal["tsv", "csv", "raw"], Parameter(name="--format")]

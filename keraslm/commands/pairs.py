@@ -6,6 +6,7 @@ from typing import Literal
 from keraslm.commands.flags import (
     Errors,
     Others,
+    Progress,
     Provider,
     Separator,
     Switch,
@@ -13,6 +14,7 @@ from keraslm.commands.flags import (
     TextName,
     open_files,
     print_note,
+    shows_progress,
 )
 
 
@@ -30,6 +32,7 @@ def pairs(
     provider: Provider = "auto",
     errors: Errors = "strict",
     encoding: str = "utf-8",
+    progress: Progress = "auto",
 ) -> None:
     """Count the minimal pairs whose good sentence is more probable than the bad one.
 
@@ -69,21 +72,28 @@ def pairs(
         Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD.
     encoding
         Encoding of the files, such as latin-1, cp1252, gb18030 or utf-16.
+    progress
+        auto: show progress on standard error if it is a terminal without rows on it; none: never.
     """
     from keraslm.rescoring import pairs as room
     from keraslm.rescoring.pair_files import PairReader
     from keraslm.rescoring.prefixes import opened
+    from keraslm.system.progress import progress as shown_progress
     from keraslm.text.rows import row_writer
 
     row = row_writer(format)
-    reader = PairReader(open_files(files, errors, encoding).files, method)
-    scores = room.score_pairs(opened([model, *others], provider), reader, method, eos, separator)
-    if rows:
-        print(row(room.HEADER))
-        for score in scores:
-            print(row(score.cells()))
-    else:
-        found = room.PairResults([*scores])
+    texts = open_files(files, errors, encoding)
+    reader = PairReader(texts.files, method)
+    scorer = opened([model, *others], provider)
+    with shown_progress("scoring", shows_progress(progress, texts.files, rows), texts) as count:
+        scores = count(room.score_pairs(scorer, reader, method, eos, separator), tokens=lambda score: score.tokens)
+        if rows:
+            print(row(room.HEADER))
+            for score in scores:
+                print(row(score.cells()))
+        else:
+            found = room.PairResults([*scores])
+    if not rows:
         print(row([by, "pairs", "right", "ties", "accuracy", "oovs", "oov_pairs"]))
         for name, results in [*(found.by(by).items() if by != "all" else ()), ("all", found)]:
             print(row([name, *results.cells()]))

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.flags import Errors, OptionalInteger, Others, Provider, Separator, Switch, TextName, print_note
+from keraslm.commands.flags import (
+    Errors,
+    OptionalInteger,
+    Others,
+    Progress,
+    Provider,
+    Separator,
+    Switch,
+    TextName,
+    print_note,
+    shows_progress,
+)
 from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Reading, open_scorer, print_known
 from keraslm.commands.rescore_errors import NO_COUNTING, Counting, Numbers, error_table, numbers
 from keraslm.errors import UsageError
@@ -38,6 +49,7 @@ def rescore(
     provider: Provider = "auto",
     errors: Errors = "strict",
     encoding: str = "utf-8",
+    progress: Progress = "auto",
     mixing: MixingFlags = NO_NGRAM,
     counting: Counting = NO_COUNTING,
 ) -> None:
@@ -106,11 +118,14 @@ def rescore(
         Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD and count the lines.
     encoding
         Encoding of all files, such as latin-1, cp1252, gb18030 or utf-16.
+    progress
+        auto: show progress on standard error if it is a terminal without rows on it; none: never.
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
     from keraslm.rescoring.nbest import score_name
     from keraslm.system.outputs import check_outputs
+    from keraslm.system.progress import progress as shown_progress
     from keraslm.text.files import TextFile, replaced_note
     from keraslm.text.paths import STDIN, find_file
 
@@ -148,14 +163,17 @@ def rescore(
         errors=errors,
         encoding=encoding,
     )
-    if said:
-        points = grid if counting.tune else [(weight, word_penalty)]
-        rows: Iterator[str] = map(_writer(format), error_table(found, said, unit, points, counting))
-    else:
-        rows = _rows(found, format, name, best)
-    with opened_output(output) as out:
-        for row in rows:
-            print(row, file=out, flush=nbest == STDIN)
+    prints = output is None and said is None
+    with shown_progress("rescoring", shows_progress(progress, [file], prints), file) as count:
+        counted = count(found, tokens=lambda each: each.tokens, lines=lambda each: len(each.hypotheses))
+        if said:
+            points = grid if counting.tune else [(weight, word_penalty)]
+            rows: Iterator[str] = map(_writer(format), error_table(counted, said, unit, points, counting))
+        else:
+            rows = _rows(counted, format, name, best)
+        with opened_output(output) as out:
+            for row in rows:
+                print(row, file=out, flush=nbest == STDIN)
     if file.replaced:
         print_note(replaced_note(file.name, file.replaced))
     print_known(scorer)

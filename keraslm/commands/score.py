@@ -15,12 +15,14 @@ from keraslm.commands.flags import (
     Json,
     OptionalInteger,
     Others,
+    Progress,
     Provider,
     Separator,
     Switch,
     TextName,
     open_files,
     print_note,
+    shows_progress,
 )
 from keraslm.commands.mixing import NO_NGRAM, Mixing, MixingFlags, Reading, open_scorer, print_known, weight_of
 from keraslm.errors import UsageError
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from keraslm.ngram.mixed import MixedScorer
     from keraslm.report.options import ScoreOptions, TableInput
     from keraslm.scoring.scorer import Scorer
-    from keraslm.text.files import TextFile
+    from keraslm.text.files import TextFiles
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def score(
     errors: Errors = "strict",
     encoding: str = "utf-8",
     as_json: Json = False,
+    progress: Progress = "auto",
     mixing: MixingFlags = NO_NGRAM,
 ) -> None:
     """Score text with a model file: log-probability and surprisal of each token, word or line.
@@ -198,6 +201,8 @@ def score(
         Invalid bytes. strict: stop with file:line:byte; replace: read U+FFFD, keep the rows, and count the lines.
     encoding
         Encoding of the text, such as latin-1, cp1252, gb18030 or utf-16.
+    progress
+        auto: show progress on standard error if it is a terminal without rows on it; none: never.
     as_json
         Print the summary as one JSON object.
     """
@@ -234,7 +239,7 @@ def score(
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
-        _score_here(models, open_files(files, errors, encoding).files, output, options, pictures, provider, mixing)
+        _score_here(models, open_files(files, errors, encoding), output, options, pictures, provider, mixing, progress)
         return
     if output is None:
         raise UsageError("--workers and --scheduler score each text into its own file: add --output FOLDER.")
@@ -261,33 +266,38 @@ def score(
 
 def _score_here(
     models: list[Path],
-    texts: list[TextFile],
+    source: TextFiles,
     output: Path | None,
     options: ScoreOptions,
     places: _Pictures,
     provider: str,
     mixing: Mixing,
+    progress: Progress,
 ) -> None:
     from keraslm.report.writer import opened_output, signature, write_records, write_scores
     from keraslm.system.outputs import check_outputs, is_device
+    from keraslm.system.progress import progress as shown_progress
     from keraslm.text.files import name_of, replaced_note
     from keraslm.text.paths import STDIN
 
+    texts = source.files
     outputs = {"output": output, "html": places.html, "plot": places.plot}
     read = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
     check_outputs(outputs, [*models, *(text.path for text in texts), *read])
-    scorer = open_scorer(models, mixing, Reading(provider, texts[0].errors, texts[0].encoding, options.context))
+    scorer = open_scorer(models, mixing, Reading(provider, source.errors, source.encoding, options.context))
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)
     # Whoever writes standard input may wait for an answer.
     at_once = (output is None or is_device(output)) and any(text.path == STDIN for text in texts)
-    with opened_output(output) as out:
+    prints = output is None and options.level != "summary"
+    shows = shows_progress(progress, texts, prints)
+    with opened_output(output) as out, shown_progress("scoring", shows, source) as count:
         if options.table:
-            write_records(scorer, texts, options, out, at_once)
+            write_records(scorer, texts, options, out, at_once, count)
         else:
             lines = chain.from_iterable(chain(text, [None]) for text in texts)
             watchers = [picture.add for picture in pictures.values()]
-            write_scores(scorer, lines, options, out, at_once, watchers, name)
+            write_scores(scorer, lines, options, out, at_once, watchers, name, count)
     for path, picture in pictures.items():
         picture.write(path)
         if note := getattr(picture, "note", ""):

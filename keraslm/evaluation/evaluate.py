@@ -54,11 +54,11 @@ def evaluate_run(
     """
     encoder = Encoder(cache, show)
     if not techniques:
-        return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context)
+        return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context, show)
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_tokenizers(run, others)
     evaluator = _Evaluator(Reader(run, context), text, techniques, encoder, log)
-    plain = evaluator.reader.evaluation(evaluator.text)
+    plain = evaluator.reader.evaluation(evaluator.text, show)
     if techniques.mc_dropout:
         evaluator.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
     if others:

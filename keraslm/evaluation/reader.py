@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from keraslm.evaluation.result import Evaluation
 from keraslm.network.model import build_model, nats_model, reset_states
 from keraslm.runs.run import Run
+from keraslm.system.progress import progress
 from keraslm.text.store import EncodedText
 from keraslm.text.stream import EveryToken, Windows
 
@@ -34,14 +35,16 @@ def load_model(run: Run, batch_size: int = 1, resets: bool = False, seed: int = 
     return model
 
 
-def evaluate_encoded(run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None) -> Evaluation:
+def evaluate_encoded(
+    run: Run, text: EncodedText, tutorial: bool = False, context: str | None = None, show: bool = False
+) -> Evaluation:
     """The plain cost of an encoded text; arguments and errors are those of `keraslm.evaluate`."""
     if not tutorial:
-        return Reader(run, context).evaluation(text)
+        return Reader(run, context).evaluation(text, show)
     train, context = run.config.train, context or run.config.data.context
     windows = Windows(text.ids, train.batch_size, train.num_steps, text.name, context, run.tokenizer.eos_id)
     model = nats_model(load_model(run, train.batch_size, resets=context != "document"))
-    return _evaluation(model, windows, text, run.tokenizer.unk_id, "tutorial")
+    return _evaluation(model, windows, text, run.tokenizer.unk_id, "tutorial", show)
 
 
 class Scored(NamedTuple):
@@ -63,9 +66,9 @@ class Reader:
     def windows(self, ids: NDArray[Any], num_steps: int | None = None, name: str = "text") -> EveryToken:
         return EveryToken(ids, self.run.tokenizer.eos_id, num_steps or NUM_STEPS, name, self.context)
 
-    def evaluation(self, text: EncodedText) -> Evaluation:
+    def evaluation(self, text: EncodedText, show: bool = False) -> Evaluation:
         windows = self.windows(text.ids, name=text.name)
-        return _evaluation(self._nats, windows, text, self.run.tokenizer.unk_id, "every token")
+        return _evaluation(self._nats, windows, text, self.run.tokenizer.unk_id, "every token", show)
 
     def nats(self, ids: NDArray[Any]) -> NDArray[np.float64]:
         """Cost of each token, `(tokens,)`."""
@@ -110,14 +113,15 @@ def _scored(model: keras.Model, windows: EveryToken | Windows) -> Iterator[Score
 
 
 def _evaluation(
-    model: keras.Model, windows: EveryToken | Windows, text: EncodedText, unk_id: int, counting: str
+    model: keras.Model, windows: EveryToken | Windows, text: EncodedText, unk_id: int, counting: str, show: bool
 ) -> Evaluation:
     sums, oov_sums, oovs = [], [], 0
-    for scored in _scored(model, windows):
-        sums.append(float(scored.nats.sum()))
-        unknown = scored.targets == unk_id
-        oov_sums.append(float(scored.nats[unknown].sum()))
-        oovs += int(unknown.sum())
+    with progress("evaluating", show, tokens=windows.predicted) as count:
+        for scored in count(_scored(model, windows), tokens=lambda one: one.targets.size, lines=lambda _: 0):
+            sums.append(float(scored.nats.sum()))
+            unknown = scored.targets == unk_id
+            oov_sums.append(float(scored.nats[unknown].sum()))
+            oovs += int(unknown.sum())
     return Evaluation(
         **vars(text.counts),
         predicted=windows.predicted,

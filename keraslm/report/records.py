@@ -17,6 +17,7 @@ from keraslm.report.options import ScoreOptions, TableInput
 from keraslm.report.scored import boundary_of
 from keraslm.report.tables import cell_rows, columns_of, plain_rows
 from keraslm.scoring.texts import LineScorer, Text, TextScore, score_texts
+from keraslm.system.progress import UNCOUNTED, Counter
 from keraslm.text.records import Record, Records
 from keraslm.text.regions import Regions, read_regions, split_regions
 from keraslm.text.rows import row_writer
@@ -84,7 +85,14 @@ def _text_of(record: Record, table: TableInput) -> tuple[str | None, Regions | N
     return text, None
 
 
-def record_rows(records: Records, scorer: LineScorer, options: ScoreOptions) -> Iterator[str]:
+def counted_records(scored: Iterable[ScoredRecord], count: Counter) -> Iterator[ScoredRecord]:
+    """The records, while their texts and tokens are counted."""
+    return count(scored, tokens=lambda each: 0 if each.score is None else each.score.cost.tokens)
+
+
+def record_rows(
+    records: Records, scorer: LineScorer, options: ScoreOptions, count: Counter = UNCOUNTED
+) -> Iterator[str]:
     """The rows of output, after a header unless they are JSON."""
     table, names, header = table_of(options), _added(options), records.names
     records.check(table.text, table.prefix, table.regions)
@@ -93,7 +101,7 @@ def record_rows(records: Records, scorer: LineScorer, options: ScoreOptions) -> 
         _check_free(names, header, records.name)
         if write:
             yield write([*header, *names])
-    for each in score_records(scorer, records, options):
+    for each in counted_records(score_records(scorer, records, options), count):
         record = each.record
         if records.names is None:
             _check_free(names, record.names, record.where)

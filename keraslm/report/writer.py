@@ -17,7 +17,7 @@ from keraslm.ngram.mixed import MixedScorer
 from keraslm.perplexity import TextCost
 from keraslm.report.kenlm_format import kenlm_rows
 from keraslm.report.options import ScoreOptions
-from keraslm.report.records import record_rows, score_records, table_of
+from keraslm.report.records import counted_records, record_rows, score_records, table_of
 from keraslm.report.scored import scored_lines
 from keraslm.report.srilm_format import srilm_rows
 from keraslm.report.tables import table
@@ -28,6 +28,7 @@ from keraslm.scoring.scorer import Scorer
 from keraslm.system import VERSION
 from keraslm.system.atomic import writing
 from keraslm.system.outputs import is_device, output_file
+from keraslm.system.progress import UNCOUNTED, Counter
 from keraslm.text.files import TextFile
 from keraslm.text.records import Records
 
@@ -42,6 +43,7 @@ def write_scores(
     flush: bool = False,
     watchers: Sequence[Watcher] = (),
     name: str = "",
+    count: Counter = UNCOUNTED,
 ) -> None:
     """Score lines and write the rows.
 
@@ -51,6 +53,7 @@ def write_scores(
         flush: flush `out` after each line, for interactive use.
         watchers: functions that are called with each scored line that the rows show, then with ranks and entropies.
         name: name of the text, for formats that print it.
+        count: counts the lines and tokens that have been scored.
 
     Example:
         >>> write_scores(scorer, ["the cat"], ScoreOptions(level="sentence"), sys.stdout)
@@ -63,16 +66,21 @@ def write_scores(
         raise ArgumentTypeError(f"`out` is {shown(out)}, but an open text file is expected.")
     _check_level(scorer, options)
     scored = scored_lines(scorer, lines, options, options.needs_distributions or len(watchers) > 0)
-    scored = _watched(scored, watchers)
+    scored = _watched(count(scored), watchers)
     _write(_rows(scorer, scored if options.eos else map(without_end, scored), options, name), out, flush)
 
 
 def write_records(
-    scorer: Scorer | MixedScorer, files: Sequence[TextFile], options: ScoreOptions, out: TextIO, flush: bool = False
+    scorer: Scorer | MixedScorer,
+    files: Sequence[TextFile],
+    options: ScoreOptions,
+    out: TextIO,
+    flush: bool = False,
+    count: Counter = UNCOUNTED,
 ) -> None:
     """Score the texts in tables or JSON Lines, the columns of which `options.table` names, and write them with scores.
 
-    `out` and `flush` are as for `write_scores`. With `level="summary"`, the cost of all texts is written.
+    `out`, `flush` and `count` are as for `write_scores`. With `level="summary"`, the cost of all texts is written.
 
     Example:
         >>> options = ScoreOptions(level="sentence", format="csv", table=TableInput("csv", "sentence"))
@@ -83,9 +91,9 @@ def write_records(
     _check_level(scorer, options)
     records = Records(files, table_of(options).format)
     if options.level != "summary":
-        _write(record_rows(records, scorer, options), out, flush)
+        _write(record_rows(records, scorer, options, count), out, flush)
         return
-    found = (each.score.cost for each in score_records(scorer, records, options) if each.score)
+    found = (each.score.cost for each in counted_records(score_records(scorer, records, options), count) if each.score)
     _write(_summary_rows(scorer, sum(found, TextCost()), options), out, flush)
 
 

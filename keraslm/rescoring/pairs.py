@@ -37,6 +37,7 @@ class PairScore:
     bad: float
     difference: float  # good - bad; 0 if both have the same tokens
     oovs: int
+    tokens: int  # that were scored
     texts: tuple[str, str]  # with their prefixes
 
     @property
@@ -157,7 +158,8 @@ def score_pairs(
     for (good, bad), pair in zip(score_sets(scorer, sets, eos=ends, separator=separator), kept, strict=True):
         texts = good.given + good.text, bad.given + bad.text
         difference = 0.0 if _same(scorer, good, bad, texts) else good.logprob - bad.logprob
-        yield PairScore(pair, good.logprob, bad.logprob, difference, int(good.oov.sum() + bad.oov.sum()), texts)
+        oovs, tokens = int(good.oov.sum() + bad.oov.sum()), len(good.ids) + len(bad.ids)
+        yield PairScore(pair, good.logprob, bad.logprob, difference, oovs, tokens, texts)
 
 
 def _same(scorer: Scorer | MixedScorer, good: LineScore, bad: LineScore, texts: tuple[str, str]) -> bool:

@@ -84,11 +84,15 @@ class Parts:
 
 @dataclass(frozen=True)
 class Rescored:
-    """The hypotheses of one utterance, in the order of the list, and the model's log-probability of each."""
+    """The hypotheses of one utterance, in the order of the list, and the model's log-probability of each.
+
+    `tokens` is the number of tokens of all hypotheses, with their ends.
+    """
 
     hypotheses: Utterance
     logprobs: list[float]
     weighting: Weighting = Weighting()
+    tokens: int = 0
 
     @cached_property
     def parts(self) -> Parts:
@@ -236,6 +240,11 @@ def rescore(
     texts = ([(each.prefix, each.text) for each in utterance] for utterance in read)
     scored = score_sets(opened(model, provider), texts, eos=eos, separator=separator, context=context)
     return (
-        Rescored(utterance, [line.logprob / BASES[base] for line in lines], weighting)
+        Rescored(
+            utterance,
+            [line.logprob / BASES[base] for line in lines],
+            weighting,
+            sum(len(line.ids) for line in lines),
+        )
         for lines, utterance in zip(scored, kept, strict=True)
     )

@@ -13,9 +13,10 @@ import numpy as np
 from keraslm.config import TOKENIZERS, DataConfig, StrPath, user_path
 from keraslm.system.atomic import atomic_path, remove_abandoned
 from keraslm.system.processes import Workers, available_cores
+from keraslm.system.progress import meter
 from keraslm.text import store
 from keraslm.text.corpus import Text
-from keraslm.text.files import Block, TextFiles, meter
+from keraslm.text.files import Block, TextFiles
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.pieces import split_words
 from keraslm.text.store import EncodedText, Part, TextCounts

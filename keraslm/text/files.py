@@ -82,6 +82,7 @@ class TextFile:
 
     Attributes:
         replaced: number of lines in which a byte was replaced, in the latest pass over the lines.
+        lines: number of lines read in this pass.
     """
 
     notes: Sequence[str] = ()  # as of `TextFiles`
@@ -92,12 +93,13 @@ class TextFile:
         self.errors = errors
         self.encoding = encoding
         self.name = name or ("standard input" if self.path == STDIN else self.path)
-        self.replaced = 0
+        self.replaced = self.lines = self._taken = 0
+        self._raw: io.BufferedReader | None = None
 
     def __iter__(self) -> Iterator[str]:
         """Yield each line, without its line end; a TextError if the file or a line cannot be read."""
-        self.replaced = 0
-        with self._opened() as (_, file, offset):
+        self.replaced = self.lines = self._taken = 0
+        with self._opened() as (self._raw, file, offset):
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
                 if len(raw) > LONGEST:
                     raise TextError(
@@ -109,8 +111,11 @@ class TextFile:
                 except UnicodeDecodeError:
                     text, bad = Block(line, self.name, number, offset, self.encoding).decoded(self.errors)
                     self.replaced += bad
+                self.lines = number
                 yield text
                 offset += len(raw)
+            self.position()
+        self._raw = None
 
     def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
         """Yield the text in blocks of about `BLOCK` bytes, in order; memory does not depend on the length of lines.
@@ -149,6 +154,16 @@ class TextFile:
         if Path(self.path).is_file():
             with self._opened():
                 pass
+
+    def position(self) -> int:
+        """Bytes of the file on the disk that the latest pass over the lines has read; 0 for a pipe."""
+        if self._raw and not self._raw.closed and self._raw.seekable():
+            self._taken = self._raw.tell()
+        return self._taken
+
+    def known_size(self) -> int | None:
+        """Bytes of the file on the disk; None for standard input and pipes."""
+        return self.size() if self.path != STDIN and Path(self.path).is_file() else None
 
     def size(self) -> int:
         """Bytes of the file on the disk; a TextError if it cannot be read."""
@@ -212,9 +227,20 @@ class TextFiles:
     def replaced(self) -> int:
         return sum(file.replaced for file in self.files)
 
+    @property
+    def lines(self) -> int:
+        return sum(file.lines for file in self.files)
+
     def __iter__(self) -> Iterator[str]:
         for file in self.files:
             yield from file
+
+    def position(self) -> int:
+        return sum(file.position() for file in self.files)
+
+    def known_size(self) -> int | None:
+        sizes = [file.known_size() for file in self.files]
+        return None if None in sizes else sum(map(int, sizes))  # type: ignore[arg-type]
 
     def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
         for file in self.files:
@@ -272,18 +298,3 @@ def _held(folder: Path) -> Any:
     hold(file.fileno())
     remove_abandoned(folder, ["stdin"])
     return file
-
-
-@contextmanager
-def meter(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` bytes, on standard error if that is a terminal; yields a function of new bytes."""
-    if not (show and sys.stderr.isatty()):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{title:<9}", total=total)
-        yield lambda amount: progress.update(task, advance=amount)

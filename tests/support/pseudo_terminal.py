@@ -58,6 +58,8 @@ class Screen:
     def _put(self, character: str) -> None:
         if character == "\r":
             self.column = 0
+        elif character == "\t":
+            self.column = min(self.columns - 1, self.column // 8 * 8 + 8)
         elif character == "\n":
             self.row += 1
             self.cells += [[] for _ in range(len(self.cells), self.row + 1)]
@@ -77,12 +79,12 @@ class Screen:
 
 
 class PseudoTerminal:
-    """A program whose standard streams are a terminal, except those given to `Popen`."""
+    """A program whose standard streams are a terminal, except those given to `Popen`; `seen` is all it has written."""
 
     def __init__(self, arguments: Sequence[object], columns: int = 60, command: Sequence[str] = (), **streams: object):
         self.master, self._slave = os.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.screen, self.raw = Screen(columns), b""
+        self.screen, self.raw, self.seen = Screen(columns), b"", ""
         self.settings_before = self.settings()
         own = dict.fromkeys(("stdin", "stdout", "stderr"), self._slave) | streams
         line = [*(command or START), *map(str, arguments)]
@@ -118,6 +120,7 @@ class PseudoTerminal:
         complete = self.raw.decode(errors="ignore")
         held = re.search("\x1b(\\[[0-9;?]*)?$", complete)  # a sequence whose end has not been read yet
         complete = complete[: held.start()] if held else complete
+        self.seen += complete
         self.screen.write(complete)
         self.raw = self.raw[len(complete.encode()) :]
         return True
@@ -125,8 +128,8 @@ class PseudoTerminal:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
+        for pipe in filter(None, (self.process.stdin, self.process.stdout)):
+            pipe.close()
         os.close(self.master)
         os.close(self._slave)
 
