@@ -9,11 +9,12 @@ import pytest
 
 import keraslm
 
-NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
-NAMES += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM"]
-NAMES += ["TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm"]
-NAMES += ["load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
-NAMES += ["score_sets", "summarize", "train", "write_scores"]
+NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig", "ModelInfo"]
+NAMES += ["ModelSession", "PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
+NAMES += ["StatefulLSTM", "TextCost", "TrainConfig", "TunedMix", "__version__", "average", "build_model", "evaluate"]
+NAMES += ["export", "generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs", "predict"]
+NAMES += ["predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "train", "tune_mix"]
+NAMES += ["write_scores"]
 
 
 def test_the_public_names_are_these():

@@ -18,7 +18,7 @@ from keraslm.runs.checkpoint import STATE, VARIABLES
 from keraslm.runs.folder import FORMAT_VERSION
 from keraslm.text.vocabulary import train_tokenizer
 from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
-from tests.support import fake_model
+from tests.support import fake_model, toy
 
 _TEXT = "the cat sat\n\n a dog\u00e9\r\n\u65e5\u672c <unk> \u2028\n".encode()
 _MARK = {"bytes": 1, "changed": 2, "sha256": "a" * 64}
@@ -138,6 +138,7 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "nbest_tsv": lambda: [b"utterance\tacoustic\ttext\nu1\t-1.5\tthe cat\nu1\t2e3\t\nu2\t0\ta\n", b"u1\tthe cat\n"],
     "nbest_kaldi": lambda: [b"u1-1 the cat\nu1-2\nu-2-1\ta\n"],
     "nbest_jsonl": _json_lists,
+    "arpa": lambda: [toy.TOY.encode(), toy.TOY.replace("\n", "\r\n").replace("<unk>", "<UNK>").encode()],
     "references": lambda: [b"u1 the cat\nu2\nu3\ta b\n"],
     "pairs": _pairs,
     "metadata": _metadata,

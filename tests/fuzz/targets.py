@@ -24,6 +24,7 @@ from keraslm.bulk.records import Record
 from keraslm.config import Config, DataConfig, ModelConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
+from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
 from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
@@ -302,12 +303,19 @@ def record(data: bytes) -> None:
         assert found.text.fits(FOLDER / "record.json") is False
 
 
+def arpa(data: bytes) -> None:
+    """An ARPA file: every word has a log-probability, after any other."""
+    ngram = load_ngram(_file("model.arpa", data))
+    words = [*sorted(ngram.vocabulary or ())[:9], None, "\u65e5", *sorted(ngram.vocabulary or ())[:9], None]
+    assert not np.isnan(ngram.logprobs(words)).any()
+
+
 TARGETS: dict[str, Target] = {
     "checkpoint_state": partial(checkpoint, STATE),
     "checkpoint_variables": partial(checkpoint, VARIABLES),
     "tokenizer_file": partial(imported_tokenizer, "tokens.txt"),
     "sentencepiece": partial(imported_tokenizer, "sp.model"),
     **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "jsonl")},
-    **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references, pairs)},
+    **{f.__name__: f for f in (arpa, config, metrics, weights, tokenizer, round_trip, text, score, references, pairs)},
     **{f.__name__: f for f in (metadata, record)},
 }
