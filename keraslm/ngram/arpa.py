@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.ngram.model import BEGIN, END, NOWHERE, Indices, Level, nats, number_of_ids
+from keraslm.ngram.model import BEGIN, END, FAR, NOWHERE, Indices, Level, nats, number_of_ids
 from keraslm.text.files import TextFile
 
 _LONGEST = 80  # characters of the file in a message
@@ -155,7 +155,7 @@ class _Reader:
         """Check the n-grams and sort them by their keys."""
         logprobs, backoffs = np.array(section.logprobs), np.array(section.backoffs)
         self._check(section, ~(logprobs <= 0), "the log10 probability is not a number of 0 or less")
-        self._check(section, ~(backoffs < np.inf), "the log10 back-off weight is not a finite number")
+        self._check(section, ~(backoffs < FAR), "the log10 back-off weight is not a finite number")
         table = np.array(section.words, np.int64).reshape(-1, order)
         before = _numbers(table[:, :-1], levels, size)
         self._check(section, before == NOWHERE, f"its first words are not among the {order - 1}-grams")

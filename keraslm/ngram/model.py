@@ -32,6 +32,7 @@ NOWHERE = -1  # number of an n-gram that is not listed
 Word = str | None
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
+FAR = 1e30  # a log10 number beyond it is infinite: sums of some others are finite
 _ZERO = -99.0  # log10 of 0 in an ARPA file
 _LAST = np.iinfo(np.int64).max  # larger than every key
 
@@ -43,7 +44,7 @@ def number_of_ids(words: Mapping[str, int]) -> int:
 
 def nats(logarithms: Floats) -> Floats:
     """Natural logarithms of the log10 numbers of an ARPA file."""
-    return np.asarray(np.where(logarithms == _ZERO, -np.inf, logarithms) * BASES["10"])
+    return np.asarray(np.where((logarithms == _ZERO) | (logarithms < -FAR), -np.inf, logarithms) * BASES["10"])
 
 
 class Ngram(ABC):

@@ -18,7 +18,7 @@ from keraslm.runs.checkpoint import STATE, VARIABLES
 from keraslm.runs.folder import FORMAT_VERSION
 from keraslm.text.vocabulary import train_tokenizer
 from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
-from tests.support import fake_model
+from tests.support import fake_model, toy
 
 _TEXT = "the cat sat\n\n a dog\u00e9\r\n\u65e5\u672c <unk> \u2028\n".encode()
 _MARK = {"bytes": 1, "changed": 2, "sha256": "a" * 64}
@@ -150,6 +150,7 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
         b"0 ||| the cat ||| LM0= -2 T0= 1 2 ||| -1.5 ||| 0-0\n0 ||| ||| LM0= 0 ||| 2\n1 ||| a ||| ||| 1\n"
     ],
     "nbest_jsonl": _json_lists,
+    "arpa": lambda: [toy.TOY.encode(), toy.TOY.replace("\n", "\r\n").replace("<unk>", "<UNK>").encode()],
     "references": lambda: [b"u1 the cat\nu2\nu3\ta b\n"],
     "pairs_sentence": _pairs,
     "pairs_one-prefix": lambda: _pairs_after_prefixes("one_prefix_", "prefix", "word_good", "word_bad"),

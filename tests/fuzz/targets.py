@@ -24,6 +24,7 @@ from keraslm.bulk.records import Record
 from keraslm.config import Config, DataConfig, ModelConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
+from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions, TableInput
 from keraslm.report.writer import write_records, write_scores
 from keraslm.rescoring.formats.kaldi import read_keyed
@@ -317,6 +318,13 @@ def record(data: bytes) -> None:
         assert found.text.fits(FOLDER / "record.json") is False
 
 
+def arpa(data: bytes) -> None:
+    """An ARPA file: every word has a log-probability, after any other."""
+    ngram = load_ngram(_file("model.arpa", data))
+    words = [*sorted(ngram.vocabulary or ())[:9], None, "\u65e5", *sorted(ngram.vocabulary or ())[:9], None]
+    assert not np.isnan(ngram.logprobs(words)).any()
+
+
 TARGETS: dict[str, Target] = {
     "checkpoint_state": partial(checkpoint, STATE),
     "checkpoint_variables": partial(checkpoint, VARIABLES),
@@ -325,6 +333,6 @@ TARGETS: dict[str, Target] = {
     **{f"table_{format}": partial(table, format) for format in ("csv", "raw", "jsonl")},
     **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "moses", "jsonl")},
     **{f"pairs_{method}": partial(pairs, method) for method in METHODS},
-    **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references)},
+    **{f.__name__: f for f in (arpa, config, metrics, weights, tokenizer, round_trip, text, score, references)},
     **{f.__name__: f for f in (metadata, record)},
 }

@@ -190,6 +190,7 @@ def test_compressed_files(text, pack):
         lambda arpa: arpa.replace("ngram 1=5", "ngram  1 = 5"),
         lambda arpa: arpa.removesuffix("\n"),
         lambda arpa: arpa.replace("-99", "-inf"),
+        lambda arpa: arpa.replace("-99", "-1e308"),
     ],
 )
 def test_variants_of_the_format(opened, change):
@@ -229,6 +230,7 @@ TRIGRAM = toy.rows(toy.PROBABILITIES[3])[0]
         (UNIGRAM, "nan\ta", f":{line_of(UNIGRAM)}: the log10 probability is not a number of 0 or less"),
         (UNIGRAM, "0.5\ta", f":{line_of(UNIGRAM)}: the log10 probability is not a number of 0 or less"),
         (UNIGRAM, "-1\ta\tinf", f":{line_of(UNIGRAM)}: the log10 back-off weight is not a finite number"),
+        (UNIGRAM, "-1\ta\t1e300", f":{line_of(UNIGRAM)}: the log10 back-off weight is not a finite number"),
         (UNIGRAM, "-1\ta\tnan", f":{line_of(UNIGRAM)}: the log10 back-off weight is not a finite number"),
         (UNIGRAM, "-1\ta\t-1\t-1", f":{line_of(UNIGRAM)}: 4 fields, but a 1-gram has 2 or 3"),
         ("\t<unk>", "\tb", r":11: the same 1-gram as in a previous line"),

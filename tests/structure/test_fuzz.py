@@ -129,6 +129,19 @@ def test_any_list_of_columns(parts, target):
     is_refused(TARGETS[target], "".join(parts).encode("utf-8", "surrogatepass"))
 
 
+ROWS_OF_ARPA = st.sampled_from(next(iter(seeds.SEEDS["arpa"]())).splitlines())
+ROWS_OF_ARPA |= st.sampled_from(
+    [b"ngram 2=9" * 9, b"0 a\t1e29", b"-1e29\tb", b"nan\ta", b"-1_0\t<s> \xff", b"\x00 0 b -inf"]
+)
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.integers(0, 19), ROWS_OF_ARPA, max_size=4), st.integers(0, 20))
+def test_any_arpa_file(changed, last):
+    rows = next(iter(seeds.SEEDS["arpa"]())).splitlines()
+    is_refused(TARGETS["arpa"], b"\n".join(changed.get(place, row) for place, row in enumerate(rows)) + b"\n" * last)
+
+
 @settings(max_examples=100)
 @given(st.lists(st.sampled_from(PAIRS).flatmap(strategies.json_texts), max_size=3))
 def test_any_pairs_of_json(rows):

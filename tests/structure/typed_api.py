@@ -17,6 +17,8 @@ def uses(path: Path) -> None:
     scorer = keraslm.load(["one.onnx", "two.onnx"], threads=1)
     print(scorer.score("a line") + scorer.logprobs(["a line"])[0].sum())
     keraslm.pairs(scorer, [("good", "bad")])
+    mixed = keraslm.mix(scorer, path / "trigrams.arpa", weight=keraslm.tune_mix(scorer, "trigrams.arpa", path).weight)
+    print(mixed.score("a line"), keraslm.load_ngram(path).logprobs(["a", None]), keraslm.pairs(mixed, "blimp.jsonl"))
     keraslm.kenlm.Model("model.onnx").score("a line")
     print([item.word for item in keraslm.predict(scorer, "the comp", count=3).words])
     print(scorer.predict("the comp", k=3, exclude=["company"])[0].word)
@@ -33,4 +35,5 @@ def misuses(path: Path) -> None:
     keraslm.evaluate(path, path, temperature="find")  # type: ignore[arg-type]
     keraslm.table(keraslm.load(path), ["a line"], level="summary")  # type: ignore[arg-type]
     keraslm.load(3)  # type: ignore[arg-type]
+    keraslm.mix("model.onnx", 3)  # type: ignore[arg-type]
     keraslm.export(path, path, target="kaldi")  # type: ignore[arg-type]
