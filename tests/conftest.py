@@ -20,7 +20,7 @@ from tests.support.bulk import FOLDER
 
 BACKEND = select_backend()  # before anything imports Keras
 
-pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.support.tiny")
+pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.support.starting", "tests.support.tiny")
 
 # Tests that compute nothing on the Keras backend of their process, or only what others compute on each backend
 # (`cli/test_modes.py` trains, exports and scores). They run on the first backend only.
@@ -33,7 +33,13 @@ WITHOUT_BACKEND = [
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
     *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
     *(f"cli/test_{name}.py" for name in ("surroundings", "targets", "texts", "tokenize")),
-    *("runs/test_checkpoint.py", "training/test_disk_faults.py", "training/test_unknown.py"),
+    *(
+        "runs/test_checkpoint.py",
+        "runs/test_initial.py",
+        "text/test_embeddings.py",
+        "training/test_disk_faults.py",
+        "training/test_unknown.py",
+    ),
     *("evaluation/test_options.py", "translation/test_data.py", "translation/test_search.py"),
 ]
 

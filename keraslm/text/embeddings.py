@@ -86,6 +86,8 @@ def _in_text(path: Path, vocabulary: Mapping[str, int], size: int) -> Iterator[t
                 _check_size(f"{where}: vectors", int(parts[1]), size)
                 continue
             if len(parts) <= size or not (fits or len(parts) == size + 1):
+                if "\0" in line:
+                    raise TextError(f"{where}: not text, perhaps the binary form of word2vec. Convert it to text.")
                 _check_size(f"{where}: the vector of {shown(parts[0])}", len(parts) - 1, size)
             word = " ".join(parts[:-size])  # GloVe has words such as ". . ."
         if word in vocabulary:
