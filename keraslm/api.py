@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from keraslm import arguments
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath, user_path
-from keraslm.config.presets import preset
 from keraslm.errors import MissingPackageError, TextError, UsageError
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
 from keraslm.runs.files import state_of
 from keraslm.runs.folder import LATEST
+from keraslm.runs.initial import new_config
 from keraslm.runs.resume import requested_config, unfinished_runs
 from keraslm.runs.run import Run, run_text
 from keraslm.system import Log
@@ -50,7 +50,7 @@ def train(
 
     Args:
         config: from `keraslm.preset(...)` or built by hand. None: the configuration of the run that is resumed, or
-            preset `"tiny"` for a new run.
+            that a new run starts from (`init_from`), or else preset `"tiny"`.
         run: the run folder. None: the folder of the last run in `runs/` that was stopped, if its configuration and
             texts are the requested ones; else a new folder `runs/<date>-<time>`.
         backend: None takes `KERAS_BACKEND`, the backend of the run that is resumed, or the first one installed.
@@ -60,8 +60,8 @@ def train(
         tensorboard: also write TensorBoard events (needs tensorboardX).
         verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
         log: called with each line of progress text.
-        **overrides: fields of `ModelConfig`, `DataConfig` or `TrainConfig` that replace those of `config`, e.g.
-            `train="text.txt"`, `epochs=3`.
+        **overrides: fields of `ModelConfig`, `DataConfig`, `TrainConfig` or `TransferConfig` that replace those of
+            `config`, e.g. `train="text.txt"`, `epochs=3`, `init_from="runs/a"`.
 
     Returns:
         the trained run.
@@ -89,7 +89,7 @@ def train(
         config = requested_config(previous, config, overrides)
         requested = backend or os.environ.get("KERAS_BACKEND") or previous.backend
     else:
-        config = preset("tiny", **overrides) if config is None else config.replace(**overrides)
+        config = new_config(config, overrides, run, log)
         if run is not None:
             check_free(run, overwrite)
         elif resume == "auto" and not overwrite:

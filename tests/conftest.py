@@ -20,28 +20,35 @@ from tests.support.bulk import FOLDER
 
 BACKEND = select_backend()  # before anything imports Keras
 
-pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.support.tiny")
+pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.support.starting", "tests.support.tiny")
 
 # Tests that compute nothing on the Keras backend of their process, or only what others compute on each backend
 # (`cli/test_modes.py` trains, exports and scores). They run on the first backend only.
-WITHOUT_BACKEND = [
-    *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
-    *("clients", "ngram", "server"),
-    *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "progress", "signals", "terminal")),
-    *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
-    *(
-        f"text/test_{name}.py"
-        for name in ("decoding", "records", "regions", "rows", "stream", "tokenizer", "window_lengths")
-    ),
-    *(
-        f"cli/test_{name}.py"
-        for name in ("ensemble", "export", "generate", "mixing", "model_faults", "outputs", "pairs")
-    ),
-    *(f"cli/test_{name}.py" for name in ("predict", "public_names", "rescore", "run_faults", "score", "score_formats")),
-    *(f"cli/test_{name}.py" for name in ("surroundings", "tables", "targets", "texts", "tokenize")),
-    *("runs/test_checkpoint.py", "training/test_disk_faults.py", "training/test_unknown.py"),
-    *("evaluation/test_options.py", "translation/test_data.py", "translation/test_search.py"),
-]
+FOLDERS_WITHOUT_BACKEND = """
+    bulk clients config docs export ngram packaging pictures report rescoring scoring server structure
+"""
+FILES_WITHOUT_BACKEND = {
+    "cli": """
+        ensemble export generate mixing model_faults outputs pairs predict public_names rescore run_faults score
+        score_formats surroundings tables targets texts tokenize
+    """,
+    "evaluation": "options",
+    "runs": "checkpoint initial",
+    "system": "atomic locks processes progress signals terminal",
+    "text": """
+        corpus decoding embeddings encoding encodings importing lines modes paths records regions rows stream tokenizer
+        window_lengths
+    """,
+    "training": "disk_faults unknown",
+    "translation": "data search",
+}
+
+
+def without_backend() -> set[Path]:
+    """Folders and files of those tests."""
+    root = Path(__file__).parent
+    files = {root / place / f"test_{n}.py" for place, names in FILES_WITHOUT_BACKEND.items() for n in names.split()}
+    return files | {root / place for place in FOLDERS_WITHOUT_BACKEND.split()}
 
 
 def pytest_addoption(parser):
@@ -49,8 +56,7 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-    skipped = {Path(__file__).parent / name for name in WITHOUT_BACKEND}
-    return True if config.getoption("--backend-only") and collection_path in skipped else None
+    return True if config.getoption("--backend-only") and collection_path in without_backend() else None
 
 
 # Tests neither read nor write the user's cache.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import CycloptsError, Group, Parameter, UnknownOptionError, UnusedCliTokensError
 
-from keraslm.config import DataConfig, ModelConfig, TrainConfig, user_path
+from keraslm.config import DataConfig, ModelConfig, TrainConfig, TransferConfig, user_path
 from keraslm.config.fields import hints, split_optional
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ ELSEWHERE = {
     "--lowercase": "lower uncased",
     "--early-stopping": "patience",
     "--checkpoint-minutes": "save-every save-interval",
+    "--init-from": "init pretrained start-from train-from finetune finetune-from finetune-from-model load",
+    "--embeddings": "glove word2vec pretrained-embeddings pre-word-vecs",
+    "--freeze": "freeze-layers fixed",
     "--run": "out out-dir output-dir save save-dir output model-dir",
     "--output": "out out-file save",
     "--provider": "device gpu cuda",
@@ -223,9 +226,11 @@ def _parameter(text: str, kind: Any, numbers: bool) -> Parameter:
 ModelFlags: Any
 DataFlags: Any
 TrainFlags: Any
+TransferFlags: Any
 DataFlags, NO_DATA = flags_of(DataConfig(), "Data (default: from the preset)", 1)
 ModelFlags, NO_MODEL = flags_of(ModelConfig(), "Model (default: from the preset)", 2)
 TrainFlags, NO_TRAIN = flags_of(TrainConfig(), "Training (default: from the preset)", 3)
+TransferFlags, NO_TRANSFER = flags_of(TransferConfig(), "Transfer (default: none)", 4, "Default")
 
 
 def given(*flags: Any) -> dict[str, Any]:

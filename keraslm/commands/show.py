@@ -64,6 +64,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
         **_sizes(run.config.model, run.tokenizer.vocab_size),
         **_without_hidden_sizes(run.config.to_dict()),
         "epochs trained": len(epochs),
+        **_origin_facts(run.origin),
         **({"average of": tuple(map(described, averaged["averaged"]))} if averaged else {}),
         "weights of epoch": epoch and int(epoch),
         **({"metrics": f"of other weights than {run.weights_path.name}"} if row is None else {}),
@@ -74,6 +75,20 @@ def _run_facts(path: Path) -> dict[str, Any]:
         "tokenizer sha256": run.tokenizer.digest,
         "weights sha256": hashlib.sha256(run.weights_path.read_bytes()).hexdigest(),
     }
+
+
+def _origin_facts(origin: Any) -> dict[str, Any]:
+    """Where the initial weights of a run came from."""
+    from keraslm.runs.averaging import described
+
+    facts: dict[str, Any] = {}
+    if weights := origin.get("weights"):
+        facts |= {"initial weights": described(weights), "initial weights sha256": weights.get("sha256")}
+        facts |= {"new words": new} if (new := origin.get("new_words")) else {}
+    if vectors := origin.get("embeddings"):
+        facts["initial embeddings"] = f"{vectors.get('words')} words of {vectors.get('file')}"
+        facts["initial embeddings sha256"] = vectors.get("sha256")
+    return facts
 
 
 def _model_facts(path: Path) -> dict[str, Any]:

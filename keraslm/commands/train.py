@@ -9,11 +9,13 @@ from keraslm.commands.flags import (
     NO_DATA,
     NO_MODEL,
     NO_TRAIN,
+    NO_TRANSFER,
     Backend,
     DataFlags,
     ModelFlags,
     Switch,
     TrainFlags,
+    TransferFlags,
     given,
     print_line,
 )
@@ -36,6 +38,7 @@ def train(
     data_flags: DataFlags = NO_DATA,
     model_flags: ModelFlags = NO_MODEL,
     train_flags: TrainFlags = NO_TRAIN,
+    transfer_flags: TransferFlags = NO_TRANSFER,
 ) -> None:
     """Train a language model into a run folder, or resume a training run that was stopped.
 
@@ -70,7 +73,7 @@ def train(
     from keraslm.api import train as run_training
     from keraslm.config.presets import preset as preset_config
 
-    fields = given(data_flags, model_flags, train_flags)
+    fields = given(data_flags, model_flags, train_flags, transfer_flags)
     config = preset_config(preset, **fields) if preset else None
     trained = run_training(
         config,

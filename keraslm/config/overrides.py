@@ -15,7 +15,7 @@ Context = Literal["sentence", "paragraph", "document"]
 
 
 class Overrides(TypedDict, total=False):
-    """Each field of `ModelConfig`, `DataConfig` and `TrainConfig`, all optional."""
+    """Each field of `ModelConfig`, `DataConfig`, `TrainConfig` and `TransferConfig`, all optional."""
 
     train: Paths | None
     valid: Paths | None
@@ -85,3 +85,9 @@ class Overrides(TypedDict, total=False):
     log_every: int | None
     checkpoint_minutes: float | None
     checkpoint_windows: int | None
+    init_from: StrPath | None
+    init_weights: str
+    extend_vocab: int
+    embeddings: StrPath | None
+    freeze: tuple[str, ...] | None
+    also_valid: Paths | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from keraslm.config.legacy import modernized
 from keraslm.config.train import TrainConfig
@@ -17,6 +17,8 @@ class Sections:
     """
 
     train: TrainConfig  # a section of every training run
+
+    LATER: ClassVar[tuple[str, ...]] = ()  # sections that earlier versions did not write
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, whichever section they belong to.
@@ -50,7 +52,7 @@ class Sections:
         """
         config = cls()
         for name in cls._names():
-            section = values.get(name) if isinstance(values, dict) else None
+            section = values.get(name, {} if name in cls.LATER else None) if isinstance(values, dict) else None
             if not isinstance(section, dict):
                 raise ConfigError(f"The configuration has no section {name!r}.")
             kind = type(getattr(config, name))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from keraslm.config.clusters import adaptive_shapes
 from keraslm.config.model import ModelConfig
+from keraslm.errors import ConfigError, shown
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -67,6 +70,30 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> Shapes:
         shapes |= {f"{config.cell}_{number}/{name}": shape for name, shape in layer.items()}
         inputs = units
     return shapes | {f"logits/{name}": shape for name, shape in softmax_shapes(config, vocab_size).items()}
+
+
+def frozen_weights(config: ModelConfig, freeze: Collection[str]) -> list[str]:
+    """Names of the weights of layers, or the weights themselves, that are not trained.
+
+    Raises:
+        ConfigError: a name is unknown, or no weight is left to train.
+
+    Example:
+        >>> frozen_weights(ModelConfig(), ["embedding", "logits/bias"])
+        ['embedding/embeddings', 'logits/bias']
+    """
+    weights = [*weight_shapes(config, vocab_size=0)]
+    layers = dict.fromkeys(name.partition("/")[0] for name in weights)
+    for name in freeze:
+        if name not in layers and name not in weights:
+            raise ConfigError(
+                f"`freeze` is {','.join(freeze)}, but the network has no layer {shown(name)}. Its layers are "
+                f"{', '.join(layers)}."
+            )
+    frozen = [name for name in weights if name in freeze or name.partition("/")[0] in freeze]
+    if len(frozen) == len(weights):
+        raise ConfigError("`freeze` names every layer, so that nothing would be trained. Leave one out.")
+    return frozen
 
 
 def softmax_shapes(config: ModelConfig, vocab_size: int) -> Shapes:

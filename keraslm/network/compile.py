@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from keraslm.config import Config, ModelConfig, TrainConfig
+from keraslm.config.shapes import frozen_weights
 from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.network.losses import SequenceLoss
 from keraslm.network.metrics import Mean, Perplexity
@@ -20,6 +21,10 @@ def compiled_model(config: Config, vocab_size: int, windows: int | None = None) 
     train = config.train
     resets = config.data.context != "document"
     network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
+    frozen = frozen_weights(config.model, config.transfer.freeze or ())
+    for variable in network.weights:
+        if variable.path in frozen:
+            variable.trainable = False
     model = nats_model(network, train.dtype, _regularization(train))
     optimizer = make_optimizer(train, windows)
     loss = SequenceLoss(train.average_across_timesteps, train.average_across_batch)

@@ -55,12 +55,16 @@ class Checkpoint:
         return f"{self.epoch:04d}-{self.window:08d}"
 
     def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
-        """The weights with these names and shapes after an epoch: their averages if averaging has begun."""
+        """The weights with these names and shapes after an epoch: their averages if averaging has begun.
+
+        Weights that are not trained have no averages.
+        """
         since = self.variables.get("optimizer/averages_from")
         averaged = since is not None and bool(self.variables["optimizer/iteration"] > since)
         found = {}
         for name, shape in shapes.items():
-            variable = f"optimizer/{name.replace('/', '_')}_average" if averaged else f"model/{name}"
+            average = f"optimizer/{name.replace('/', '_')}_average"
+            variable = average if averaged and average in self.variables else f"model/{name}"
             value = self.variables.get(variable)
             if value is None or value.shape != shape:
                 size = "missing" if value is None else value.shape

@@ -130,6 +130,7 @@ def _header(run: RunFolder, backend: str) -> str:
         "vocab_size": run.tokenizer.vocab_size,
         "files": [name for name in EVERY if name in run.files],
         **({"texts": run.texts} if run.texts else {}),
+        **({"origin": run.origin} if run.origin else {}),
         **run.config.to_dict(),
     }
     return json.dumps(header, indent=2) + "\n"

@@ -62,6 +62,7 @@ class RunFolder:
         weights: the weights to use: `"last"`, `"best"` by validation, or those at a number of trained words.
         texts: `keraslm.text.store.fingerprint` of `"train"` and `"valid"`; empty if `config.json` does not have them.
         files: what it may write besides `config.json`: names of `keraslm.runs.files`.
+        origin: where its initial weights came from: `weights`, `new_words`, `embeddings`; empty if they were random.
     """
 
     KINDS: ClassVar[tuple[Any, Any]]
@@ -73,6 +74,7 @@ class RunFolder:
     weights: str | int = "last"
     texts: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = EVERY
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shape of each weight of the network, by name."""
@@ -108,7 +110,7 @@ class RunFolder:
                 f"{root}: tokenizer.json has {tokenizer.vocab_size} tokens, but config.json says "
                 f"{shown(header.get('vocab_size'))}. The two files belong to different runs."
             )
-        run = cls(root, config, tokenizer, weights, header.get("texts", {}), listed_in(header))
+        run = cls(root, config, tokenizer, weights, header.get("texts", {}), listed_in(header), _origin(header))
         run.check()
         if weights == "best" and not run.weights_path.is_file():
             reason = "no epoch was validated since the training began or was resumed"
@@ -234,6 +236,11 @@ def _read_header(root: Path) -> dict[str, Any]:
     if header.get(INCOMPLETE):
         raise RunError(f"{root}: no run yet; its creation was interrupted. Run the same command again.")
     return dict(header)
+
+
+def _origin(header: dict[str, Any]) -> dict[str, Any]:
+    found = header.get("origin")
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def _read_text(path: Path) -> str:

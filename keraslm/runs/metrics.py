@@ -60,18 +60,25 @@ def perplexity_axes() -> tuple[Any, Any]:
     return figure, axes
 
 
+_LINES = {
+    "perplexity": ("train", "#1f77b4"),
+    "val_perplexity": ("valid", "#d95f02"),
+    "also_val_perplexity": ("also valid", "#7570b3"),
+}
+
+
 def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
-    """Draw training and validation perplexity by epoch, from rows of `metrics.jsonl`, as a PNG."""
+    """Draw training and validation perplexities by epoch, from rows of `metrics.jsonl`, as a PNG."""
     figure, axes = perplexity_axes()
     numbers = [row["epoch"] for row in epochs]
-    for name, label, color in (("perplexity", "train", "#1f77b4"), ("val_perplexity", "valid", "#d95f02")):
+    for name, (label, color) in _LINES.items():
         values = [float(row[name]) for row in epochs if name in row]
         if len(values) == len(numbers):
             axes.plot(numbers, values, marker="o", markersize=3.5, label=label, color=color)
             axes.annotate(
                 f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center"
             )
-    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # "best" can be slow, and then warns
+    figure.legend(frameon=False, loc="outside upper right", ncols=3)  # "best" can be slow, and then warns
     axes.margins(x=0.12)
     with writing(path), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

@@ -33,7 +33,7 @@ R = TypeVar("R", bound=RunFolder)
 FREE = {
     *("epochs", "log_every", "checkpoint_minutes", "checkpoint_windows", "early_stopping"),
     *("keep_weights", "save_at_words"),
-    *("train", "valid", "data", "encoding", "max_unknown", "cache"),
+    *("train", "valid", "also_valid", "data", "encoding", "max_unknown", "cache"),
 }
 
 
@@ -144,19 +144,31 @@ def find_previous_run(folder: Path, resume: str, overwrite: bool, log: Log, kind
 
 def requested_config(run: Run, config: Config | None, overrides: Overrides) -> Config:
     """The configuration requested for a run that is resumed: its own texts and settings unless others are given."""
-    own, texts = run.config.data, ("train", "valid", "data")
-    if config is not None:
-        names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
-        kept: Any = {} if names_texts else {name: getattr(own, name) for name in (*texts, "encoding")}
-        return config.replace(**(kept | overrides))
-    replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
     try:
-        config = run.config.replace(**(replaced | overrides))
-        check_sizes(config.model, overrides, str(run.path))
+        return changed_config(run.config, config, overrides, str(run.path))
     except ConfigError:  # perhaps a contradiction between a given field and one of the run
-        if run.checkpoints_path.is_dir():
+        if config is None and run.checkpoints_path.is_dir():
             check_same(run.path, run.config, overrides)
         raise
+
+
+def changed_config(own: Config, config: Config | None, overrides: Overrides, owner: str) -> Config:
+    """A configuration with some fields changed, in which the texts of a run stand for missing ones.
+
+    Args:
+        own: the configuration of the run.
+        config: the one to change; None: that of the run.
+        overrides: the changes; texts among them replace all texts of the run.
+        owner: name of the run, for messages.
+    """
+    texts = ("train", "valid", "data")
+    if config is not None:
+        names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
+        kept: Any = {} if names_texts else {name: getattr(own.data, name) for name in (*texts, "encoding")}
+        return config.replace(**(kept | overrides))
+    replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
+    config = own.replace(**(replaced | overrides))
+    check_sizes(config.model, overrides, owner)
     return config
 
 

@@ -16,7 +16,7 @@ from keraslm.text.paths import STDIN
 from keraslm.text.store import EncodedText, described, fingerprint
 from keraslm.text.tokenizer import Tokenizer
 
-TITLES = {"train": "training", "valid": "validation"}
+TITLES = {"train": "training", "valid": "validation", "also_valid": "second validation"}
 
 
 @dataclass(frozen=True, repr=False)

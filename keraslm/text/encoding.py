@@ -21,7 +21,7 @@ from keraslm.text.importing import import_tokenizer
 from keraslm.text.pieces import split_words
 from keraslm.text.store import EncodedText, Part, TextCounts
 from keraslm.text.tokenizer import Tokenizer
-from keraslm.text.vocabulary import TokenCounter, tokenizer_of_counts, train_tokenizer
+from keraslm.text.vocabulary import TokenCounter, check_extensible, extended, tokenizer_of_counts, train_tokenizer
 
 LARGE = 1 << 25  # bytes of a text from which processes and the cache are worth their overhead
 
@@ -70,6 +70,11 @@ class Encoder:
                 temporary.write_text(tokenizer.to_json(), encoding="utf-8")
         return tokenizer
 
+    def extended(self, tokenizer: Tokenizer, text: Text, config: DataConfig, limit: int) -> Tokenizer:
+        """A tokenizer with up to `limit` more words or characters of a text; as `keraslm.text.vocabulary.extended`."""
+        check_extensible(config)
+        return extended(tokenizer, self._counted(text, config), config.min_count, limit)
+
     def encode(self, text: Text, tokenizer: Tokenizer) -> EncodedText:
         """A text as one stream of ids, in memory if the cache cannot be used; a TextError if it cannot be read."""
         if not self._is_large(text):
@@ -93,12 +98,15 @@ class Encoder:
 
     def _train(self, text: Text, config: DataConfig) -> Tokenizer:
         if config.tokenizer in ("word", "char"):
-            counts: Counter[str] = Counter()
-            for part in self._each_block("counting", text, partial, _count_block, config):
-                counts.update(part)
-            return tokenizer_of_counts(counts, config)
+            return tokenizer_of_counts(self._counted(text, config), config)
         with meter("counting", text.size(), self._show) as advance:
             return train_tokenizer((block.decoded(config.errors)[0] for block in text.blocks(advance)), config)
+
+    def _counted(self, text: Text, config: DataConfig) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for part in self._each_block("counting", text, partial, _count_block, config):
+            counts.update(part)
+        return counts
 
     def _parts(self, text: Text, tokenizer: Tokenizer) -> Iterator[Part]:
         return self._each_block("encoding", text, _EncodeBlock, tokenizer.to_json(), text.errors)

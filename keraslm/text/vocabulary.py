@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from keraslm.config import DataConfig
+from keraslm.config import TOKENIZERS, DataConfig
 from keraslm.errors import TokenizerError
 from keraslm.text.encoders import CHARACTERS, byte_names
 from keraslm.text.pieces import pieces, split_words
@@ -84,6 +84,45 @@ def tokenizer_of_counts(counts: Counter[str], config: DataConfig) -> Tokenizer:
     vocabulary = {w: i for i, w in enumerate(sorted(order, key=lambda w: (-order[w], w)))}
     backend.model = models.WordLevel(vocabulary, unk_token=UNK)
     end_lines_with(backend, end)
+    return Tokenizer(backend)
+
+
+def check_extensible(config: DataConfig) -> None:
+    """Raise `TokenizerError` unless a tokenizer with this configuration can get more words."""
+    if config.tokenizer in ("word", "char"):
+        return
+    if config.tokenizer not in TOKENIZERS:
+        reason = "its vocabulary is that of a file"
+    elif config.tokenizer == "unigram":
+        reason = "more subwords would change how other words are split"
+    else:
+        reason = "it represents every text already"
+    raise TokenizerError(
+        f"The tokenizer {config.tokenizer} cannot be extended: {reason}. Leave `extend_vocab` out; only word and char "
+        "tokenizers take more words."
+    )
+
+
+def extended(tokenizer: Tokenizer, counts: Counter[str], min_count: int, limit: int) -> Tokenizer:
+    """A tokenizer of words or characters with new ones, the most frequent first, at the end of its vocabulary.
+
+    Args:
+        tokenizer: its ids do not change.
+        counts: occurrences of words or characters in a new text, as a `TokenCounter` counts them.
+        min_count: rarer ones stay `<unk>`.
+        limit: largest number of new ones.
+
+    Example:
+        >>> old = train_tokenizer(["the cat"])
+        >>> new = extended(old, Counter({"the": 9, "dog": 2, "a": 2, "owl": 1}), min_count=2, limit=10)
+        >>> new.encode_lines(["the dog and a owl"])
+        [array([2, 5, 3, 4, 3, 0], dtype=int32)]
+    """
+    backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
+    known = backend.get_vocab(with_added_tokens=False)
+    words = sorted((w for w in counts if w not in known and counts[w] >= min_count), key=lambda w: (-counts[w], w))
+    more = {word: number for number, word in enumerate(words[:limit], len(known))}
+    backend.model = models.WordLevel(known | more, unk_token=UNK)
     return Tokenizer(backend)
 
 

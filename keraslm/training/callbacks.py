@@ -99,8 +99,9 @@ def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
 
 def current_weights(model: keras.Model, run: RunFolder) -> Weights:
     """The weights of a run, or their averages if averaging has begun. Within an epoch, call `synchronise` before."""
-    values = _averaged_weights(model) or read_variables({v.path: v for v in model.trainable_variables})
-    return {name: values[name] for name in run.shapes()}
+    shapes = run.shapes()
+    values = read_variables({v.path: v for v in model.weights if v.path in shapes}) | _averaged_weights(model)
+    return {name: values[name] for name in shapes}
 
 
 class EpochWeights(keras.callbacks.Callback):

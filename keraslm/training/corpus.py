@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,9 @@ from keraslm.config import TOKENIZERS, Config
 from keraslm.config.clusters import choose_cutoffs, describe_clusters
 from keraslm.errors import ConfigError
 from keraslm.system import Log
-from keraslm.text.corpus import Texts
+from keraslm.text.corpus import Text, Texts
 from keraslm.text.encoding import Encoder
+from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText, TextCounts, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
@@ -28,6 +29,8 @@ class TrainingCorpus:
     train: Windows
     valid_text: EncodedText | None = field(default=None, repr=False)
     valid: Windows | None = None
+    also_valid_text: EncodedText | None = field(default=None, repr=False)
+    also_valid: Windows | None = None
 
     @property
     def valid_counts(self) -> TextCounts | None:
@@ -36,16 +39,21 @@ class TrainingCorpus:
 
     @cached_property
     def fingerprints(self) -> dict[str, Any]:
-        texts = {"train": self.text, "valid": self.valid_text}
+        texts = {"train": self.text, "valid": self.valid_text, "also_valid": self.also_valid_text}
         return {name: fingerprint(text.ids) for name, text in texts.items() if text is not None}
 
 
 def read_corpus(
-    config: Config, texts: Texts, log: Log, show: bool, tokenizer: Tokenizer | None = None
+    config: Config,
+    texts: Texts,
+    log: Log,
+    show: bool,
+    tokenizer: Tokenizer | None = None,
+    origin: str = "from the run",
 ) -> TrainingCorpus:
     """Encode the training text and the validation text of a configuration, and cut them into windows.
 
-    With `show`, large texts have a progress bar. `tokenizer` is that of the resumed run, if any.
+    With `show`, large texts have a progress bar. `tokenizer` is that of a run, if any; `origin` describes it.
     """
     data = config.data
     encoder = Encoder(data.cache, show)
@@ -54,11 +62,9 @@ def read_corpus(
         for note in text.notes if text else ():
             log(f"{title:<9} {note}")
     check_validated(config.train, valid is not None)
-    origin = f"{data.tokenizer}, trained on {train.name}" if data.tokenizer in TOKENIZERS else f"from {data.tokenizer}"
-    if tokenizer:
-        origin = "from the run"
-    else:
-        tokenizer = encoder.tokenizer(train, data)
+    if not tokenizer:
+        tokenizer, kind = encoder.tokenizer(train, data), data.tokenizer
+        origin = f"{kind}, trained on {train.name}" if kind in TOKENIZERS else f"from {kind}"
     log(f"tokens    {tokenizer.vocab_size:,} in the vocabulary: {origin}")
     train_text = encoder.encode(train, tokenizer)
     windows = _windows("train", train_text, tokenizer, config, log)
@@ -68,6 +74,25 @@ def read_corpus(
     return TrainingCorpus(
         tokenizer, train_text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log)
     )
+
+
+def open_second(config: Config) -> Text | None:
+    """The text `also_valid`, if there is one; a TextError if it does not exist."""
+    names = config.transfer.also_valid
+    return TextFiles(names, config.data.errors, config.data.encoding) if names else None
+
+
+def with_second_validation(
+    corpus: TrainingCorpus, text: Text | None, config: Config, log: Log, show: bool
+) -> TrainingCorpus:
+    """A corpus with the windows of the text `also_valid`, if there is one."""
+    if text is None:
+        return corpus
+    for note in text.notes:
+        log(f"also      {note}")
+    encoded = Encoder(config.data.cache, show).encode(text, corpus.tokenizer)
+    windows = _windows("also", encoded, corpus.tokenizer, config, log)
+    return replace(corpus, also_valid_text=encoded, also_valid=windows)
 
 
 def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:
@@ -100,7 +125,8 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         f"{title:<9} {counts.tokens:,} tokens{unknown}, in {counts.lines:,} lines, {counts.words:,} words, "
         f"{counts.characters:,} characters, {counts.bytes:,} bytes{replaced}"
     )
-    check_known(text, tokenizer.vocab_size, data, log)
+    if title != "also":  # a text that is only reported stops nothing
+        check_known(text, tokenizer.vocab_size, data, log, kept=bool(config.transfer.init_from))
     length = f"about {train.num_steps}" if windows.varies else train.num_steps
     log(
         f"          {len(windows):,} windows of {train.batch_size} x {length} predict {windows.predicted:,} tokens; "

@@ -33,6 +33,7 @@ from keraslm.training.dataset import Batches, fit_from
 from keraslm.training.divergence import NoteGuessing, StopOnNonFiniteLoss
 from keraslm.training.progress import Progress, Throughput, UnreadLogs
 from keraslm.training.schedule import early_stop
+from keraslm.training.validation import SecondValidation
 
 R = TypeVar("R", bound=RunFolder)
 
@@ -89,6 +90,7 @@ def fit_run(
     verbose: int | str = "auto",
     log: Log = print,
     extra: Sequence[keras.callbacks.Callback] = (),
+    also_valid: Batches | None = None,
 ) -> None:
     """Train a compiled model to the end of its configuration, with everything that a run folder holds.
 
@@ -101,6 +103,7 @@ def fit_run(
         verbose: as in `fit()`.
         log: receives lines of progress.
         extra: callbacks that act before the logs of an epoch are written and before checkpoints are saved.
+        also_valid: batches of a second validation text.
 
     Raises:
         NonFiniteLossError: the training diverged.
@@ -110,7 +113,7 @@ def fit_run(
     if verbose == "auto":
         verbose = default_verbosity()
     with StopSignals() as signals:
-        callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log, extra)
+        callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log, extra, also_valid)
         steps = {"epochs": run.config.train.epochs, "steps": len(corpus.train)}
         listed = UnreadLogs(callbacks, add_history=True, model=model, verbose=verbose, **steps)
         position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
@@ -131,6 +134,7 @@ def run_callbacks(
     verbose: int = 0,
     log: Log = print,
     extra: Sequence[keras.callbacks.Callback] = (),
+    also_valid: Batches | None = None,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a training run, in the order in which they must act."""
     windows = corpus.train
@@ -138,6 +142,9 @@ def run_callbacks(
     states = ResetStates(resumed=bool(checkpoint and checkpoint.window))
     weights = EpochWeights(run, len(windows))
     metrics_log = MetricsLog(run, windows.predicted, throughput, corpus.valid_counts, weights)
+    state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
+    state["surroundings"] = environment(keras.backend.backend())
+    checkpoints = SaveCheckpoints(run, len(windows), state, states, metrics_log, weights, signals)
     chosen: list[keras.callbacks.Callback] = []
     if checkpoint:
         chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name)))
@@ -148,6 +155,7 @@ def run_callbacks(
         states,
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
         weights,
+        *([SecondValidation(also_valid, states, checkpoints)] if also_valid else []),
         *extra,
         metrics_log,
         StopEarly(run, log),
@@ -160,8 +168,5 @@ def run_callbacks(
         chosen.append(Convenience(CURVE, lambda *_: learning_curve(run.epochs(), run.path / CURVE), epochs, log))
     if tensorboard:
         chosen.append(Convenience("TensorBoard events", TensorBoard(run.path / TENSORBOARD), epochs, log))
-    state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
-    state["surroundings"] = environment(keras.backend.backend())
     # Last, so that the metrics of an epoch exist when its checkpoint states that it is finished.
-    chosen.append(SaveCheckpoints(run, len(windows), state, states, metrics_log, weights, signals))
-    return chosen
+    return [*chosen, checkpoints]

@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keraslm.config import Config, StrPath
+from keraslm.config.shapes import frozen_weights
 from keraslm.network.compile import compiled_model
 from keraslm.network.parts import describe_cell
 from keraslm.runs.create import create_run, locked_folder, new_folder
 from keraslm.runs.files import files_of, state_of
-from keraslm.runs.resume import find_previous_run
+from keraslm.runs.initial import source_difference
+from keraslm.runs.resume import PreviousRun, find_previous_run
 from keraslm.runs.run import Run
 from keraslm.system import Log
-from keraslm.text.corpus import open_texts
-from keraslm.training.corpus import read_corpus, with_clusters
+from keraslm.text.corpus import Text, open_texts
+from keraslm.training.corpus import TrainingCorpus, open_second, read_corpus, with_clusters, with_second_validation
 from keraslm.training.fit import default_verbosity, finished, fit_run, resume_run
+from keraslm.training.initial import Start, initial_tokenizer, start_of
 from keraslm.training.machine import check_dtype, keep_freed_memory
+from keraslm.training.validation import validate_before
 from keraslm.training.words import SaveAtWords
 
 
@@ -61,43 +66,70 @@ def train_run(
         previous = find_previous_run(folder, resume, overwrite, log, Run) if folder else None
         if previous:
             config = previous.resumed_config(config)
-        texts = open_texts(config.data)
-        corpus = read_corpus(config, texts, log, bool(verbose), previous.run.tokenizer if previous else None)
+        texts = (*open_texts(config.data), open_second(config))
+        corpus = _read(config, texts, previous, bool(verbose), log)
         if previous and path is None:
-            if difference := previous.text_difference(corpus.fingerprints):
+            if difference := previous.text_difference(corpus.fingerprints) or source_difference(previous.run):
                 log(f"          not resumed: {difference}")
                 stack.close()
                 previous, folder, exists, config = None, None, False, own
-                corpus = read_corpus(config, texts, log, bool(verbose))
+                corpus = _read(config, texts, None, bool(verbose), log)
             else:
                 log(f'          {folder} was begun with the same arguments; `resume="never"` starts a new run')
+        start = Start() if previous else start_of(config, corpus, log)
         config = with_clusters(config, corpus, log)
         folder = folder or new_folder()
         if not exists:  # a new folder is created only once the texts are known to be good
             stack.enter_context(locked_folder(folder, log))
-        numbers = config.train.save_at_words or ()
-        files = files_of("valid" in corpus.fingerprints, config.train.keep_weights, tensorboard, bool(numbers))
+        train = config.train
+        files = files_of("valid" in corpus.fingerprints, train.keep_weights, tensorboard, bool(train.save_at_words))
         if previous:
             run, checkpoint = resume_run(previous, config, corpus, files, log), previous.checkpoint
         else:
-            run, checkpoint = Run(folder, config, corpus.tokenizer, texts=corpus.fingerprints, files=files), None
+            found: Any = {"texts": corpus.fingerprints, "files": files, "origin": start.origin}
+            run, checkpoint = Run(folder, config, corpus.tokenizer, **found), None
             create_run(run, keras.backend.backend(), overwrite or exists, log)
             log(f"run       {run.path} on {keras.backend.backend()}")
         if checkpoint and (reason := finished(run, checkpoint)):
             log(reason)
             return run
         model = compiled_model(config, corpus.tokenizer.vocab_size, len(corpus.train))
-        _describe(model, config, log)
-        words = corpus.text.counts.words
-        if late := [f"{number:,}" for number in numbers if number > words * config.train.epochs]:
-            log(f"          {', '.join(late)} words are not reached: {config.train.epochs} epochs of {words:,}")
-        extra = [SaveAtWords(run, numbers, words, corpus.train)] if numbers else []
-        fit_run(run, model, corpus, checkpoint, tensorboard=tensorboard, verbose=verbose, log=log, extra=extra)
+        start.assign(model)
+        _describe(run, log)
+        if start.weights:
+            validate_before(run, model, corpus.valid, corpus.also_valid, log)
+        options: Any = {"tensorboard": tensorboard, "verbose": verbose, "log": log, "also_valid": corpus.also_valid}
+        fit_run(run, model, corpus, checkpoint, extra=_at_words(run, corpus, log), **options)
     return run
 
 
-def _describe(model: keras.Model, config: Config, log: Log) -> None:
-    log(f"model     {sum(math.prod(v.shape) for v in model.trainable_variables):,} parameters")
+def _read(
+    config: Config,
+    texts: tuple[Text, Text | None, Text | None],
+    previous: PreviousRun[Run] | None,
+    show: bool,
+    log: Log,
+) -> TrainingCorpus:
+    """Encode the training text and both validation texts with the tokenizer of a run, or a new one."""
+    train, valid, also = texts
+    known = (previous.run.tokenizer, "from the run") if previous else initial_tokenizer(config, train, show)
+    corpus = read_corpus(config, (train, valid), log, show, *known or ())
+    return with_second_validation(corpus, also, config, log, show)
+
+
+def _at_words(run: Run, corpus: TrainingCorpus, log: Log) -> list[keras.callbacks.Callback]:
+    """The callback that keeps weights at numbers of words, if any are requested."""
+    numbers, words, epochs = run.config.train.save_at_words or (), corpus.text.counts.words, run.config.train.epochs
+    if late := [f"{number:,}" for number in numbers if number > words * epochs]:
+        log(f"          {', '.join(late)} words are not reached: {epochs} epochs of {words:,}")
+    return [SaveAtWords(run, numbers, words, corpus.train)] if numbers else []
+
+
+def _describe(run: Run, log: Log) -> None:
+    config, sizes = run.config, {name: math.prod(shape) for name, shape in run.shapes().items()}
+    frozen = frozen_weights(config.model, config.transfer.freeze or ())
+    fixed = f", {sum(sizes[name] for name in frozen):,} of them not trained" if frozen else ""
+    log(f"model     {sum(sizes.values()):,} parameters{fixed}")
     resets = config.data.context != "document"
     log(f"{config.model.cell:<10}{describe_cell(config.model, config.train.dtype, resets)}")
     if config.model.not_exportable:

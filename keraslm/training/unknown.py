@@ -12,8 +12,8 @@ FEW = 10  # words; a vocabulary of fewer is a mistake or a toy
 LONG = 20  # characters per word; those of natural languages have 5 to 9 on average
 
 
-def check_known(text: EncodedText, vocab_size: int, data: DataConfig, log: Log) -> None:
-    """Say what does not fit, and name a tokenizer that does.
+def check_known(text: EncodedText, vocab_size: int, data: DataConfig, log: Log, kept: bool = False) -> None:
+    """Say what does not fit, and name a tokenizer that does; `kept`: the tokenizer is that of a trained run.
 
     Raises:
         TextError: a larger share of the text than `max_unknown` is unknown, or the text has no words.
@@ -24,7 +24,8 @@ def check_known(text: EncodedText, vocab_size: int, data: DataConfig, log: Log) 
         raise TextError(f"{text.name}: {counts.lines:,} lines without a word. Use a text with words.")
     share = counts.oovs / inner if inner else 0.0
     if share > LARGE_UNKNOWN:
-        found = f"{text.name}: {100 * share:.0f} % of the tokens in its lines are <unk>. {_advice(data)}"
+        advice = _ADVICE_KEPT if kept else _advice(data)
+        found = f"{text.name}: {100 * share:.0f} % of the tokens in its lines are <unk>. {advice}"
         if share > data.max_unknown:
             raise TextError(f"{found} To train on it nevertheless, use `max_unknown=1`.")
         log(f"          {found}")
@@ -36,6 +37,7 @@ def check_known(text: EncodedText, vocab_size: int, data: DataConfig, log: Log) 
 
 
 _ALTERNATIVE = 'Every text can be represented with `tokenizer="char"` or `tokenizer="bpe"`.'
+_ADVICE_KEPT = "Words are added to the vocabulary of a trained run with `extend_vocab`."
 
 
 def _advice(data: DataConfig) -> str:

@@ -6,11 +6,11 @@ from typing import get_type_hints
 
 import pytest
 
-from keraslm.config import Config, DataConfig, ModelConfig, Overrides, TrainConfig
+from keraslm.config import Config, DataConfig, ModelConfig, Overrides, TrainConfig, TransferConfig
 from keraslm.config.fields import split_optional
 from keraslm.errors import ConfigError
 
-PARTS = (ModelConfig, DataConfig, TrainConfig)
+PARTS = (ModelConfig, DataConfig, TrainConfig, TransferConfig)
 FIELDS = [f for part in PARTS for f in dataclasses.fields(part)]
 RATE = "a rate of at least 0 and below 1"
 
@@ -210,7 +210,7 @@ def test_overrides_list_each_field_with_its_type():
     types = {name: hint for part in PARTS for name, hint in get_type_hints(part).items()}
     overrides = get_type_hints(Overrides)
     assert overrides.keys() == types.keys()
-    paths = {"train", "valid", "data", "tokenizer", "cache"}
+    paths = {"train", "valid", "data", "tokenizer", "cache", "init_from", "embeddings", "also_valid"}
     assert {name: hint for name, hint in overrides.items() if name not in paths} == {
         name: hint for name, hint in types.items() if name not in paths
     }

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keraslm.config.shapes import weight_shapes
 from keraslm.layers.activation_regularization import ActivationRegularization
 from keraslm.network.compile import compiled_model
 from keraslm.network.model import build_model, nats_model, reset_states
@@ -78,3 +79,55 @@ def test_an_update_uses_every_field_of_the_configuration(config, optimizer, clip
     expected = getattr(updates, optimizer)(weights, gradients, [0.3] * 2, clip_norm, 0.2, *own)[-1]
     for variable, wanted in zip(variables, expected, strict=True):
         np.testing.assert_allclose(to_numpy(variable), wanted, rtol=1e-4, atol=1e-6)
+
+
+FROZEN = [
+    (("embedding",), {}),
+    (("lstm_0", "logits/kernel"), {}),
+    (("embedding",), {"tie_weights": True, "embedding_dim": 6}),
+    (("lstm_1", "embedding"), {"softmax": "sampled", "num_sampled": 20}),
+    (("gru_0",), {"cell": "gru", "softmax": "mixture", "num_experts": 2}),
+    (("lstm_1", "logits"), {"softmax": "adaptive", "cutoffs": (3,)}),
+]
+
+
+def after_a_step(config):
+    """The model, and its weights before and after a step without dropout."""
+    model = compiled_model(config.replace(embedding_dropout=0, recurrent_dropout=0, output_dropout=0), V)
+    names = [*weight_shapes(config.model, V)]
+    weights = {v.path: v for v in model.weights}
+    before = {name: to_numpy(weights[name]).copy() for name in names}
+    if model.optimizer.averaging:
+        model.optimizer.averages_from.assign(0)
+    model.train_on_batch([IDS, TARGETS], TARGETS)
+    return model, before, {name: to_numpy(weights[name]) for name in names}
+
+
+@pytest.mark.parametrize(("frozen", "fields"), FROZEN, ids=lambda value: ",".join(value))
+def test_frozen_weights_take_no_part_in_an_update(config, frozen, fields):
+    """Neither in the decay nor in the norm: an update of the others by the formulas, with the gradients of a step."""
+    config = config.replace(**fields)
+    _, before, moved = after_a_step(config.replace(learning_rate=1.0, clip_norm=None))
+    gradients = {name: before[name].astype(np.float64) - moved[name] for name in before}
+    changes = {"learning_rate": 0.3, "weight_decay": 0.2, "clip_norm": 0.05, "nonmonotone_interval": 1}
+    model, _, after = after_a_step(config.replace(freeze=frozen, **changes))
+    trained = [name for name in before if name not in frozen and name.split("/")[0] not in frozen]
+    assert 0 < len(trained) < len(before) and {v.path for v in model.trainable_variables} == set(trained)
+    assert all(after[name].tobytes() == before[name].tobytes() for name in before if name not in trained)
+    steps = [[gradients[name] for name in trained]]
+    expected = updates.sgd([before[name] for name in trained], steps, [0.3], 0.05, 0.2)[-1]
+    for name, wanted in zip(trained, expected, strict=True):
+        np.testing.assert_allclose(after[name], wanted, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert float(model.optimizer.gradient_norm) == pytest.approx(updates.norm_of(steps[0]), rel=1e-4)
+    assert model.optimizer.averaged().keys() == set(trained)
+
+
+def test_adamw_moves_the_other_weights_as_without_frozen_ones(config):
+    config = config.replace(optimizer="adamw", learning_rate=0.01, weight_decay=0.2, clip_norm=None)
+    _, before, everything = after_a_step(config)
+    model, _, after = after_a_step(config.replace(freeze=("embedding", "lstm_1")))
+    for name, value in after.items():
+        is_frozen = name.startswith(("embedding/", "lstm_1/"))
+        np.testing.assert_allclose(value, (before if is_frozen else everything)[name], rtol=0, atol=1e-5, err_msg=name)
+        assert (value.tobytes() == before[name].tobytes()) == is_frozen
+    assert not [v.path for v in model.optimizer.variables if "embedding" in v.path]

@@ -139,12 +139,20 @@ TECHNIQUES = {
         "keep_weights": 2,
         "epochs": 4,
     },
+    "frozen layers, averages, decay, a second validation text": {
+        "freeze": ("embedding", "lstm_0/bias"),
+        "nonmonotone_interval": 1,
+        "weight_decay": 0.01,
+        "also_valid": "also.txt",
+        "epochs": 4,
+    },
 }
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES.values(), ids=TECHNIQUES)
 def test_every_technique_is_resumed_bit_for_bit(stopped, config, technique, monkeypatch):
     changes = {"num_layers": 1, "epochs": 2, **technique}
+    shutil.copy(config.data.train[0], "also.txt")
     monkeypatch.setattr(window_lengths, "DEVIATION", 0.5)  # JAX compiles once per length
     # Dropout differs by backend, and so would the epoch in which averaging starts.
     monkeypatch.setattr(

@@ -211,5 +211,5 @@ def test_a_missing_validation_text_leaves_no_run(config):
 def test_the_log_describes_the_kernel_with_the_resets_of_the_training(config, monkeypatch, context, resets):
     monkeypatch.setattr("keraslm.training.train.describe_cell", lambda model, dtype, resets: f"resets {resets}")
     lines = []
-    _describe(SimpleNamespace(trainable_variables=[]), config.replace(context=context), lines.append)
+    _describe(Run(Path("run"), config.replace(context=context), SimpleNamespace(vocab_size=9)), lines.append)
     assert f"lstm      resets {resets}" in lines
