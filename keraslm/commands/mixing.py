@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from keraslm.commands.flags import TextName, print_note
+from keraslm.config import user_path
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class Mixing:
         return 0.5 if self.ngram_weight is None else self.ngram_weight
 
     @property
-    def files(self) -> list[Any]:
+    def files(self) -> list[Path]:
         """The files that are read."""
-        return [file for file in (self.ngram, self.ngram_tune) if file is not None]
+        return [user_path(file) for file in (self.ngram, self.ngram_tune) if file is not None]
 
 
 NO_NGRAM = Mixing()
@@ -91,8 +92,10 @@ def open_scorer(models: Sequence[Path], mixing: Mixing, reading: Reading) -> Sco
 
 def weight_of(models: Sequence[Path], mixing: Mixing, reading: Reading) -> float:
     """The share of the n-gram model, for processes that open the files themselves."""
-    scorer: Any = open_scorer(models, mixing, reading) if mixing.ngram_tune is not None else mixing
-    return float(scorer.weight)
+    if mixing.ngram_tune is None:
+        return mixing.weight
+    mixed: Any = open_scorer(models, mixing, reading)
+    return float(mixed.weight)
 
 
 def _tuned(mixed: MixedScorer, text: TextFile, context: str) -> float:

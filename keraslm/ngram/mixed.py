@@ -193,8 +193,9 @@ class MixedScorer:
         return WordLogprobs(lstm, self.ngram.logprobs(names), ~unknown, np.array(known))
 
     def _name(self, text: str, tokens: Ids) -> Word:
-        """A word as the n-gram model reads it; tokens that are nothing but end symbols end a sentence."""
-        return self.tokenizer.lowered(text) if (tokens != self.tokenizer.eos_id).any() else END_OF_SENTENCE
+        """A word as the n-gram model reads it; one that is written as the end symbol ends a sentence."""
+        is_end = len(tokens) > 0 and bool((tokens == self.tokenizer.eos_id).all())
+        return END_OF_SENTENCE if is_end else self.tokenizer.lowered(text)
 
 
 def checked_weight(weight: float) -> float:
