@@ -282,7 +282,7 @@ def _score_here(
 
     texts = source.files
     outputs = {"output": output, "html": places.html, "plot": places.plot}
-    read = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
+    read: list[str | Path] = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
     check_outputs(outputs, [*models, *(text.path for text in texts), *read])
     scorer = open_scorer(models, mixing, Reading(provider, source.errors, source.encoding, options.context))
     name = name_of(texts)
