@@ -30,6 +30,7 @@ _NAMES = {
     "keraslm.perplexity": ("TextCost",),
     "keraslm.report.options": ("ScoreOptions",),
     "keraslm.report.writer": ("summarize", "write_scores"),
+    "keraslm.rescoring.lattices": ("rescore_lattices",),
     "keraslm.rescoring.pairs": ("pairs",),
     "keraslm.rescoring.prefixes": ("score_sets",),
     "keraslm.rescoring.rescore": ("rescore",),
@@ -51,7 +52,7 @@ __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "Mod
 __all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
 __all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export"]
 __all__ += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
-__all__ += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+__all__ += ["rescore", "rescore_lattices", "score_files", "score_sets", "summarize", "train", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from keraslm.perplexity import TextCost
     from keraslm.report.options import ScoreOptions
     from keraslm.report.writer import summarize, write_scores
+    from keraslm.rescoring.lattices import rescore_lattices
     from keraslm.rescoring.pairs import pairs
     from keraslm.rescoring.prefixes import score_sets
     from keraslm.rescoring.rescore import rescore

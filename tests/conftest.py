@@ -31,7 +31,7 @@ WITHOUT_BACKEND = [
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
     *(f"text/test_{name}.py" for name in ("decoding", "rows", "stream", "tokenizer", "window_lengths")),
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
-    *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
+    *(f"cli/test_{name}.py" for name in ("public_names", "lattice", "rescore", "run_faults", "score", "score_formats")),
     *(f"cli/test_{name}.py" for name in ("surroundings", "targets", "texts", "tokenize")),
     *("runs/test_checkpoint.py", "training/test_disk_faults.py", "training/test_unknown.py"),
     *("evaluation/test_options.py", "translation/test_data.py", "translation/test_search.py"),

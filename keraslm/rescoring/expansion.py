@@ -10,7 +10,7 @@ become arcs to the same node of the expanded lattice, in which a node is split b
 The scores are exact if the model looks back no further than the words that are compared. Otherwise those after a joint
 are approximations, computed from the state of its best hypothesis.
 Reference: Liu, Wang, Chen, Gales and Woodland 2014, "Efficient lattice rescoring using recurrent neural network
-language models", section 3.1, n-gram based history clustering. TheanoLM joins hypotheses in the same way.
+language models", n-gram based history clustering. TheanoLM joins hypotheses in the same way.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Split:
     node: int
     words: tuple[Tokens, ...]  # the last ones
     total: float
-    history: History | None  # None once its words are scored
+    history: History  # deleted once the arcs after it are scored
     arcs: list[tuple[_Split, int, float]] = field(default_factory=list)  # from, arc, log-probability
     number: int = -1  # in the expanded lattice
 
@@ -128,16 +128,14 @@ class _Expansion:
         """Score all arcs that leave hypotheses, and add the hypotheses after them."""
         pairs = [(split, arc) for split in splits for arc in self.lattice.arcs_of(split.node)]
         tokens = [self._tokens(split, arc) for split, arc in pairs]
-        scored = self.histories.extend(
-            [(split.history, own) for (split, _), own in zip(pairs, tokens, strict=True) if split.history]
-        )
+        scored = self.histories.extend([(split.history, own) for (split, _), own in zip(pairs, tokens, strict=True)])
         arcs, lm = [arc for _, arc in pairs], np.array([logprob for logprob, _ in scored])
         own = self.lattice
         totals = self.weights.totals(own.acoustic[arcs], own.old[arcs], lm, self.counts[arcs]).tolist()
         for (split, arc), added, total, (logprob, history) in zip(pairs, tokens, totals, scored, strict=True):
             self._join(split, arc, added, split.total + total, logprob, history)
         for split in splits:
-            split.history = None
+            del split.history  # and the states that no other hypothesis needs
 
     def _tokens(self, split: _Split, arc: int) -> Tokens:
         if self.lattice.ends[arc] == self.last:

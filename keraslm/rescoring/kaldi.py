@@ -88,6 +88,8 @@ def read_kaldi(file: TextFile, words: Words = SYMBOLS) -> Iterator[Lattice]:
             if len(cells) > 1:
                 raise TextError(f"{where}: {len(cells)} columns, but a line with the key of a lattice is expected.")
             key, begun = "".join(cells), where
+            if key.startswith(("VERSION=", "V=", "UTTERANCE=", "U=")):
+                raise TextError(f'{where}: {shown(key)} begins a lattice of HTK; read it with `format="slf"`.')
         elif cells:
             rows.append((cells, where))
         else:

@@ -23,6 +23,8 @@ from keraslm.scoring.measures import Floats
 K = TypeVar("K")
 V = TypeVar("V")
 Indices = NDArray[np.int64]
+_LARGEST = 1e30  # of the numbers in files; HTK writes -1e10 for the logarithm of 0
+
 Source = Literal["slf", "compact", "lattice"]  # HTK's format, and Kaldi's two
 
 NULL = ""  # the word of an arc without one: !NULL in HTK's files, <eps> in Kaldi's
@@ -180,13 +182,13 @@ def once(lattices: Iterable[Lattice]) -> Iterator[Lattice]:
 
 
 def number(text: str, where: str) -> float:
-    """A finite number in a file; a `TextError` if there is none."""
+    """A number in a file; a `TextError` if there is none, or one so large that sums are not finite."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise TextError(f"{where}: {shown(text)} is not a finite number.")
+    if not abs(value) <= _LARGEST:
+        raise TextError(f"{where}: {shown(text)} is not a finite number of at most {_LARGEST:g}.")
     return value
 
 

@@ -43,6 +43,7 @@ _LONG = {"NODES": "N", "LINKS": "L", "VERSION": "V", "UTTERANCE": "U", "SUBLAT":
 _LONG |= {"START": "S", "END": "E", "WORD": "W", "acoustic": "a", "language": "l", "ngram": "n"}
 _WEIGHTS = ("lmscale", "acscale", "wdpenalty")
 _WRITTEN = {*_WEIGHTS, "V", "U", "S", "N", "L", "base", "start", "end", "dir", "lmname"}  # header fields not copied
+_OF_KALDI = ' A lattice of Kaldi needs `format="kaldi"`.'
 
 Fields = dict[str, str]  # raw values by short name
 
@@ -65,7 +66,7 @@ class _Reader:
         where = f"{self.name}:{self.header_line}"
         for name, found, plural in (("N", len(self.nodes), "nodes"), ("L", len(self.links), "links")):
             if name not in self.header:
-                advice = ' A lattice of Kaldi needs `format="kaldi"`.' if not self.header else ""
+                advice = "" if self.header else _OF_KALDI
                 raise TextError(f"{where}: no {name}=, the number of {plural}, before the nodes.{advice}")
             if count(self.header[name], where) != found:
                 raise TextError(f"{where}: {name}={self.header[name]}, but the file has {found} {plural}.")
@@ -87,7 +88,7 @@ class _Reader:
     def _read_lines(self) -> None:
         for line_number, line in enumerate(self.file, 1):
             where = f"{self.name}:{line_number}"
-            fields = _fields(line, where)
+            fields = _fields(line, where, "" if self.header else _OF_KALDI)
             if not fields:
                 if line.strip() == ".":
                     break
@@ -182,14 +183,14 @@ class _Reader:
         return " ".join(f"{name}={raw}" for name, raw in fields.items() if name not in omitted)
 
 
-def _fields(line: str, where: str) -> Fields:
+def _fields(line: str, where: str, advice: str) -> Fields:
     """The fields of a line by short name, in order, with raw values."""
     found: Fields = {}
     place = len(line) - len(line.lstrip(_SPACE))
     while place < len(line) and line[place] != "#" and line[place:].strip(_SPACE) != ".":
         match = _FIELD.match(line, place)
         if not match:
-            raise TextError(f"{where}: {shown(line[place:].split(' ')[0])} is not a field such as W=word.")
+            raise TextError(f"{where}: {shown(line[place:].split(' ')[0])} is not a field such as W=word.{advice}")
         name = _LONG.get(match["name"], match["name"])
         if name in found:
             raise TextError(f"{where}: the field {name}= comes a second time in its line.")

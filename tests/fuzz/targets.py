@@ -26,8 +26,11 @@ from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
+from keraslm.rescoring.kaldi import kaldi_rows
+from keraslm.rescoring.lattices import read_lattices, rescore_lattices
 from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows
 from keraslm.rescoring.pairs import read_pairs
+from keraslm.rescoring.slf import slf_rows
 from keraslm.rescoring.word_errors import read_references
 from keraslm.runs.checkpoint import METRICS, STATE, SUMS, VARIABLES, read_checkpoint
 from keraslm.runs.create import update_config
@@ -236,6 +239,16 @@ def nbest(format: str, data: bytes) -> None:
             row.encode()
 
 
+def lattices(format: str, data: bytes) -> None:
+    """Lattices: the expanded ones are written and read again."""
+    read = itertools.islice(read_lattices([TextFile(_file("lattice", data))], format), 20)
+    for found in rescore_lattices(_scorer(), read, fillers=["cat"], mix=0.5, max_hypotheses=5):
+        assert len(found.nbest(5)) >= 1 and not any("\n" in word for word in found.lattice.words)
+        content = "".join(f"{row}\n" for row in (slf_rows if format == "slf" else kaldi_rows)(found)).encode()
+        (again,) = read_lattices([TextFile(_file("written", content))], format)
+        assert len(again.words) >= len(found.lattice.words) and again.utterance == found.utterance
+
+
 def references(data: bytes) -> None:
     """References, one row per utterance."""
     found = read_references(TextFile(_file("references", data)))
@@ -307,6 +320,7 @@ TARGETS: dict[str, Target] = {
     "checkpoint_variables": partial(checkpoint, VARIABLES),
     "tokenizer_file": partial(imported_tokenizer, "tokens.txt"),
     "sentencepiece": partial(imported_tokenizer, "sp.model"),
+    **{f"lattice_{format}": partial(lattices, format) for format in ("slf", "kaldi")},
     **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "jsonl")},
     **{f.__name__: f for f in (config, metrics, weights, tokenizer, round_trip, text, score, references, pairs)},
     **{f.__name__: f for f in (metadata, record)},

@@ -151,7 +151,10 @@ LINKED = "N=3 L=2\nI=0\nI=1\nI=2\n"
     ("content", "message"),
     [
         ("", r"lat.slf:1: no N=, the number of nodes, before the nodes. A lattice of Kaldi needs `format=\"kaldi\"`"),
-        ("utt-1\n0 1 a\n", "lat.slf:1: 'utt-1' is not a field such as W=word"),
+        (
+            "utt-1\n0 1 a\n",
+            r"lat.slf:1: 'utt-1' is not a field such as W=word. A lattice of Kaldi needs `format=\"kaldi\"`",
+        ),
         ("VERSION=1.0\nN=2\nI=0\nI=1\n", "lat.slf:2: no L=, the number of links"),
         ("N=0 L=0\n", "lat.slf:1: a lattice without nodes"),
         ("N=3 L=1\nI=0\nI=1\nJ=0 S=0 E=1\n", "lat.slf:1: N=3, but the file has 2 nodes"),
@@ -258,6 +261,7 @@ def test_integers_of_words(kaldi, text):
     ("content", "message"),
     [
         ("VERSION=1.0 N=3\n", "lats.txt:1: 2 columns, but a line with the key of a lattice is expected"),
+        ("VERSION=1.0\n", 'lats.txt:1: .VERSION=1.0. begins a lattice of HTK; read it with `format="slf"`'),
         ("0 1 a 1,2,\n", "lats.txt:1: 4 columns, but a line with the key"),
         ("u\n\n", "lats.txt:1: lattice u has no states"),
         ("u\n0 1 a 1,2,\n\n", "lats.txt:1: lattice u has no final state"),

@@ -129,6 +129,19 @@ def test_any_list_of_columns(parts, target):
     is_refused(TARGETS[target], "".join(parts).encode("utf-8", "surrogatepass"))
 
 
+PARTS = st.sampled_from(["N=2", "L=1", "I=0", "I=1", "J=0 S=0 E=1", "J=1 S=1 E=0", "W=a", 'W="a b"', "W='", "a=-1e30"])
+PARTS |= st.sampled_from(
+    ["l=x", "base=0", "base=1e-9", "start=1", "u", "0 1 a 1,2,", "1", "1 2 3 a", "#", ".", "\\303"]
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(PARTS | st.sampled_from([" ", "\n", "\n"])), st.sampled_from(["lattice_slf", "lattice_kaldi"]))
+def test_any_lattice(parts, target):
+    is_refused(TARGETS[target], "".join(parts).encode())
+    is_refused(TARGETS[target], "\n".join(parts).encode())
+
+
 @settings(max_examples=100)
 @given(st.lists(st.sampled_from(PAIRS).flatmap(strategies.json_texts), max_size=3))
 def test_any_pairs_of_json(rows):

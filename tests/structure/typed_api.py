@@ -17,6 +17,7 @@ def uses(path: Path) -> None:
     scorer = keraslm.load(["one.onnx", "two.onnx"], threads=1)
     print(scorer.score("a line") + scorer.logprobs(["a line"])[0].sum())
     keraslm.pairs(scorer, [("good", "bad")])
+    print([found.best.text for found in keraslm.rescore_lattices(scorer, path / "a.slf", mix=0.5, beam=None)])
     keraslm.kenlm.Model("model.onnx").score("a line")
     print([item.word for item in keraslm.predict(scorer, "the comp", count=3).words])
     print(keraslm.predict_from(scorer.session, scorer.begin(), "comp")[0].probability)
