@@ -28,7 +28,7 @@ from keraslm.rescoring.lattice import NULL, Lattice
 from keraslm.rescoring.rescored import KnownWeights, RescoredLattice, count_spoken
 from keraslm.scoring.session import Session
 
-RECOMBINE = 4  # words, so that scores depend on the last five
+RECOMBINE = 4  # words: as far as a 5-gram model looks back
 MAX_HYPOTHESES = 100
 _MOST = 1 << 17  # largest number of hypotheses at one level; they need about a gigabyte
 
