@@ -35,6 +35,7 @@ _NAMES = {
     "keraslm.report.frame": ("table",),
     "keraslm.report.options": ("ScoreOptions",),
     "keraslm.report.writer": ("summarize", "write_scores"),
+    "keraslm.lattices.rescore": ("rescore_lattices",),
     "keraslm.rescoring.pairs": ("pairs",),
     "keraslm.rescoring.prefixes": ("score_sets",),
     "keraslm.rescoring.rescore": ("rescore",),
@@ -58,8 +59,9 @@ __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "Mix
 __all__ += ["PRESETS", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText"]
 __all__ += ["Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TunedMix", "WordScore"]
 __all__ += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
-__all__ += ["load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
-__all__ += ["score_sets", "summarize", "table", "train", "tune_mix", "word_scores", "write_scores"]
+__all__ += ["load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore"]
+__all__ += ["rescore_lattices", "score_files", "score_sets", "summarize", "table", "train", "tune_mix", "word_scores"]
+__all__ += ["write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
     from keraslm.config.presets import PRESETS, preset
     from keraslm.errors import KeraslmError
+    from keraslm.lattices.rescore import rescore_lattices
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model
     from keraslm.ngram.mixed import MixedScorer, mix

@@ -18,6 +18,7 @@ from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
 from keraslm.commands.flags import AFTER_OPTIONS, usage_message, with_flags, with_home
 from keraslm.commands.generate import generate
+from keraslm.commands.lattice import lattice
 from keraslm.commands.pairs import pairs
 from keraslm.commands.predict import predict
 from keraslm.commands.rescore import rescore
@@ -47,7 +48,7 @@ app = App(
 )
 VERBS: tuple[Callable[..., None], ...] = (
     *(train, evaluate, average, export),
-    *(score, rescore, pairs, generate, predict, serve, tokenize, show),
+    *(score, rescore, lattice, pairs, generate, predict, serve, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
     app.command(with_home(_verb), sort_key=_order)

@@ -1,4 +1,4 @@
-"""Comparison of texts that share prefixes: n-best lists, word error rates and minimal pairs.
+"""Comparison of texts that share prefixes: n-best lists, lattices, word error rates and minimal pairs.
 
-A model and lists of alternatives come in; scores, the best alternative and error counts go out.
+A model and alternatives come in, as lists or as lattices; scores, the best alternative and error counts go out.
 """

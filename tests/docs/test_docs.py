@@ -117,6 +117,7 @@ def test_the_python_examples_of_scores_run(page, tmp_path, monkeypatch):
     fake_model.write(tmp_path / "model.onnx")
     (tmp_path / "text.txt").write_text("the cat\n\ndog\n", encoding="utf-8")
     (tmp_path / "lists.tsv.gz").write_bytes(gzip.compress(b"u1\t-1\tthe cat\nu1\t-2\tdog\n"))
+    (tmp_path / "u1.slf").write_text("N=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=the a=-1\n")
     pair = {"sentence_good": "cat", "sentence_bad": "sat", "linguistics_term": "binding"}
     (tmp_path / "blimp.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     block = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]

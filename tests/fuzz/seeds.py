@@ -21,6 +21,10 @@ from tests.fuzz.targets import WEIGHTS, WORDS, checkpoint_files
 from tests.support import fake_model, toy
 
 _TEXT = "the cat sat\n\n a dog\u00e9\r\n\u65e5\u672c <unk> \u2028\n".encode()
+_SLF = (
+    b"VERSION=1.0\nUTTERANCE=u1 lmscale=2 wdpenalty=-1 base=10\nN=4 L=4 # sizes\nI=0 t=0\nI=1 t=0.1 W=the\nI=2\n"
+    b'I=3\nJ=0 S=0 E=1 a=-1 l=-2\nJ=1 S=1 E=2 W="a \\"cat" a=-1\nJ=2 S=1 E=2 W=\\303\\251 r=-1\nJ=3 S=2 E=3 W=!NULL\n'
+)
 _MARK = {"bytes": 1, "changed": 2, "sha256": "a" * 64}
 
 
@@ -144,6 +148,8 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "table_csv": lambda: [b'id,text\n1,"the ""cat"",\nsat"\n2,\n', b"id;text\r\n1;the\r\n"],
     "table_raw": lambda: [b'text\tid\nthe "cat\t1\n\t2\n'],
     "table_jsonl": lambda: [b'{"id": 1.50, "text": "the\\ncat"}\n{"text": null}\n{"text": "a", "x": [1, {}]}\n'],
+    "lattice_slf": lambda: [_SLF],
+    "lattice_kaldi": lambda: [b"u1\n0 1 the 1,2.5,3_4\n1 2 cat 1,2,\n1 1,0,\n2\n\nu2\n0 1 3 the 1,2\n1 2 0 <eps>\n2\n"],
     "nbest_tsv": lambda: [b"utterance\tacoustic\ttext\nu1\t-1.5\tthe cat\nu1\t2e3\t\nu2\t0\ta\n", b"u1\tthe cat\n"],
     "nbest_kaldi": lambda: [b"u1-1 the cat\nu1-2\nu-2-1\ta\n"],
     "nbest_moses": lambda: [

@@ -24,6 +24,9 @@ from keraslm.bulk.records import Record
 from keraslm.config import Config, DataConfig, ModelConfig
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import LONGEST, KeraslmError
+from keraslm.lattices.kaldi import kaldi_rows
+from keraslm.lattices.rescore import read_lattices, rescore_lattices
+from keraslm.lattices.slf import slf_rows
 from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions, TableInput
 from keraslm.report.writer import write_records, write_scores
@@ -252,6 +255,16 @@ def nbest(format: str, data: bytes) -> None:
             row.encode()
 
 
+def lattices(format: str, data: bytes) -> None:
+    """Lattices: the expanded ones are written and read again."""
+    read = itertools.islice(read_lattices([TextFile(_file("lattice", data))], format), 20)
+    for found in rescore_lattices(_scorer(), read, fillers=["cat"], mix=0.5, max_hypotheses=5):
+        assert len(found.nbest(5)) >= 1 and not any("\n" in word for word in found.lattice.words)
+        content = "".join(f"{row}\n" for row in (slf_rows if format == "slf" else kaldi_rows)(found)).encode()
+        (again,) = read_lattices([TextFile(_file("written", content))], format)
+        assert len(again.words) >= len(found.lattice.words) and again.utterance == found.utterance
+
+
 def references(data: bytes) -> None:
     """References, one row per utterance."""
     found = read_keyed(TextFile(_file("references", data)))
@@ -330,6 +343,7 @@ TARGETS: dict[str, Target] = {
     "checkpoint_variables": partial(checkpoint, VARIABLES),
     "tokenizer_file": partial(imported_tokenizer, "tokens.txt"),
     "sentencepiece": partial(imported_tokenizer, "sp.model"),
+    **{f"lattice_{format}": partial(lattices, format) for format in ("slf", "kaldi")},
     **{f"table_{format}": partial(table, format) for format in ("csv", "raw", "jsonl")},
     **{f"nbest_{format}": partial(nbest, format) for format in ("tsv", "kaldi", "moses", "jsonl")},
     **{f"pairs_{method}": partial(pairs, method) for method in METHODS},

@@ -30,6 +30,8 @@ CALLS = {
     "output of score_files": lambda run, model: keraslm.score_files(model, ["a.txt"], "", ScoreOptions()),
     "lists": lambda run, model: keraslm.rescore(model, ""),
     "scores": lambda run, model: keraslm.rescore(model, "a.tsv", scores=[]),
+    "files of rescore_lattices": lambda run, model: keraslm.rescore_lattices(model, []),
+    "words": lambda run, model: keraslm.rescore_lattices(model, "a.txt", format="kaldi", words=""),
     "sentences": lambda run, model: keraslm.pairs(model, ""),
     "columns": lambda run, model: ScoreOptions(columns=()),
 }

@@ -133,6 +133,10 @@ ROWS_OF_ARPA = st.sampled_from(next(iter(seeds.SEEDS["arpa"]())).splitlines())
 ROWS_OF_ARPA |= st.sampled_from(
     [b"ngram 2=9" * 9, b"0 a\t1e29", b"-1e29\tb", b"nan\ta", b"-1_0\t<s> \xff", b"\x00 0 b -inf"]
 )
+PARTS = st.sampled_from(["N=2", "L=1", "I=0", "I=1", "J=0 S=0 E=1", "J=1 S=1 E=0", "W=a", 'W="a b"', "W='", "a=-1e30"])
+PARTS |= st.sampled_from(
+    ["l=x", "base=0", "base=1e-9", "start=1", "u", "0 1 a 1,2,", "1", "1 2 3 a", "#", ".", "\\303"]
+)
 
 
 @settings(max_examples=200)
@@ -140,6 +144,12 @@ ROWS_OF_ARPA |= st.sampled_from(
 def test_any_arpa_file(changed, last):
     rows = next(iter(seeds.SEEDS["arpa"]())).splitlines()
     is_refused(TARGETS["arpa"], b"\n".join(changed.get(place, row) for place, row in enumerate(rows)) + b"\n" * last)
+
+
+@given(st.lists(PARTS | st.sampled_from([" ", "\n", "\n"])), st.sampled_from(["lattice_slf", "lattice_kaldi"]))
+def test_any_lattice(parts, target):
+    is_refused(TARGETS[target], "".join(parts).encode())
+    is_refused(TARGETS[target], "\n".join(parts).encode())
 
 
 @settings(max_examples=100)

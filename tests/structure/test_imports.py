@@ -23,12 +23,14 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "ngram": "errors arguments perplexity config system text scoring",
     "report": "errors arguments perplexity config system text scoring ngram",
     "rescoring": "errors arguments perplexity config text scoring ngram",
+    "lattices": "errors arguments perplexity text scoring rescoring",
     "pictures": "errors arguments perplexity config system text scoring report",
     "server": "errors arguments perplexity config system text scoring pictures",
     "bulk": "errors arguments config system text scoring ngram report",
     "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring pictures",
     "api": "errors arguments config system text runs training evaluation scoring rescoring keraslm_export",
-    "commands": "errors config system text runs scoring ngram report rescoring pictures server bulk keraslm_export api",
+    "commands": "errors config system text runs scoring ngram report rescoring lattices pictures server bulk "
+    "keraslm_export api",
     "cli": "errors system text commands",
     "__main__": "cli",
 }

@@ -19,6 +19,7 @@ def uses(path: Path) -> None:
     keraslm.pairs(scorer, [("good", "bad")])
     mixed = keraslm.mix(scorer, path / "trigrams.arpa", weight=keraslm.tune_mix(scorer, "trigrams.arpa", path).weight)
     print(mixed.score("a line"), keraslm.load_ngram(path).logprobs(["a", None]), keraslm.pairs(mixed, "blimp.jsonl"))
+    print([found.best.text for found in keraslm.rescore_lattices(scorer, path / "a.slf", mix=0.5, beam=None)])
     keraslm.kenlm.Model("model.onnx").score("a line")
     print([item.word for item in keraslm.predict(scorer, "the comp", count=3).words])
     print(scorer.predict("the comp", k=3, exclude=["company"])[0].word)
