@@ -22,7 +22,7 @@ __version__ = VERSION
 _NAMES = {
     "keraslm.api": ("average", "evaluate", "load_model", "load_run", "train"),
     "keraslm.bulk.driver": ("score_files",),
-    "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig"),
+    "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig", "TransferConfig"),
     "keraslm.config.presets": ("PRESETS", "preset"),
     "keraslm.errors": ("KeraslmError",),
     "keraslm.layers.lstm": ("StatefulLSTM",),
@@ -49,14 +49,14 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
 __all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
-__all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export"]
-__all__ += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
-__all__ += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
+__all__ += ["StatefulLSTM", "TextCost", "TrainConfig", "TransferConfig", "__version__", "average", "build_model"]
+__all__ += ["evaluate", "export", "generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict"]
+__all__ += ["predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
     from keraslm.bulk.driver import score_files
-    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
+    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig, TransferConfig
     from keraslm.config.presets import PRESETS, preset
     from keraslm.errors import KeraslmError
     from keraslm.layers.lstm import StatefulLSTM

@@ -11,9 +11,9 @@ import keraslm
 
 NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
 NAMES += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM"]
-NAMES += ["TextCost", "TrainConfig", "__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm"]
-NAMES += ["load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset", "rescore", "score_files"]
-NAMES += ["score_sets", "summarize", "train", "write_scores"]
+NAMES += ["TextCost", "TrainConfig", "TransferConfig", "__version__", "average", "build_model", "evaluate", "export"]
+NAMES += ["generate", "kenlm", "load", "load_model", "load_run", "pairs", "predict", "predict_from", "preset"]
+NAMES += ["rescore", "score_files", "score_sets", "summarize", "train", "write_scores"]
 
 
 def test_the_public_names_are_these():
