@@ -22,7 +22,7 @@ __version__ = VERSION
 _NAMES = {
     "keraslm.api": ("average", "evaluate", "load_model", "load_run", "train"),
     "keraslm.bulk.driver": ("score_files",),
-    "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig"),
+    "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig", "TransferConfig"),
     "keraslm.config.presets": ("PRESETS", "preset"),
     "keraslm.errors": ("KeraslmError",),
     "keraslm.layers.lstm": ("StatefulLSTM",),
@@ -57,16 +57,16 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig", "ModelInfo"]
 __all__ += ["PRESETS", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText"]
-__all__ += ["Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TunedMix", "WordScore"]
-__all__ += ["__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model"]
-__all__ += ["load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore"]
+__all__ += ["Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TransferConfig", "TunedMix"]
+__all__ += ["WordScore", "__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load"]
+__all__ += ["load_model", "load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore"]
 __all__ += ["rescore_lattices", "score_files", "score_sets", "summarize", "table", "train", "tune_mix", "word_scores"]
 __all__ += ["write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
     from keraslm.bulk.driver import score_files
-    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
+    from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig, TransferConfig
     from keraslm.config.presets import PRESETS, preset
     from keraslm.errors import KeraslmError
     from keraslm.lattices.rescore import rescore_lattices

@@ -28,13 +28,13 @@ class TransferConfig:
     )
     init_weights: str = option(
         "last",
-        "Weights of init_from: last, best by validation, or a number of trained words at which save_at_words has kept "
-        "them, such as 1M.",
+        "Weights of `init_from`: last, best by validation, or a number of trained words at which `save_at_words` has "
+        "kept them, such as 1M. Default: last.",
     )
     extend_vocab: int = option(
         0,
         "Largest number of words of the training text, the most frequent first, that are added to the vocabulary of "
-        "init_from. Their weights start as the mean of those of all other words. For word and char tokenizers. "
+        "`init_from`. Their weights start as the mean of those of all other words. For word and char tokenizers. "
         "Source: Hewitt 2021.",
     )
     embeddings: str | None = option(
@@ -47,7 +47,7 @@ class TransferConfig:
     )
     also_valid: tuple[str, ...] | None = option(
         None,
-        "Second validation text, whose perplexity is only reported. Default: with init_from the validation text of "
+        "Second validation text, whose perplexity is only reported. Default: with `init_from` the validation text of "
         "that run, if it can still be read.",
     )
 
