@@ -29,7 +29,10 @@ WITHOUT_BACKEND = [
     *("clients", "server"),
     *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "signals")),
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
-    *(f"text/test_{name}.py" for name in ("decoding", "rows", "stream", "tokenizer", "window_lengths")),
+    *(
+        f"text/test_{name}.py"
+        for name in ("decoding", "held_out", "rows", "stream", "tokenizer", "weights", "window_lengths")
+    ),
     *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
     *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
     *(f"cli/test_{name}.py" for name in ("surroundings", "targets", "texts", "tokenize")),

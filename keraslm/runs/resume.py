@@ -147,7 +147,8 @@ def requested_config(run: Run, config: Config | None, overrides: Overrides) -> C
     own, texts = run.config.data, ("train", "valid", "data")
     if config is not None:
         names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
-        kept: Any = {} if names_texts else {name: getattr(own, name) for name in (*texts, "encoding")}
+        with_texts = (*texts, "encoding", "valid_share", "train_weights")
+        kept: Any = {} if names_texts else {name: getattr(own, name) for name in with_texts}
         return config.replace(**(kept | overrides))
     replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
     try:

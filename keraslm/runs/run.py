@@ -65,7 +65,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
         73760
     """
     data, title = run.config.data, TITLES[split]
-    if STDIN in (getattr(data, split) or ()):
+    if STDIN in ((data.train if data.valid_share else getattr(data, split)) or ()):
         raise TextError(f"{run.path}: its {title} text was standard input.")
     try:
         text = open_text(data, split)
@@ -78,7 +78,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
         return None
     encoded = encoder.encode(text, run.tokenizer)
     if split in run.texts:  # the first versions did not write it
-        before, now = described(run.texts[split]), described(fingerprint(encoded.ids))
+        before, now = described(run.texts[split]), described(fingerprint(encoded.ids, encoded.texts))
         if before != now:
             raise TextError(
                 f"{text.name} is no longer the {title} text of {run.path}, which was {before}; this one is {now}."

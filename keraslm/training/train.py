@@ -88,7 +88,7 @@ def train_run(
             return run
         model = compiled_model(config, corpus.tokenizer.vocab_size, len(corpus.train))
         _describe(model, config, log)
-        words = corpus.text.counts.words
+        words = corpus.words
         if late := [f"{number:,}" for number in numbers if number > words * config.train.epochs]:
             log(f"          {', '.join(late)} words are not reached: {config.train.epochs} epochs of {words:,}")
         extra = [SaveAtWords(run, numbers, words, corpus.train)] if numbers else []
