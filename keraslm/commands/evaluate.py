@@ -65,7 +65,8 @@ def evaluate(
         Text with one sentence per line, plain or compressed (gz, bz2, xz, zst). Several files, a folder, or a pattern
         such as 'texts/*.txt' are read as one text; - or no file reads standard input.
     valid
-        Evaluate the validation text of the run, read again: that of --valid, or what --valid-share has held out.
+        Evaluate the validation text of the run, read again: the one that --valid named in the training, or that
+        --valid-share held out.
     tutorial
         Count as TensorFlow's PTB tutorial does: in the rows and windows of the training, without the remainder.
     context

@@ -75,6 +75,8 @@ def read_corpus(
         return TrainingCorpus(tokenizer, train_text, windows, weights=data.train_weights)
     valid_text = encoder.encode(valid, tokenizer)
     valid_windows = _windows("valid", valid_text, tokenizer, config, log)
+    if data.valid_share:
+        _note_share(data.valid_share, valid_text, train_text, log)
     return TrainingCorpus(tokenizer, train_text, windows, valid_text, valid_windows, data.train_weights)
 
 
@@ -88,6 +90,13 @@ def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:
         raise ConfigError(f"`cutoffs` is {cutoffs}, but must stay below the {len(counts):,} tokens of the vocabulary.")
     log(f"softmax   adaptive: {describe_clusters(counts, cutoffs)}")
     return config.replace(cutoffs=cutoffs)
+
+
+def _note_share(share: float, valid: EncodedText, train: EncodedText, log: Log) -> None:
+    """Say so if the part that is held out is less than half, or more than twice, as large as requested."""
+    found = len(valid.ids) / (len(valid.ids) + len(train.ids))
+    if not share / 2 <= found <= share * 2:
+        log(f"          `valid_share` is {share:g}, but {found:.2g} of the tokens are held out: units differ in size")
 
 
 def _weighted(text: EncodedText, tokenizer: Tokenizer, config: Config) -> WeightedTexts | None:

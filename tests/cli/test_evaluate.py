@@ -46,6 +46,13 @@ def test_evaluation_as_json_and_from_standard_input(program, tiny_run, tiny_fold
     assert piped == values | {"text": "standard input"}
 
 
+def test_the_validation_text_of_the_run_needs_no_name(program, tiny_run, tiny_folder):
+    text = tiny_folder / "valid.txt"
+    assert program("evaluate", tiny_run.path, "--valid").out == program("evaluate", tiny_run.path, text).out
+    refused = program("evaluate", tiny_run.path, text, "--valid")
+    assert_refused(refused, f"--valid evaluates the validation text of the run; leave out {text}")
+
+
 def test_tutorial_counting_leaves_tokens_out(program, tiny_run, tiny_folder):
     values = strict_json(program("evaluate", tiny_run.path, tiny_folder / "valid.txt", "--tutorial", "--json").out)
     assert values["counting"] == "tutorial"

@@ -105,6 +105,19 @@ def test_a_run_recognises_the_sizes_of_its_texts(stopped, config, changes, pair,
         quietly(config.replace(**changes | {"train_weights": (1.5, 1)}), "run")
 
 
+def test_a_share_of_unequal_parts_is_noted(config, changes, tmp_path):
+    for number in range(1, 10):
+        write_text(tmp_path / f"{number}.txt", lines=20, seed=number)
+    changes |= {"train": str(tmp_path / "?.txt"), "train_weights": None, "valid_share": 0.1, "epochs": 1}
+    noted = []
+    for lines in (40, 80):  # that are held out, of 220 and of 260
+        write_text(tmp_path / "0.txt", lines=lines, seed=0)
+        found = quietly(config.replace(**changes), f"run {lines}")[1]
+        assert "valid     held out: 0.txt (1 of 10 files)" in found
+        noted += [line.split(":")[0] for line in found if "units differ" in line]
+    assert noted == ["          `valid_share` is 0.1, but 0.31 of the tokens are held out"]
+
+
 def test_the_held_out_text_is_evaluated_without_a_name(config, changes, pair):
     run, _ = quietly(config.replace(**changes), "run")
     for split, tokens in run.texts.items():
