@@ -172,7 +172,7 @@ def load_model(run: Run | StrPath, batch_size: int = 1, backend: Backend | None 
 
 def evaluate(
     run: Run | StrPath,
-    text: StrPath | Sequence[StrPath],
+    text: StrPath | Sequence[StrPath] | None = None,
     *,
     tutorial: bool = False,
     context: Context | None = None,
@@ -188,7 +188,8 @@ def evaluate(
 
     Args:
         run: a run or its folder.
-        text: path of the text, a folder, a pattern, or several in a list; `"-"` is standard input.
+        text: path of the text, a folder, a pattern, or several in a list; `"-"` is standard input. None: the validation
+            text of the run, read again: its `valid` text, or what `valid_share` has held out.
         tutorial: count as the PTB tutorial does: in the rows and windows of the training.
         context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`. None: as in training.
         errors: for invalid bytes, `"strict"` or `"replace"`.
@@ -205,8 +206,9 @@ def evaluate(
         technique.
 
     Raises:
-        UsageError: an unknown option, options that do not combine, runs of different tokenizers, or no text to tune on.
-        TextError: the text cannot be read or is empty.
+        UsageError: an unknown option, options that do not combine, runs of different tokenizers, no text to tune on, or
+            a run without a validation text.
+        TextError: the text cannot be read or is empty, or the validation text has changed.
         RunError: the run is missing or damaged.
 
     Example:
@@ -214,15 +216,15 @@ def evaluate(
         96.05
     """
     run = _opened(run, "run")
-    paths = arguments.paths(text, "text")
+    paths = None if text is None else arguments.paths(text, "text")
     arguments.not_empty(text=paths, cache=cache)
     arguments.switch(tutorial, "tutorial")
     chosen = _techniques(techniques, tutorial)
     if context is not None:
         arguments.choice(context, "context", CONTEXTS)
     arguments.choice(errors, "errors", ERRORS)
-    files = TextFiles(paths, errors, encoding)
-    for note in files.notes:
+    files = None if paths is None else TextFiles(paths, errors, encoding)
+    for note in files.notes if files else ():
         log(note)
     select_backend(backend)
     from keraslm.evaluation.evaluate import evaluate_run

@@ -36,8 +36,8 @@ FILES_WITHOUT_BACKEND = {
     "runs": "checkpoint initial",
     "system": "atomic locks processes progress signals terminal",
     "text": """
-        corpus decoding embeddings encoding encodings importing lines modes paths records regions rows stream tokenizer
-        window_lengths
+        corpus decoding embeddings encoding encodings held_out importing lines modes paths records regions rows stream
+        tokenizer weights window_lengths
     """,
     "training": "disk_faults unknown",
     "translation": "data search",

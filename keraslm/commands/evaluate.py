@@ -20,6 +20,7 @@ from keraslm.commands.flags import (
     with_flags,
 )
 from keraslm.config import Context
+from keraslm.errors import UsageError
 
 TestTime = Parameter(
     group=Group("Test time (each perplexity is printed beside the plain one)", sort_key=1), show_default=False
@@ -30,6 +31,7 @@ def evaluate(
     run: Path,
     /,
     *files: TextName,
+    valid: Switch = False,
     tutorial: Switch = False,
     context: Context | None = None,
     weights: Weights = "last",
@@ -64,6 +66,9 @@ def evaluate(
     files
         Text with one sentence per line, plain or compressed (gz, bz2, xz, zst). Several files, a folder, or a pattern
         such as 'texts/*.txt' are read as one text; - or no file reads standard input.
+    valid
+        Evaluate the validation text of the run, read again: the one that --valid named in the training, or that
+        --valid-share held out.
     tutorial
         Count as TensorFlow's PTB tutorial does: in the rows and windows of the training, without the remainder.
     context
@@ -117,9 +122,11 @@ def evaluate(
     from keraslm.api import load_run
     from keraslm.text.paths import STDIN
 
+    if valid and files:
+        raise UsageError(f"--valid evaluates the validation text of the run; leave out {files[0]}.")
     result = run_evaluation(
         load_run(run, weights),
-        files or (STDIN,),
+        None if valid else files or (STDIN,),
         tutorial=tutorial,
         context=context,
         errors=errors,

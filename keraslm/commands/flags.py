@@ -181,6 +181,13 @@ def _integers(_: Any, tokens: Sequence[Any]) -> tuple[int, ...]:
         raise ValueError(f"{tokens[0].value!r} is not a list of integers, such as 1150,1150,400") from None
 
 
+def _numbers(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in tokens[0].value.split(","))
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a list of numbers, such as 2,0.5") from None
+
+
 Backend = Literal["jax", "tensorflow", "torch"]
 Errors = Literal["strict", "replace"]
 Integer = Annotated[int, Parameter(converter=_integer)]
@@ -203,7 +210,7 @@ def flags_of(section: Any, title: str, order: int, label: str = "Small", omitted
     config, fields = type(section), []
     for f in (f for f in dataclasses.fields(section) if f.name not in omitted):
         kind, _ = split_optional(hints(config)[f.name])  # type: ignore[arg-type]
-        numbers = get_origin(kind) is tuple and get_args(kind)[0] is int
+        numbers = kind if get_args(kind)[:1] in ((int,), (float,)) else None
         hint = str if numbers else kind
         text = with_flags(f.metadata["help"])
         if type(default := getattr(section, f.name)) in (int, float):
@@ -215,9 +222,9 @@ def flags_of(section: Any, title: str, order: int, label: str = "Small", omitted
     return Annotated[made, Parameter(name="*", group=group, accepts_keys=True)], made()
 
 
-def _parameter(text: str, kind: Any, numbers: bool) -> Parameter:
+def _parameter(text: str, kind: Any, numbers: Any) -> Parameter:
     if numbers:
-        return Parameter(help=text, converter=_integers)
+        return Parameter(help=text, converter=_integers if get_args(numbers)[0] is int else _numbers)
     if get_origin(kind) is tuple:
         return Parameter(help=text, negative="", consume_multiple=True)
     return Parameter(help=text, converter=_integer if kind is int else None)

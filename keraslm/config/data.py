@@ -10,6 +10,7 @@ from keraslm.errors import ConfigError
 
 TOKENIZERS = ("word", "char", "byte", "bpe", "unigram")
 CONTEXTS = ("sentence", "paragraph", "document")
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.001, 1000  # of a training text
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,17 @@ class DataConfig:
     valid: tuple[str, ...] | None = option(None, "Validation texts, evaluated after each epoch.")
     data: str | None = option(
         None, "Folder with train, valid and test files under their usual names, instead of `train` and `valid`."
+    )
+    valid_share: float | None = option(
+        None,
+        "Share of the training texts that is held out as validation text, such as 0.05: lines or paragraphs, by "
+        "`context`; for documents whole files if there are enough, else the last lines. 0: none.",
+        zero_is_none=True,
+    )
+    train_weights: tuple[float, ...] | None = option(
+        None,
+        "How often an epoch reads each of the training texts, e.g. 2,0.5: the first one twice, half of the second one, "
+        "and in the next epoch the other half. Default: once.",
     )
     errors: Literal["strict", "replace"] = option(
         "strict", "Invalid bytes: strict stops with file:line:byte; replace reads U+FFFD and counts the lines."
@@ -70,6 +82,10 @@ class DataConfig:
         check_types(self)
         check_encoding(self.encoding)
         check_at_least(self, 1, "min_count")
+        share, weights = self.valid_share, self.train_weights
+        check(self, "valid_share", share is None or 0.0 < share < 1.0, "a share above 0 and below 1, such as 0.05")
+        possible = all(SMALLEST_WEIGHT <= weight <= LARGEST_WEIGHT for weight in weights or (1,))
+        check(self, "train_weights", possible and weights != (), "numbers from 0.001 to 1000, e.g. (2, 0.5)")
         check(self, "max_unknown", 0.0 <= self.max_unknown <= 1.0, "a share from 0 to 1")
         check(self, "vocab_size", self.vocab_size >= 3, "at least 3 (<eos>, <unk> and a word)")
         if self.tokenizer == "bpe":
@@ -77,6 +93,7 @@ class DataConfig:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
+        self._check_shares()
         if self.data and (self.train or self.valid):
             raise ConfigError("`data` names a folder with all texts; give either `data`, or `train` and `valid`.")
         if self.valid and not self.train:
@@ -91,3 +108,17 @@ class DataConfig:
                 raise ConfigError(f"`{name}` is for training a tokenizer, but {self.tokenizer} is a trained one.")
         elif self.eos_token or self.unk_token:
             raise ConfigError("`eos_token` and `unk_token` name symbols of a tokenizer from a file.")
+
+    def _check_shares(self) -> None:
+        if self.valid_share and self.valid:
+            raise ConfigError("`valid_share` holds out a part of the training texts; give either it or `valid`.")
+        if self.valid_share and not (self.train or self.data):
+            raise ConfigError("`valid_share` needs a training text: give `train`.")
+        weights, texts = self.train_weights, self.train
+        if weights and not texts:
+            raise ConfigError("`train_weights` needs training texts: give one number for each text of `train`.")
+        if weights and texts and len(weights) != len(texts):
+            raise ConfigError(
+                f"`train_weights` must hold one number per text of `train`, but it holds {len(weights)} for "
+                f"{len(texts)} texts. A folder is one text, and so is a pattern in quotes."
+            )

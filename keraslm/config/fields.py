@@ -16,6 +16,7 @@ from keraslm.errors import ConfigError, emptiness, shown
 
 # Encodings of Python that are not for texts.
 _SPECIAL = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
+_SEVERAL = {int: "integers", float: "finite numbers", str: "strings"}
 _NAMES = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
 
 
@@ -123,7 +124,7 @@ def _converted(name: str, hint: Any, value: Any) -> Any:
         return _item(name, value, value, kind, _NAMES[kind] + suffix)
     item = get_args(kind)[0]
     items = (value,) if isinstance(value, str | os.PathLike) else value
-    expected = f"{'strings' if item is str else 'integers'} in a tuple{suffix}"
+    expected = f"{_SEVERAL[item]} in a tuple{suffix}"
     if not isinstance(items, tuple | list):
         raise ConfigError(f"`{name}` is {shown(value)}, but must be {expected}.")
     return tuple(_item(name, value, each, item, expected) for each in items)

@@ -20,6 +20,8 @@ class Overrides(TypedDict, total=False):
     train: Paths | None
     valid: Paths | None
     data: StrPath | None
+    valid_share: float | None
+    train_weights: tuple[float, ...] | None
     errors: Literal["strict", "replace"]
     encoding: str
     tokenizer: StrPath

@@ -31,7 +31,7 @@ STATISTICS = 200_000  # tokens of the training text for the gradient statistics:
 
 def evaluate_run(
     run: Run,
-    text: Text,
+    text: Text | None,
     techniques: Techniques | None = None,
     tutorial: bool = False,
     context: str | None = None,
@@ -42,6 +42,7 @@ def evaluate_run(
     """Evaluate a text, plain and with each requested technique. Other arguments and errors as in `keraslm.evaluate`.
 
     Args:
+        text: None: the validation text of the run.
         techniques: the techniques and their parameters; missing parameters are tuned.
         tutorial: count as the PTB tutorial does: cut the text into the rows and windows of training and leave out the
             rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
@@ -50,11 +51,11 @@ def evaluate_run(
         the plain evaluation, with one `Variant` per technique; a combination follows its first technique.
 
     Raises:
-        UsageError: runs with different tokenizers, or no text to tune on.
+        UsageError: runs with different tokenizers, no text to tune on, or no validation text.
     """
     encoder = Encoder(cache, show)
     if not techniques:
-        return evaluate_encoded(run, encoder.encode(text, run.tokenizer), tutorial, context, show)
+        return evaluate_encoded(run, _encoded(run, text, encoder), tutorial, context, show)
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_tokenizers(run, others)
     evaluator = _Evaluator(Reader(run, context), text, techniques, encoder, log)
@@ -80,12 +81,13 @@ class _Evaluator:
     base: Floats | None = None  # cost of each token with the technique that the cache is added to; None: the plain cost
     tuning_base: Floats | None = None  # the same for the text to tune on
 
-    def __init__(self, reader: Reader, text: Text, techniques: Techniques, encoder: Encoder, log: Log):
+    def __init__(self, reader: Reader, text: Text | None, techniques: Techniques, encoder: Encoder, log: Log):
         self.reader, self.techniques, self.log = reader, techniques, log
-        self.text = encoder.encode(text, reader.run.tokenizer)
+        self.text = _encoded(reader.run, text, encoder)
         self.ids = self.text.ids
         if techniques.tunes:
-            self.tuning = _tuning_text(reader.run, techniques.tune_on, text.encoding, encoder)
+            encoding = text.encoding if text else reader.run.config.data.encoding
+            self.tuning = _tuning_text(reader.run, techniques.tune_on, encoding, encoder)
         if techniques.dynamic:
             self.train_ids = _train_ids(reader.run, encoder)
         self.variants: list[Variant] = []
@@ -150,6 +152,15 @@ class _Evaluator:
         optimistic = bool(tuned) and one_contains_the_other(self.ids, self.tuning.ids)
         self.variants.append(_variant(name, nats, parameters, tuned, tuned_on, optimistic))
         self.base = nats
+
+
+def _encoded(run: Run, text: Text | None, encoder: Encoder) -> EncodedText:
+    if text is not None:
+        return encoder.encode(text, run.tokenizer)
+    found = run_text(run, "valid", encoder)
+    if found is None:
+        raise UsageError(f"{run.path}: trained without a validation text. Name a text to evaluate.")
+    return found
 
 
 def _tuning_text(run: Run, paths: tuple[str, ...], encoding: str, encoder: Encoder) -> EncodedText:

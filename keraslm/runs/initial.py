@@ -112,7 +112,7 @@ def _previous_validation(source: Run, config: Config, log: Log) -> tuple[str, ..
         if text is None:
             return None
         if not isinstance(text, TextFiles):
-            raise TextError("it is part of Python; `also_valid` takes files")
+            raise TextError("it is no file of its own, which `also_valid` needs")
         if (own.encoding, own.errors) != (data.encoding, data.errors):
             raise TextError(f'it was read with `encoding="{own.encoding}"` and `errors="{own.errors}"`')
         encoded = run_text(source, "valid", Encoder(data.cache))

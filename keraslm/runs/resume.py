@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from keraslm.config import Config, Overrides, Sections
+from keraslm.config import Config, DataConfig, Overrides, Sections
 from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError, KeraslmError, RunError, TextError, shown
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore
@@ -162,11 +162,13 @@ def changed_config(own: Config, config: Config | None, overrides: Overrides, own
         owner: name of the run, for messages.
     """
     texts = ("train", "valid", "data")
+    about_texts = {"valid_share": DataConfig().valid_share, "train_weights": None}
     if config is not None:
         names_texts = any(getattr(config.data, name) or overrides.get(name) for name in texts)
-        kept: Any = {} if names_texts else {name: getattr(own.data, name) for name in (*texts, "encoding")}
+        with_texts = (*texts, *about_texts, "encoding")
+        kept: Any = {} if names_texts else {name: getattr(own.data, name) for name in with_texts}
         return config.replace(**(kept | overrides))
-    replaced: Any = dict.fromkeys(texts) if any(name in overrides for name in texts) else {}
+    replaced: Any = dict.fromkeys(texts) | about_texts if any(name in overrides for name in texts) else {}
     config = own.replace(**(replaced | overrides))
     check_sizes(config.model, overrides, owner)
     return config

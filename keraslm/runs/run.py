@@ -65,20 +65,21 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
         73760
     """
     data, title = run.config.data, TITLES[split]
-    if STDIN in (getattr(data, split) or ()):
+    field = "train" if data.valid_share else split  # whose text it is, or a part of
+    if STDIN in (getattr(data, field) or ()):
         raise TextError(f"{run.path}: its {title} text was standard input.")
     try:
         text = open_text(data, split)
     except TextError as error:
         raise TextError(
             f"{error} It is the {title} text of {run.path}; if it has moved, write its new place into "
-            f'{run.path / "config.json"}, at "data", "{"data" if data.data else split}".'
+            f'{run.path / "config.json"}, at "data", "{"data" if data.data else field}".'
         ) from error
     if text is None:
         return None
     encoded = encoder.encode(text, run.tokenizer)
     if split in run.texts:  # the first versions did not write it
-        before, now = described(run.texts[split]), described(fingerprint(encoded.ids))
+        before, now = described(run.texts[split]), described(fingerprint(encoded.ids, encoded.texts))
         if before != now:
             raise TextError(
                 f"{text.name} is no longer the {title} text of {run.path}, which was {before}; this one is {now}."

@@ -1,4 +1,4 @@
-"""Where sentences and paragraphs end in a stream of ids, and the stream with its sentences or paragraphs shuffled.
+"""Where sentences and paragraphs end in a stream of ids.
 
 A sentence ends with its end symbol; a paragraph ends with two end symbols in a row, as after a line without tokens. It
 does not matter whether the end symbol is the end of a line, or was written in the text as `<eos>`. The end symbol is
@@ -12,7 +12,6 @@ just before that input:
 
 from __future__ import annotations
 
-import zlib
 from itertools import pairwise
 from typing import Any
 
@@ -42,34 +41,11 @@ def cut_contexts(ids: NDArray[Any], before: int, eos_id: int, context: str) -> l
     return [ids[start:end] for start, end in pairwise([0, *ends, len(ids)])]
 
 
-class ShuffledStream:
-    """A stream whose sentences or paragraphs are in a new order in each epoch, determined by `seed` and the epoch.
-
-    An unfinished last one stays last. `ids`, `(tokens,)`, may be mapped; needs 24 bytes per sentence or paragraph.
-    """
-
-    def __init__(self, ids: NDArray[Any], eos_id: int, context: str, seed: int):
-        self._ids, self._seed = ids, seed
-        found = [np.zeros(0, np.int64)]
-        for start in range(0, len(ids), _CHUNK):
-            part = np.asarray(ids[start : start + _CHUNK])
-            before = np.append(ids[start - 1] if start else eos_id, part[:-1])
-            found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
-        ends = np.concatenate(found)
-        self._count = len(ends)
-        self._starts = np.append(0, ends)  # [count + 1]; the last one is never closed
-        self._lengths = np.diff(np.append(self._starts, len(ids)))
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Shuffle for an epoch, counted from 0."""
-        generator = np.random.default_rng([self._seed, zlib.crc32(b"documents"), epoch])
-        self._order = np.append(generator.permutation(self._count), self._count)
-        self._ends = np.cumsum(self._lengths[self._order])  # in the shuffled stream
-
-    def take(self, positions: NDArray[np.int64]) -> Ids:
-        """The tokens at positions of the shuffled stream."""
-        place = np.searchsorted(self._ends, positions, side="right")
-        number = self._order[place]
-        source = self._starts[number] + self._lengths[number] - (self._ends[place] - positions)
-        return np.asarray(self._ids[source], np.int32)
+def context_ends(ids: NDArray[Any], eos_id: int, context: str) -> NDArray[np.int64]:
+    """Positions after each end of a sentence or paragraph of a stream, `(tokens,)`, which may be mapped."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(ids), _CHUNK):
+        part = np.asarray(ids[start : start + _CHUNK])
+        before = np.append(ids[start - 1] if start else eos_id, part[:-1])
+        found.append(np.flatnonzero(ends_context(part, before, eos_id, context)) + start + 1)
+    return np.concatenate(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from keraslm.config import DataConfig, StrPath, user_path
 from keraslm.errors import TextError
-from keraslm.text.files import Block, TextFile, TextFiles
+from keraslm.text.files import Block, TextFile, TextFiles, name_of
+from keraslm.text.held_out import TextPart, split_text
 from keraslm.text.paths import STDIN, is_clutter
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
@@ -28,7 +30,7 @@ def find_splits(folder: StrPath) -> dict[str, str]:
     found: dict[str, str] = {}
     files = sorted(path for path in root.iterdir() if path.is_file() and not is_clutter(path))
     for path in files:
-        for split in {_SPLITS[part] for part in re.split(r"[._-]", path.name.lower()) if part in _SPLITS}:
+        for split in _splits_of(path):
             if split in found:
                 raise TextError(
                     f"{root}: both {Path(found[split]).name} and {path.name} look like the {split} text. Remove one of "
@@ -39,6 +41,10 @@ def find_splits(folder: StrPath) -> dict[str, str]:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise TextError(f"{root}: no training text (train.txt, ptb.train.txt.gz, ...). The folder holds: {names}.")
     return found
+
+
+def _splits_of(path: Path) -> set[str]:
+    return {_SPLITS[part] for part in re.split(r"[._-]", path.name.lower()) if part in _SPLITS}
 
 
 class EmbeddedText:
@@ -76,7 +82,33 @@ class EmbeddedText:
         return hashlib.sha256(self._data).hexdigest()
 
 
-Text = TextFile | TextFiles | EmbeddedText
+class JoinedTexts:
+    """Several texts as one, in the given order, whose sizes stay known: those of `train_weights`."""
+
+    def __init__(self, texts: Sequence[TextFiles | TextPart]):
+        self.texts = texts
+        self.name = name_of(texts)
+        self.errors, self.encoding = texts[0].errors, texts[0].encoding
+        self.notes = [note for text in texts for note in text.notes]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self.texts)
+
+    def blocks(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
+        return chain.from_iterable(text.blocks(advance) for text in self.texts)
+
+    def size(self) -> int:
+        return sum(text.size() for text in self.texts)
+
+    def digest(self) -> str:
+        return hashlib.sha256(" ".join(text.digest() for text in self.texts).encode()).hexdigest()
+
+    def spool(self, folder: Path) -> None:
+        for text in self.texts:
+            text.spool(folder)
+
+
+Text = TextFile | TextFiles | TextPart | JoinedTexts | EmbeddedText
 Texts = tuple[Text, Text | None]  # for training and for validation
 
 
@@ -84,6 +116,8 @@ def open_texts(config: DataConfig) -> Texts:
     """The training text and the validation text that a configuration names; a TextError if one does not exist."""
     if (*(config.train or ()), *(config.valid or ())).count(STDIN) > 1:
         raise TextError("Standard input (-) can be read only once; it was given more than once.")
+    if config.valid_share:
+        return _split(config)
     train = open_text(config, "train")
     assert train is not None
     return train, open_text(config, "valid")
@@ -93,8 +127,46 @@ def open_text(config: DataConfig, split: str) -> Text | None:
     """The text `"train"` or `"valid"` that a configuration names, or None; the other one may be missing."""
     if not config.train and not config.data:
         return EmbeddedText(split)
-    names = getattr(config, split) or ()
+    if config.valid_share:
+        return _split(config)[split == "valid"]
+    if split == "train":
+        return _joined(_training_texts(config))
+    names = config.valid or ()
     if config.data:
         splits = find_splits(config.data)
         names = (splits[split],) if split in splits else ()
     return TextFiles(names, config.errors, config.encoding) if names else None
+
+
+def _split(config: DataConfig) -> tuple[Text, Text]:
+    assert config.valid_share
+    if config.data and "valid" in (splits := find_splits(config.data)):
+        raise TextError(
+            f"{config.data}: the folder holds a validation text, {Path(splits['valid']).name}, and `valid_share` would "
+            "hold out a second one. Leave `valid_share` out, or name the training text with `train`."
+        )
+    parts = [split_text(text, config.valid_share, config) for text in _training_texts(config)]
+    train, valid = zip(*parts, strict=True)
+    return _joined(train), _joined(valid)
+
+
+def _training_texts(config: DataConfig) -> list[TextFiles]:
+    """The training text; with `train_weights`, each of the training texts."""
+    names = (find_splits(config.data)["train"],) if config.data else config.train or ()
+    groups = [(name,) for name in names] if config.train_weights else [names]
+    texts = [TextFiles(group, config.errors, config.encoding) for group in groups]
+    texts[0].notes = [*texts[0].notes, *filter(None, map(_splits_note, names))]
+    return texts
+
+
+def _splits_note(name: str) -> str:
+    """A sentence about a training text that is a folder with a validation text; else empty."""
+    folder = user_path(name)
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    if not {"train", "valid"} <= {split for path in files for split in _splits_of(path)}:
+        return ""
+    return f"{name} seems to hold a validation text too, which is trained on; `data` names a folder of both"
+
+
+def _joined(texts: Sequence[TextFiles | TextPart]) -> Text:
+    return texts[0] if len(texts) == 1 else JoinedTexts(texts)

@@ -15,8 +15,9 @@ from keraslm.system.atomic import atomic_path, remove_abandoned
 from keraslm.system.processes import Workers, available_cores
 from keraslm.system.progress import meter
 from keraslm.text import store
-from keraslm.text.corpus import Text
+from keraslm.text.corpus import JoinedTexts, Text
 from keraslm.text.files import Block, TextFiles
+from keraslm.text.held_out import TextPart
 from keraslm.text.importing import import_tokenizer
 from keraslm.text.pieces import split_words
 from keraslm.text.store import EncodedText, Part, TextCounts
@@ -77,22 +78,24 @@ class Encoder:
 
     def encode(self, text: Text, tokenizer: Tokenizer) -> EncodedText:
         """A text as one stream of ids, in memory if the cache cannot be used; a TextError if it cannot be read."""
+        texts = text.texts if isinstance(text, JoinedTexts) else (text,)
+        parts = [self._parts(each, tokenizer) for each in texts]
         if not self._is_large(text):
-            return store.in_memory(text.name, self._parts(text, tokenizer))
+            return store.in_memory(text.name, parts)
         read = {"errors": text.errors, "encoding": text.encoding}
         folder = self.cache / "ids" / store.key(text=text.digest(), tokenizer=tokenizer.digest, **read)
         with store.caching("ids", folder):
             if not folder.is_dir():
-                store.write_encoded(folder, self._parts(text, tokenizer), tokenizer.vocab_size)
+                store.write_encoded(folder, parts, tokenizer.vocab_size)
             return store.open_encoded(folder, text.name)
-        return store.in_memory(text.name, self._parts(text, tokenizer))
+        return store.in_memory(text.name, [self._parts(each, tokenizer) for each in texts])
 
     def counts(self, text: Text, tokenizer: Tokenizer) -> TextCounts:
         """The size of a text in every unit, without keeping its ids in memory or in the cache."""
         return sum((counts for _, counts, _ in self._parts(text, tokenizer)), TextCounts())
 
     def _is_large(self, text: Text) -> bool:
-        if isinstance(text, TextFiles):
+        if isinstance(text, TextFiles | TextPart | JoinedTexts):
             text.spool(self.cache)
         return text.size() >= self._large
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 from keraslm.config import StrPath
 from keraslm.config.fields import check_encoding, is_utf8_name
@@ -265,7 +265,12 @@ class TextFiles:
                 self._copies.append(copy)  # they are removed with this object
 
 
-def name_of(files: Sequence[TextFile]) -> str:
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def name_of(files: Sequence[Named]) -> str:
     """The name of several files as one text: `a.txt and 2 more`."""
     first, more = files[0].name, len(files) - 1
     return f"{first} and {more} more" if more else first

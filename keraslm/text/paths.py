@@ -49,7 +49,7 @@ def find_files(names: Iterable[StrPath]) -> tuple[list[str], list[str]]:
                 found = [name]
             elif path.is_dir():
                 found = _files_of(path)
-                notes.append(f"{name} is a folder; its {len(found)} files are read: {_listed(found)}")
+                notes.append(f"{name} is a folder; its {len(found)} files are read: {listed(found)}")
             else:
                 found = [str(path)] if not glob.has_magic(name) or path.exists() else _matching(path)
             for file in found:
@@ -62,7 +62,7 @@ def find_file(name: StrPath) -> str:
     """The one file that a name stands for; a TextError if it stands for several."""
     files, _ = find_files([name])
     if len(files) > 1:
-        raise TextError(f"{name}: stands for {len(files)} files ({_listed(files)}), but one is expected.")
+        raise TextError(f"{name}: stands for {len(files)} files ({listed(files)}), but one is expected.")
     return files[0]
 
 
@@ -105,6 +105,7 @@ def _check_opens(file: str) -> None:
             Path(file).open("rb").close()
 
 
-def _listed(files: list[str]) -> str:
+def listed(files: list[str]) -> str:
+    """The names of files, without folders: all of them, or the first two and the last one."""
     names = [Path(file).name for file in files]
     return ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]}, ..., {names[-1]}"

@@ -1,7 +1,7 @@
 """Texts as ids, their size and fingerprint; large ones in a cache folder, mapped into memory when they are read.
 
 CACHE/ids/KEY/ids.bin     the ids, uint16 if the vocabulary allows it, else int32; little-endian, nothing else
-CACHE/ids/KEY/text.json   format version, dtype, size of the text in every unit
+CACHE/ids/KEY/text.json   format version, dtype, size of the text in every unit; of each text, if several are joined
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -55,25 +55,41 @@ class EncodedText:
     ids: NDArray[Any]  # [tokens], int32 or the type of the mapped file
     counts: TextCounts
     replaced: int = 0  # lines that were not UTF-8
+    texts: tuple[TextCounts, ...] = ()  # of the texts of a `JoinedTexts`, in order; empty for one text
 
 
-def in_memory(name: str, parts: Iterable[Part]) -> EncodedText:
-    ids, counts, replaced = zip((np.zeros(0, np.int32), TextCounts(), 0), *parts, strict=True)
-    return EncodedText(name, np.concatenate(ids), sum(counts, TextCounts()), sum(replaced))
+def in_memory(name: str, texts: Sequence[Iterable[Part]]) -> EncodedText:
+    """A text in memory, from the parts of each of its texts."""
+    ids: list[Ids] = []
+    sizes, replaced = _each_size(texts, ids.append)
+    joined = np.concatenate([np.zeros(0, np.int32), *ids])
+    return EncodedText(name, joined, sum(sizes, TextCounts()), replaced, tuple(sizes) if sizes[1:] else ())
 
 
-def write_encoded(folder: Path, parts: Iterable[Part], vocab_size: int) -> None:
-    """Write a text's parts to a folder of the cache."""
+def write_encoded(folder: Path, texts: Sequence[Iterable[Part]], vocab_size: int) -> None:
+    """Write a text, as for `in_memory`, to a folder of the cache."""
     dtype = "<u2" if vocab_size <= 1 << 16 else "<i4"
-    counts, replaced = TextCounts(), 0
     remove_abandoned(folder.parent)
     with atomic_folder(folder) as temporary:
         with (temporary / "ids.bin").open("wb", buffering=_BUFFER) as file:
-            for ids, size, bad in parts:
-                file.write(ids.astype(dtype).tobytes())
-                counts, replaced = counts + size, replaced + bad
-        header = {"format_version": FORMAT_VERSION, "dtype": dtype, "replaced": replaced, "counts": vars(counts)}
+            sizes, replaced = _each_size(texts, lambda ids: file.write(ids.astype(dtype).tobytes()))
+        counts = vars(sum(sizes, TextCounts()))
+        header = {"format_version": FORMAT_VERSION, "dtype": dtype, "replaced": replaced, "counts": counts}
+        if sizes[1:]:
+            header["texts"] = [vars(size) for size in sizes]
         (temporary / "text.json").write_text(json.dumps(header), encoding="utf-8")
+
+
+def _each_size(texts: Sequence[Iterable[Part]], add: Callable[[Ids], object]) -> tuple[list[TextCounts], int]:
+    """The size of each text and the number of lines that were not UTF-8; passes on the ids."""
+    sizes, replaced = [], 0
+    for parts in texts:
+        total = TextCounts()
+        for ids, size, bad in parts:
+            add(ids)
+            total, replaced = total + size, replaced + bad
+        sizes.append(total)
+    return sizes, replaced
 
 
 @contextmanager
@@ -99,7 +115,8 @@ def open_encoded(folder: Path, name: str) -> EncodedText:
         if header["format_version"] != FORMAT_VERSION or (folder / "ids.bin").stat().st_size != size:
             raise ValueError("its files do not fit together")
         ids = np.memmap(folder / "ids.bin", header["dtype"], "r") if size else np.zeros(0, np.int32)
-        return EncodedText(name, ids, counts, int(header["replaced"]))
+        texts = tuple(TextCounts(**size) for size in header.get("texts", ()))
+        return EncodedText(name, ids, counts, int(header["replaced"]), texts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"the entry is damaged, remove it: {error}") from error
 
@@ -126,12 +143,16 @@ def token_counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
     return sum((np.bincount(chunk, minlength=vocab_size) for chunk in chunks), np.zeros(vocab_size, np.int64))
 
 
-def fingerprint(ids: NDArray[Any]) -> dict[str, Any]:
-    """Number and SHA-256 of the tokens of a text, as little-endian int32: the same for any file with this text."""
+def fingerprint(ids: NDArray[Any], texts: Sequence[TextCounts] = ()) -> dict[str, Any]:
+    """Number and SHA-256 of the tokens of a text, as little-endian int32: the same for any file with this text.
+
+    With the sizes of several `texts`, also the number of tokens of each.
+    """
     digest = hashlib.sha256()
     for start in range(0, len(ids), _CHUNK):
         digest.update(ids[start : start + _CHUNK].astype("<i4").tobytes())
-    return {"tokens": len(ids), "sha256": digest.hexdigest()}
+    each = {"texts": [text.tokens for text in texts]} if texts else {}
+    return {"tokens": len(ids), "sha256": digest.hexdigest(), **each}
 
 
 def described(found: Any) -> str:
@@ -140,4 +161,5 @@ def described(found: Any) -> str:
         return "none"
     tokens = found.get("tokens")
     size = f"{tokens:,}" if type(tokens) is int and tokens < 2**63 else shown(tokens)
-    return f"{size} tokens with SHA-256 {str(found.get('sha256'))[:12]}"
+    parts = f" in texts of {shown(found['texts'])}" if "texts" in found else ""
+    return f"{size} tokens{parts} with SHA-256 {str(found.get('sha256'))[:12]}"

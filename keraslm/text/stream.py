@@ -39,7 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import TextError
-from keraslm.text.context import ShuffledStream, ends_context
+from keraslm.text.context import ends_context
+from keraslm.text.epochs import EpochStream
+from keraslm.text.weights import WeightedTexts
 from keraslm.text.window_lengths import draw_lengths, window_count
 
 LEAST_TOKENS = 1000  # of a text for which sizes are suggested; fewer teach a network nothing
@@ -60,13 +62,14 @@ class Windows:
         eos_id: the end symbol, needed for sentences and paragraphs.
         shuffle_seed: a new order of sentences or paragraphs in each epoch. Default: the order of the text.
         length_seed: new window lengths around `num_steps` in each epoch. Default: every window has `num_steps`.
+        texts: the weighted texts of the stream. Default: each epoch reads the whole stream.
 
     Raises:
         TextError: the text is too short for one window.
 
     Attributes:
         predicted: number of tokens that are the target of a window.
-        left_over: number of the other tokens.
+        left_over: number of the other tokens; with weighted texts, of the shortest epoch.
 
     Example:
         >>> windows = Windows(np.arange(26), batch_size=4, num_steps=2)
@@ -87,10 +90,12 @@ class Windows:
         eos_id: int = 0,
         shuffle_seed: int | None = None,
         length_seed: int | None = None,
+        texts: WeightedTexts | None = None,
     ):
-        row_length = len(ids) // batch_size
+        tokens = texts.tokens if texts else len(ids)
+        row_length = tokens // batch_size
         if row_length <= num_steps:
-            raise TextError(_too_short(name, len(ids), batch_size, num_steps))
+            raise TextError(_too_short(name, tokens, batch_size, num_steps))
         self.num_steps, self._length_seed = num_steps, length_seed
         self.context, self._eos_id = context, eos_id
         self._row_predicted = row_length - 1
@@ -99,10 +104,12 @@ class Windows:
             self._row_predicted = self._count * num_steps
         else:
             self._count = window_count(self._row_predicted, num_steps)
-        self._rows = ids[: batch_size * row_length].reshape(batch_size, row_length)  # [B, row_length]
-        self._shuffled = None if shuffle_seed is None else ShuffledStream(ids, eos_id, context, shuffle_seed)
+        self._batch_size, self._row_length, self._ids = batch_size, row_length, ids
+        self._epochs: EpochStream | None = None
+        if shuffle_seed is not None or texts:
+            self._epochs = EpochStream(ids, eos_id, context, shuffle_seed, texts)
         self.predicted = batch_size * self._row_predicted
-        self.left_over = len(ids) - self.predicted
+        self.left_over = tokens - self.predicted
         self.set_epoch(0)
 
     def __len__(self) -> int:
@@ -127,7 +134,7 @@ class Windows:
         inputs, targets = rows[:, :-1], rows[:, 1:]
         if self.context == "document":
             return inputs, targets
-        first = self._columns(start - 1, start) if start else np.full((len(rows), 1), self._eos_id)
+        first = self._columns(start - 1, start) if start else np.full((self._batch_size, 1), self._eos_id)
         before = np.concatenate([first, inputs[:, :-1]], axis=1)
         return inputs, targets, ends_context(inputs, before, self._eos_id, self.context)
 
@@ -141,8 +148,8 @@ class Windows:
 
     def set_epoch(self, epoch: int) -> None:
         """Use the order and the window lengths of an epoch, counted from 0."""
-        if self._shuffled:
-            self._shuffled.set_epoch(epoch)
+        if self._epochs:
+            self._epochs.set_epoch(epoch)
         if self._length_seed is None:
             self._edges = np.arange(self._count + 1) * self.num_steps
         else:
@@ -150,10 +157,13 @@ class Windows:
             self._edges = np.concatenate([[0], np.cumsum(lengths)])
 
     def _columns(self, start: int, stop: int) -> NDArray[np.int32]:
-        if self._shuffled is None:
-            return self._rows[:, start:stop].astype(np.int32)
-        first = np.arange(len(self._rows))[:, None] * self._rows.shape[1]
-        return self._shuffled.take(first + np.arange(start, stop))
+        """Columns of the rows of the epoch, `(B, stop - start)`."""
+        size, length = self._batch_size, self._row_length
+        if self._epochs is None:
+            rows = self._ids[: size * length].reshape(size, length)
+            return rows[:, start:stop].astype(np.int32)
+        first = np.arange(size)[:, None] * length
+        return self._epochs.take(first + np.arange(start, stop))
 
 
 class EveryToken:

@@ -16,6 +16,7 @@ from keraslm.text.files import TextFiles
 from keraslm.text.store import EncodedText, TextCounts, fingerprint, token_counts
 from keraslm.text.stream import Windows
 from keraslm.text.tokenizer import Tokenizer
+from keraslm.text.weights import WeightedTexts, fraction_of
 from keraslm.training.schedule import check_validated
 from keraslm.training.unknown import check_known
 
@@ -31,6 +32,14 @@ class TrainingCorpus:
     valid: Windows | None = None
     also_valid_text: EncodedText | None = field(default=None, repr=False)
     also_valid: Windows | None = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def words(self) -> int:
+        """Words of the training text that an epoch reads, on average over the epochs."""
+        sizes = self.text.texts or (self.text.counts,)
+        weights = self.weights or (1.0,) * len(sizes)
+        return int(sum(size.words * fraction_of(weight) for size, weight in zip(sizes, weights, strict=True)))
 
     @property
     def valid_counts(self) -> TextCounts | None:
@@ -40,7 +49,7 @@ class TrainingCorpus:
     @cached_property
     def fingerprints(self) -> dict[str, Any]:
         texts = {"train": self.text, "valid": self.valid_text, "also_valid": self.also_valid_text}
-        return {name: fingerprint(text.ids) for name, text in texts.items() if text is not None}
+        return {name: fingerprint(text.ids, text.texts) for name, text in texts.items() if text is not None}
 
 
 def read_corpus(
@@ -69,11 +78,12 @@ def read_corpus(
     train_text = encoder.encode(train, tokenizer)
     windows = _windows("train", train_text, tokenizer, config, log)
     if valid is None:
-        return TrainingCorpus(tokenizer, train_text, windows)
+        return TrainingCorpus(tokenizer, train_text, windows, weights=data.train_weights)
     valid_text = encoder.encode(valid, tokenizer)
-    return TrainingCorpus(
-        tokenizer, train_text, windows, valid_text, _windows("valid", valid_text, tokenizer, config, log)
-    )
+    valid_windows = _windows("valid", valid_text, tokenizer, config, log)
+    if data.valid_share:
+        _note_share(data.valid_share, valid_text, train_text, log)
+    return TrainingCorpus(tokenizer, train_text, windows, valid_text, valid_windows, weights=data.train_weights)
 
 
 def open_second(config: Config) -> Text | None:
@@ -107,8 +117,24 @@ def with_clusters(config: Config, corpus: TrainingCorpus, log: Log) -> Config:
     return config.replace(cutoffs=cutoffs)
 
 
+def _note_share(share: float, valid: EncodedText, train: EncodedText, log: Log) -> None:
+    """Say so if the part that is held out is less than half, or more than twice, as large as requested."""
+    found = len(valid.ids) / (len(valid.ids) + len(train.ids))
+    if not share / 2 <= found <= share * 2:
+        log(f"          `valid_share` is {share:g}, but {found:.2g} of the tokens are held out: units differ in size")
+
+
+def _weighted(text: EncodedText, tokenizer: Tokenizer, config: Config) -> WeightedTexts | None:
+    data = config.data
+    if not (data.train and data.train_weights):
+        return None
+    sizes = [size.tokens for size in text.texts or (text.counts,)]
+    return WeightedTexts(text.ids, sizes, data.train_weights, data.train, tokenizer.eos_id, data.context)
+
+
 def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config, log: Log) -> Windows:
     data, train, counts = config.data, config.train, text.counts
+    texts = _weighted(text, tokenizer, config) if title == "train" else None
     windows = Windows(
         text.ids,
         train.batch_size,
@@ -118,6 +144,7 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
         eos_id=tokenizer.eos_id,
         shuffle_seed=train.seed if title == "train" and data.shuffle else None,
         length_seed=train.seed if title == "train" and train.variable_windows else None,
+        texts=texts,
     )
     replaced = f"; {text.replaced:,} lines were not UTF-8" if text.replaced else ""
     unknown = f", {counts.oovs:,} of them <unk>" if tokenizer.unk_id >= 0 else ""
@@ -127,6 +154,8 @@ def _windows(title: str, text: EncodedText, tokenizer: Tokenizer, config: Config
     )
     if title != "also":  # a text that is only reported stops nothing
         check_known(text, tokenizer.vocab_size, data, log, kept=bool(config.transfer.init_from))
+    if texts:
+        log(f"          an epoch reads at least {texts.tokens:,} tokens: {texts}")
     length = f"about {train.num_steps}" if windows.varies else train.num_steps
     log(
         f"          {len(windows):,} windows of {train.batch_size} x {length} predict {windows.predicted:,} tokens; "

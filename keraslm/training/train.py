@@ -119,7 +119,7 @@ def _read(
 
 def _at_words(run: Run, corpus: TrainingCorpus, log: Log) -> list[keras.callbacks.Callback]:
     """The callback that keeps weights at numbers of words, if any are requested."""
-    numbers, words, epochs = run.config.train.save_at_words or (), corpus.text.counts.words, run.config.train.epochs
+    numbers, words, epochs = run.config.train.save_at_words or (), corpus.words, run.config.train.epochs
     if late := [f"{number:,}" for number in numbers if number > words * epochs]:
         log(f"          {', '.join(late)} words are not reached: {epochs} epochs of {words:,}")
     return [SaveAtWords(run, numbers, words, corpus.train)] if numbers else []

@@ -46,6 +46,13 @@ def test_evaluation_as_json_and_from_standard_input(program, tiny_run, tiny_fold
     assert piped == values | {"text": "standard input"}
 
 
+def test_the_validation_text_of_the_run_needs_no_name(program, tiny_run, tiny_folder):
+    text = tiny_folder / "valid.txt"
+    assert program("evaluate", tiny_run.path, "--valid").out == program("evaluate", tiny_run.path, text).out
+    refused = program("evaluate", tiny_run.path, text, "--valid")
+    assert_refused(refused, f"--valid evaluates the validation text of the run; leave out {text}")
+
+
 def test_tutorial_counting_leaves_tokens_out(program, tiny_run, tiny_folder):
     values = strict_json(program("evaluate", tiny_run.path, tiny_folder / "valid.txt", "--tutorial", "--json").out)
     assert values["counting"] == "tutorial"
@@ -113,7 +120,8 @@ def test_show_describes_a_model_as_json(program, tiny_model, tiny_run):
     assert facts["tokenizer sha256"] == tiny_run.tokenizer.digest
     assert facts["validation perplexity"] == tiny_run.epochs()[-1]["val_perplexity"]
     assert facts["file"] == str(tiny_model)
-    assert {part: facts[part] for part in ("model", "data", "train")} == tiny_run.config.to_dict()
+    config = tiny_run.config.to_dict()
+    assert {part: facts[part] for part in config} == config
 
 
 def test_show_of_a_model_with_an_infinite_perplexity_is_json(program, tmp_path):

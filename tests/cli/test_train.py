@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,15 @@ def test_the_next_command_names_the_run_unless_it_is_the_latest(program, train_f
         ("", ["--train", "gone.txt"], ["gone.txt: cannot be read"]),
         ("", ["--data", "gone"], ["gone: no such folder"]),
         ("", ["--train", "-", "--valid", "-"], ["can be read only once"]),
+        ("", ["--data", ".", "--valid-share=0.1"], ["no training text"]),
+        ("", ["--valid-share=nan"], ["--valid-share is nan"]),
+        ("", ["--valid-share=1"], ["--valid-share is 1.0, but must be a share above 0 and below 1"]),
+        ("", ["--train-weights=nan"], ["--train-weights is (nan,), but must be finite numbers"]),
+        ("", ["--train-weights=0"], ["--train-weights is (0.0,), but must be numbers from 0.001 to 1000"]),
+        ("", ["--train-weights=-1"], ["--train-weights is (-1.0,)"]),
+        ("", ["--train-weights=1,1"], ["--train-weights must hold one number per text of --train"]),
+        ("one\n", ["--train-weights=0.5"], ["text.txt: --train-weights reads 1/2", "too few lines for 2 pieces"]),
+        ("one\n", ["--valid-share=0.1"], ["text.txt: with --valid-share 0.1 no training text is left"]),
         ("", ["--dtype", "float16"], ["float16", "float32", "bfloat16"]),
     ],
 )
@@ -118,6 +128,36 @@ def test_wrong_texts_and_flags_are_refused_before_anything_is_written(program, f
     train = [] if {"--train", "--data"} & {*flags} else ["--train", path]
     assert_refused(program("train", *train, *flags, *SMALL), *parts)
     assert [path.name for path in folder.iterdir()] == ["text.txt"]
+
+
+def test_a_share_of_a_folder_is_held_out_and_evaluated(program, folder):
+    for number in range(10):
+        path = folder / "texts" / ("inner" if number > 6 else ".") / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in text_lines(30, seed=number)))
+    outcome = program("train", "--train", "texts", "--valid-share=0.2", "--run", "flat", *SMALL)
+    assert (outcome.code, outcome.err) == (0, "")
+    first, second = outcome.out.split("\n")[:2]
+    assert first == "train     texts is a folder; its 7 files are read: 0.txt, 1.txt, ..., 6.txt"
+    assert second == "valid     held out: 0.txt (1 of 7 files)"
+    outcome = program("train", "--train", "texts/**/*.txt", "--valid-share=0.2", "--run", "deep", *SMALL)
+    (note,) = [line for line in outcome.out.split("\n") if "held out" in line]
+    names = [f"texts/{'inner/' if name > '6' else ''}{name}.txt" for name in re.findall(r"(\d)\.txt", note)]
+    assert note.endswith("(2 of 10 files)") and len(names) == 2
+    held, named = program("evaluate", "deep", "--valid"), program("evaluate", "deep", *names)
+    assert (held.code, held.out) == (0, named.out)
+    again = program("train", "--run", "deep", "--epochs=3")
+    assert "resuming after epoch 2" in again.out and note in again.out
+
+
+def test_texts_are_weighted(program, folder, train_file):
+    line = ["train", "--train", train_file, train_file, "--run=run", *SMALL]
+    outcome = program(*line, "--train-weights", "2,0.5")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f" tokens: 2 x {train_file}, 1/2 x {train_file}\n" in outcome.out
+    assert keraslm.load_run("run").config.data.train_weights == (2.0, 0.5)
+    assert_refused(program(*line, "--train-weights=2,1"), "--train-weights is (2.0, 0.5), not (2.0, 1.0)")
+    assert_refused(program(*line, "--train-weights=2;1"), "'2;1' is not a list of numbers, such as 2,0.5")
 
 
 def test_standard_input_is_used_in_the_same_way_as_a_file(program, train_file):

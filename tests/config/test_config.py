@@ -81,6 +81,12 @@ def test_the_ends_of_the_ranges_are_accepted(name, value):
         ("layer_units", "300,300", "integers in a tuple or None"),
         ("layer_units", 300, "integers in a tuple or None"),
         ("cutoffs", (2.0,), "integers in a tuple or None"),
+        ("train_weights", 2.0, "finite numbers in a tuple or None"),
+        ("train_weights", (2.0, float("nan")), "finite numbers in a tuple or None"),
+        ("train_weights", (1.0, 0.0), "numbers from 0.001 to 1000, e.g. (2, 0.5)"),
+        ("train_weights", (), "numbers from 0.001 to 1000, e.g. (2, 0.5)"),
+        ("valid_share", 1.0, "a share above 0 and below 1, such as 0.05"),
+        ("valid_share", 0.0, "a share above 0 and below 1, such as 0.05"),
         ("data", 3, "a string or None"),
         ("learning_rate", "1", "a finite number"),
         ("learning_rate", False, "a finite number"),
@@ -99,6 +105,8 @@ def test_values_are_brought_into_the_type_of_their_field():
     assert config.train.learning_rate == 2.0 and type(config.train.learning_rate) is float
     assert (config.data.train, config.data.valid) == (("a.txt",), ("b.txt", "c.txt"))
     assert config.model.layer_units == (3, 4)
+    weights = Config().replace(train=["a", "b"], train_weights=[2, 0.5]).data.train_weights
+    assert weights == (2.0, 0.5) and type(weights[0]) is float
 
 
 @pytest.mark.parametrize(
@@ -107,6 +115,12 @@ def test_values_are_brought_into_the_type_of_their_field():
         ({"data": "folder", "train": "a.txt"}, "either `data`, or `train` and `valid`"),
         ({"data": "folder", "valid": "a.txt"}, "either `data`, or `train` and `valid`"),
         ({"valid": "a.txt"}, "`valid` is a.txt, but `train` is missing"),
+        ({"train": "a", "valid": "b", "valid_share": 0.1}, "give either it or `valid`"),
+        ({"valid_share": 0.1}, "`valid_share` needs a training text: give `train`"),
+        ({"train_weights": (1,)}, "`train_weights` needs training texts: give one number for each text of `train`"),
+        ({"data": "folder", "train_weights": (1,)}, "`train_weights` needs training texts"),
+        ({"train": ("a", "b"), "train_weights": (1,)}, "one number per text of `train`, but it holds 1 for 2 texts"),
+        ({"train": "a", "train_weights": (1, 2)}, "one number per text of `train`, but it holds 2 for 1 texts"),
         ({"shuffle": True}, '`shuffle` needs sentences or paragraphs: `context="sentence"`'),
         ({"optimizer": "adamw"}, "`learning_rate` is 1, a rate for SGD"),
         ({"optimizer": "adamw", "learning_rate": 30.0}, "Use, for example, `learning_rate=0.001`"),

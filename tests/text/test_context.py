@@ -7,7 +7,8 @@ from keras import ops
 from keraslm.config import ModelConfig
 from keraslm.layers.lstm import StatefulLSTM
 from keraslm.network.model import build_model, nats_model, reset_states
-from keraslm.text.context import ShuffledStream, ends_context
+from keraslm.text.context import ends_context
+from keraslm.text.epochs import EpochStream
 from keraslm.text.stream import EveryToken, Windows
 from keraslm.training.train import train_run
 from tests.support.gradients import gradients, tensor
@@ -66,13 +67,13 @@ def test_windows_reset_where_the_stream_does(context, ids, batch_size, num_steps
 @kinds
 @given(ids=streams, seed=st.integers(0, 99), epoch=st.integers(0, 5))
 def test_shuffling_only_changes_the_order(context, ids, seed, epoch):
-    stream = ShuffledStream(ids, 0, context, seed)
+    stream = EpochStream(ids, 0, context, seed)
     stream.set_epoch(epoch)
     shuffled = stream.take(np.arange(len(ids)))
     *before, last_before = parts_of(ids, context)
     *after, last_after = parts_of(shuffled, context)
     assert sorted(after) == sorted(before) and last_after == last_before
-    again = ShuffledStream(ids, 0, context, seed)
+    again = EpochStream(ids, 0, context, seed)
     again.set_epoch(epoch)
     places = np.random.default_rng(1).permutation(len(ids))
     np.testing.assert_array_equal(again.take(places), shuffled[places])
@@ -82,7 +83,7 @@ def test_every_epoch_and_seed_has_its_own_order():
     ids = np.stack([np.arange(1, 101), np.zeros(100)], axis=1).ravel().astype(np.int32)
     orders = set()
     for seed in (1, 2):
-        stream = ShuffledStream(ids, 0, "sentence", seed)
+        stream = EpochStream(ids, 0, "sentence", seed)
         for epoch in (0, 1):
             stream.set_epoch(epoch)
             orders.add(tuple(stream.take(np.arange(200)).tolist()))

@@ -43,7 +43,7 @@ def new_run(config, tokenizer, tmp_path):
 
 def callbacks_of(run, windows):
     """The callbacks of a training run; no test here reads its ids."""
-    return run_callbacks(run, TrainingCorpus(run.tokenizer, in_memory("text", []), windows), StopSignals())
+    return run_callbacks(run, TrainingCorpus(run.tokenizer, in_memory("text", [[]]), windows), StopSignals())
 
 
 class At(keras.callbacks.Callback):
