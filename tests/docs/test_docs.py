@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,8 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     (tmp_path / "valid.txt").write_text("a text of two\n" * 4, encoding="utf-8")
     printed: list[object] = []
     exec(block.replace('backend="jax"', quick), {"print": printed.append})
-    perplexity, score, of_two = printed
-    assert perplexity > 1 and of_two > 1 and score < 0
+    perplexity, score, after, of_two = printed
+    assert perplexity > 1 and of_two > 1 and score < 0 and after < 0
     assert json.loads((tmp_path / "runs" / "latest" / "config.json").read_text())["train"]["epochs"] == 1
 
 
@@ -124,3 +125,27 @@ def test_the_python_examples_of_scores_run(page, tmp_path, monkeypatch):
     printed: list[object] = []
     exec(block, {"print": lambda *values: printed.append(values), "token": 2})
     assert printed and (page == "scoring" or printed[-2:] == [(0.0, 1), (1.0,)])
+
+
+def test_the_python_examples_of_keyboards_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake_model.write(tmp_path / "keyboard.onnx")
+    (tmp_path / "test.txt").write_text("the cat\n\ndog\n", encoding="utf-8")
+    _, *blocks = (ROOT / "docs" / "keyboards.md").read_text(encoding="utf-8").split("```python\n")
+    printed: list[str] = []
+    for block in blocks:
+        exec(block.split("```")[0], {"print": printed.append})
+    assert 0 < float(printed[0]) < 1
+
+
+def test_the_python_example_of_reading_studies_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake_model.write(tmp_path / "model.onnx")
+    block = (ROOT / "docs" / "reading-studies.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    printed: list[tuple[object, ...]] = []
+    given = {"print": lambda *values: printed.append(values), "pandas": types.SimpleNamespace(DataFrame=dict)}
+    exec(block.replace("import pandas\n", ""), given)
+    assert [values[0] for values in printed] == [
+        *["the", "chairman", "believed", "the", "report", "was", "wrong"],
+        "<eos>",
+    ]
