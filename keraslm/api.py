@@ -174,6 +174,7 @@ def evaluate(
     run: Run | StrPath,
     text: StrPath | Sequence[StrPath] | None = None,
     *,
+    valid: bool = False,
     tutorial: bool = False,
     context: Context | None = None,
     errors: Literal["strict", "replace"] = "strict",
@@ -188,8 +189,10 @@ def evaluate(
 
     Args:
         run: a run or its folder.
-        text: path of the text, a folder, a pattern, or several in a list; `"-"` is standard input. None: the validation
-            text of the run, read again: its `valid` text, or what `valid_share` has held out.
+        text: path of the text, a folder, a pattern, or several in a list; `"-"` is standard input. Leave it out
+            with `valid`.
+        valid: evaluate the validation text of the run, read again: the one named in the training, or the one that
+            `valid_share` held out.
         tutorial: count as the PTB tutorial does: in the rows and windows of the training.
         context: how far the state is carried: `"sentence"`, `"paragraph"` or `"document"`. None: as in training.
         errors: for invalid bytes, `"strict"` or `"replace"`.
@@ -216,9 +219,12 @@ def evaluate(
         96.05
     """
     run = _opened(run, "run")
-    paths = None if text is None else arguments.paths(text, "text")
+    for name, value in (("valid", valid), ("tutorial", tutorial)):
+        arguments.switch(value, name)
+    if valid and text is not None:
+        raise UsageError("`valid` evaluates the validation text of the run; leave out `text`.")
+    paths = None if valid else arguments.paths(text, "text")
     arguments.not_empty(text=paths, cache=cache)
-    arguments.switch(tutorial, "tutorial")
     chosen = _techniques(techniques, tutorial)
     if context is not None:
         arguments.choice(context, "context", CONTEXTS)

@@ -127,6 +127,7 @@ def evaluate(
     result = run_evaluation(
         load_run(run, weights),
         None if valid else files or (STDIN,),
+        valid=valid,
         tutorial=tutorial,
         context=context,
         errors=errors,

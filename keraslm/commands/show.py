@@ -165,7 +165,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.2f}"
     if isinstance(value, tuple | list):
-        numbers = all(isinstance(item, int) for item in value)
-        between = " x " if isinstance(value, tuple) else ", "
-        return between.join(f"{item:,}" for item in value) if numbers else " ".join(value)
+        if all(isinstance(item, str) for item in value):
+            return " ".join(value)
+        return (" x " if isinstance(value, tuple) else ", ").join(map(_text, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

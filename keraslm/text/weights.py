@@ -9,8 +9,8 @@ after the last piece comes the first one. So q epochs read every token exactly p
     3/2      A B         A B A     B A B     A B A
 
 A piece ends at the first line end at or after j/q of the tokens; with the context `"paragraph"`, at the end of a
-paragraph. So epochs differ in length by a few lines. The windows of each epoch are cut from as many tokens as the
-shortest epoch has; the others leave their last tokens out.
+paragraph. So epochs differ in length by a few lines or a paragraph. The windows of each epoch are cut from as many
+tokens as the shortest epoch has; the others leave their last tokens out.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class WeightedTexts:
         context: `"document"`, `"sentence"` or `"paragraph"`.
 
     Raises:
-        TextError: a text has too few lines or paragraphs for its number of pieces.
+        TextError: a text is empty, or has too few lines or paragraphs for its number of pieces.
 
     Attributes:
         starts: where each text begins in the stream.
@@ -76,6 +76,8 @@ class WeightedTexts:
         self._cuts = []  # of each text: where its pieces begin and end in the stream, (q + 1,)
         edges = pairwise(accumulate(sizes, initial=0))
         for (start, end), weight, name in zip(edges, self._weights, names, strict=True):
+            if start == end:
+                raise TextError(f"{name}: the text is empty, so it cannot be read by `train_weights`.")
             cuts = _cuts(ids[start:end], weight.denominator, eos_id, context)
             if not np.diff(cuts).all():
                 raise TextError(_too_few(name, weight, context))

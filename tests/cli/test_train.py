@@ -156,6 +156,7 @@ def test_texts_are_weighted(program, folder, train_file):
     assert (outcome.code, outcome.err) == (0, "")
     assert f" tokens: 2 x {train_file}, 1/2 x {train_file}\n" in outcome.out
     assert keraslm.load_run("run").config.data.train_weights == (2.0, 0.5)
+    assert re.search(r"train_weights +2, 0\.5\n", program("show", "run").out)
     assert_refused(program(*line, "--train-weights=2,1"), "--train-weights is (2.0, 0.5), not (2.0, 1.0)")
     assert_refused(program(*line, "--train-weights=2;1"), "'2;1' is not a list of numbers, such as 2,0.5")
 

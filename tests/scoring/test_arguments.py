@@ -173,7 +173,8 @@ def test_wrong_arguments_of_runs_are_refused_by_name():
 def test_wrong_arguments_of_an_evaluation_are_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr("keraslm.api._opened", lambda run, name: run)
     check_refused([("text", partial(keraslm.evaluate, None), [*PATHS, None, []])])
-    for name, bad in (("tutorial", SWITCH), ("context", CHOICE), ("errors", CHOICE)):
+    check_refused([("text", lambda text: keraslm.evaluate(None, text, valid=True), ["a.txt", []])])
+    for name, bad in (("valid", SWITCH), ("tutorial", SWITCH), ("context", CHOICE), ("errors", CHOICE)):
         check_refused([(name, lambda value, name=name: keraslm.evaluate(None, "a.txt", **{name: value}), bad)])
 
 

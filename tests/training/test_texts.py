@@ -89,7 +89,7 @@ def test_words_are_counted_as_often_as_they_are_read(config, changes, pair):
     assert places[1:] == [(1, windows), (2, windows), (3, windows)] and abs(places[0][1] - windows / 2) <= 1
     assert f"          {numbers[-1]:,} words are not reached: 3 epochs of {epoch:,}" in lines
     with pytest.raises(UsageError, match="trained without a validation text"):
-        keraslm.evaluate(Run.open(run.path))
+        keraslm.evaluate(Run.open(run.path), valid=True)
 
 
 def test_a_run_recognises_the_sizes_of_its_texts(stopped, config, changes, pair, tmp_path):
@@ -123,14 +123,14 @@ def test_the_held_out_text_is_evaluated_without_a_name(config, changes, pair):
     for split, tokens in run.texts.items():
         encoded = run_text(run, split, Encoder())
         assert encoded is not None and len(encoded.ids) == tokens["tokens"]
-    found = keraslm.evaluate(run, tutorial=True)
+    found = keraslm.evaluate(run, valid=True, tutorial=True)
     assert found.perplexity == pytest.approx(run.epochs()[-1]["val_perplexity"], rel=1e-5)
     assert found.text == f"the held-out last lines of {pair[0]} and 1 more" and found.lines == 10 + 8
-    assert keraslm.evaluate("run", temperature=2.0).variants[0].name == "temperature"
+    assert keraslm.evaluate("run", valid=True, temperature=2.0).variants[0].name == "temperature"
     # With a preset, the run keeps its texts and their share.
     again = keraslm.train(config.replace(**changes | {"train": None, "train_weights": None, "valid_share": None}),
                           run="run", verbose=0, log=lambda line: None)  # fmt: skip
     assert again.config == run.config
     Path(pair[1]).write_text(Path(pair[1]).read_text() + "one more line\n")
     with pytest.raises(TextError, match="is no longer the validation text of run"):
-        keraslm.evaluate("run")
+        keraslm.evaluate("run", valid=True)
