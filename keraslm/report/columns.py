@@ -10,7 +10,7 @@ from keraslm.report.options import ScoreOptions, lag_of
 
 Columns = dict[str, Sequence[Any]]
 
-_DECIMALS = {
+DECIMALS = {
     **dict.fromkeys(("logprob", "surprisal", "entropy", "entropy_reduction"), 6),
     **dict.fromkeys(("bits_per_character", "bits_per_byte", "bits_per_token", "frequency"), 6),
     "perplexity": 4,
@@ -28,8 +28,8 @@ def logarithms(logprobs: Any, options: ScoreOptions) -> Columns:
 def cell_of(name: str) -> Callable[[Any], str]:
     """A function from the values of a column to cells of a table."""
     own, lag = lag_of(name)
-    if own in _DECIMALS:
-        return f"{{:.{_DECIMALS[own]}f}}".format
+    if own in DECIMALS:
+        return f"{{:.{DECIMALS[own]}f}}".format
     if lag:  # of whole numbers
         return "{:.0f}".format
     return (lambda word: word.translate(_ESCAPES)) if name == "word" else str
@@ -41,4 +41,4 @@ def plain(name: str, value: Any) -> Any:
         return bool(value)
     if not isinstance(value, float):
         return value
-    return round(value, _DECIMALS.get(lag_of(name)[0], 6)) if math.isfinite(value) else None
+    return round(value, DECIMALS.get(lag_of(name)[0], 6)) if math.isfinite(value) else None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from keraslm.errors import TextError, shown
-from keraslm.text.files import LONGEST, TextFile
+from keraslm.text.files import LONGEST, TextFile, name_of
 from keraslm.text.paths import PACKED
 from keraslm.text.rows import json_object
 
@@ -77,6 +77,7 @@ class Records:
         format: one of `RECORD_FORMATS`.
 
     Attributes:
+        name: of the files, for messages.
         names: of the columns of a table; None for JSON, where each object has its own.
         separator: of a table.
 
@@ -86,6 +87,7 @@ class Records:
 
     def __init__(self, files: Sequence[TextFile], format: str):
         self._files, self._format = files, format
+        self.name = name_of(files)
         self.names: list[str] | None = None
         self.separator = ""
         if format != "jsonl":
@@ -115,7 +117,7 @@ class Records:
         """Raise a `TextError` if the table lacks one of the columns; None is no column."""
         if self.names is not None:
             for name in filter(None, columns):
-                Record(self.names, self.names, self._files[0].name).value(name)
+                Record(self.names, self.names, self.name).value(name)
 
     def _rows(self, file: TextFile) -> Iterator[tuple[str, str, list[str]]]:
         rows = _raw_rows(file) if self._format == "raw" else _quoted_rows(file, "\t" if self._format == "tsv" else ",")

@@ -71,7 +71,7 @@ def _unquoted(cell: str) -> str:
 def json_object(line: str, where: str) -> dict[str, Any]:
     """The JSON object in a line; a `TextError` if there is none, or if it holds half of a character."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_refuse)
         if "\\u" in line:
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # a lone surrogate is a ValueError, too
@@ -79,3 +79,7 @@ def json_object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise TextError(f"{where}: not a JSON object, but {shown(record)}.")
     return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

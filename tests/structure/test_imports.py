@@ -24,10 +24,11 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "rescoring": "errors arguments perplexity text scoring",
     "pictures": "perplexity system text scoring report",
     "server": "errors arguments perplexity config system text scoring pictures",
-    "bulk": "errors arguments config system text scoring report",
+    "bulk": "errors arguments perplexity config system text scoring report",
+    "filtering": "errors arguments perplexity config system text scoring report pictures bulk",
     "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring pictures",
     "api": "errors arguments config system text runs training evaluation scoring rescoring keraslm_export",
-    "commands": "errors config system text runs scoring report rescoring pictures server bulk keraslm_export api",
+    "commands": "errors config system text runs scoring report rescoring pictures server filtering bulk keraslm_export api",
     "cli": "errors system text commands",
     "__main__": "cli",
 }
