@@ -25,6 +25,8 @@ _NAMES = {
     "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig"),
     "keraslm.config.presets": ("PRESETS", "preset"),
     "keraslm.errors": ("KeraslmError",),
+    "keraslm.filtering.criteria": ("Criteria",),
+    "keraslm.filtering.driver": ("filter_documents",),
     "keraslm.layers.lstm": ("StatefulLSTM",),
     "keraslm.network.model": ("build_model",),
     "keraslm.perplexity": ("TextCost",),
@@ -49,10 +51,12 @@ _NAMES = {
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
+__all__ = ["Config", "Criteria", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo"]
+__all__ += ["ModelSession"]
 __all__ += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State"]
 __all__ += ["StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "WordScore", "__version__", "average"]
-__all__ += ["build_model", "evaluate", "export", "generate", "kenlm", "load", "load_model", "load_run", "pairs"]
+__all__ += ["build_model", "evaluate", "export", "filter_documents", "generate", "kenlm", "load", "load_model"]
+__all__ += ["load_run", "pairs"]
 __all__ += ["predict", "predict_from", "preset", "rescore", "score_files", "score_sets", "summarize", "train"]
 __all__ += ["word_scores", "write_scores"]
 
@@ -62,6 +66,8 @@ if TYPE_CHECKING:
     from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig
     from keraslm.config.presets import PRESETS, preset
     from keraslm.errors import KeraslmError
+    from keraslm.filtering.criteria import Criteria
+    from keraslm.filtering.driver import filter_documents
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model
     from keraslm.perplexity import TextCost

@@ -26,11 +26,15 @@ pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.supp
 # (`cli/test_modes.py` trains, exports and scores). They run on the first backend only.
 WITHOUT_BACKEND = [
     *("docs", "packaging", "structure", "config", "scoring", "rescoring", "report", "pictures", "bulk", "export"),
+    "filtering",
     *("clients", "server"),
     *(f"system/test_{name}.py" for name in ("atomic", "locks", "processes", "signals")),
     *(f"text/test_{name}.py" for name in ("corpus", "encoding", "encodings", "importing", "lines", "modes", "paths")),
     *(f"text/test_{name}.py" for name in ("decoding", "rows", "stream", "tokenizer", "window_lengths")),
-    *(f"cli/test_{name}.py" for name in ("ensemble", "export", "generate", "model_faults", "outputs", "pairs")),
+    *(
+        f"cli/test_{name}.py"
+        for name in ("ensemble", "export", "filter", "generate", "model_faults", "outputs", "pairs")
+    ),
     *(f"cli/test_{name}.py" for name in ("public_names", "rescore", "run_faults", "score", "score_formats")),
     *(f"cli/test_{name}.py" for name in ("surroundings", "targets", "texts", "tokenize")),
     *("runs/test_checkpoint.py", "training/test_disk_faults.py", "training/test_unknown.py"),

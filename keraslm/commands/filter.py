@@ -70,7 +70,7 @@ def filter(
     /,
     *files: TextName,
     criteria: Annotated[CriteriaFlags, Parameter(name="*", group=Group("Criteria", sort_key=1))] = CriteriaFlags(),
-    field: str = "text",
+    field: Annotated[str, Parameter(name=("--field", "--text-column"))] = "text",
     input_format: Literal["auto", "text", "csv", "tsv", "raw", "jsonl"] = "auto",
     paragraphs: Switch = False,
     output: Path | None = None,

@@ -41,8 +41,6 @@ ELSEWHERE = {
     "--early-stopping": "patience",
     "--checkpoint-minutes": "save-every save-interval",
     "--run": "out out-dir output-dir save save-dir output model-dir",
-    "--field": "text-column column key text-field",
-    "--max-perplexity": "threshold max-ppl",
     "--output": "out out-file save",
     "--provider": "device gpu cuda",
     "--backend": "device framework",

@@ -186,9 +186,8 @@ def _scored(
             scores = map(Scores.of, costs)
             yield [(document, next(scores) if document.text else None) for document in waiting.popleft()]
     except ProcessDiedError as error:
-        batch = waiting[0]
-        raise KeraslmError(
-            f"{batch[0].record.where}: the {len(batch)} documents from here on cannot be scored. {error}"
-        ) from error
+        first, *more = waiting[0]
+        what = f"the {len(more) + 1} documents from here on" if more else "this document"
+        raise KeraslmError(f"{first.record.where}: {what} cannot be scored. {error}") from error
     for failure in failures:
         raise failure

@@ -36,11 +36,11 @@ class Distribution:
             return math.nan
         return float(10 ** ((np.searchsorted(sums, share * sums[-1]) + 0.5) / _FINE))
 
-    def histogram(self, bars: int = 100) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Counts in at most this many steps of equal width, and the logarithms at their edges, one more."""
+    def histogram(self, bars: int = 60) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Counts in at most this many steps of equal width, 0.01 or more, and the logarithms at their edges."""
         (used,) = self.counts.nonzero()
         first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        width = -(-(last - first) // bars)
+        width = max(-(-(last - first) // bars), 10)
         counts = np.add.reduceat(self.counts[first:last], range(0, last - first, width))
         return counts, (first + width * np.arange(len(counts) + 1)) / _FINE
 

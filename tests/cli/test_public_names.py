@@ -9,7 +9,17 @@ import pytest
 
 import keraslm
 
-NAMES = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "ModelConfig", "ModelInfo", "ModelSession"]
+NAMES = [
+    "Config",
+    "Criteria",
+    "DataConfig",
+    "Ensemble",
+    "KeraslmError",
+    "LineScore",
+    "ModelConfig",
+    "ModelInfo",
+    "ModelSession",
+]
 NAMES += ["PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "Scorer", "State", "StatefulLSTM"]
 NAMES += [
     "TextCost",
@@ -21,6 +31,7 @@ NAMES += [
     "build_model",
     "evaluate",
     "export",
+    "filter_documents",
 ]
 NAMES += [
     "generate",

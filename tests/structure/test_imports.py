@@ -28,7 +28,8 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "filtering": "errors arguments perplexity config system text scoring report pictures bulk",
     "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring pictures",
     "api": "errors arguments config system text runs training evaluation scoring rescoring keraslm_export",
-    "commands": "errors config system text runs scoring report rescoring pictures server filtering bulk keraslm_export api",
+    "commands": "errors config system text runs scoring report rescoring pictures server bulk filtering "
+    "keraslm_export api",
     "cli": "errors system text commands",
     "__main__": "cli",
 }
