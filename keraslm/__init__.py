@@ -25,6 +25,8 @@ _NAMES = {
     "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig", "TransferConfig"),
     "keraslm.config.presets": ("PRESETS", "preset"),
     "keraslm.errors": ("KeraslmError",),
+    "keraslm.filtering.criteria": ("Criteria",),
+    "keraslm.filtering.driver": ("filter_documents",),
     "keraslm.layers.lstm": ("StatefulLSTM",),
     "keraslm.network.model": ("build_model",),
     "keraslm.ngram.mixed": ("MixedScorer", "mix"),
@@ -55,13 +57,13 @@ _NAMES = {
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["Config", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig", "ModelInfo"]
-__all__ += ["PRESETS", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions", "ScoredText"]
-__all__ += ["Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TransferConfig", "TunedMix"]
-__all__ += ["WordScore", "__version__", "average", "build_model", "evaluate", "export", "generate", "kenlm", "load"]
-__all__ += ["load_model", "load_ngram", "load_run", "mix", "pairs", "predict", "predict_from", "preset", "rescore"]
-__all__ += ["rescore_lattices", "score_files", "score_sets", "summarize", "table", "train", "tune_mix", "word_scores"]
-__all__ += ["write_scores"]
+__all__ = ["Config", "Criteria", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig"]
+__all__ += ["PRESETS", "ModelInfo", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions"]
+__all__ += ["ScoredText", "Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TransferConfig"]
+__all__ += ["TunedMix", "WordScore", "__version__", "average", "build_model", "evaluate", "export", "filter_documents"]
+__all__ += ["generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs", "predict"]
+__all__ += ["predict_from", "preset", "rescore", "rescore_lattices", "score_files", "score_sets", "summarize", "table"]
+__all__ += ["train", "tune_mix", "word_scores", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig, TransferConfig
     from keraslm.config.presets import PRESETS, preset
     from keraslm.errors import KeraslmError
+    from keraslm.filtering.criteria import Criteria
+    from keraslm.filtering.driver import filter_documents
     from keraslm.lattices.rescore import rescore_lattices
     from keraslm.layers.lstm import StatefulLSTM
     from keraslm.network.model import build_model

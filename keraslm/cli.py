@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError
 from keraslm.commands.average import average
 from keraslm.commands.evaluate import evaluate
 from keraslm.commands.export import export
+from keraslm.commands.filter import filter as filter_command
 from keraslm.commands.flags import AFTER_OPTIONS, usage_message, with_flags, with_home
 from keraslm.commands.generate import generate
 from keraslm.commands.lattice import lattice
@@ -48,7 +49,7 @@ app = App(
 )
 VERBS: tuple[Callable[..., None], ...] = (
     *(train, evaluate, average, export),
-    *(score, rescore, lattice, pairs, generate, predict, serve, tokenize, show),
+    *(score, filter_command, rescore, lattice, pairs, generate, predict, serve, tokenize, show),
 )
 for _order, _verb in enumerate(VERBS):
     app.command(with_home(_verb), sort_key=_order)

@@ -25,12 +25,13 @@ pytest_plugins = ("tests.support.program", "tests.support.resuming", "tests.supp
 # Tests that compute nothing on the Keras backend of their process, or only what others compute on each backend
 # (`cli/test_modes.py` trains, exports and scores). They run on the first backend only.
 FOLDERS_WITHOUT_BACKEND = """
-    bulk clients config docs export lattices ngram packaging pictures report rescoring scoring server structure
+    bulk clients config docs export filtering lattices ngram packaging pictures report rescoring scoring server
+    structure
 """
 FILES_WITHOUT_BACKEND = {
     "cli": """
-        ensemble export generate lattice mixing model_faults outputs pairs predict public_names rescore run_faults score
-        score_formats surroundings tables targets texts tokenize
+        ensemble export filter generate lattice mixing model_faults outputs pairs predict public_names rescore
+        run_faults score score_formats surroundings tables targets texts tokenize
     """,
     "evaluation": "options",
     "runs": "checkpoint initial",

@@ -80,8 +80,10 @@ def _connected(scheduler: str) -> Iterator[Any]:
     """A client of the scheduler at an address."""
     require("distributed", extra="cluster", purpose="`scheduler`")
     from distributed import Client
+    from distributed.comm import resolve_address
 
     try:
+        resolve_address(scheduler)  # here, because a client that fails with it prints a traceback
         client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except ValueError as error:
         raise UsageError(f"{scheduler!r} is no address of a Dask scheduler, such as tcp://host:8786.") from error

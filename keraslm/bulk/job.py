@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from keraslm.ngram.model import Ngram
 from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import score_file, write_records, write_scores
-from keraslm.scoring.batching import LINES_AHEAD
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
@@ -132,7 +132,7 @@ def _writing(folder: Path) -> Iterator[None]:
 class FileScorer(Scorer):
     """A scorer of complete files: nobody waits for the first answer, so the first block is as long as the others."""
 
-    first_lines = LINES_AHEAD
+    first_lines = sys.maxsize
 
 
 class _BulkScorer(FileScorer):

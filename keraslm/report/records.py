@@ -11,6 +11,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from keraslm.errors import TextError, UsageError
 from keraslm.report.options import ScoreOptions, TableInput
@@ -94,35 +95,68 @@ def record_rows(
     records: Records, scorer: LineScorer, options: ScoreOptions, count: Counter = UNCOUNTED
 ) -> Iterator[str]:
     """The rows of output, after a header unless they are JSON."""
-    table, names, header = table_of(options), _added(options), records.names
+    table = table_of(options)
     records.check(table.text, table.prefix, table.regions)
-    write = None if options.format == "jsonl" else row_writer(options.format, records.separator)
-    if header is not None:
-        _check_free(names, header, records.name)
-        if write:
-            yield write([*header, *names])
+    writer = RecordWriter(records, options.format, added_names(options.shown, table.label))
+    yield from writer.header()
     for each in counted_records(score_records(scorer, records, options), count):
-        record = each.record
-        if records.names is None:
-            _check_free(names, record.names, record.where)
-        if write and header is None:
-            header = [*record.names]
-            yield write([*header, *names])
-        for added in _rows_of(each, scorer, options):
-            yield _json(record, names, added) if write is None else write([*_cells(record, header or []), *added])
+        yield from writer.rows(each.record, _rows_of(each, scorer, options))
+
+
+class Fields(Protocol):
+    """What is known of records before they are read: their file, and of a table the columns and the separator."""
+
+    name: str
+    names: list[str] | None
+    separator: str
+
+
+class RecordWriter:
+    """Writes the fields of records, followed by added ones, as lines.
+
+    Args:
+        records: of which `rows` are written.
+        format: `"csv"`, `"tsv"`, `"raw"` or `"jsonl"`.
+        added: names of the added fields.
+
+    Raises:
+        TextError: a field has the name of an added one; and while rows are written, objects with different fields.
+    """
+
+    def __init__(self, records: Fields, format: str, added: Sequence[str]):
+        self._write = None if format == "jsonl" else row_writer(format, records.separator)
+        self._added, self._objects, self._header = added, records.names is None, records.names
+        _check_free(added, records.names or (), records.name)
+
+    def header(self) -> list[str]:
+        """The header, if there is one and it is known: that of JSON has the fields of the first object."""
+        return [] if self._write is None or self._header is None else [self._write([*self._header, *self._added])]
+
+    def rows(self, record: Record, added: Iterable[Sequence[object]]) -> Iterator[str]:
+        """One line for each row of values of the added fields."""
+        if self._objects:
+            _check_free(self._added, record.names, record.where)
+        if self._header is None:
+            self._header = [*record.names]
+            yield from self.header()
+        for values in added:
+            if self._write is None:
+                yield _json(record, self._added, values)
+            else:
+                yield self._write([*_cells(record, self._header), *values])
 
 
 def _check_free(added: Sequence[str], taken: Sequence[str], where: str) -> None:
     if both := {*added} & {*taken}:
         raise TextError(
             f"{where}: the input has {min(both)!r} already. Choose `label`, which is put before the names of added "
-            "columns, or different `columns`."
+            "columns."
         )
 
 
-def _added(options: ScoreOptions) -> list[str]:
-    label = table_of(options).label
-    return [f"{label}_{name}" if label else name for name in options.shown]
+def added_names(columns: Iterable[str], label: str | None) -> list[str]:
+    """The names of added columns."""
+    return [f"{label}_{name}" if label else name for name in columns]
 
 
 def _rows_of(each: ScoredRecord, scorer: LineScorer, options: ScoreOptions) -> Iterator[Sequence[object]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 
 import pytest
 
+from keraslm.bulk.cluster import map_on_cluster
 from keraslm.bulk.driver import score_files
 from keraslm.errors import KeraslmError, MissingPackageError, ModelFileError, UsageError
 from keraslm.report.options import ScoreOptions
+from keraslm.system.processes import ProcessDiedError
 from tests.support import fake_model
 from tests.support.bulk import alone, begun, expected, obedient, outputs, temporaries
+from tests.support.dying import square_or_die
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="the package distributed is not installed"
@@ -63,6 +67,18 @@ def test_a_cluster_writes_the_same_files_even_if_workers_are_killed(bulk_model, 
 
 
 @needs_dask
+def test_answers_come_in_order_even_if_workers_are_killed(tmp_path, watched, cluster):
+    (watched / "die-3").touch()
+    work = partial(square_or_die, watched)
+    assert [*map_on_cluster(work, range(30), cluster)] == [number**2 for number in range(30)]
+    (watched / "poison-3").touch()
+    found = map_on_cluster(work, range(30), cluster)
+    with pytest.raises(ProcessDiedError, match="The Dask workers were lost, each time"):
+        while True:
+            next(found)
+
+
+@needs_dask
 def test_a_scheduler_that_does_not_answer_is_named(bulk_model, texts, tmp_path, monkeypatch):
     from keraslm.bulk import cluster
 
@@ -74,6 +90,8 @@ def test_a_scheduler_that_does_not_answer_is_named(bulk_model, texts, tmp_path, 
     assert caught.value.exit_code == 1
     with pytest.raises(UsageError, match="'nonsense://x' is no address of a Dask scheduler"):
         score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), scheduler="nonsense://x")
+    with pytest.raises(UsageError, match="'host' is no address of a Dask scheduler"):
+        score_files(bulk_model, texts, tmp_path / "out", ScoreOptions(), scheduler="host")
 
 
 def test_a_missing_package_is_answered_with_the_pip_line(bulk_model, texts, tmp_path, monkeypatch):
