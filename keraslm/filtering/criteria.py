@@ -26,11 +26,12 @@ class Scores:
     perplexity: float  # per token; infinite if a token has probability 0
     bits_per_byte: float
     tokens: int  # with end symbols
+    oovs: int = 0  # those of unknown words
 
     @classmethod
     def of(cls, cost: TextCost) -> Scores:
         found = {name: round(getattr(cost, name), DECIMALS[name]) for name in ("perplexity", "bits_per_byte")}
-        return cls(**found, tokens=cost.predicted)
+        return cls(**found, tokens=cost.predicted, oovs=cost.predicted_oovs)
 
 
 @dataclass(frozen=True)

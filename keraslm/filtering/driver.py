@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from keraslm import arguments
@@ -131,13 +130,13 @@ def filter_documents(
         counted = count(scored, tokens=_tokens, lines=len)
         result = _filter(counted, criteria, outputs, seen)
     result.seconds = time.monotonic() - start
-    if picture:
-        draw_histogram(picture, *result.perplexities.histogram(), result.rule.marks())
     for text in texts.files:
         if text.replaced:
             log(replaced_note(text.name, text.replaced))
     for line in result.lines():
         log(line)
+    if picture:
+        draw_histogram(picture, *result.perplexities.histogram(), result.rule.marks())
     return result
 
 
@@ -164,14 +163,20 @@ def _filter(
     return result
 
 
-def _with_rule(criteria: Criteria, scored: Iterator[list[Scored]]) -> tuple[Rule, Iterable[list[Scored]]]:
+def _with_rule(criteria: Criteria, scored: Iterator[list[Scored]]) -> tuple[Rule, Iterator[list[Scored]]]:
     """The rule, for which the sample is read if it needs one, and all documents."""
-    ahead: list[list[Scored]] = []
+    ahead: deque[list[Scored]] = deque()
     sample: list[Scores] = []
     while criteria.needs_sample and len(sample) < criteria.sample and (batch := next(scored, None)):
         ahead.append(batch)
         sample += [scores for _, scores in batch if scores]
-    return criteria.rule(sample[: criteria.sample]), chain(ahead, scored)
+
+    def replayed() -> Iterator[list[Scored]]:
+        while ahead:
+            yield ahead.popleft()
+        yield from scored
+
+    return criteria.rule(sample[: criteria.sample]), replayed()
 
 
 def _scored(

@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.filtering.criteria import Rule, Scores
+from keraslm.perplexity import LARGE_UNKNOWN
 
 _DECADES = 12
-_FINE = 1000  # bins per decade
+_FINE = 10_000  # bins per decade
+_EASY = (
+    "of the tokens are <unk>, which is easy to predict: documents of unknown words have low perplexities. A model of "
+    "subwords or bytes has no <unk>"
+)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Distribution:
-    """Counts of documents by the decimal logarithm of their perplexity, from 1 to `10 ** 12`, in steps of 0.001.
+    """Counts of documents by the decimal logarithm of their perplexity, from 1 to `10 ** 12`, in steps of 0.0001.
 
     Attributes:
         counts: one number per step; those of larger perplexities are in the last one.
@@ -30,7 +35,7 @@ class Distribution:
         self.counts[int(min(place, len(self.counts) - 1))] += 1
 
     def quantile(self, share: float) -> float:
-        """A quantile, correct to 0.12 %; NaN without documents."""
+        """A quantile, correct to 0.012 %; NaN without documents."""
         sums = self.counts.cumsum()
         if not sums[-1]:
             return math.nan
@@ -40,7 +45,7 @@ class Distribution:
         """Counts in at most this many steps of equal width, 0.01 or more, and the logarithms at their edges."""
         (used,) = self.counts.nonzero()
         first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        width = max(-(-(last - first) // bars), 10)
+        width = max(-(-(last - first) // bars), _FINE // 100)
         counts = np.add.reduceat(self.counts[first:last], range(0, last - first, width))
         return counts, (first + width * np.arange(len(counts) + 1)) / _FINE
 
@@ -56,6 +61,7 @@ class FilterResult:
         kept: number of those that were written.
         buckets: number of those that were written, by bucket.
         tokens: number of scored tokens, with end symbols.
+        oovs: number of those that are `<unk>`.
         seconds: duration.
         perplexities: of all documents with a text.
     """
@@ -66,6 +72,7 @@ class FilterResult:
     kept: int = 0
     buckets: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
+    oovs: int = 0
     seconds: float = 0.0
     perplexities: Distribution = field(default_factory=Distribution, repr=False)
 
@@ -82,6 +89,7 @@ class FilterResult:
             self.missing += 1
             return
         self.tokens += scores.tokens
+        self.oovs += scores.oovs
         self.perplexities.add(scores.perplexity)
         if kept and bucket:
             self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
@@ -94,11 +102,13 @@ class FilterResult:
         some = "1 document" if self.documents == 1 else f"{self.documents:,} documents"
         quantiles = [f"{_short(self.perplexities.quantile(share))} ({share:.0%})" for share in QUANTILES]
         rate, pace = (n / self.seconds if self.seconds else 0.0 for n in (self.tokens, self.documents))
+        unknown = self.oovs / self.tokens if self.tokens else 0.0
         return [
             f"{some}: {self.kept:,} kept, {self.dropped:,} dropped, {self.missing:,} without a text",
             *self._thresholds(),
             *([f"perplexity: {', '.join(quantiles)}"] if self.documents > self.missing else []),
             f"{self.tokens:,} tokens in {self.seconds:.1f} s, {rate:,.0f} tokens and {pace:,.0f} documents per second",
+            *([f"{unknown:.0%} {_EASY}"] if unknown > LARGE_UNKNOWN else []),
         ]
 
     def _thresholds(self) -> list[str]:

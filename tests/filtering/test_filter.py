@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -227,23 +228,28 @@ def test_fields_are_not_overwritten(kept, text):
         kept(text("text,bits_per_byte\n", "docs.csv"))
 
 
-def test_documents_are_seen_in_order_and_read_only_a_little_ahead(bulk_model, corpus, tmp_path, monkeypatch):
-    read, ahead, ids, documents = [], [], [], driver.Documents.__iter__
+@pytest.mark.parametrize("criteria", [Criteria(), Criteria(keep=0.5, sample=60)])
+def test_documents_are_seen_in_order_and_not_kept_in_memory(bulk_model, corpus, tmp_path, monkeypatch, criteria):
+    alive, ids, documents = weakref.WeakSet(), [], driver.Documents.__iter__
+    counts = []
 
     def counted(self):
         for document in documents(self):
-            read.append(document)
+            alive.add(document)
             yield document
 
     monkeypatch.setattr(driver.Documents, "__iter__", counted)
+    monkeypatch.setattr(driver.Document, "__hash__", object.__hash__)
 
     def seen(judged):
         ids.append(judged.document.record.value("id"))
-        ahead.append(len(read) - len(ids))
+        counts.append(len(alive))
 
-    filter_documents(bulk_model, [corpus], tmp_path / "out", workers=2, seen=seen)
+    filter_documents(bulk_model, [corpus], tmp_path / "out", criteria, workers=2, seen=seen)
     assert ids == [*range(200)]
-    assert max(ahead) < 6 * 8  # two batches per process, one that is written, one that is read
+    few = 7 * 8  # two batches per process, one that is written, one that is read, and what is not yet collected
+    assert max(counts) < few + (60 if criteria.needs_sample else 0)
+    assert max(counts[150:]) < few
 
 
 def test_settings_that_contradict_each_other_are_refused(bulk_model, corpus, text, tmp_path, monkeypatch):
@@ -279,7 +285,7 @@ def test_invalid_bytes_are_counted_per_file(kept, text):
         kept(path)
     found, _ = kept(path, errors="replace", log=notes.append)
     assert found[0]["text"] == "cat \ufffd" and notes[0].endswith("1 lines contained invalid UTF-8, read as U+FFFD")
-    assert notes[1] == "2 documents: 2 kept, 0 dropped, 0 without a text" and len(notes) == 4
+    assert notes[1] == "2 documents: 2 kept, 0 dropped, 0 without a text" and len(notes) == 5  # half of it is unknown
 
 
 def test_the_histogram_is_that_of_the_documents(kept, corpus, tmp_path, monkeypatch):
