@@ -239,8 +239,9 @@ def _read_header(root: Path) -> dict[str, Any]:
 
 
 def _origin(header: dict[str, Any]) -> dict[str, Any]:
-    found = header.get("origin")
-    return dict(found) if isinstance(found, dict) else {}
+    found, kinds = header.get("origin"), {"weights": dict, "new_words": int, "embeddings": dict}
+    values = found if isinstance(found, dict) else {}
+    return {name: values[name] for name, kind in kinds.items() if isinstance(values.get(name), kind)}
 
 
 def _read_text(path: Path) -> str:
