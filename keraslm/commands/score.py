@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from keraslm.commands.flags import (
     Errors,
@@ -17,7 +17,6 @@ from keraslm.commands.flags import (
     Others,
     Progress,
     Provider,
-    Separator,
     Switch,
     TextName,
     open_files,
@@ -25,11 +24,12 @@ from keraslm.commands.flags import (
     shows_progress,
 )
 from keraslm.commands.mixing import NO_NGRAM, Mixing, MixingFlags, Reading, open_scorer, print_known, weight_of
+from keraslm.commands.table_flags import NO_TABLE, Table
 from keraslm.errors import UsageError
 
 if TYPE_CHECKING:
     from keraslm.ngram.mixed import MixedScorer
-    from keraslm.report.options import ScoreOptions, TableInput
+    from keraslm.report.options import ScoreOptions
     from keraslm.scoring.scorer import Scorer
     from keraslm.text.files import TextFiles
 
@@ -43,55 +43,6 @@ class _Pictures:
 
     def __bool__(self) -> bool:
         return bool(self.html or self.plot)
-
-
-@dataclass(frozen=True)
-class TableFlags:
-    """The columns of a table.
-
-    Parameters
-    ----------
-    input_format
-        auto: a table if the name ends with .csv, .tsv, .jsonl or .ndjson, perhaps compressed; text: lines of text; raw:
-        cells between tabs without quotes.
-    text_column
-        Column, or field of JSON, with the text to score. A text may have several lines. A row without a text is kept,
-        with empty scores.
-    prefix_column
-        Column with the text before it: the scores are log p(text | prefix).
-    separator
-        What stands between prefix and text, unless white space does.
-    region_column
-        Column with the regions of the text as numbers of their first words, such as '1 3 5' or '1:subject 3:verb'. For
-        --level region, and the column region of --level word.
-    region_separator
-        What separates the regions in the text instead, such as '|'. It is not scored.
-    label
-        Put before the names of the added columns: lm gives lm_logprob.
-    """
-
-    input_format: Literal["auto", "text", "csv", "tsv", "raw", "jsonl"] = "auto"
-    text_column: str | None = None
-    prefix_column: str | None = None
-    separator: Separator = " "
-    region_column: str | None = None
-    region_separator: str | None = None
-    label: str | None = None
-
-    def columns(self, format: str | None) -> TableInput | None:
-        """The columns that are read, if the input is a table."""
-        from keraslm.report.options import TableInput
-
-        if format and self.text_column:
-            others = (self.prefix_column, self.region_column, self.region_separator, self.label)
-            return TableInput(format, self.text_column, *others)
-        for name in ("prefix_column", "region_column", "region_separator", "label"):
-            if getattr(self, name) is not None:
-                raise UsageError(f"`{name}` is for tables: name the column with the text with `text_column`.")
-        return None
-
-
-Table = Annotated[TableFlags, Parameter(name="*", group=Group("Tables", sort_key=1))]
 
 
 def score(
@@ -109,7 +60,7 @@ def score(
     context: Literal["sentence", "paragraph", "document"] | None = None,
     eos: bool = True,
     frequencies: Path | None = None,
-    table: Table = TableFlags(),
+    table: Table = NO_TABLE,
     lines_ahead: Integer = 4096,
     others: Others = (),
     output: Path | None = None,
@@ -206,7 +157,8 @@ def score(
     as_json
         Print the summary as one JSON object.
     """
-    from keraslm.report.options import ScoreOptions, input_format
+    from keraslm.report.options import ScoreOptions
+    from keraslm.report.table_input import input_format
     from keraslm.text.paths import find_files
 
     kind = input_format(find_files(files)[0], table.input_format, table.text_column)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from keraslm import arguments
 from keraslm.config import Context
 from keraslm.errors import UsageError
 from keraslm.perplexity import BASES, UNITS, Base
+from keraslm.report.table_input import TableInput
 from keraslm.scoring.batching import LINES_AHEAD
 from keraslm.scoring.conditional import SEPARATOR
 from keraslm.scoring.texts import Ends
-from keraslm.text.records import RECORD_FORMATS, record_format
 
 COLUMNS = {
     "token": (
@@ -47,36 +46,8 @@ _LAG = re.compile(f"({'|'.join(LAGGED)})_lag([1-9][0-9]?)")
 
 Level = Literal["token", "word", "region", "sentence", "summary"]
 Format = Literal["tsv", "csv", "raw", "jsonl", "kenlm", "srilm"]
-TableFormat = Literal["csv", "tsv", "raw", "jsonl"]
 Unk = Literal["include", "exclude"]
 Spaces = Literal["before", "after"]
-
-
-def input_format(names: Iterable[str], given: str, text_column: str | None) -> TableFormat | None:
-    """The format of tables or JSON Lines from the names of files, or None for plain texts; checks that they agree.
-
-    Args:
-        names: of the files.
-        given: `"text"`, one of `RECORD_FORMATS`, or `"auto"`: by the names.
-        text_column: the column that is scored, if one was named.
-    """
-    arguments.choice(given, "input_format", ("auto", "text", *RECORD_FORMATS))
-    found = {name: record_format(name) or "text" for name in names} if given == "auto" else {"": given}
-    if len(kinds := {*found.values()}) > 1:
-        listed = ", ".join(f"{name} ({kind})" for name, kind in [*found.items()][:4])
-        raise UsageError(f"Files of different formats: {listed}. Score each format on its own, or give `input_format`.")
-    kind = next(iter(kinds), "text")
-    if kind == "text":
-        if text_column is not None:
-            raise UsageError("`text_column` needs a table: a file named .csv, .tsv or .jsonl, or `input_format`.")
-        return None
-    if text_column is None:
-        name = next(iter(found)) or "The input"
-        raise UsageError(
-            f"{name} is a table: name the column with the text with `text_column`; or read its lines as plain text "
-            'with `input_format="text"`.'
-        )
-    return cast(TableFormat, kind)
 
 
 def lag_of(column: str) -> tuple[str, int]:
@@ -88,40 +59,6 @@ def lag_of(column: str) -> tuple[str, int]:
     """
     found = _LAG.fullmatch(column)
     return (found[1], int(found[2])) if found else (column, 0)
-
-
-@dataclass(frozen=True)
-class TableInput:
-    """The columns of a table, or the fields of JSON objects, that are scored; see `keraslm.text.records`.
-
-    Attributes:
-        format: `"csv"`, `"tsv"`, `"raw"` or `"jsonl"`.
-        text: name of the column with the text.
-        prefix: of that with the text before it.
-        regions: of that with the numbers of the first words of the text's regions.
-        region_separator: what separates regions in the text, instead.
-        label: is put before the names of added columns, with an underscore.
-    """
-
-    format: str
-    text: str
-    prefix: str | None = None
-    regions: str | None = None
-    region_separator: str | None = None
-    label: str | None = None
-
-    def __post_init__(self) -> None:
-        arguments.choice(self.format, "input_format", RECORD_FORMATS)
-        given = {"text_column": self.text, "prefix_column": self.prefix, "region_column": self.regions}
-        for name, value in (given | {"region_separator": self.region_separator, "label": self.label}).items():
-            if value is not None and not arguments.text(value, name):
-                raise UsageError(f"`{name}` is empty.")
-        if self.regions and self.region_separator:
-            raise UsageError("`region_column` and `region_separator` both divide the text: leave out one of them.")
-
-    @property
-    def divided(self) -> bool:
-        return bool(self.regions or self.region_separator)
 
 
 _CHOICES = {"level": Level, "format": Format, "base": Base, "unk": Unk, "context": Context, "spaces": Spaces}

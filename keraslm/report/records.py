@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keraslm.errors import TextError, UsageError
-from keraslm.report.options import ScoreOptions, TableInput
+from keraslm.report.options import ScoreOptions
 from keraslm.report.scored import boundary_of
+from keraslm.report.table_input import TableInput
 from keraslm.report.tables import cell_rows, columns_of, plain_rows
 from keraslm.scoring.texts import LineScorer, Text, TextScore, score_texts
 from keraslm.system.progress import UNCOUNTED, Counter

@@ -28,7 +28,8 @@ from keraslm.lattices.kaldi import kaldi_rows
 from keraslm.lattices.rescore import read_lattices, rescore_lattices
 from keraslm.lattices.slf import slf_rows
 from keraslm.ngram.opening import load_ngram
-from keraslm.report.options import ScoreOptions, TableInput
+from keraslm.report.options import ScoreOptions
+from keraslm.report.table_input import TableInput
 from keraslm.report.writer import write_records, write_scores
 from keraslm.rescoring.formats.kaldi import read_keyed
 from keraslm.rescoring.nbest import best_row, read_nbest, scored_rows

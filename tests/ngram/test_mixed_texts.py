@@ -10,7 +10,8 @@ import pytest
 import keraslm
 from keraslm.errors import UsageError
 from keraslm.ngram.mixed import MixedScorer
-from keraslm.report.options import ScoreOptions, TableInput
+from keraslm.report.options import ScoreOptions
+from keraslm.report.table_input import TableInput
 from keraslm.report.writer import write_records
 from keraslm.scoring.texts import Ends, score_texts
 from keraslm.scoring.words import word_scores

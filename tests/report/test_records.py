@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keraslm.errors import TextError, UsageError
-from keraslm.report.options import ScoreOptions, TableInput, input_format
+from keraslm.report.options import ScoreOptions
+from keraslm.report.table_input import TableInput, input_format
 from keraslm.report.writer import write_records
 from keraslm.scoring.words import word_scores
 from keraslm.text.files import TextFile
