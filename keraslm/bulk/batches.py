@@ -22,7 +22,7 @@ def costs_in_order(
 ) -> Iterator[list[TextCost]]:
     """The costs of the texts of each batch, which depend on that batch only.
 
-    Batches are read as they are needed: three at a time per process, at most.
+    Batches are read as they are needed: at most two per process, and one more, are in memory.
 
     Args:
         models: path and SHA-256 of each model file.

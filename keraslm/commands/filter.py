@@ -109,7 +109,7 @@ def filter(
     model
         Model file written by keraslm export.
     files
-        Documents, plain or compressed (gz, bz2, xz, zst): files, folders, or patterns such as 'docs/*.jsonl.gz'. - or
+        Documents, plain or compressed (gz, bz2, xz, zst): files, folders, or patterns such as 'crawl/*.jsonl.gz'. - or
         no file: standard input.
     field
         Field of JSON, or column of a table, with the text. A text may have several lines.

@@ -34,6 +34,8 @@ DESTRUCTIVE = [
     ("score m.onnx text", "output", ["text", "m.onnx"]),
     ("score m.onnx --with n.onnx text", "html", ["text", "m.onnx", "n.onnx"]),
     ("score m.onnx text", "plot", ["text", "m.onnx"]),
+    ("filter m.onnx text", "output", ["text", "m.onnx"]),
+    ("filter m.onnx text", "histogram", ["text", "m.onnx"]),
     ("rescore m.onnx --with n.onnx list --references refs", "output", ["list", "refs", "m.onnx", "n.onnx"]),
     ("tokenize --with m.onnx text", "output", ["m.onnx", "text"]),
     ("tokenize --with run", "output", ["run/weights.safetensors", "run/tokenizer.json", "run/config.json"]),

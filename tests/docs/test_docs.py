@@ -149,3 +149,17 @@ def test_the_python_example_of_reading_studies_runs(tmp_path, monkeypatch):
         *["the", "chairman", "believed", "the", "report", "was", "wrong"],
         "<eos>",
     ]
+
+
+def test_the_python_example_of_filtering_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake_model.write(tmp_path / "lm.onnx")
+    documents = [{"text": text} for text in ("the cat", "dog", "", "sat")]
+    (tmp_path / "docs.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, documents)).encode()))
+    block = (ROOT / "docs" / "filtering.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    printed: list[object] = []
+    exec(block, {"print": lambda *values: printed.extend(values)})
+    assert printed[:2] == [4, {"head": 1, "middle": 1, "tail": 1}]
+    assert {path.name for path in tmp_path.glob("docs.*.jsonl.gz")} == {
+        f"docs.{name}.jsonl.gz" for name in ("head", "middle", "tail")
+    }
