@@ -34,7 +34,7 @@ def draw_histogram(
     axes.set_xscale("log")
     axes.set_xlim(10**low, 10**high)
     axes.xaxis.set_major_locator(LogLocator(subs=_steps(high - low)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     for number, value in enumerate(sorted(marks)):
         axes.axvline(value, color=_ORANGE, linestyle="--", linewidth=1.2)
