@@ -64,7 +64,7 @@ class CriteriaFlags:
     def checked(self) -> Criteria:
         from keraslm.filtering.criteria import Criteria
 
-        names = self.bucket.split(",") if self.bucket else None
+        names = [name.strip() for name in self.bucket.split(",")] if self.bucket else None
         return Criteria(**vars(self) | {"bucket": names, "cutoffs": _numbers(self.cutoffs) if self.cutoffs else None})
 
 

@@ -124,7 +124,7 @@ class Criteria:
         return Rule(self, tuple(quantile(perplexities, share) for share in shares), len(perplexities))
 
 
-ALL = Criteria()
+ALL = Criteria()  # keeps all documents
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,9 @@ class Documents:
         try:
             first = next(records, None)
         except TextError as error:
-            hint = " If the documents are not JSON Lines, name their `input_format`."
-            raise TextError(f"{error}{hint if self._guessed and self.format == 'jsonl' else ''}") from error
+            if self._guessed and "not a JSON object" in str(error):
+                raise TextError(f"{error} If the documents are not JSON Lines, name their `input_format`.") from error
+            raise
         if first:
             yield Document(first, _without_blank(first.text(self._field)))
         for record in records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -196,11 +197,19 @@ def _scored(
 
     try:
         for costs in costs_of(batches()):
-            scores = map(Scores.of, costs)
-            yield [(document, next(scores) if document.text else None) for document in waiting.popleft()]
+            found = iter(costs)
+            yield [
+                (document, _scores(document, next(found)) if document.text else None) for document in waiting.popleft()
+            ]
     except ProcessDiedError as error:
         first, *more = waiting[0]
         what = f"the {len(more) + 1} documents from here on" if more else "this document"
         raise KeraslmError(f"{first.record.where}: {what} cannot be scored. {error}") from error
     for failure in failures:
         raise failure
+
+
+def _scores(document: Document, cost: TextCost) -> Scores:
+    if math.isnan(cost.nats):
+        raise KeraslmError(f"{document.record.where}: the model gives NaN instead of a probability. Export it again.")
+    return Scores.of(cost)

@@ -60,6 +60,8 @@ def test_a_malformed_document_is_named_with_its_line(read, content, words):
 def test_the_hint_about_formats_is_for_those_who_named_none(read):
     with pytest.raises(TextError, match=r"\)\.$"):
         read("the cat\n", format="jsonl")
+    with pytest.raises(TextError, match=r"0:1:1: byte 0xff is not valid UTF-8 .* read it with U\+FFFD there\.$"):
+        read(b"\xff\n")
 
 
 def test_tables(read):

@@ -12,10 +12,11 @@ import weakref
 import numpy as np
 import pytest
 
-from keraslm.errors import MissingPackageError, TextError, UsageError
+from keraslm.errors import KeraslmError, MissingPackageError, TextError, UsageError
 from keraslm.filtering import driver
 from keraslm.filtering.criteria import Criteria
 from keraslm.filtering.driver import filter_documents
+from tests.support import fake_model
 
 WORDS = ["the", "cat", "dog", "sat", "bird", "<eos>"]
 
@@ -185,8 +186,6 @@ def test_everything_may_be_dropped_or_missing(kept, text, corpus):
 
 
 def test_probability_zero_is_an_infinite_perplexity(text, tmp_path):
-    from tests.support import fake_model
-
     with np.errstate(divide="ignore"):
         table = np.log(np.tile([0.5, 0, 0.25, 0.25, 0, 0], (6, 1)))
     model = fake_model.write(tmp_path / "zero.onnx", table)
@@ -198,6 +197,12 @@ def test_probability_zero_is_an_infinite_perplexity(text, tmp_path):
     result = filter_documents(model, [path], tmp_path / "out", Criteria(bucket=("a", "b")), format="csv")
     assert (tmp_path / "out").read_text().splitlines()[1:] == ["the sat,inf,inf,3,b", "the,2.8284,0.750000,2,a"]
     assert result.lines()[2].startswith("perplexity: 2.83 (5%)")
+
+
+def test_a_model_that_gives_no_numbers_is_an_error(text, tmp_path):
+    model = fake_model.write(tmp_path / "nan.onnx", np.full((6, 6), np.nan))
+    with pytest.raises(KeraslmError, match=r"a\.jsonl:2: the model gives NaN instead of a probability"):
+        filter_documents(model, [text('{"text": ""}\n{"text": "cat"}\n', "a.jsonl")], tmp_path / "out")
 
 
 def test_an_output_appears_when_it_is_complete(bulk_model, kept, text, tmp_path):
