@@ -190,3 +190,10 @@ def test_the_source_of_an_earlier_version_is_a_run_without_one(source_copy):
     (source_copy / "config.json").write_text(json.dumps(header))
     run = Run.open(source_copy)
     assert run.config.transfer == TransferConfig() and run.origin == {}
+
+
+@pytest.mark.parametrize("origin", [3, {"weights": "a", "new_words": [], "embeddings": 1}, {"weights": {}}])
+def test_a_damaged_record_of_the_source_is_no_obstacle(source_copy, program, origin):
+    header = json.loads((source_copy / "config.json").read_text())
+    (source_copy / "config.json").write_text(json.dumps(header | {"origin": origin}))
+    assert program("show", source_copy).code == 0
