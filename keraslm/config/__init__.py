@@ -23,7 +23,6 @@ from keraslm.config.fields import user_path
 from keraslm.config.model import ModelConfig
 from keraslm.config.overrides import Context, Overrides, StrPath
 from keraslm.config.sections import Sections
-from keraslm.config.shapes import frozen_weights
 from keraslm.config.train import TrainConfig
 from keraslm.config.transfer import TransferConfig
 from keraslm.errors import ConfigError
@@ -67,7 +66,10 @@ class Config(Sections):
         if self.train.dtype == "bfloat16" and (self.model.cell != "lstm" or self.model.mogrifier_rounds):
             kind = "a Mogrifier" if self.model.mogrifier_rounds else self.model.cell
             raise ConfigError(f'`dtype="bfloat16"` needs a plain LSTM, but the cell is {kind}; use `dtype="float32"`.')
-        frozen_weights(self.model, self.transfer.freeze or ())
+        if self.transfer.freeze:
+            from keraslm.config.shapes import frozen_weights  # needs NumPy, which worker processes do without
+
+            frozen_weights(self.model, self.transfer.freeze)
 
     def replace(self, **changes: Unpack[Overrides]) -> Config:  # type: ignore[override]  # names all fields
         return super().replace(**changes)
