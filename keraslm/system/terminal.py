@@ -17,6 +17,7 @@ from keraslm.errors import UsageError
 _SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|O.|[^\\[O])", re.DOTALL)  # of an arrow or function key (ECMA-48)
 _BEGUN = re.compile("\x1b(?:\\[[0-?]*[ -/]*|O)?$")
 _PAUSE = 0.05  # seconds in which a terminal sends the rest of a sequence
+_WAKE = 0.5  # seconds between two looks at signals
 _JOINERS = "\u200c\u200d"  # they print nothing, but change the characters beside them
 
 
@@ -96,6 +97,9 @@ class KeyTerminal:
 
     def _read(self) -> bytes:
         try:
+            # A signal that arrives just before a call that blocks would be noticed at the next key only.
+            while not select.select([self._source], [], [], _WAKE)[0]:
+                pass
             return os.read(self._source, 4096)
         except OSError:  # the terminal is gone
             return b""
