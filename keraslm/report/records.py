@@ -82,8 +82,7 @@ def _text_of(record: Record, table: TableInput) -> tuple[str | None, Regions | N
     if table.region_separator:
         return split_regions(text, table.region_separator, record.where)
     if table.regions:
-        cell = str(record.value(table.regions))
-        return text, read_regions(text, cell, record.where)
+        return text, read_regions(text, record.text(table.regions) or "", record.where)
     return text, None
 
 

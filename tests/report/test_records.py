@@ -210,3 +210,10 @@ def test_the_form_follows_the_names():
     assert input_format(["a.csv"], "text", None) is None
     assert input_format([], "auto", None) is None
     assert input_format([], "jsonl", "text") == "jsonl"
+
+
+def test_a_text_without_regions_is_named(by_id, table):
+    lines = '{"text": "the cat", "regions": "1 2"}\n{"text": "the cat", "regions": null}\n'
+    path = table(lines, "t.jsonl")
+    with pytest.raises(TextError, match=r"t.jsonl:2: no regions. A region is the number of its first word"):
+        scored(by_id, path, TableInput("jsonl", "text", regions="regions"), level="region", columns=("region",))
