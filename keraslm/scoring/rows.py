@@ -158,4 +158,5 @@ def steps_of(rows: int, logits_per_token: int) -> int:
 
 def _filled(measures: Measures, tokens: int) -> Measures:
     """Measures `(M, tokens)`, with NaN for a first token that was not predicted."""
-    return np.pad(measures, ((0, 0), (tokens - measures.shape[1], 0)), constant_values=math.nan)
+    missing = tokens - measures.shape[1]
+    return np.pad(measures, ((0, 0), (missing, 0)), constant_values=math.nan) if missing else measures

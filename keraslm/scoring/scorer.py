@@ -24,7 +24,7 @@ from keraslm.config import CONTEXTS
 from keraslm.errors import ArgumentTypeError, UsageError, shown
 from keraslm.perplexity import perplexity
 from keraslm.scoring.batching import LINES_AHEAD, Line
-from keraslm.scoring.conditional import SEPARATOR
+from keraslm.scoring.conditional import SEPARATOR, Joined, after_prefix, without_end
 from keraslm.scoring.ensemble import Models, open_models
 from keraslm.scoring.measures import Flags, LineScore, Wanted
 from keraslm.scoring.rows import Context, Reading, Rows
@@ -86,9 +86,11 @@ class Scorer:
             >>> scorer.score("the cat sat", eos=False) - scorer.score("the cat", eos=False)
             -4.1
         """
-        line = one_line(arguments.text(text, "text"))
+        ends = Ends(bos, eos, separator)
         before = one_line(arguments.text(prefix, "prefix"), "prefix")
-        return next(score_texts(self, [(before, line)], Ends(bos, eos, separator), "sentence")).logprob
+        joined = Joined.of(before, one_line(arguments.text(text, "text")), ends.separator)
+        line = after_prefix(next(self.score_lines(joined.lines, bos=bos)), self.tokenizer, joined.given, joined.start)
+        return (line if eos else without_end(line)).logprob
 
     def logprobs(self, texts: Iterable[str], context: str = "sentence") -> list[NDArray[np.float64]]:
         """Log-probability of each token of each line, natural logarithm, `<eos>` last."""

@@ -6,6 +6,7 @@ scores come back as one `TextScore` per text.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class TextScore:
     @property
     def logprob(self) -> float:
         """Sum over all lines, nats."""
-        return -self.cost.nats + 0.0
+        return math.fsum(line.logprob for line in self.lines)
 
     @property
     def cost(self) -> TextCost:
