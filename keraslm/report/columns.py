@@ -25,14 +25,13 @@ def logarithms(logprobs: Any, options: ScoreOptions) -> Columns:
     }
 
 
-def cell_of(name: str) -> Callable[[Any], str]:
-    """A function from the values of a column to cells of a table."""
+def cell_of(name: str, missing: str = "nan") -> Callable[[Any], str]:
+    """A function from the values of a column to cells of a table; `missing` stands for a number that does not exist."""
     own, lag = lag_of(name)
-    if own in DECIMALS:
-        return f"{{:.{DECIMALS[own]}f}}".format
-    if lag:  # of whole numbers
-        return "{:.0f}".format
-    return (lambda word: word.translate(_ESCAPES)) if name == "word" else str
+    if own not in DECIMALS and not lag:
+        return (lambda word: word.translate(_ESCAPES)) if name == "word" else str
+    write = f"{{:.{DECIMALS.get(own, 0)}f}}".format  # lengths have no decimals
+    return write if missing == "nan" else lambda value: missing if math.isnan(value) else write(value)
 
 
 def plain(name: str, value: Any) -> Any:

@@ -88,7 +88,7 @@ def _text_of(record: Record, table: TableInput) -> tuple[str | None, Regions | N
 
 def counted_records(scored: Iterable[ScoredRecord], count: Counter) -> Iterator[ScoredRecord]:
     """The records, while their texts and tokens are counted."""
-    return count(scored, tokens=lambda each: 0 if each.score is None else each.score.cost.tokens)
+    return count(scored, tokens=lambda each: sum(len(line.ids) for line in each.score.lines) if each.score else 0)
 
 
 def record_rows(
@@ -169,8 +169,7 @@ def _rows_of(each: ScoredRecord, scorer: LineScorer, options: ScoreOptions) -> I
         if as_json:
             yield from ([*row.values()] for row in plain_rows(columns, options.shown))
         else:
-            for row in cell_rows(columns, options.shown):
-                yield ["" if cell == "nan" else cell for cell in row]
+            yield from cell_rows(columns, options.shown, missing="")
 
 
 def _json(record: Record, names: Sequence[str], added: Sequence[object]) -> str:

@@ -97,9 +97,9 @@ def _cells(write: Callable[[Iterable[str]], str], columns: Columns, shown: Seque
     return map(write, cell_rows(columns, shown))
 
 
-def cell_rows(columns: Columns, shown: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The cells of each row."""
-    return zip(*(map(cell_of(name), columns[name]) for name in shown), strict=True)
+def cell_rows(columns: Columns, shown: Sequence[str], missing: str = "nan") -> Iterator[tuple[str, ...]]:
+    """The cells of each row; `missing` stands for a number that does not exist."""
+    return zip(*(map(cell_of(name, missing), columns[name]) for name in shown), strict=True)
 
 
 def plain_rows(columns: Columns, shown: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -160,6 +160,14 @@ def test_regions_are_sums_of_their_words(by_history, tmp_path_factory, parts, by
     assert [row["region"] for row in by_word][:-1] == names
 
 
+def test_a_word_nan_is_a_word_and_no_missing_number(by_id, table):
+    columns = ("word", "surprisal", "surprisal_lag1")
+    options = {"level": "word", "columns": columns, "unk": "exclude", "eos": False}
+    rows = rows_of(scored(by_id, table("text\nnan the\n"), TableInput("csv", "text"), **options))
+    bits = f"{-math.log2(3 / 21):.6f}"
+    assert [tuple(row[name] for name in columns) for row in rows] == [("nan", "", ""), ("the", bits, "")]
+
+
 def test_a_summary_adds_up_all_texts(by_history, table):
     found = scored(by_history, table(CSV), TableInput("csv", "text"), level="summary", format="jsonl")
     lines = [*by_history.score_lines(["the cat", None, "the dog", "sat"], "document")]
