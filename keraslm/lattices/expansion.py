@@ -23,10 +23,11 @@ import numpy as np
 
 from keraslm import arguments
 from keraslm.errors import UsageError
-from keraslm.lattices.histories import Histories, History, Tokens, WordEncoder
+from keraslm.lattices.histories import Histories, History
 from keraslm.lattices.lattice import NULL, Lattice
 from keraslm.lattices.rescored import KnownWeights, RescoredLattice, count_spoken
 from keraslm.scoring.session import Session
+from keraslm.scoring.words import Tokens, WordEncoder
 
 RECOMBINE = 4  # words: as far as a 5-gram model looks back
 MAX_HYPOTHESES = 100
@@ -66,19 +67,9 @@ class _Split:
     number: int = -1  # in the expanded lattice
 
 
-def expand(
-    lattice: Lattice,
-    session: Session,
-    encode: WordEncoder,
-    weights: KnownWeights,
-    search: Search,
-    fillers: frozenset[str],
-) -> RescoredLattice:
-    """Score the paths of a lattice with a model."""
-    return _Expansion(lattice, session, encode, weights, search, fillers).run()
+class Expansion:
+    """Scores the paths of a lattice with a model; `run` returns the expanded lattice."""
 
-
-class _Expansion:
     def __init__(
         self,
         lattice: Lattice,

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from keraslm.rescoring.prefixes import MAX_LOGITS
 from keraslm.scoring.session import Session
 from keraslm.scoring.state import Floats32, State
-from keraslm.text.tokenizer import Tokenizer
+from keraslm.scoring.words import Tokens
 
 _ROWS = 512  # of one call
-_BEFORE = "a"  # any word, so that the next word is inside a line
-
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,32 +103,3 @@ class Histories:
             states.append(fed.state.select(rows) if fed else self._session.zero_state(len(numbers)))
         order = np.argsort([number for numbers in groups.values() for number in numbers])
         return states[0].join(states).select(order)
-
-
-class WordEncoder:
-    """The tokens of a word at the start of a text, or after a different word and a blank.
-
-    They are the tokens of that part of the text whenever a tokenizer splits a text at white space before anything else,
-    as those of keraslm do. With a tokenizer that joins words in one token, the score of a text is that of the tokens of
-    its words, one by one.
-
-    Example:
-        >>> WordEncoder(tokenizer)("cat", inside=True) == tuple(tokenizer.encode_prompt("the cat")[1:])
-        True
-    """
-
-    def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer = tokenizer
-        self._before = tokenizer.encode_prompt(_BEFORE).tolist()
-        self._cached = lru_cache(1 << 16)(self._encode)
-
-    def __call__(self, word: str, inside: bool) -> Tokens:
-        return self._cached(word, inside)
-
-    def _encode(self, word: str, inside: bool) -> Tokens:
-        if inside:
-            found = self._tokenizer.encode_prompt(f"{_BEFORE} {word}").tolist()
-            size = len(self._before)
-            if found[:size] == self._before:
-                return tuple(found[size:])
-        return tuple(self._tokenizer.encode_prompt(word).tolist())

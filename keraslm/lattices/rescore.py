@@ -9,13 +9,13 @@ from typing import Any
 
 from keraslm import arguments
 from keraslm.errors import UsageError
-from keraslm.lattices.expansion import MAX_HYPOTHESES, RECOMBINE, Search, expand
-from keraslm.lattices.histories import WordEncoder
+from keraslm.lattices.expansion import MAX_HYPOTHESES, RECOMBINE, Expansion, Search
 from keraslm.lattices.kaldi import SYMBOLS, Words, read_kaldi, read_words
 from keraslm.lattices.lattice import FILLERS, Lattice, once
 from keraslm.lattices.rescored import RescoredLattice, Weights
 from keraslm.lattices.slf import read_slf
 from keraslm.rescoring.prefixes import Model, opened
+from keraslm.scoring.words import WordEncoder
 from keraslm.text.files import ERRORS, TextFile, TextFiles
 from keraslm.text.paths import find_file
 
@@ -85,7 +85,7 @@ def rescore_lattices(
     session = opened(model, provider).session
     encode = WordEncoder(session.tokenizer)
     return (
-        expand(lattice, session, encode, weights.of(lattice), search, silent)
+        Expansion(lattice, session, encode, weights.of(lattice), search, silent).run()
         for lattice in once(chain.from_iterable(parts))
     )
 

@@ -39,12 +39,12 @@ from keraslm.errors import InputError
 from keraslm.perplexity import BASES, perplexity
 from keraslm.scoring.rows import Context
 from keraslm.scoring.scorer import Scorer, load
+from keraslm.scoring.words import WordEncoder
 from keraslm.text.context import cut_contexts
 from keraslm.text.pieces import one_line, split_words
 from keraslm.text.tokenizer import UNK
 
 _BEGIN, _END = "<s>", "</s>"
-_BEFORE = "a"  # any word, so that the next word is inside a line
 _LN10 = BASES["10"]
 
 
@@ -162,6 +162,7 @@ class Model:
     def __setstate__(self, state: tuple[bytes, Scorer]) -> None:
         self.path, self._scorer = state
         self._begin = self._scorer.begin()
+        self._tokens_of = WordEncoder(self._scorer.tokenizer)
         self._encode = functools.lru_cache(1 << 16)(self._encode_word)
 
     @property
@@ -242,9 +243,8 @@ class Model:
         info = self._scorer.session.info
         if word == _END:
             return (info.eos_id,), False
-        encode = self._scorer.tokenizer.encode_prompt
-        ids = encode(word) if begins else encode(f"{_BEFORE} {word}")[len(encode(_BEFORE)) :]
-        return tuple(ids.tolist()), word == UNK or info.unk_id in ids or split_words(word) != [word]
+        ids = self._tokens_of(word, not begins)
+        return ids, word == UNK or info.unk_id in ids or split_words(word) != [word]
 
 
 LanguageModel = Model  # KenLM's old name

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from keraslm.scoring.conditional import token_spans
 from keraslm.scoring.measures import LineScore
 from keraslm.text.pieces import word_spans
 from keraslm.text.tokenizer import EOS, Tokenizer
+
+_BEFORE = "a"  # any word, so that the next word is inside a line
+
+Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -105,3 +110,32 @@ def _corrections(line: LineScore, tokenizer: Tokenizer, edges: list[int]) -> NDA
     # Nothing follows the end of a line; after a word without it, what would follow is in the column after the last.
     after = np.append(over[edges[1:]], 0.0 if line.eos else over[-1])
     return np.asarray(after - before)
+
+
+class WordEncoder:
+    """The tokens of a word at the start of a text, or after a different word and a blank.
+
+    They are the tokens of that part of the text whenever a tokenizer splits a text at white space before anything else,
+    as those of keraslm do. With a tokenizer that joins words in one token, the score of a text is that of the tokens of
+    its words, one by one.
+
+    Example:
+        >>> WordEncoder(tokenizer)("cat", inside=True) == tuple(tokenizer.encode_prompt("the cat")[1:])
+        True
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._before = tokenizer.encode_prompt(_BEFORE).tolist()
+        self._cached = lru_cache(1 << 16)(self._encode)
+
+    def __call__(self, word: str, inside: bool) -> Tokens:
+        return self._cached(word, inside)
+
+    def _encode(self, word: str, inside: bool) -> Tokens:
+        if inside:
+            found = self._tokenizer.encode_prompt(f"{_BEFORE} {word}").tolist()
+            size = len(self._before)
+            if found[:size] == self._before:
+                return tuple(found[size:])
+        return tuple(self._tokenizer.encode_prompt(word).tolist())

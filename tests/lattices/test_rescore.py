@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 import keraslm
 from keraslm.errors import ArgumentTypeError, TextError, UsageError
 from keraslm.lattices import expansion, histories
-from keraslm.lattices.expansion import Search, expand
-from keraslm.lattices.histories import Histories, WordEncoder
+from keraslm.lattices.expansion import Expansion, Search
+from keraslm.lattices.histories import Histories
 from keraslm.lattices.lattice import FILLERS, Arc, Header, sorted_lattice
 from keraslm.lattices.rescore import rescore_lattices
 from keraslm.lattices.rescored import KnownWeights
 from keraslm.scoring.scorer import Scorer
+from keraslm.scoring.words import WordEncoder
 from tests.support import enumerated, fake_model
 from tests.support.lattices import (
     WORDS,
@@ -42,7 +43,7 @@ EXACT = Search(recombine=0, max_hypotheses=0)
 
 
 def expanded(scorer, lattice, weights=PLAIN, search=EXACT, fillers=FILLERS):
-    return expand(lattice, scorer.session, WordEncoder(scorer.tokenizer), weights, search, fillers)
+    return Expansion(lattice, scorer.session, WordEncoder(scorer.tokenizer), weights, search, fillers).run()
 
 
 def assert_same(found, wanted, tolerance=1e-4):
