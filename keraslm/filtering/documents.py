@@ -14,7 +14,7 @@ from keraslm import arguments
 from keraslm.errors import TextError, UsageError
 from keraslm.text.files import TextFile, name_of
 from keraslm.text.paths import PACKED
-from keraslm.text.records import RECORD_FORMATS, Record, Records, record_format
+from keraslm.text.records import RECORD_FORMATS, Record, Records, common_format
 
 FORMATS = ("text", *RECORD_FORMATS)
 
@@ -107,18 +107,16 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def _common_format(files: Sequence[TextFile], given: str, paragraphs: bool) -> str:
-    other = "text" if paragraphs else "jsonl"
-    formats = {_format_of(file, other) if given == "auto" else given: file.name for file in files}
-    if len(formats) > 1:
-        listed = ", ".join(f"{name} ({kind})" for kind, name in formats.items())
-        raise UsageError(f"Files of different formats: {listed}. Filter them one by one, or give `input_format`.")
-    ((kind, name),) = formats.items()
+    kind = given
+    if given == "auto":
+        kind = common_format([file.path for file in files], lambda name: _other_format(name, paragraphs))
     if paragraphs and kind != "text":
-        raise UsageError(f"`paragraphs` divides plain text, but the format of {name} is {kind}.")
+        raise UsageError(f"`paragraphs` divides plain text, but the format of {name_of(files)} is {kind}.")
     return kind
 
 
-def _format_of(file: TextFile, other: str) -> str:
-    path = Path(file.path)
+def _other_format(name: str, paragraphs: bool) -> str:
+    """The format of a file that is no table by its name."""
+    path = Path(name)
     plain = Path(path.stem) if path.suffix.lower() in PACKED else path
-    return record_format(file.path) or ("text" if plain.suffix.lower() == ".txt" else other)
+    return "text" if paragraphs or plain.suffix.lower() == ".txt" else "jsonl"

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from keraslm import arguments
 from keraslm.errors import UsageError
-from keraslm.text.records import RECORD_FORMATS, record_format
+from keraslm.text.records import RECORD_FORMATS, common_format
 
 TableFormat = Literal["csv", "tsv", "raw", "jsonl"]
 
@@ -56,17 +56,14 @@ def input_format(names: Iterable[str], given: str, text_column: str | None) -> T
         text_column: the column that is scored, if one was named.
     """
     arguments.choice(given, "input_format", ("auto", "text", *RECORD_FORMATS))
-    found = {name: record_format(name) or "text" for name in names} if given == "auto" else {"": given}
-    if len(kinds := {*found.values()}) > 1:
-        listed = ", ".join(f"{name} ({kind})" for name, kind in [*found.items()][:4])
-        raise UsageError(f"Files of different formats: {listed}. Score each format on its own, or give `input_format`.")
-    kind = next(iter(kinds), "text")
+    names = list(names)
+    kind = common_format(names, lambda _: "text") if given == "auto" else given
     if kind == "text":
         if text_column is not None:
             raise UsageError("`text_column` needs a table: a file named .csv, .tsv or .jsonl, or `input_format`.")
         return None
     if text_column is None:
-        name = next(iter(found)) or "The input"
+        name = names[0] if given == "auto" else "The input"
         raise UsageError(
             f"{name} is a table: name the column with the text with `text_column`; or read its lines as plain text "
             'with `input_format="text"`.'

@@ -12,15 +12,15 @@ A text is missing if its cell is empty, or if its value in JSON is null or an em
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from keraslm.errors import TextError, shown
+from keraslm.errors import TextError, UsageError, shown
 from keraslm.text.files import LONGEST, TextFile, name_of
-from keraslm.text.paths import PACKED
+from keraslm.text.paths import PACKED, STDIN
 from keraslm.text.rows import json_object
 
 RECORD_FORMATS = ("csv", "tsv", "raw", "jsonl")
@@ -36,6 +36,18 @@ def record_format(name: str) -> str | None:
     """
     path = Path(name)
     return _SUFFIXES.get(Path(path.stem if path.suffix.lower() in PACKED else path.name).suffix.lower())
+
+
+def common_format(names: Iterable[str], otherwise: Callable[[str], str]) -> str:
+    """The one format of files, standard input if there are none; a `UsageError` if they differ.
+
+    `otherwise` has the format of a name that implies none.
+    """
+    formats = {record_format(name) or otherwise(name): name for name in [*names] or [STDIN]}
+    if len(formats) > 1:
+        listed = ", ".join(f"{name} ({kind})" for kind, name in formats.items())
+        raise UsageError(f"Files of different formats: {listed}. Give each format on its own, or `input_format`.")
+    return next(iter(formats))
 
 
 @dataclass(frozen=True)
