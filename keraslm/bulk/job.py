@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from keraslm.system.atomic import replace_all, temporary_file
 from keraslm.text.files import TextFile
 
 Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
+_LATER = ("eos", "separator", "frequencies", "table")  # options of `ScoreOptions`
 Mixture = tuple[Path, str, float]  # path and SHA-256 of an n-gram model, and its weight
 
 
@@ -51,12 +52,19 @@ class Job:
         name = self.options.format if self.options.format in ("tsv", "csv", "jsonl") else "txt"
         return f".{name}.gz" if self.gzip else f".{name}"
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
-        """Everything except the text that the bytes of an output depend on, as JSON values."""
+        """Everything except the text that the bytes of an output depend on, as JSON values.
+
+        Options that earlier versions did not have are left out if they have their default: old records still fit.
+        """
         (_, model), *others = self.models
         members = {"model": model} | ({"with": [digest for _, digest in others]} if others else {})
         options = json.loads(json.dumps(dataclasses.asdict(self.options)))
+        for name in (name for name in _LATER if options[name] == getattr(ScoreOptions, name)):
+            del options[name]
+        if self.options.frequencies:
+            options["frequencies"] = TextFile(self.options.frequencies).digest()
         encoding = {} if self.encoding == "utf-8" else {"encoding": self.encoding}
         mixture = {"ngram": self.mixture[1], "ngram_weight": self.mixture[2]} if self.mixture else {}
         return {**members, **mixture, **options, "errors": self.errors, **encoding, "gzip": self.gzip}

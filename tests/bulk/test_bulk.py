@@ -196,6 +196,25 @@ def test_resume_with_different_settings_is_refused_with_the_difference(bulk_mode
     assert_refused_to_resume("its record is damaged", bulk_model, texts, folder)
 
 
+def test_records_of_earlier_versions_still_fit(bulk_model, texts, tmp_path):
+    score_files(bulk_model, texts, tmp_path / "out", ScoreOptions())
+    settings = json.loads((tmp_path / "out" / ".keraslm" / "f.txt.tsv.json").read_text())["settings"]
+    options = {"level", "format", "columns", "base", "unk", "context", "lines_ahead", "spaces", "signature"}
+    assert settings.keys() == options | {"model", "errors", "gzip"}
+
+
+def test_resume_with_a_different_list_of_frequencies_is_refused(bulk_model, texts, tmp_path):
+    counts = tmp_path / "counts.tsv"
+    counts.write_text("the\t3\n")
+    options = ScoreOptions(level="word", columns=("word", "frequency"), frequencies=str(counts))
+    score_files(bulk_model, texts, tmp_path / "out", options)
+    assert score_files(bulk_model, texts, tmp_path / "out", options, resume=True).finished == len(texts)
+    counts.write_text("the\t3\ncat\t1\n")
+    assert_refused_to_resume(
+        "frequencies [0-9a-f]{12}…, now [0-9a-f]{12}…", bulk_model, texts, tmp_path / "out", options
+    )
+
+
 @pytest.mark.parametrize("arguments", [{}, {"resume": True}, {"overwrite": True}, {"resume": True, "overwrite": True}])
 def test_a_file_without_a_record_is_not_replaced(bulk_model, texts, tmp_path, arguments):
     """The folder may hold files of somebody else."""
