@@ -10,21 +10,9 @@ import signal
 import pytest
 
 from keraslm.errors import KeraslmError, ModelFileError
-from keraslm.filtering import driver
 from keraslm.filtering.criteria import Criteria
 from keraslm.filtering.driver import filter_documents
-from tests.filtering.test_filter import json_lines, made
 from tests.support import fake_model
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(driver, "BATCH", 8)
-
-
-@pytest.fixture
-def corpus(text):
-    return text(json_lines(made(200)), "docs.jsonl")
 
 
 @pytest.fixture

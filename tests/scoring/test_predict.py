@@ -16,27 +16,16 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 import keraslm
 from keraslm.config import DataConfig
 from keraslm.errors import ArgumentTypeError, InputError, InputTypeError, TokenizerError, UsageError
-from keraslm.scoring import word_search
 from keraslm.scoring.ensemble import Ensemble
 from keraslm.scoring.predict import Begun, Prediction, begun_word, predict, predict_from
 from keraslm.text.tokenizer import Tokenizer, end_lines_with
 from keraslm.text.vocabulary import train_tokenizer
 from tests.support import fake_model
-from tests.support.enumerated import KINDS, TEXT, TOKENS, Known
+from tests.support.enumerated import KINDS, TEXT, Known
 from tests.support.made_run import make_run
 
+pytestmark = pytest.mark.usefixtures("short_words")
 ALL = 20_000  # more words and beams than there can be
-
-
-@pytest.fixture(scope="module", params=sorted(KINDS))
-def known(request, tmp_path_factory) -> Known:
-    make, possible = KINDS[request.param]
-    return Known(tmp_path_factory.mktemp(request.param), make(), possible)
-
-
-@pytest.fixture(autouse=True)
-def short_words(monkeypatch):
-    monkeypatch.setattr(word_search, "LONGEST_WORD", TOKENS)
 
 
 def as_dictionary(words: list[Prediction]) -> dict[str, float]:

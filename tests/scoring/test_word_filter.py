@@ -12,24 +12,14 @@ from hypothesis import strategies as st
 import keraslm
 from keraslm.config import DataConfig
 from keraslm.errors import ArgumentTypeError, UsageError
-from keraslm.scoring import word_filter, word_search
+from keraslm.scoring import word_filter
 from keraslm.scoring.predict import next_tokens, predict, predict_from
 from keraslm.text.vocabulary import train_tokenizer
 from tests.support import fake_model
-from tests.support.enumerated import KINDS, TOKENS, Known
+from tests.support.enumerated import KINDS, Known
 
+pytestmark = pytest.mark.usefixtures("short_words")
 ALL = 20_000  # more words and beams than there can be
-
-
-@pytest.fixture(scope="module", params=sorted(KINDS))
-def known(request, tmp_path_factory) -> Known:
-    make, possible = KINDS[request.param]
-    return Known(tmp_path_factory.mktemp(request.param), make(), possible)
-
-
-@pytest.fixture(autouse=True)
-def short_words(monkeypatch):
-    monkeypatch.setattr(word_search, "LONGEST_WORD", TOKENS)
 
 
 def as_pairs(words) -> list[tuple[str, float]]:
