@@ -62,7 +62,7 @@ MixingFlags = Annotated[
 
 
 @dataclass(frozen=True)
-class Reading:
+class Opening:
     """How the model computes and how texts are read."""
 
     provider: str
@@ -71,30 +71,30 @@ class Reading:
     context: str = "sentence"
 
 
-def open_scorer(models: Sequence[Path], mixing: Mixing, reading: Reading) -> Scorer | MixedScorer:
+def open_scorer(models: Sequence[Path], mixing: Mixing, opening: Opening) -> Scorer | MixedScorer:
     """The model files as a scorer, mixed with the n-gram model if there is one; says what was mixed."""
     from keraslm.scoring.scorer import load
 
     if mixing.ngram is None:
-        return load(models, reading.provider)
+        return load(models, opening.provider)
     from keraslm.ngram.mixed import MixedScorer, mix
     from keraslm.text.files import TextFile
     from keraslm.text.paths import find_file
 
     file = find_file(mixing.ngram_tune) if mixing.ngram_tune is not None else None
-    mixed = mix(models, mixing.ngram, mixing.weight, reading.provider)
+    mixed = mix(models, mixing.ngram, mixing.weight, opening.provider)
     print_note(_vocabularies(mixed))
     if file is None:
         return mixed
-    text = TextFile(file, reading.errors, reading.encoding)
-    return MixedScorer(mixed.scorer, mixed.ngram, _tuned(mixed, text, reading.context))
+    text = TextFile(file, opening.errors, opening.encoding)
+    return MixedScorer(mixed.scorer, mixed.ngram, _tuned(mixed, text, opening.context))
 
 
-def weight_of(models: Sequence[Path], mixing: Mixing, reading: Reading) -> float:
+def weight_of(models: Sequence[Path], mixing: Mixing, opening: Opening) -> float:
     """The share of the n-gram model, for processes that open the files themselves."""
     if mixing.ngram_tune is None:
         return mixing.weight
-    mixed: Any = open_scorer(models, mixing, reading)
+    mixed: Any = open_scorer(models, mixing, opening)
     return float(mixed.weight)
 
 

@@ -18,7 +18,7 @@ from keraslm.commands.flags import (
     print_note,
     shows_progress,
 )
-from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Reading, open_scorer, print_known
+from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Opening, open_scorer, print_known
 from keraslm.commands.rescore_errors import NO_COUNTING, Counting, Numbers, error_table, numbers
 from keraslm.errors import UsageError
 
@@ -141,7 +141,7 @@ def rescore(
     said = TextFile(find_file(references), errors, encoding) if references else None
     grid = counting.grid()
     models = [model, *others]
-    scorer = open_scorer(models, mixing, Reading(provider, errors, encoding, context)) if mixing.ngram else None
+    scorer = open_scorer(models, mixing, Opening(provider, errors, encoding, context)) if mixing.ngram else None
     found = room.rescore(
         scorer or models,
         file,

@@ -23,7 +23,7 @@ from keraslm.commands.flags import (
     print_note,
     shows_progress,
 )
-from keraslm.commands.mixing import NO_NGRAM, Mixing, MixingFlags, Reading, open_scorer, print_known, weight_of
+from keraslm.commands.mixing import NO_NGRAM, Mixing, MixingFlags, Opening, open_scorer, print_known, weight_of
 from keraslm.commands.table_flags import NO_TABLE, Table
 from keraslm.errors import UsageError
 
@@ -107,8 +107,9 @@ def score(
         entropy, entropy_reduction, oov, start, end. word: sentence_id, word_id, word, tokens, logprob, surprisal,
         entropy, entropy_reduction, oov, start, end, length, frequency, region. region: region_id, region, text and
         those of words. sentence: sentence_id, tokens, oovs, words, characters, bytes, logprob, surprisal, perplexity,
-        bits_per_token, bits_per_character, bits_per_byte. For words and regions, surprisal_lag1 is the surprisal of the
-        previous one, surprisal_lag2 of the one before; also logprob, entropy, entropy_reduction, length, frequency.
+        bits_per_token, bits_per_character, bits_per_byte. For words and regions, surprisal_lag1 and
+        surprisal_lag2 are the surprisal one and two places earlier; also logprob, entropy, entropy_reduction, length,
+        frequency.
     base
         Base of every logarithm. Default: nats for log-probabilities, bits for surprisal and entropy.
     unk
@@ -212,7 +213,7 @@ def score(
         encoding=encoding,
         log=print_note,
         ngram=mixing.ngram,
-        ngram_weight=weight_of(models, mixing, Reading(provider, errors, encoding, options.context)),
+        ngram_weight=weight_of(models, mixing, Opening(provider, errors, encoding, options.context)),
     ).check()
 
 
@@ -236,7 +237,7 @@ def _score_here(
     outputs = {"output": output, "html": places.html, "plot": places.plot}
     read: list[str | Path] = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
     check_outputs(outputs, [*models, *(text.path for text in texts), *read])
-    scorer = open_scorer(models, mixing, Reading(provider, source.errors, source.encoding, options.context))
+    scorer = open_scorer(models, mixing, Opening(provider, source.errors, source.encoding, options.context))
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)
     # Whoever writes standard input may wait for an answer.
