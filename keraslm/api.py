@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from keraslm import arguments
 from keraslm.config import CONTEXTS, Config, Context, Overrides, StrPath, user_path
-from keraslm.errors import MissingPackageError, TextError, UsageError
+from keraslm.errors import KeraslmError, MissingPackageError, TextError, UsageError
 from keraslm.evaluation.options import TechniqueOptions, Techniques
 from keraslm.runs.averaging import average_runs, members_of
 from keraslm.runs.create import check_free
@@ -23,6 +24,7 @@ from keraslm.runs.resume import requested_config, unfinished_runs
 from keraslm.runs.run import Run, run_text
 from keraslm.system import Log
 from keraslm.system.backend import require, select_backend
+from keraslm.system.ranks import Ranks, ranks_of
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import ERRORS, TextFiles
 
@@ -44,6 +46,7 @@ def train(
     tensorboard: bool = False,
     verbose: Literal["auto", 0, 1, 2] = "auto",
     log: Log = print,
+    devices: int | None = None,
     **overrides: Unpack[Overrides],
 ) -> Run:
     """Train a language model, or resume a training run that was stopped.
@@ -60,6 +63,8 @@ def train(
         tensorboard: also write TensorBoard events (needs tensorboardX).
         verbose: progress of Keras: 0 none, 1 a bar, 2 one line per epoch, `"auto"` a bar on a terminal.
         log: called with each line of progress text.
+        devices: number of devices among which the rows of a window are divided, over all processes. None: one, or all
+            those of the processes that torchrun, srun or the variables of JAX describe; 1 ignores these variables.
         **overrides: fields of `ModelConfig`, `DataConfig`, `TrainConfig` or `TransferConfig` that replace those of
             `config`, e.g. `train="text.txt"`, `epochs=3`, `init_from="runs/a"`.
 
@@ -83,6 +88,11 @@ def train(
         reason = "`overwrite` would replace it" if overwrite else "`run` is missing"
         raise UsageError(f'`resume="must"` needs the folder of a run, but {reason}.')
     run = None if run is None else user_path(arguments.path(run, "run"))
+    if devices is not None:
+        arguments.integer(devices, "devices", 1)
+    ranks = ranks_of(os.environ) if devices != 1 else None
+    if ranks and ranks.rank:
+        return _follow(chosen_backend(run, backend), devices, ranks)
     unfinished: Run | None = None
     if run is not None and resume != "never" and not overwrite and state_of(run)[0] in ("run", "other"):
         previous = load_run(run)
@@ -95,9 +105,10 @@ def train(
         elif resume == "auto" and not overwrite:
             unfinished = _unfinished_run(config)
         requested = backend or os.environ.get("KERAS_BACKEND") or (unfinished.backend if unfinished else None)
-    select_backend(requested)
+    select_backend(requested, devices, ranks)
     if tensorboard:
         require("tensorboardX", extra="tensorboard", purpose="`tensorboard`")
+    from keraslm.training.devices import start_devices
     from keraslm.training.train import train_run
 
     return train_run(
@@ -109,7 +120,26 @@ def train(
         tensorboard=tensorboard,
         verbose=verbose,
         log=log,
+        devices=start_devices(devices, ranks),
     )
+
+
+def _follow(backend: str | None, devices: int | None, ranks: Ranks) -> Run:
+    """Train as one of several processes that is not the first."""
+    select_backend(backend, devices, ranks)
+    from keraslm.training.devices import start_devices
+    from keraslm.training.follow import follow_run
+
+    return follow_run(start_devices(devices, ranks))
+
+
+def chosen_backend(run: StrPath | None, backend: str | None) -> str | None:
+    """The backend of a training: the requested one, that of the environment, or that of the run in a folder."""
+    recorded = None
+    if run is not None and state_of(user_path(run))[0] == "run":
+        with suppress(KeraslmError):
+            recorded = load_run(run).backend
+    return backend or os.environ.get("KERAS_BACKEND") or recorded
 
 
 def _unfinished_run(config: Config) -> Run | None:

@@ -35,12 +35,12 @@ FILES_WITHOUT_BACKEND = {
     """,
     "evaluation": "options",
     "runs": "checkpoint initial",
-    "system": "atomic locks processes progress signals terminal",
+    "system": "atomic locks processes ranks progress signals terminal",
     "text": """
         corpus decoding embeddings encoding encodings held_out importing lines modes paths records regions rows stream
         tokenizer weights window_lengths
     """,
-    "training": "disk_faults unknown",
+    "training": "disk_faults rows unknown",
     "translation": "data search",
 }
 

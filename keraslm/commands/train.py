@@ -1,6 +1,9 @@
 """`keraslm train`"""
 
+import importlib.util
+import os
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +33,7 @@ def train(
     *,
     preset: Literal["tiny", "small", "medium", "large", "cpu-hour", "awd", "mogrifier", "char", "byte"] | None = None,
     backend: Backend | None = None,
+    devices: int | None = None,
     run: Path | None = None,
     resume: Literal["auto", "never", "must"] = "auto",
     overwrite: Switch = False,
@@ -57,6 +61,9 @@ def train(
     backend
         Keras backend. Default: KERAS_BACKEND, the backend of the resumed run, or the first one installed of jax,
         tensorflow, torch.
+    devices
+        Number of devices that divide the rows of a window among them, over all processes. Default: one, or those of the
+        processes that torchrun or srun has started; 1 ignores these. torch gets one process per device.
     run
         Run folder. Default: that of the last stopped run of the same command in runs/, or else a new folder
         runs/<date>-<time>. runs/latest points to the last run started.
@@ -70,8 +77,18 @@ def train(
     tensorboard
         Write TensorBoard events to the folder tensorboard of the run.
     """
+    from keraslm.api import chosen_backend
     from keraslm.api import train as run_training
+    from keraslm.commands.processes import train_in_processes
+    from keraslm.config import BACKENDS
     from keraslm.config.presets import preset as preset_config
+    from keraslm.system.ranks import ranks_of
+
+    ranks = ranks_of(os.environ) if devices != 1 else None
+    if devices and devices > 1 and not ranks:
+        name = chosen_backend(run, backend) or next(filter(importlib.util.find_spec, BACKENDS), None)
+        if name == "torch":
+            raise SystemExit(train_in_processes(devices, sys.argv[1:]))
 
     fields = given(data_flags, model_flags, train_flags, transfer_flags)
     config = preset_config(preset, **fields) if preset else None
@@ -84,9 +101,11 @@ def train(
         tensorboard=tensorboard,
         verbose=_VERBOSE[progress],
         log=print_line,
+        devices=devices,
         **({} if preset else fields),
     )
-    _print_result(trained)
+    if not (ranks and ranks.rank):
+        _print_result(trained)
 
 
 def _print_result(trained: "Run") -> None:

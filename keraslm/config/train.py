@@ -20,6 +20,11 @@ class TrainConfig:
     """
 
     batch_size: int = option(20, "Rows of the stream that are trained side by side. Source: Zaremba.")
+    accumulate: int = option(
+        1,
+        "Parts of the rows of a window, computed one after the other: the update is that of the whole window, with the "
+        "memory of a part. Dropout draws other masks.",
+    )
     num_steps: int = option(20, "Tokens per row in one window; the gradient is cut there. Source: Zaremba, 20 and 35.")
     epochs: int = option(13, "Passes over the training text. Source: PTB tutorial, small 13, medium 39, large 55.")
     variable_windows: bool = option(
@@ -111,7 +116,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_at_least(self, 1, "batch_size", "num_steps", "epochs", "lr_patience", "nonmonotone_interval")
+        check_at_least(
+            self, 1, "batch_size", "accumulate", "num_steps", "epochs", "lr_patience", "nonmonotone_interval"
+        )
         check_at_least(self, 1, "early_stopping", "log_every", "checkpoint_windows")
         check_at_least(self, 0, "lr_decay_from", "weight_decay", "keep_weights")
         check_at_least(self, 0, "activation_regularization", "temporal_regularization")
@@ -127,6 +134,11 @@ class TrainConfig:
         check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, "between 0 and the number of epochs")
         check(self, "lr_decay", 0.0 < self.lr_decay <= 1.0, "above 0 and at most 1")
         check(self, "seed", 0 <= self.seed < 2**32, "between 0 and 2**32 - 1")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"`accumulate` is {self.accumulate}, which does not divide `batch_size`, {self.batch_size}: every part "
+                "of a window must have the same number of rows."
+            )
         if self.optimizer == "adamw" and self.learning_rate >= 1.0:
             raise ConfigError(
                 f"`learning_rate` is {self.learning_rate:g}, a rate for SGD, but `optimizer` is adamw, which moves "

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keraslm import replicas
+
 EXTREME = 2**-8  # from here to 1 - EXTREME, sixteen bits round rates by at most 0.2 %
 
 
@@ -36,7 +38,7 @@ class Dropout(keras.layers.Dropout):
         self.locked = locked
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training or self.rate == 0.0 or not (_on_torch_cpu(inputs) or _has_16_bits(inputs)):
+        if not training or self.rate == 0.0 or not _needs_own_mask(inputs):
             return super().call(inputs, training=training)
         return inputs * mask_like(inputs[:, :1] if self.locked else inputs, self.rate, self.seed_generator)
 
@@ -46,8 +48,23 @@ class Dropout(keras.layers.Dropout):
         return {**config, "locked": self.locked}
 
 
-def mask_like(x: Any, rate: float, generator: keras.random.SeedGenerator) -> Any:
-    """Draw a mask with the shape and type of `x`, and on torch its memory layout."""
+class _Drawn(keras.random.SeedGenerator):
+    """A seed that was drawn from a generator, for a function of Keras that draws from one."""
+
+    def __init__(self, seed: Any):
+        self._seed = seed
+
+    def next(self, ordered: bool = True) -> Any:
+        return self._seed
+
+
+def mask_like(x: Any, rate: float, generator: keras.random.SeedGenerator, of_weights: bool = False) -> Any:
+    """Draw a mask with the shape and type of `x`, and on torch its memory layout.
+
+    The masks of weights are the same in all replicas. Those of activations differ, because each has its own rows.
+    """
+    if replicas.several() and not of_weights:
+        generator = _Drawn(_of_replica(generator.next()))
     if not _on_torch_cpu(x) or min(rate, 1.0 - rate) < EXTREME:
         # Random numbers of 16 bits would round the rate: on TensorFlow, 0.1 would be 0.1016.
         ones = ops.ones_like(x, dtype="float32") if _has_16_bits(x) else ops.ones_like(x)
@@ -62,6 +79,15 @@ def mask_like(x: Any, rate: float, generator: keras.random.SeedGenerator) -> Any
     mask = torch.empty_like(x, requires_grad=False)
     mask.as_strided((x.numel(),), (1,)).copy_(bits < kept - 2**15).mul_(2**16 / kept)
     return mask
+
+
+def _of_replica(seed: Any) -> Any:
+    """A seed of Keras, `(2,)`, changed by the number of this replica; that of replica 0 stays."""
+    return seed + ops.cast(ops.stack([replicas.index() * 1_000_003, 0]), seed.dtype)
+
+
+def _needs_own_mask(x: Any) -> bool:
+    return _on_torch_cpu(x) or _has_16_bits(x) or replicas.several()
 
 
 def _has_16_bits(x: Any) -> bool:

@@ -43,7 +43,8 @@ class Embedding(keras.layers.Embedding):
             looked_up = super().call(inputs)
         if not training or self.seed_generator is None:
             return looked_up
-        mask = mask_like(ops.convert_to_tensor(self.embeddings)[:, 0], self.row_dropout, self.seed_generator)  # [V]
+        table = ops.convert_to_tensor(self.embeddings)
+        mask = mask_like(table[:, 0], self.row_dropout, self.seed_generator, of_weights=True)  # [V]
         return looked_up * ops.take(mask, inputs, axis=0)[..., None]
 
     def compute_output_spec(self, inputs: Any, training: bool = False) -> Any:

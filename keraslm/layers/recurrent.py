@@ -15,6 +15,7 @@ from keraslm.layers import Configured
 from keraslm.layers.dropout import mask_like
 
 State = tuple[Any, ...]  # of tensors, (B, H) each
+STATES = ("h", "c")  # names of the variables that carry it, in any cell
 
 
 class StatefulRecurrent(Configured):
@@ -22,6 +23,9 @@ class StatefulRecurrent(Configured):
 
     Arguments, call arguments and shapes are those of `StatefulLSTM`. A subclass names its state in `STATE` and its
     arguments in `ARGUMENTS`, adds its weights in `_add_weights` and runs a window in `_window`.
+
+    With `parts`, a window is computed in several calls, each with a part of its rows. The states of the parts wait in a
+    queue, `(parts, B, H)`: a call takes the first one and appends the state after it.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("h",)  # names of the variables `(B, H)`; the first one is the layer's output
@@ -32,6 +36,7 @@ class StatefulRecurrent(Configured):
         "kernel_initializer",
         "recurrent_initializer",
         "seed",
+        "parts",
     )
 
     def __init__(
@@ -42,10 +47,11 @@ class StatefulRecurrent(Configured):
         kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         seed: int | None = None,
+        parts: int = 1,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.units = units
+        self.units, self.parts = units, parts
         self.recurrent_dropout = recurrent_dropout
         self.dropconnect = dropconnect
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -63,21 +69,23 @@ class StatefulRecurrent(Configured):
             )
         self._add_weights(int(input_dim or 0))
         for name in self.STATE:
-            setattr(self, name, self.add_weight((batch_size, self.units), "zeros", trainable=False, name=name))
+            shape = (batch_size, self.units) if self.parts == 1 else (self.parts, batch_size, self.units)
+            setattr(self, name, self.add_weight(shape, "zeros", trainable=False, name=name))
 
     def call(self, inputs: Any, resets: Any = None, training: bool = False) -> Any:
         inputs = self._check_batch_size(inputs)
         # The cut: the carried state is a constant. A copy, because torch's backward pass needs it after the assignment.
-        state = tuple(ops.stop_gradient(ops.copy(variable)) for variable in self.state_variables)  # [B, H] each
+        state = tuple(ops.stop_gradient(ops.copy(self._first(v))) for v in self.state_variables)  # [B, H] each
         kernel, mask = ops.convert_to_tensor(self.recurrent_kernel), None
         if training and self.recurrent_dropout:
             mask = mask_like(state[0], self.recurrent_dropout, self.seed_generator)  # [B, H], for all steps
         if training and self.dropconnect:
-            kernel = kernel * mask_like(kernel, self.dropconnect, self.seed_generator)
+            kernel = kernel * mask_like(kernel, self.dropconnect, self.seed_generator, of_weights=True)
         keep = None if resets is None else 1.0 - ops.cast(resets, state[0].dtype)
         outputs, state = self._window(inputs, state, kernel, mask, keep)
         for variable, value in zip(self.state_variables, state, strict=True):
-            variable.assign(ops.stop_gradient(value))  # the next call starts here
+            value = ops.stop_gradient(value)
+            variable.assign(value if self.parts == 1 else ops.concatenate([variable[1:], value[None]]))
         return outputs  # [B, T, H]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -92,6 +100,9 @@ class StatefulRecurrent(Configured):
         """Set the state of every row to zero, as at the start of a text."""
         for variable in self.state_variables:
             variable.assign(ops.zeros(variable.shape))
+
+    def _first(self, variable: keras.Variable) -> Any:
+        return variable if self.parts == 1 else variable[0]
 
     def _add_weights(self, input_dim: int) -> None:
         raise NotImplementedError
@@ -113,10 +124,10 @@ class StatefulRecurrent(Configured):
         """`inputs @ kernel` for all steps in one product, `(B, T, width of kernel)`."""
         kernel = ops.convert_to_tensor(self.kernel)
         rows = ops.reshape(inputs, (-1, kernel.shape[0])) @ kernel
-        return ops.reshape(rows, (self.state_variables[0].shape[0], -1, kernel.shape[1]))
+        return ops.reshape(rows, (self.state_variables[0].shape[-2], -1, kernel.shape[1]))
 
     def _check_batch_size(self, inputs: Any) -> Any:
-        found, expected = inputs.shape[0], self.state_variables[0].shape[0]
+        found, expected = inputs.shape[0], self.state_variables[0].shape[-2]
         if found is not None and found != expected:
             raise ValueError(
                 f"Layer {self.name!r} was built for a batch size of {expected} and carries one state per row, but was "

@@ -13,21 +13,27 @@ from keraslm.network.model import build_model, nats_model
 from keraslm.optimizers.clipped import ClippedAdamW, ClippedOptimizer, ClippedSGD
 
 
-def compiled_model(config: Config, vocab_size: int, windows: int | None = None) -> keras.Model:
+def compiled_model(config: Config, vocab_size: int, windows: int | None = None, replicas: int = 1) -> keras.Model:
     """Build the nats model of a configuration and compile it with its loss, optimizer and metric.
 
-    `windows` is the number of windows per epoch; needed if the learning rate changes within an epoch.
+    Args:
+        config: if it accumulates gradients, a step of the model reads a part of the rows of a window.
+        vocab_size: V.
+        windows: number of windows per epoch; needed if the learning rate changes within an epoch.
+        replicas: number of replicas among which the rows are divided further.
     """
     train = config.train
     resets = config.data.context != "document"
-    network = build_model(config.model, vocab_size, train.batch_size, train.seed, train.dtype, resets)
+    shares = replicas * train.accumulate
+    options = train.seed, train.dtype, resets, train.accumulate
+    network = build_model(config.model, vocab_size, train.batch_size // shares, *options)
     frozen = frozen_weights(config.model, config.transfer.freeze or ())
     for variable in network.weights:
         if variable.path in frozen:
             variable.trainable = False
-    model = nats_model(network, train.dtype, _regularization(train))
+    model = nats_model(network, train.dtype, _regularization(train, shares))
     optimizer = make_optimizer(train, windows)
-    loss = SequenceLoss(train.average_across_timesteps, train.average_across_batch)
+    loss = SequenceLoss(train.average_across_timesteps, train.average_across_batch, shares)
     compile_model(model, network, config.model, optimizer, loss, Perplexity())
     return model
 
@@ -69,15 +75,15 @@ def make_optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
     """Make the optimizer of a configuration; `windows` is the number of steps per epoch, as in `compiled_model`."""
     windows = windows if train.rate_varies_within_epoch else None
     averaging = train.nonmonotone_interval is not None
-    shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, averaging
+    shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, averaging, train.accumulate
     if train.optimizer == "sgd":
         return ClippedSGD(*shared)
     return ClippedAdamW(*shared, beta_1=train.beta_1, beta_2=train.beta_2)
 
 
-def _regularization(train: TrainConfig) -> keras.layers.Layer | None:
+def _regularization(train: TrainConfig, shares: int) -> keras.layers.Layer | None:
     factors = train.activation_regularization, train.temporal_regularization
     if not any(factors):
         return None
     sums = not train.average_across_timesteps, not train.average_across_batch
-    return ActivationRegularization(*factors, *sums, name="activation_regularization")
+    return ActivationRegularization(*factors, *sums, shares, name="activation_regularization")

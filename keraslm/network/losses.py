@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keraslm import replicas
+
 
 def token_nats(targets: Any, predictions: Any) -> Any:
     """Return the nats of each target, `(B, T)`, from logits `(B, T, V)` or from nats `(B, T)` themselves."""
@@ -54,22 +56,32 @@ class SequenceLoss(keras.losses.Loss):
     The default is that of Zaremba et al. 2014, summed over the steps of a window and averaged over its rows. The
     learning rates and the clipping norm of that recipe assume this scale; Keras' own mean is `num_steps` times smaller.
     The `sample_weight` of `fit()` is the weight of each token.
+
+    If the rows of a window are divided into `shares` (`keraslm.training.rows`), its loss is the mean of theirs: a sum
+    over rows is multiplied by their number.
     """
 
     def __init__(
-        self, average_across_timesteps: bool = False, average_across_batch: bool = True, name: str = "sequence_loss"
+        self,
+        average_across_timesteps: bool = False,
+        average_across_batch: bool = True,
+        shares: int = 1,
+        name: str = "sequence_loss",
     ):
         super().__init__(name=name, reduction="sum")
+        self.shares = shares
         self.average_across_timesteps = average_across_timesteps
         self.average_across_batch = average_across_batch
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         loss = sequence_loss(y_true, y_pred, sample_weight, self.average_across_timesteps, self.average_across_batch)
-        return ops.sum(loss)
+        total = ops.sum(loss)
+        return replicas.share_of(total if self.average_across_batch else self.shares * total)
 
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "average_across_timesteps": self.average_across_timesteps,
             "average_across_batch": self.average_across_batch,
+            "shares": self.shares,
         }

@@ -8,19 +8,26 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from keraslm import replicas
 from keraslm.network.losses import token_nats
 from keraslm.optimizers.sums import two_sum, window_sum
 
 
 class _Quotient(keras.metrics.Metric):
-    """The weighted mean of values, from sums in two float32 numbers each; `SUMS` names their variables."""
+    """The weighted mean of the values of all replicas, from sums in two float32 numbers each.
+
+    `SUMS` names their variables, which are the same in each replica.
+    """
 
     SUMS: ClassVar[tuple[str, str]] = ("total", "count")  # of the weighted values, and of the weights
 
     def __init__(self, name: str, dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
         self._sums = [
-            tuple(self.add_variable((), "zeros", "float32", name=f"{name}{part}") for part in ("", "_low"))
+            tuple(
+                self.add_variable((), "zeros", "float32", aggregation="only_first_replica", name=f"{name}{part}")
+                for part in ("", "_low")
+            )
             for name in self.SUMS
         ]
 
@@ -39,11 +46,11 @@ class _Quotient(keras.metrics.Metric):
     def _add(self, values: Any, weights: Any) -> None:
         values = ops.cast(values, "float32")
         if weights is None:
-            added = window_sum(values), ops.cast(ops.size(values), "float32")
+            added = [window_sum(values), ops.cast(ops.size(values), "float32")]
         else:
             weights = ops.broadcast_to(ops.cast(weights, "float32"), ops.shape(values))
-            added = window_sum(values * weights), window_sum(weights)
-        for variables, value in zip(self._sums, added, strict=True):
+            added = [window_sum(values * weights), window_sum(weights)]
+        for variables, value in zip(self._sums, replicas.total(added), strict=True):
             high, low = map(ops.convert_to_tensor, variables)
             for variable, part in zip(variables, two_sum(high, low, value), strict=True):
                 variable.assign(part)

@@ -22,6 +22,7 @@ def build_model(
     seed: int = 0,
     product_dtype: str = "float32",
     resets: bool = False,
+    parts: int = 1,
 ) -> keras.Model:
     """Build the language model.
 
@@ -32,6 +33,7 @@ def build_model(
         seed: seed of initial weights and dropout masks.
         product_dtype: type of the operands of the LSTMs' matrix products, "float32" or "bfloat16".
         resets: whether the model has a second input, bool `(B, T)`: True where the state of a row is set to zero.
+        parts: number of calls that read a window, each with its own B rows and their states.
 
     Returns:
         A `keras.Model` from token ids `(B, T)` to logits `(B, T, V)` for any T. An adaptive softmax and a mixture
@@ -63,7 +65,7 @@ def build_model(
     )
     x = dropout(embedding(ids), config.embedding_dropout, "embedding_dropout")  # [B, T, E]
     for number, rate in enumerate(config.dropout_after):
-        layer = recurrent_layer(config, number, seed, product_dtype)
+        layer = recurrent_layer(config, number, seed, product_dtype, parts)
         x = dropout(layer(x, resets=starts), rate, f"output_dropout_{number}")  # [B, T, H]
     logits = projection_layer(config, vocab_size, embedding, seed)(x)
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]

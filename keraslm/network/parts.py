@@ -42,7 +42,7 @@ def seed_of(seed: int, name: str) -> int:
 
 
 def recurrent_layer(
-    config: ModelConfig, number: int, seed: int = 0, product_dtype: str = "float32"
+    config: ModelConfig, number: int, seed: int = 0, product_dtype: str = "float32", parts: int = 1
 ) -> StatefulRecurrent:
     """Make the recurrent layer with a number, 0 for the lowest; its name is e.g. `gru_0`.
 
@@ -59,6 +59,7 @@ def recurrent_layer(
         "kernel_initializer": uniform("kernel"),
         "recurrent_initializer": uniform("recurrent_kernel"),
         "seed": seed_of(seed, name),
+        "parts": parts,
         "name": name,
     }
     if config.cell != "lstm":

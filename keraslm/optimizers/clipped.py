@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keraslm import replicas
 from keraslm.optimizers.sums import two_sum
 
 NEVER = 2**31 - 1  # a number of steps that no training reaches
@@ -31,6 +32,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         window_factors   with `windows`: factor on the learning rate for each window of an epoch
         averages_from    with `averaging`: number of steps before the first whose weights are averaged; `NEVER` at first
         <weight>_average with `averaging`: the mean of a weight after each of these steps
+        <weight>_sum     with `accumulate`: sum of the gradients since the last step; `part` counts them
 
     The rate of a step is `learning_rate * window_factors[iterations % windows]`, from a table because on JAX variables
     can be assigned only between epochs.
@@ -41,6 +43,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         weight_decay: share of every weight that is subtracted per step, times the rate of the step; not clipped.
         windows: length of `window_factors`; None means no table.
         averaging: whether to average the weights.
+        accumulate: number of gradients whose mean is the gradient of a step. All variables above change once per step.
 
     Attributes:
         takes_sparse_gradients: whether a gradient may list only the rows of a table that were looked up.
@@ -58,11 +61,12 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         weight_decay: float = 0.0,
         windows: int | None = None,
         averaging: bool = False,
+        accumulate: int = 1,
         name: str | None = None,
     ):
         super().__init__(learning_rate=learning_rate, name=name)
         self.clip_norm, self.decay = clip_norm, weight_decay
-        self.windows, self.averaging = windows, averaging
+        self.windows, self.averaging, self.accumulate = windows, averaging, accumulate
         self.finite_steps = self._scalar("finite_steps", "int")
         self.gradient_norm = self._scalar("gradient_norm")
         self.mean_norm = self._scalar("mean_norm")
@@ -75,6 +79,8 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
             self.averages_from = self._scalar("averages_from", "int")
             self.averages_from.assign(NEVER)
         self.averages: list[keras.Variable] = []
+        self.sums: list[keras.Variable] = []
+        self.part = self._scalar("part", "int") if accumulate > 1 else None
 
     def _scalar(self, name: str, dtype: str = "float32") -> keras.Variable:
         return self.add_variable((), dtype=dtype, aggregation="only_first_replica", name=name)
@@ -83,6 +89,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             super().build(variables)
             self.averages = self._for_each(variables, "average") if self.averaging else []
+            self.sums = self._for_each(variables, "sum") if self.accumulate > 1 else []
 
     def _for_each(self, variables: list[keras.Variable], name: str) -> list[keras.Variable]:
         return [self.add_variable_from_reference(v, name=name) for v in variables]
@@ -92,8 +99,20 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
             self.build(list(trainable_variables))
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         pairs = [(v, g) for v, g in zip(variables, grads, strict=True) if g is not None]
-        updates = importlib.import_module(f"keraslm.optimizers.updates_{keras.backend.backend()}")
-        gradients, norm = updates.with_norm([g for _, g in pairs])
+        used, gradients = [v for v, _ in pairs], [g for _, g in pairs]
+        if self.accumulate == 1:
+            self.step(used, gradients)
+        else:
+            sums = [self.sums[self._get_variable_index(v)] for v in used]
+            self._updates().accumulate(self, used, gradients, sums)
+
+    def _updates(self) -> Any:
+        return importlib.import_module(f"keraslm.optimizers.updates_{keras.backend.backend()}")
+
+    def step(self, variables: list[keras.Variable], gradients: list[Any]) -> None:
+        """Update variables by their gradients, which are averaged over the replicas before they are clipped."""
+        updates = self._updates()
+        gradients, norm = updates.with_norm(replicas.reduced(gradients))
         self._follow(norm)
         rate, factor = self.learning_rate, 1.0
         if self.window_factors is not None:
@@ -102,7 +121,7 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         if self.clip_norm is not None:
             # NaN for a norm that is not finite, so that divergence is visible in the weights.
             factor = self.clip_norm / ops.maximum(norm, self.clip_norm) + (norm - norm)
-        getattr(updates, self.rule)(self, [v for v, _ in pairs], gradients, rate, factor)
+        getattr(updates, self.rule)(self, variables, gradients, rate, factor)
         if self.averages:
             number = ops.maximum(self.iterations.value + 1 - self.averages_from.value, 1)  # 1 before the averaging
             updates.average(self.averages, self._trainable_variables, 1.0 / ops.cast(number, "float32"))
@@ -120,19 +139,23 @@ class ClippedOptimizer(keras.optimizers.Optimizer):
         for variable, new, old in zip((self.mean_norm, self.mean_norm_low), moved, (mean, low), strict=True):
             variable.assign(ops.where(counts, new, old))
 
+    def value_of(self, name: str) -> Any:
+        """The number in a scalar variable, such as `"iterations"`. On JAX, the variables must be synchronised."""
+        return ops.convert_to_numpy(getattr(self, name)).item()
+
     def averaged(self) -> dict[str, NDArray[Any]]:
         """Return the average of every weight by its path; empty before anything was averaged.
 
         On JAX, the variables must be synchronised.
         """
-        if not self.averages or int(self.iterations) <= int(self.averages_from):
+        if not self.averages or self.value_of("iterations") <= self.value_of("averages_from"):
             return {}
         pairs = zip(self._trainable_variables, self.averages, strict=True)
         return {weight.path: np.array(ops.convert_to_numpy(average)) for weight, average in pairs}
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        own = {name: getattr(self, name) for name in ("clip_norm", "windows", "averaging")}
+        own = {name: getattr(self, name) for name in ("clip_norm", "windows", "averaging", "accumulate")}
         return {"name": config["name"], "learning_rate": config["learning_rate"], "weight_decay": self.decay, **own}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
+import keras
 from keras import ops
 
 
@@ -37,3 +39,23 @@ def average(averages: list[Any], variables: list[Any], share: Any) -> None:
     """Move each average towards its weight by a share of the distance."""
     for mean, variable in zip(averages, variables, strict=True):
         mean.assign((1.0 - share) * mean.value + share * variable.value)
+
+
+def accumulate(optimizer: Any, variables: list[Any], gradients: list[Any], sums: list[Any]) -> None:
+    """Add gradients to their sums; the last of `optimizer.accumulate` calls makes the step of their mean."""
+    totals = [total.value + g for total, g in zip(sums, gradients, strict=True)]
+    part = optimizer.part.value + 1
+    is_last = part == optimizer.accumulate
+    own = {id(v) for v in (*sums, optimizer.part)}
+    changed = [*(v for v in optimizer.variables if id(v) not in own), *variables]
+
+    def step(values: list[Any]) -> list[Any]:
+        with keras.StatelessScope(state_mapping=list(zip(changed, values, strict=True))) as scope:
+            optimizer.step(variables, [total / optimizer.accumulate for total in totals])
+        return [scope.get_current_value(v) for v in changed]
+
+    values = jax.lax.cond(is_last, step, lambda values: values, [v.value for v in changed])
+    for variable, value in zip(changed, values, strict=True):
+        variable.assign(value)
+    for variable, value in zip((*sums, optimizer.part), (*totals, part), strict=True):
+        variable.assign(ops.where(is_last, 0, value))

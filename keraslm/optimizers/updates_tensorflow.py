@@ -18,10 +18,10 @@ def sgd(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any, f
     rate, decay = tf.cast(rate, tf.float32), optimizer.decay
     for weight, gradient in zip(_values(variables), gradients, strict=True):
         if decay:
-            weight.assign(weight * (1.0 - rate * decay))
+            _assign(weight, weight * (1.0 - rate * decay))
         if isinstance(gradient, tf.IndexedSlices):
             rows = gradient.values * (rate * factor)
-            weight.scatter_sub(tf.IndexedSlices(rows, gradient.indices, gradient.dense_shape))
+            tf.raw_ops.ResourceScatterSub(resource=weight.handle, indices=gradient.indices, updates=rows)
         else:
             tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=rate * factor, delta=gradient)
 
@@ -34,7 +34,7 @@ def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any,
     arrays = zip(_values(variables), gradients, *map(_values, optimizer.moments(variables)), strict=True)
     for weight, gradient, mean, square in arrays:
         if decay:
-            weight.assign(weight * (1.0 - rate * decay))
+            _assign(weight, weight * (1.0 - rate * decay))
         tf.raw_ops.ResourceApplyAdam(
             var=weight.handle,
             m=mean.handle,
@@ -51,7 +51,29 @@ def adamw(optimizer: Any, variables: list[Any], gradients: list[Any], rate: Any,
 
 def average(averages: list[Any], variables: list[Any], share: Any) -> None:
     for mean, weight in zip(_values(averages), _values(variables), strict=True):
-        mean.assign((1.0 - share) * mean + share * weight)
+        _assign(mean, (1.0 - share) * mean + share * weight)
+
+
+def accumulate(optimizer: Any, variables: list[Any], gradients: list[Any], sums: list[Any]) -> None:
+    totals, part = _values(sums), optimizer.part.value
+    for total, gradient in zip(totals, gradients, strict=True):
+        if isinstance(gradient, tf.IndexedSlices):
+            tf.raw_ops.ResourceScatterAdd(resource=total.handle, indices=gradient.indices, updates=gradient.values)
+        else:
+            total.assign_add(gradient)
+    part.assign_add(1)
+
+    def step() -> None:
+        optimizer.step(variables, [total / optimizer.accumulate for total in totals])
+        for variable in (*totals, part):
+            variable.assign(tf.zeros_like(variable))
+
+    tf.cond(part == optimizer.accumulate, step, lambda: None)
+
+
+def _assign(variable: Any, value: Any) -> None:
+    """Assign within a replica without a word to the others, whose values are the same."""
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
 
 
 def _values(variables: list[Any]) -> list[Any]:

@@ -66,6 +66,20 @@ def average(averages: list[Any], variables: list[Any], share: Any) -> None:
     torch._foreach_lerp_(_values(averages), _values(variables), _number(share))
 
 
+@torch.no_grad()
+def accumulate(optimizer: Any, variables: list[Any], gradients: list[Any], sums: list[Any]) -> None:
+    totals = _values(sums)
+    for total, gradient in zip(totals, gradients, strict=True):
+        total.add_(gradient)
+    part = int(optimizer.part.value) + 1
+    if part == optimizer.accumulate:
+        torch._foreach_div_(totals, part)
+        optimizer.step(variables, totals)
+        torch._foreach_zero_(totals)
+        part = 0
+    optimizer.part.assign(part)
+
+
 def _values(variables: list[Any]) -> list[Any]:
     return [variable.value.data for variable in variables]
 

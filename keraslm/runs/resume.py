@@ -32,7 +32,7 @@ R = TypeVar("R", bound=RunFolder)
 # Fields that do not change the result. Texts are compared by their tokens.
 FREE = {
     *("epochs", "log_every", "checkpoint_minutes", "checkpoint_windows", "early_stopping"),
-    *("keep_weights", "save_at_words"),
+    *("keep_weights", "save_at_words", "accumulate"),
     *("train", "valid", "also_valid", "data", "encoding", "max_unknown", "cache"),
 }
 

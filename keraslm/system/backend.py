@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from traceback import walk_tb
+from typing import Any
 
 from keraslm.config import BACKENDS
 from keraslm.errors import ConfigError, MissingPackageError
+from keraslm.system.ranks import Ranks
 
 _SETTINGS = (
     *("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED"),
@@ -23,12 +25,14 @@ _SETTINGS = (
 )
 
 
-def select_backend(requested: str | None = None) -> str:
+def select_backend(requested: str | None = None, devices: int | None = None, ranks: Ranks | None = None) -> str:
     """Choose the backend of this process and import Keras with it; returns its name.
 
     Args:
         requested: `"jax"`, `"tensorflow"` or `"torch"`. Default: the environment's `KERAS_BACKEND`, or else the first
             of the three that is installed.
+        devices: number of devices that a training needs. JAX and TensorFlow divide a CPU into so many.
+        ranks: the processes that train together, which JAX connects before it looks for devices.
 
     Settings of the surroundings that would change the results, such as `floatx` in `~/.keras/keras.json` or
     `JAX_ENABLE_X64`, are ignored. If the process has already made them, they are refused.
@@ -62,7 +66,9 @@ def select_backend(requested: str | None = None) -> str:
             os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         try:
             with _quiet_stderr() if name == "tensorflow" else nullcontext(), _without_settings():
-                _start(name)
+                _start(name, devices, ranks)
+        except ConfigError:
+            raise
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
             variables = ("JAX_PLATFORMS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
@@ -75,13 +81,32 @@ def select_backend(requested: str | None = None) -> str:
     return name
 
 
-def _start(name: str) -> None:
+def _start(name: str, devices: int | None, ranks: Ranks | None) -> None:
     """Import Keras and the backend, and let it look for its devices, which may fail."""
     importlib.import_module("keras")
     if name == "jax":
-        importlib.import_module("jax").devices()
+        jax = importlib.import_module("jax")
+        if ranks and not jax.distributed.is_initialized():
+            _connect(jax, ranks)
+        elif devices:
+            jax.config.update("jax_num_cpu_devices", devices)
+        jax.devices()
     elif name == "tensorflow":
-        importlib.import_module("tensorflow").config.list_physical_devices()
+        config = importlib.import_module("tensorflow").config
+        gpus, (cpu, *_) = config.list_physical_devices("GPU"), config.list_physical_devices("CPU")
+        if devices and not gpus:
+            config.set_logical_device_configuration(cpu, [config.LogicalDeviceConfiguration() for _ in range(devices)])
+
+
+def _connect(jax: Any, ranks: Ranks) -> None:
+    """Connect the processes of JAX. srun starts one for each GPU of a machine."""
+    if ranks.launcher == "torchrun":
+        raise ConfigError(
+            "torchrun holds the port that JAX needs. Start the processes by srun, or set JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID for each, or use torch."
+        )
+    local = [ranks.local_rank] if ranks.launcher == "srun" else None
+    jax.distributed.initialize(ranks.address, ranks.size, ranks.rank, local, cluster_detection_method="deactivate")
 
 
 @contextmanager

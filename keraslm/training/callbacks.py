@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.network.model import reset_states, stateful_layers
@@ -22,6 +21,7 @@ from keraslm.system import Log
 from keraslm.system.atomic import writing
 from keraslm.text.store import TextCounts
 from keraslm.training.dataset import Batches
+from keraslm.training.devices import Devices
 from keraslm.training.divergence import check_finite
 from keraslm.training.progress import TOKENS_PER_SECOND, Logs, Throughput
 from keraslm.training.schedule import averaging_since, early_stop, learning_rate_of, window_factors
@@ -58,7 +58,7 @@ class PrepareEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if logs is not None:
             logs["learning_rate"] = self._rate
-            logs["gradient_norm"] = float(self.model.optimizer.mean_norm)
+            logs["gradient_norm"] = self.model.optimizer.value_of("mean_norm")
 
 
 class ResetStates(keras.callbacks.Callback):
@@ -68,10 +68,11 @@ class ResetStates(keras.callbacks.Callback):
     validated, if there are any. `resumed`: the first epoch continues from the current state of the model.
     """
 
-    def __init__(self, resumed: bool = False) -> None:
+    def __init__(self, resumed: bool = False, devices: Devices | None = None) -> None:
         super().__init__()
-        self._resumed = resumed
+        self._resumed, self._devices = resumed, devices or Devices()
         self._saved: list[tuple[keras.Variable, NDArray[Any]]] = []
+        self._states: list[tuple[keras.Variable, NDArray[Any]]] = []
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if not self._resumed:
@@ -82,8 +83,8 @@ class ResetStates(keras.callbacks.Callback):
         states = [variable for layer in stateful_layers(self.model) for variable in layer.state_variables]
         averages = _averaged_weights(self.model)
         weights = self.model.trainable_variables if averages else []
-        changed = [*states, *self.model.metrics_variables, *weights]
-        self._saved = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in changed]
+        self._saved = [(v, self._devices.read(v)) for v in (*self.model.metrics_variables, *weights)]
+        self._states = [(v, self._devices.read(v, of_rows=True)) for v in states]
         reset_states(self.model)
         for variable in weights:
             variable.assign(averages[variable.path])
@@ -91,6 +92,8 @@ class ResetStates(keras.callbacks.Callback):
     def on_test_end(self, logs: Logs = None) -> None:
         for variable, value in self._saved:
             variable.assign(value)
+        for variable, value in self._states:
+            self._devices.assign(variable, value, of_rows=True)
 
 
 def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:
@@ -168,7 +171,7 @@ class MetricsLog(keras.callbacks.Callback):
             mean = (total - self._sum) / (batch + 1 - self._seen)
             self._seen, self._sum = batch + 1, total
             row: dict[str, Any] = {"epoch": self._epoch + 1, "window": batch + 1, "loss": mean}
-            row["gradient_norm"] = float(self.model.optimizer.gradient_norm)
+            row["gradient_norm"] = self.model.optimizer.value_of("gradient_norm")
             if self.throughput.rate:
                 row[TOKENS_PER_SECOND] = round(self.throughput.rate, 1)
             self._write(row)

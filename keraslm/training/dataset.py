@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keraslm.errors import UsageError
+from keraslm.training.rows import Rows
 
 
 class Batches(Protocol):
@@ -38,25 +39,42 @@ class Batches(Protocol):
 
 
 class BatchDataset(keras.utils.PyDataset):
-    """The batches of an epoch in order, for `fit(shuffle=False)`; `first` is the number of the first."""
+    """The batches of an epoch in order, for `fit(shuffle=False)`.
 
-    def __init__(self, batches: Batches, first: int = 0):
+    Args:
+        batches: all batches of the epoch.
+        first: the number of the first one.
+        rows: the rows that this process trains in a step, and the steps of each batch. Default: all rows in one step.
+    """
+
+    def __init__(self, batches: Batches, first: int = 0, rows: Rows | None = None):
         super().__init__()
-        self.batches, self._first = batches, first
+        self.batches, self._first, self._rows = batches, first, rows
         self._next = 0
 
     def __len__(self) -> int:
-        return len(self.batches) - self._first
+        return (len(self.batches) - self._first) * (self._rows.parts if self._rows else 1)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        number, expected = self._first + index, self._first + self._next
+        number, part = divmod(index, self._rows.parts if self._rows else 1)
+        number += self._first
         if index not in (0, self._next):
             raise UsageError(
-                f"Batch {number} was requested, but batch {expected} comes next. "
+                f"Batch {number} was requested, but batch {self._first + self._next} comes next. "
                 "The windows of a text must stay in order: call fit(..., shuffle=False)."
             )
         self._next = index + 1
-        return self.batches.example(number)
+        example = self.batches.example(number)
+        if self._rows is None:
+            return example
+        rows = self._rows
+
+        def chosen(values: NDArray[Any]) -> NDArray[Any]:
+            values = rows.of_step(values, part)
+            # The strategies of TensorFlow add up a first batch, and cannot add Booleans.
+            return values.view(np.uint8) if rows.devices > 1 and values.dtype == bool else values
+
+        return tuple(keras.tree.map_structure(chosen, example))
 
     def source(self) -> Any:
         """The input of `fit()`: this dataset, or on TensorFlow with batches of varying shape a `tf.data.Dataset`."""
@@ -82,20 +100,21 @@ def fit_from(
     callbacks: Any,
     epoch: int = 0,
     batch: int = 0,
+    rows: Rows | None = None,
 ) -> None:
     """Call `fit()` from any batch of any epoch: once for the rest of an interrupted epoch, once for all others.
 
     `epoch` is the number of finished epochs out of `epochs`, `batch` that of finished batches of the next epoch: all
-    of them if only its validation is missing. `callbacks` is an `UnreadLogs`.
+    of them if only its validation is missing. `callbacks` is an `UnreadLogs`, `rows` as in `BatchDataset`.
     """
-    validation = BatchDataset(valid) if valid else None
+    validation = BatchDataset(valid, rows=rows) if valid else None
     model.stop_training = False
 
     def fit(first: int, until: int) -> None:
         callbacks.first = first
         options = {"initial_epoch": epoch, "epochs": until, "shuffle": False, "callbacks": callbacks}
         checked = validation.source() if validation else None
-        model.fit(BatchDataset(train, first).source(), validation_data=checked, **options)
+        model.fit(BatchDataset(train, first, rows).source(), validation_data=checked, **options)
 
     if batch:
         if batch == len(train):

@@ -48,7 +48,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         self._unread = []
 
     def _error(self, name: str, value: float) -> NonFiniteLossError:
-        optimizer, step = self.model.optimizer, int(self.model.optimizer.iterations)
+        optimizer, step = self.model.optimizer, self.model.optimizer.value_of("iterations")
         for offset, logs in enumerate(self._unread, start=1 - len(self._unread)):
             if found := _not_finite(logs):
                 name, value, step = *found, step + offset
@@ -73,9 +73,10 @@ class NoteGuessing(keras.callbacks.Callback):
         perplexity = float((logs or {}).get("perplexity", 0.0))
         if perplexity > self.vocab_size and not self._said and (epoch or self.epochs == 1):
             self._said = True
+            rate = self.model.optimizer.value_of("learning_rate")
             self.log(
                 f"          perplexity {perplexity:.2f} is worse than guessing one of the {self.vocab_size:,} tokens: "
-                f"try a lower `learning_rate` than {float(self.model.optimizer.learning_rate):g}"
+                f"try a lower `learning_rate` than {rate:g}"
             )
 
 
@@ -96,14 +97,14 @@ def check_finite(tensors: Mapping[str, NDArray[Any]], optimizer: ClippedOptimize
         bad = int(value.size - np.isfinite(value).sum())
         if bad:
             found = f"{name} contains NaN or infinity ({bad:,} of {value.size:,} values)"
-            raise _divergence(found, "after", int(optimizer.iterations), optimizer, windows)
+            raise _divergence(found, "after", optimizer.value_of("iterations"), optimizer, windows)
 
 
 def _divergence(found: str, when: str, step: int, optimizer: ClippedOptimizer, windows: int) -> NonFiniteLossError:
     """The error for a step counted from 1; `when` is "at" the step, before its update, or "after" it."""
-    finite, clip_norm = int(optimizer.finite_steps), optimizer.clip_norm
-    norm = f"{float(optimizer.gradient_norm):.4g}"
-    if finite == int(optimizer.iterations):
+    finite, clip_norm = optimizer.value_of("finite_steps"), optimizer.clip_norm
+    norm, rate = f"{optimizer.value_of('gradient_norm'):.4g}", optimizer.value_of("learning_rate")
+    if finite == optimizer.value_of("iterations"):
         gradient = f"The norm of every gradient was finite, the last one {norm}"
     elif finite == 0:
         gradient = "The norm of the first gradient was not finite"
@@ -118,7 +119,7 @@ def _divergence(found: str, when: str, step: int, optimizer: ClippedOptimizer, w
         advice = f"Try a lower `learning_rate`, {lower} or a smaller `init_scale`."
     return NonFiniteLossError(
         f"{found} {when} {_place(step, windows)}. {gradient} ({clip}, the learning rate is "
-        f"{float(optimizer.learning_rate):g}). The last checkpoint and the weights of the last good epoch, if any, are "
+        f"{rate:g}). The last checkpoint and the weights of the last good epoch, if any, are "
         f"kept. {advice}"
     )
 

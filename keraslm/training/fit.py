@@ -30,6 +30,7 @@ from keraslm.training.callbacks import (
 )
 from keraslm.training.checkpoints import RestoreCheckpoint, SaveCheckpoints
 from keraslm.training.dataset import Batches, fit_from
+from keraslm.training.devices import Devices
 from keraslm.training.divergence import NoteGuessing, StopOnNonFiniteLoss
 from keraslm.training.progress import Progress, Throughput, UnreadLogs
 from keraslm.training.schedule import early_stop
@@ -61,8 +62,10 @@ class Corpus(Protocol):
     def fingerprints(self) -> dict[str, Any]: ...
 
 
-def resume_run(previous: PreviousRun[R], config: Sections, corpus: Corpus, files: tuple[str, ...], log: Log) -> R:
-    """Restore the files of a run to its checkpoint, if the texts are the same."""
+def resume_run(
+    previous: PreviousRun[R], config: Sections, corpus: Corpus, files: tuple[str, ...], log: Log, devices: int = 1
+) -> R:
+    """Restore the files of a run to its checkpoint, if the texts are the same; `devices` is their number."""
     backend = keras.backend.backend()
     previous.check_texts(corpus.fingerprints)
     run = update_config(previous.run, config, backend, files)
@@ -70,6 +73,8 @@ def resume_run(previous: PreviousRun[R], config: Sections, corpus: Corpus, files
     log(f"run       {run.path} on {backend}, resuming after {previous.checkpoint.position}")
     if changed := previous.changed_environment(environment(backend)):
         log(f"          the result may differ in the last bits: {changed}")
+    if (before := previous.checkpoint.state["surroundings"].get("devices", 1)) != devices:
+        log(f"          the rows of a window are on {devices} devices now, not {before}; dropout draws other masks")
     return run
 
 
@@ -91,6 +96,7 @@ def fit_run(
     log: Log = print,
     extra: Sequence[keras.callbacks.Callback] = (),
     also_valid: Batches | None = None,
+    devices: Devices | None = None,
 ) -> None:
     """Train a compiled model to the end of its configuration, with everything that a run folder holds.
 
@@ -104,6 +110,7 @@ def fit_run(
         log: receives lines of progress.
         extra: callbacks that act before the logs of an epoch are written and before checkpoints are saved.
         also_valid: batches of a second validation text.
+        devices: on which the model was built. Default: one.
 
     Raises:
         NonFiniteLossError: the training diverged.
@@ -112,12 +119,15 @@ def fit_run(
     """
     if verbose == "auto":
         verbose = default_verbosity()
+    devices = devices or Devices()
     with StopSignals() as signals:
-        callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log, extra, also_valid)
+        options: dict[str, Any] = {"devices": devices, "extra": extra, "also_valid": also_valid}
+        callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log, **options)
         steps = {"epochs": run.config.train.epochs, "steps": len(corpus.train)}
         listed = UnreadLogs(callbacks, add_history=True, model=model, verbose=verbose, **steps)
+        listed.parts = devices.rows.parts if devices.rows else 1
         position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
-        fit_from(model, corpus.train, corpus.valid, run.config.train.epochs, listed, *position)
+        fit_from(model, corpus.train, corpus.valid, run.config.train.epochs, listed, *position, devices.rows)
 
 
 def default_verbosity() -> int:
@@ -135,19 +145,21 @@ def run_callbacks(
     log: Log = print,
     extra: Sequence[keras.callbacks.Callback] = (),
     also_valid: Batches | None = None,
+    devices: Devices | None = None,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a training run, in the order in which they must act."""
+    devices = devices or Devices()
     windows = corpus.train
     throughput = Throughput(windows.predicted / len(windows))
-    states = ResetStates(resumed=bool(checkpoint and checkpoint.window))
+    states = ResetStates(bool(checkpoint and checkpoint.window), devices)
     weights = EpochWeights(run, len(windows))
     metrics_log = MetricsLog(run, windows.predicted, throughput, corpus.valid_counts, weights)
     state: dict[str, Any] = {"config": run.config.to_dict(), "texts": corpus.fingerprints}
-    state["surroundings"] = environment(keras.backend.backend())
-    checkpoints = SaveCheckpoints(run, len(windows), state, states, metrics_log, weights, signals)
+    state["surroundings"] = environment(keras.backend.backend()) | {"devices": devices.count}
+    checkpoints = SaveCheckpoints(run, len(windows), state, states, metrics_log, weights, signals, devices)
     chosen: list[keras.callbacks.Callback] = []
     if checkpoint:
-        chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name)))
+        chosen.append(RestoreCheckpoint(checkpoint, windows, str(run.checkpoints_path / checkpoint.name), devices))
         metrics_log.resumed = checkpoint.state["log"] if checkpoint.window else None
     chosen += [
         throughput,
@@ -155,7 +167,7 @@ def run_callbacks(
         states,
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
         weights,
-        *([SecondValidation(also_valid, states, checkpoints)] if also_valid else []),
+        *([SecondValidation(also_valid, states, checkpoints, devices.rows)] if also_valid else []),
         *extra,
         metrics_log,
         StopEarly(run, log),
@@ -164,7 +176,7 @@ def run_callbacks(
     if verbose:
         chosen.append(Progress(throughput))
     epochs = run.config.train.epochs
-    if importlib.util.find_spec("matplotlib"):
+    if devices.leads and importlib.util.find_spec("matplotlib"):
         chosen.append(Convenience(CURVE, lambda *_: learning_curve(run.epochs(), run.path / CURVE), epochs, log))
     if tensorboard:
         chosen.append(Convenience("TensorBoard events", TensorBoard(run.path / TENSORBOARD), epochs, log))

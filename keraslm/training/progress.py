@@ -17,16 +17,22 @@ class UnreadLogs(keras.callbacks.CallbackList):
 
     Keras converts them to Python floats after every window, so host and device wait for each other. Here only a
     callback that reads a value waits: `float(value)`.
+
+    If a window takes several steps of `fit()`, its `parts`, the callbacks see the window and not its steps.
     """
 
     first = 0  # added to each window number, for `fit()` over the rest of an epoch
+    parts = 1
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        super().on_train_batch_begin(self.first + batch, logs)
+        if batch % self.parts == 0:
+            super().on_train_batch_begin(self.first + batch // self.parts, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if (batch + 1) % self.parts:
+            return
         for callback in self.callbacks:
-            callback.on_train_batch_end(self.first + batch, logs)
+            callback.on_train_batch_end(self.first + batch // self.parts, logs)
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
         for callback in self.callbacks:

@@ -11,7 +11,6 @@ import keras
 
 from keraslm.config import Config, StrPath
 from keraslm.config.shapes import frozen_weights
-from keraslm.network.compile import compiled_model
 from keraslm.network.parts import describe_cell
 from keraslm.runs.create import create_run, locked_folder, new_folder
 from keraslm.runs.files import files_of, state_of
@@ -21,10 +20,12 @@ from keraslm.runs.run import Run
 from keraslm.system import Log
 from keraslm.text.corpus import Text, open_texts
 from keraslm.training.corpus import TrainingCorpus, open_second, read_corpus, with_clusters, with_second_validation
-from keraslm.training.fit import default_verbosity, finished, fit_run, resume_run
+from keraslm.training.devices import Devices
+from keraslm.training.fit import default_verbosity, finished, resume_run
+from keraslm.training.fit_model import fit_model
+from keraslm.training.follow import job_of, waited_for
 from keraslm.training.initial import Start, initial_tokenizer, start_of
 from keraslm.training.machine import check_dtype, keep_freed_memory
-from keraslm.training.validation import validate_before
 from keraslm.training.words import SaveAtWords
 
 
@@ -38,10 +39,13 @@ def train_run(
     tensorboard: bool = False,
     verbose: int | str = "auto",
     log: Log = print,
+    devices: Devices | None = None,
 ) -> Run:
     """Train a language model into a run folder, or resume a run that was stopped. Arguments as in `keraslm.train`.
 
     `unfinished` is a run with this configuration, which is resumed without a `path` if its texts are the same.
+    `devices` are those of this process. The first of several processes calls this function, the others
+    `keraslm.training.follow.follow_run`.
 
     A resumed training ends with the same bits as an uninterrupted one, given the same backend, versions, CPU model and
     number of cores.
@@ -56,11 +60,12 @@ def train_run(
     """
     if verbose == "auto":
         verbose = default_verbosity()
+    devices = devices or Devices()
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder, own = Path(path) if path is not None else unfinished, config
     exists = folder is not None and state_of(folder)[0] in ("run", "incomplete")
-    with ExitStack() as stack:
+    with waited_for(devices) as tell, ExitStack() as stack:
         if folder and exists:
             stack.enter_context(locked_folder(folder, log))
         previous = find_previous_run(folder, resume, overwrite, log, Run) if folder else None
@@ -83,8 +88,10 @@ def train_run(
             stack.enter_context(locked_folder(folder, log))
         train = config.train
         files = files_of("valid" in corpus.fingerprints, train.keep_weights, tensorboard, bool(train.save_at_words))
+        devices.divide(train.batch_size, train.accumulate)
         if previous:
-            run, checkpoint = resume_run(previous, config, corpus, files, log), previous.checkpoint
+            run = resume_run(previous, config, corpus, files, log, devices.count)
+            checkpoint = previous.checkpoint
         else:
             found: Any = {"texts": corpus.fingerprints, "files": files, "origin": start.origin}
             run, checkpoint = Run(folder, config, corpus.tokenizer, **found), None
@@ -92,14 +99,13 @@ def train_run(
             log(f"run       {run.path} on {keras.backend.backend()}")
         if checkpoint and (reason := finished(run, checkpoint)):
             log(reason)
+            tell(job_of(run, checkpoint, is_finished=True))
             return run
-        model = compiled_model(config, corpus.tokenizer.vocab_size, len(corpus.train))
-        start.assign(model)
-        _describe(run, log)
-        if start.weights:
-            validate_before(run, model, corpus.valid, corpus.also_valid, log)
-        options: Any = {"tensorboard": tensorboard, "verbose": verbose, "log": log, "also_valid": corpus.also_valid}
-        fit_run(run, model, corpus, checkpoint, extra=_at_words(run, corpus, log), **options)
+        tell(job_of(run, checkpoint))
+        _describe(run, devices, log)
+        options: Any = {"tensorboard": tensorboard, "verbose": verbose, "extra": _at_words(run, corpus, log)}
+        fit_model(run, corpus, start, checkpoint, devices, log, **options)
+    devices.any(False)  # the others wait until everything is written
     return run
 
 
@@ -125,12 +131,17 @@ def _at_words(run: Run, corpus: TrainingCorpus, log: Log) -> list[keras.callback
     return [SaveAtWords(run, numbers, words, corpus.train)] if numbers else []
 
 
-def _describe(run: Run, log: Log) -> None:
+def _describe(run: Run, devices: Devices, log: Log) -> None:
     config, sizes = run.config, {name: math.prod(shape) for name, shape in run.shapes().items()}
     frozen = frozen_weights(config.model, config.transfer.freeze or ())
     fixed = f", {sum(sizes[name] for name in frozen):,} of them not trained" if frozen else ""
     log(f"model     {sum(sizes.values()):,} parameters{fixed}")
     resets = config.data.context != "document"
     log(f"{config.model.cell:<10}{describe_cell(config.model, config.train.dtype, resets)}")
+    if devices.count > 1:
+        processes = f" in {devices.processes} processes" if devices.processes > 1 else ""
+        log(
+            f"devices   {devices.count}{processes}, {config.train.batch_size // devices.count} rows of a window on each"
+        )
     if config.model.not_exportable:
         log(f"export    {config.model.not_exportable}")

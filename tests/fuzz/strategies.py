@@ -52,6 +52,7 @@ def changed(draw, value: Any) -> Any:
             for _ in range(draw(st.sampled_from([1, 100, 900]))):
                 deep = [deep]
             inner[last] = deep
+            return value  # walking through it again would depend on the depth of the stack
         elif isinstance(inner, dict):
             inner[draw(st.text(max_size=4) | st.sampled_from(sorted(inner)))] = draw(values)
         else:

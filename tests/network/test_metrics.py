@@ -103,7 +103,7 @@ def test_rows_of_a_long_epoch_have_the_loss_of_their_own_windows(config):
     tracker, rows = Mean("loss"), []
     run = SimpleNamespace(config=config, append=rows.append)
     log = MetricsLog(run, 0, SimpleNamespace(rate=0.0))
-    log.set_model(SimpleNamespace(metrics=[tracker], optimizer=SimpleNamespace(gradient_norm=1.0)))
+    log.set_model(SimpleNamespace(metrics=[tracker], optimizer=SimpleNamespace(value_of=lambda name: 1.0)))
     log.on_epoch_begin(0)
     tracker.update_state(92.1, sample_weight=20 * 10_000_000)
     for batch in (9_999_999, 10_000_004, 10_000_009):

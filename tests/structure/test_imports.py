@@ -13,11 +13,12 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "config": "errors arguments",
     "system": "errors config",
     "text": "errors config system",
-    "layers": "config",
-    "optimizers": "",
-    "network": "arguments config layers optimizers",
+    "replicas": "",
+    "layers": "config replicas",
+    "optimizers": "replicas",
+    "network": "arguments config replicas layers optimizers",
     "runs": "errors arguments config system text",
-    "training": "errors perplexity config system text optimizers network runs",
+    "training": "errors perplexity config system text layers optimizers network runs",
     "evaluation": "errors arguments perplexity config system text network runs",
     "scoring": "errors arguments perplexity config text",
     "ngram": "errors arguments perplexity config system text scoring",
@@ -36,7 +37,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "__main__": "cli",
 }
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf2onnx", "onnx"}
-WITH_FRAMEWORK = {"layers", "optimizers", "network", "training", "evaluation", "keraslm_export"}
+WITH_FRAMEWORK = {"replicas", "layers", "optimizers", "network", "training", "evaluation", "keraslm_export"}
 PATHS = sorted([*(ROOT / "keraslm").rglob("*.py"), *(ROOT / "export").rglob("*.py")])
 
 

@@ -54,7 +54,9 @@ def signal_at(*moment, number=signal.SIGTERM):
     """Send a signal at a moment of a training within the block."""
     create = training.run_callbacks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "run_callbacks", lambda *given: [SignalAt(number, *moment), *create(*given)])
+        patch.setattr(
+            training, "run_callbacks", lambda *given, **named: [SignalAt(number, *moment), *create(*given, **named)]
+        )
         yield
 
 

@@ -1,6 +1,6 @@
 """Kill a training again and again, and compare it with an undisturbed one.
 
-    python tests/torture/kill_training.py --backend jax --kills 100 --seed 0
+    python tests/torture/kill_training.py --backend jax --kills 100 --seed 0 [--processes 2]
 
 `keraslm train` runs as a separate process and is killed; the same command resumes the run and is killed again, at a
 random moment:
@@ -13,6 +13,9 @@ random moment:
 After each kill, the newest checkpoint must be intact. A finished run is compared with one that was never killed: every
 variable of model, optimizer and metrics, all weight files, and the metrics except for times. The model is small and
 has every kind of dropout, a validation text, and a checkpoint every third window.
+
+With several processes, which train together, any one of them is killed; the others must end by themselves, or are
+killed after ten seconds, as launchers do. Kills at disk operations hit the first one, which alone writes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -108,11 +112,38 @@ class Child:
         return code
 
 
+class Group:
+    """Processes that train together; the first one stands for all of them."""
+
+    def __init__(self, children: list[Child], rng: random.Random):
+        self.children, self.victim = children, rng.randrange(len(children))
+        self.started, self.training, self.lines = children[0].started, children[0].training, children[0].lines
+
+    @property
+    def runs(self) -> bool:
+        return any(child.process.poll() is None for child in self.children)
+
+    def wait(self, seconds: float = SECONDS, victim: int = 0) -> int | None:
+        """The exit code of a process after all have ended; None if it is still running."""
+        code = self.children[victim].wait(seconds)
+        if code is not None:
+            for child in self.children:
+                if child.wait(SECONDS if code == 0 else 10) is None:
+                    child.process.kill()
+                    child.wait()
+        return code
+
+    def stop(self, number: signal.Signals) -> int | None:
+        """Send a signal to one of the processes, and return its exit code."""
+        self.children[self.victim].process.send_signal(number)
+        return self.wait(victim=self.victim)
+
+
 class Trainer:
     """Starts the same training in any folder."""
 
-    def __init__(self, folder: Path, backend: str):
-        self.folder = folder
+    def __init__(self, folder: Path, backend: str, processes: int = 1, seed: int = 0):
+        self.folder, self.backend, self.processes, self.rng = folder, backend, processes, random.Random(seed)
         write_text(folder / "train.txt", lines=200, seed=1)
         write_text(folder / "valid.txt", lines=40, seed=2)
         flags = [f"--{name}={value}" for name, value in FLAGS.items()]
@@ -121,8 +152,25 @@ class Trainer:
         self.environ = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
         self.environ |= {"PYTHONPATH": os.pathsep.join(sys.path[:2]), "PYTHONUNBUFFERED": "1"}
 
-    def start(self, run: str, extra: dict[str, str] | None = None) -> Child:
-        return Child([*self.command, f"--run={run}"], self.folder, {**self.environ, **(extra or {})})
+    def start(self, run: str, extra: dict[str, str] | None = None) -> Group:
+        command, children = [*self.command, f"--run={run}"], []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        for rank in range(self.processes):
+            own = {**self.environ, **(extra or {})} if rank == 0 else self.environ
+            children.append(Child(command, self.folder, own | self._place(rank, port)))
+        return Group(children, self.rng)
+
+    def _place(self, rank: int, port: int) -> dict[str, str]:
+        """The environment of one of several processes."""
+        if self.processes == 1:
+            return {}
+        if self.backend == "jax":
+            numbers = {"JAX_PROCESS_ID": rank, "JAX_NUM_PROCESSES": self.processes}
+            return {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"} | {name: str(n) for name, n in numbers.items()}
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.processes, "MASTER_PORT": port}
+        return {"MASTER_ADDR": "127.0.0.1"} | {name: str(n) for name, n in numbers.items()}
 
     def undisturbed(self) -> Undisturbed:
         """Train without a kill."""
@@ -200,13 +248,12 @@ def disturb(trainer: Trainer, run: str, kind: str, rng: random.Random, undisturb
     else:
         child.training.wait(SECONDS)
         goal = rng.uniform(stood, total)
-        while child.process.poll() is None and windows_of(folder, undisturbed.windows) < goal:
+        while child.runs and windows_of(folder, undisturbed.windows) < goal:
             time.sleep(0.001)
         code = child.wait(rng.uniform(0, 0.05))
     if code is None:
         asked = time.monotonic()
-        child.process.send_signal(signal.SIGTERM if kind == "sigterm" else signal.SIGKILL)
-        code = child.wait()
+        code = child.stop(signal.SIGTERM if kind == "sigterm" else signal.SIGKILL)
         if kind == "sigterm" and code == 143:
             tally.answers.append(time.monotonic() - asked)
     ended = windows_of(folder, undisturbed.windows) == total
@@ -226,7 +273,7 @@ def windows_of(run: Path, windows: int) -> int:
     return epoch * windows + window
 
 
-def _look(run: Path, child: Child, tally: Tally) -> None:
+def _look(run: Path, child: Group, tally: Tally) -> None:
     """Count the state of a killed process; the newest checkpoint must be intact."""
     writing = any(path.name != ".lock" for path in run.rglob(".*"))
     trains = any(line.startswith("Epoch ") for line in child.lines)
@@ -236,10 +283,15 @@ def _look(run: Path, child: Child, tally: Tally) -> None:
 
 
 def torture(
-    backend: str, kills: int, seed: int, folder: Path, log: Callable[[str], None] = lambda line: print(line, flush=True)
+    backend: str,
+    kills: int,
+    seed: int,
+    folder: Path,
+    log: Callable[[str], None] = lambda line: print(line, flush=True),
+    processes: int = 1,
 ) -> Tally:
     """Kill trainings until the number of kills is reached, and finish the last one."""
-    rng, tally, trainer = random.Random(seed), Tally(), Trainer(folder, backend)
+    rng, tally, trainer = random.Random(seed), Tally(), Trainer(folder, backend, processes, seed)
     undisturbed = trainer.undisturbed()
     log(f"undisturbed: {EPOCHS} epochs of {undisturbed.windows} windows; {undisturbed.operations} disk operations")
     kinds = ["clock", "training", "training", "disk", "disk", "sigterm"]
@@ -293,9 +345,10 @@ def main() -> int:
     parser.add_argument("--backend", choices=["jax", "tensorflow", "torch"], required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tally = torture(arguments.backend, arguments.kills, arguments.seed, Path(folder))
+        tally = torture(arguments.backend, arguments.kills, arguments.seed, Path(folder), processes=arguments.processes)
     print(report(arguments.backend, tally))
     return 1 if tally.differing or not tally.finished else 0
 

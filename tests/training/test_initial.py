@@ -178,7 +178,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_sourc
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr("keraslm.training.train.fit_run", killed)
+        patch.setattr("keraslm.training.fit_model.fit_run", killed)
         train(run="new", **options)
     assert [row["epoch"] for row in read_rows(Path("new/metrics.jsonl"))] == [0]
     assert_same(train(run="new", **options)[0], complete)

@@ -18,6 +18,7 @@ from keraslm.network.compile import compiled_model
 from keraslm.network.model import reset_states
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
+from keraslm.training.devices import Devices
 from keraslm.training.schedule import learning_rate_of
 from keraslm.training.train import _describe
 from tests.support.resuming import quietly, timeless
@@ -211,5 +212,6 @@ def test_a_missing_validation_text_leaves_no_run(config):
 def test_the_log_describes_the_kernel_with_the_resets_of_the_training(config, monkeypatch, context, resets):
     monkeypatch.setattr("keraslm.training.train.describe_cell", lambda model, dtype, resets: f"resets {resets}")
     lines = []
-    _describe(Run(Path("run"), config.replace(context=context), SimpleNamespace(vocab_size=9)), lines.append)
+    run = Run(Path("run"), config.replace(context=context), SimpleNamespace(vocab_size=9))
+    _describe(run, Devices(), lines.append)
     assert f"lstm      resets {resets}" in lines

@@ -14,19 +14,28 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from keraslm.replicas.replicas_jax import on_each_device
+
 Weights = tuple[Array, Array, Array]  # kernel, recurrent kernel, bias
 State = tuple[Array, ...]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
 def lstm(
     x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Array | None, c_factor: Array | None, low: str
-) -> tuple[Array, Array, Array]:
+) -> Any:
     """`dispatch.lstm`: h after each step, `[T, B, H]`, and the last h and c."""
-    return _forward(x, h0, c0, weights, h_factor, c_factor, low)[0]
+    window = partial(_window, low)
+    return on_each_device(window, (1, 0, 0, None, 1, 1), (1, 0, 0), x, h0, c0, weights, h_factor, c_factor)
 
 
-def _forward(x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Any, c_factor: Any, low: str) -> Any:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _window(
+    low: str, x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Array | None, c_factor: Array | None
+) -> tuple[Array, Array, Array]:
+    return _forward(low, x, h0, c0, weights, h_factor, c_factor)[0]
+
+
+def _forward(low: str, x: Array, h0: Array, c0: Array, weights: Weights, h_factor: Any, c_factor: Any) -> Any:
     kernel, recurrent_kernel, bias = weights
     recurrent = recurrent_kernel.astype(low)
     projected = product(x, kernel, low) + bias  # [T, B, 4H]
@@ -69,7 +78,7 @@ def _backward(low: str, saved: Any, gradients: tuple[Array, Array, Array]) -> tu
     return dx, dh0, dc0, (dkernel, drecurrent, dz.sum((0, 1))), *jax.tree.map(jnp.zeros_like, (h_factor, c_factor))
 
 
-lstm.defvjp(_forward, _backward)
+_window.defvjp(_forward, _backward)
 
 
 def product(a: Array, b: Array, low: str) -> Array:

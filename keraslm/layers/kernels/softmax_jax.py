@@ -17,6 +17,7 @@ from jax import Array, lax
 
 from keraslm.layers.kernels import rows_per_piece
 from keraslm.layers.kernels.recurrent_jax import product
+from keraslm.replicas.replicas_jax import on_each_device
 
 Weights = tuple[Array, Array, Array]  # projection, kernel, bias
 ROWS = 32  # rows of a piece of a tail: few are wasted on a rare cluster, and products still run at full speed
@@ -26,15 +27,16 @@ def cross_entropy(
     hidden: Array, kernel: Array, bias: Array, targets: Array, low: str, transposed: bool = False
 ) -> Array:
     """`dispatch.cross_entropy` for `(N, H)` and `(N,)`."""
-    return _nats(hidden, kernel.T if transposed else kernel, bias, targets, low)
+    kernel = kernel.T if transposed else kernel
+    return on_each_device(partial(_nats, low), (0, None, None, 0), 0, hidden, kernel, bias, targets)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _nats(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -> Array:
-    return _forward(hidden, kernel, bias, targets, low)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _nats(low: str, hidden: Array, kernel: Array, bias: Array, targets: Array) -> Array:
+    return _forward(low, hidden, kernel, bias, targets)[0]
 
 
-def _forward(hidden: Array, kernel: Array, bias: Array, targets: Array, low: str) -> Any:
+def _forward(low: str, hidden: Array, kernel: Array, bias: Array, targets: Array) -> Any:
     """Nats `(N,)`, and arrays for the backward pass; beyond the budget without those of the size of the logits."""
     rows = rows_per_piece(len(hidden), len(bias))
     if rows == len(hidden):
@@ -100,15 +102,17 @@ def _minus_target(softmax: tuple[Array, Array], targets: Array) -> Array:
 
 def add_tail(nats: Array, hidden: Array, tail: Weights, targets: Array, member: Array, low: str) -> Array:
     """Add the cost within a cluster to the nats `(N,)` of its members; see `dispatch.adaptive_cross_entropy`."""
-    return nats + _tail_nats(hidden, tail, targets, member, low) if len(nats) else nats
+    if not len(nats):
+        return nats
+    return nats + on_each_device(partial(_tail_nats, low), (0, None, 0, 0), 0, hidden, tail, targets, member)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _tail_nats(hidden: Array, weights: Weights, targets: Array, member: Array, low: str) -> Array:
-    return _tail_forward(hidden, weights, targets, member, low)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _tail_nats(low: str, hidden: Array, weights: Weights, targets: Array, member: Array) -> Array:
+    return _tail_forward(low, hidden, weights, targets, member)[0]
 
 
-def _tail_forward(hidden: Array, weights: Weights, targets: Array, member: Array, low: str) -> Any:
+def _tail_forward(low: str, hidden: Array, weights: Weights, targets: Array, member: Array) -> Any:
     """Nats of each member within its cluster, 0 for other tokens, `(N,)`, and arrays for the backward pass."""
     projection, kernel, bias = weights
     rows, places, pieces = _pieces(member, kernel.shape[1])

@@ -1,0 +1,57 @@
+"""`keraslm train --devices N` on torch, which trains with one process per device: start them and wait."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+
+def train_in_processes(count: int, arguments: list[str]) -> int:
+    """Run the same command line in several processes, with the variables of torchrun; return the exit code.
+
+    If one fails, the others are stopped. SIGTERM is passed on; Ctrl-C in a terminal reaches every process by itself.
+
+    Args:
+        count: number of processes.
+        arguments: of the command line, after `keraslm`.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for rank in range(count):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = os.environ | {name: str(value) for name, value in place.items()}
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+        command = [sys.executable, "-P", "-m", "keraslm", *arguments]
+        children.append(
+            subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_default_sigint)
+        )
+    return _wait(children)
+
+
+def _default_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    """Wait for all processes; the exit code of the first that failed, else 0."""
+    code = 0
+    while any(child.poll() is None for child in children):
+        failed = [child.returncode for child in children if child.returncode]
+        if failed and not code:
+            code = failed[0]
+            for child in children:
+                child.terminate()
+        time.sleep(0.1)
+    return code or next((child.returncode for child in children if child.returncode), 0)

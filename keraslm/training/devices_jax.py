@@ -1,0 +1,69 @@
+"""Devices on JAX: one computation for all of them, divided by rows through `keras.distribution`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax.experimental import multihost_utils
+from numpy.typing import NDArray
+
+from keraslm.errors import ConfigError
+from keraslm.layers.recurrent import STATES
+from keraslm.system.ranks import Ranks
+from keraslm.training.devices import Devices, ends_with_others
+
+
+class RowsOnDevices(keras.distribution.DataParallel):
+    """Data parallelism in which each device keeps the states of its rows; weights are copied to every device."""
+
+    def get_variable_layout(self, variable: keras.Variable) -> keras.distribution.TensorLayout:
+        if variable.name not in STATES or variable.trainable:
+            return super().get_variable_layout(variable)
+        axes = [None] * (len(variable.shape) - 2) + [self.batch_dim_name, None]  # `(rows, H)` or `(parts, rows, H)`
+        return keras.distribution.TensorLayout(axes, self.device_mesh)
+
+
+class JaxDevices(Devices):
+    def __init__(self, devices: list[jax.Device]):
+        self.count, self.process, self.processes = len(devices), jax.process_index(), jax.process_count()
+        names = [f"{device.platform}:{device.id}" for device in devices]
+        self._distribution = RowsOnDevices(devices=names, auto_shard_dataset=False)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        with self._distribution.scope(), ends_with_others("gloo", "Gloo", "NCCL", "coordination"):
+            yield
+
+    def read(self, variable: keras.Variable, of_rows: bool = False) -> NDArray[Any]:
+        value = variable.value
+        if of_rows and self.processes > 1:
+            value = multihost_utils.process_allgather(value, tiled=True)
+        return np.array(value)
+
+    def any(self, flag: bool) -> bool:
+        return flag if self.processes == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+    def share(self, value: Any = None) -> Any:
+        if self.processes == 1:
+            return value
+        data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        size = int(multihost_utils.broadcast_one_to_all(np.array(len(data))))
+        sent = np.zeros(size, np.uint8)
+        if self.leads:
+            sent[:] = data
+        return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes())
+
+
+def start(devices: int | None, ranks: Ranks | None) -> JaxDevices:
+    found = jax.devices()
+    wanted = devices or (len(found) if jax.process_count() > 1 else 1)
+    if wanted > len(found) or (jax.process_count() > 1 and wanted != len(found)):
+        names = ", ".join(f"{device.platform}:{device.id}" for device in found)
+        raise ConfigError(f"`devices` is {wanted}, but JAX has {len(found)}: {names}.")
+    return JaxDevices(found[:wanted])

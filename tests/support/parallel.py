@@ -1,0 +1,70 @@
+"""Trainings on several devices, each in a process of its own or, on torch, in one process per device.
+
+    python -m tests.support.parallel DEVICES JOBS
+
+JOBS is a JSON file with a list of jobs: `run`, a folder, `devices`, and the fields of a configuration. JAX and
+TensorFlow divide the CPU into DEVICES devices, of which each job uses some.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(devices: str, jobs: str) -> None:
+    import keraslm
+    from keraslm.config import Config
+    from keraslm.system.backend import select_backend
+
+    backend = os.environ["KERAS_BACKEND"]
+    if backend != "torch":
+        select_backend(backend, int(devices))
+    for job in json.loads(Path(jobs).read_text()):
+        config = Config.from_dict(job["config"])
+        keraslm.train(config, run=job["run"], devices=job["devices"], verbose=0, log=lambda _: None)
+
+
+def run_jobs(jobs: list[dict[str, Any]], folder: Path, backend: str) -> None:
+    """Run jobs on a backend; all of them together on JAX, elsewhere those of each number of devices."""
+    groups = {max(job["devices"] for job in jobs)} if backend == "jax" else {job["devices"] for job in jobs}
+    for count in sorted(groups):
+        own = [job for job in jobs if backend == "jax" or job["devices"] == count]
+        path = folder / f"jobs-{count}.json"
+        path.write_text(json.dumps(own))
+        finish(start(["-m", "tests.support.parallel", str(count), str(path)], count if backend == "torch" else 1))
+
+
+def start(arguments: list[str], processes: int = 1, **variables: str) -> list[subprocess.Popen[str]]:
+    """Start Python in several processes, with the variables of torchrun if there is more than one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+        named = {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
+        environment |= named if processes > 1 else {}
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen([sys.executable, *arguments], env=environment, **options))
+    return started
+
+
+def finish(started: list[subprocess.Popen[str]]) -> list[str]:
+    """Wait for processes that must succeed; their outputs."""
+    outputs = [process.communicate(timeout=300)[0] for process in started]
+    for process, output in zip(started, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
