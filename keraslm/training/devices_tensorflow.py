@@ -19,7 +19,10 @@ from keraslm.training.devices import Devices
 class TensorFlowDevices(Devices):
     def __init__(self, names: list[str]):
         self.count = self.replicas = len(names)
-        self._strategy = tf.distribute.MirroredStrategy(names)
+        on_gpus = "GPU" in names[0]
+        # The collectives that TensorFlow would use between CPUs serve one strategy per process.
+        reduction = None if on_gpus else tf.distribute.ReductionToOneDevice()
+        self._strategy = tf.distribute.MirroredStrategy(names, reduction)
 
     def divide(self, batch_size: int, parts: int) -> None:
         if parts > 1:

@@ -11,6 +11,7 @@ import keras
 
 from keraslm.config import Config, StrPath
 from keraslm.config.shapes import frozen_weights
+from keraslm.errors import TextError
 from keraslm.network.parts import describe_cell
 from keraslm.runs.create import create_run, locked_folder, new_folder
 from keraslm.runs.files import files_of, state_of
@@ -19,6 +20,7 @@ from keraslm.runs.resume import PreviousRun, find_previous_run
 from keraslm.runs.run import Run
 from keraslm.system import Log
 from keraslm.text.corpus import Text, open_texts
+from keraslm.text.paths import STDIN
 from keraslm.training.corpus import TrainingCorpus, open_second, read_corpus, with_clusters, with_second_validation
 from keraslm.training.devices import Devices
 from keraslm.training.fit import default_verbosity, finished, resume_run
@@ -61,6 +63,7 @@ def train_run(
     if verbose == "auto":
         verbose = default_verbosity()
     devices = devices or Devices()
+    _check_readable(config, devices)
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder, own = Path(path) if path is not None else unfinished, config
@@ -107,6 +110,12 @@ def train_run(
         fit_model(run, corpus, start, checkpoint, devices, log, **options)
     devices.any(False)  # the others wait until everything is written
     return run
+
+
+def _check_readable(config: Config, devices: Devices) -> None:
+    names = (*(config.data.train or ()), *(config.data.valid or ()))
+    if devices.processes > 1 and STDIN in names:
+        raise TextError("Standard input can be read by one process only. Write the text to a file.")
 
 
 def _read(

@@ -2,8 +2,9 @@
 
     python -m tests.support.parallel DEVICES JOBS
 
-JOBS is a JSON file with a list of jobs: `run`, a folder, `devices`, and the fields of a configuration. JAX and
-TensorFlow divide the CPU into DEVICES devices, of which each job uses some.
+JOBS is a JSON file with a list of jobs: `run`, a folder, `devices`, `config`, and perhaps `stop`, the epoch and the
+window, from 0, after which SIGTERM stops it. JAX and TensorFlow divide the CPU into DEVICES devices, of which each job
+uses some.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +25,28 @@ ROOT = Path(__file__).resolve().parents[2]
 def main(devices: str, jobs: str) -> None:
     import keraslm
     from keraslm.config import Config
+    from keraslm.errors import Interrupted
     from keraslm.system.backend import select_backend
 
     backend = os.environ["KERAS_BACKEND"]
     if backend != "torch":
         select_backend(backend, int(devices))
+    from tests.support.resuming import signal_at  # imports Keras
+
     for job in json.loads(Path(jobs).read_text()):
         config = Config.from_dict(job["config"])
-        keraslm.train(config, run=job["run"], devices=job["devices"], verbose=0, log=lambda _: None)
+        stop = signal_at(*job["stop"], None) if job.get("stop") else nullcontext()
+        with stop, suppress(Interrupted):
+            keraslm.train(config, run=job["run"], devices=job["devices"], verbose=0, log=lambda _: None)
 
 
 def run_jobs(jobs: list[dict[str, Any]], folder: Path, backend: str) -> None:
-    """Run jobs on a backend; all of them together on JAX, elsewhere those of each number of devices."""
-    groups = {max(job["devices"] for job in jobs)} if backend == "jax" else {job["devices"] for job in jobs}
-    for count in sorted(groups):
-        own = [job for job in jobs if backend == "jax" or job["devices"] == count]
-        path = folder / f"jobs-{count}.json"
-        path.write_text(json.dumps(own))
+    """Run jobs in order: all of them in one process on JAX, elsewhere those in turn that have the same devices."""
+    groups = groupby(jobs, key=lambda job: 0 if backend == "jax" else job["devices"])
+    for number, group in enumerate(list(group) for _, group in groups):
+        path = folder / f"jobs-{number}.json"
+        path.write_text(json.dumps(group))
+        count = max(job["devices"] for job in group)
         finish(start(["-m", "tests.support.parallel", str(count), str(path)], count if backend == "torch" else 1))
 
 
@@ -60,7 +68,12 @@ def start(arguments: list[str], processes: int = 1, **variables: str) -> list[su
 
 def finish(started: list[subprocess.Popen[str]]) -> list[str]:
     """Wait for processes that must succeed; their outputs."""
-    outputs = [process.communicate(timeout=300)[0] for process in started]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
     for process, output in zip(started, outputs, strict=True):
         assert process.returncode == 0, output
     return outputs

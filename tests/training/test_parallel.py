@@ -2,39 +2,43 @@
 
 Which combinations are covered: each row of `TRAININGS`, whole and with each of its divisions, devices x parts.
 TensorFlow has no parts on several devices. Dropout is 0, and a sampled softmax has no parts, because each part draws
-its own masks and negatives. `make parallel` runs all rows, the suite those that are marked with `FEW`.
+its own masks and negatives. `make parallel` runs all rows, the suite runs `FEW`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from keraslm.config import Config
+from keraslm.errors import ConfigError, RunError, TextError
+from keraslm.system.ranks import Ranks
+from keraslm.training.devices import Devices, ends_with_others, start_devices
+from keraslm.training.follow import FAILED, follow_run, waited_for
+from keraslm.training.train import train_run
 from tests.conftest import BACKEND
 from tests.reference.text import write_text
 from tests.support.parallel import run_jobs
 
-FEW = "in the suite"
+FEW = (
+    "sentences, varying windows, regularization, loss summed over rows, adamw, averaged weights, adaptive softmax, "
+    "early stopping"
+)
 SIZES = {"num_layers": 2, "units": 6, "embedding_dim": 6, "init_scale": 0.3, "batch_size": 8, "num_steps": 4}
 PLAIN = {**SIZES, "epochs": 2, "log_every": 1, "output_dropout": 0.0, "learning_rate": 0.5, "clip_norm": 0.5}
 TRAININGS = {  # fields, and divisions: devices x parts
     "sgd, clipping, weight decay": ({"weight_decay": 0.01}, "2x1 4x1 1x4 2x2"),
-    f"{FEW}: sentences, varying windows, regularization, loss summed over rows": (
+    FEW: (
         {
-            **{"context": "sentence", "variable_windows": True, "average_across_batch": False, "learning_rate": 0.05},
-            **{"activation_regularization": 0.5, "temporal_regularization": 0.5},
+            **{"context": "sentence", "variable_windows": True, "average_across_batch": False, "num_layers": 1},
+            **{"activation_regularization": 0.5, "temporal_regularization": 0.5, "optimizer": "adamw", "epochs": 4},
+            **{"learning_rate": 0.03, "nonmonotone_interval": 1, "early_stopping": 2, "weight_decay": 0.01},
+            **{"softmax": "adaptive", "cutoffs": (4, 8)},
         },
-        "2x1 4x2",
-    ),
-    f"{FEW}: adamw, averaged weights, adaptive softmax, early stopping": (
-        {
-            **{"optimizer": "adamw", "learning_rate": 0.05, "nonmonotone_interval": 1, "epochs": 5, "num_layers": 1},
-            **{"softmax": "adaptive", "cutoffs": (4, 8), "early_stopping": 2, "weight_decay": 0.01},
-        },
-        "2x1 1x2",
+        "2x2 2x1 4x2",
     ),
     "gru, sampled softmax, shuffled paragraphs": (
         {"cell": "gru", "softmax": "sampled", "num_sampled": 5, "context": "paragraph", "shuffle": True},
@@ -48,7 +52,10 @@ TRAININGS = {  # fields, and divisions: devices x parts
         "2x1 2x2",
     ),
 }
-CHOSEN = [*TRAININGS] if os.environ.get("KERASLM_PARALLEL") else [name for name in TRAININGS if FEW in name]
+MOVED = "stopped on 2 devices, resumed on 1 or 4"
+SPEED = {"tokens_per_second", "seconds"}
+ALL = bool(os.environ.get("KERASLM_PARALLEL"))
+CHOSEN = [*TRAININGS] if ALL else [FEW]
 
 
 def divisions(name):
@@ -56,7 +63,7 @@ def divisions(name):
     found = [tuple(map(int, each.split("x"))) for each in TRAININGS[name][1].split()]
     if BACKEND == "tensorflow":
         found = [each for each in found if 1 in each]
-    return [(1, 1), *(found if os.environ.get("KERASLM_PARALLEL") else found[:2])]
+    return [(1, 1), *(found if ALL else found[:1])]
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +75,18 @@ def rows(tmp_path_factory):
         "valid": str(write_text(folder / "valid.txt", 12, 2)),
     }
 
-    def place(name, devices, parts):
-        return folder / f"{[*TRAININGS].index(name)}-{devices}x{parts}"
+    def place(name, devices=1, parts=1):
+        return folder / name if name == MOVED else folder / f"{[*TRAININGS].index(name)}-{devices}x{parts}"
 
     jobs = []
     for name in CHOSEN:
         for devices, parts in divisions(name):
             config = Config().replace(**texts, **{**PLAIN, **TRAININGS[name][0]}, accumulate=parts)
             jobs.append({"run": str(place(name, devices, parts)), "devices": devices, "config": config.to_dict()})
+    jobs.sort(key=lambda job: job["devices"])
+    moved = Config().replace(**texts, **{**PLAIN, **TRAININGS[FEW][0]}, checkpoint_windows=2)
+    for devices, stop in ((2, (1, 3)), (4 if ALL else 1, None)):
+        jobs.append({"run": str(folder / MOVED), "devices": devices, "config": moved.to_dict(), "stop": stop})
     run_jobs(jobs, folder, BACKEND)
     return lambda *job: [json.loads(line) for line in (place(*job) / "metrics.jsonl").read_text().splitlines()]
 
@@ -83,12 +94,63 @@ def rows(tmp_path_factory):
 @pytest.mark.parametrize("name", CHOSEN)
 def test_devices_and_parts_change_nothing(rows, name):
     whole, *divided = divisions(name)
-    expected = rows(name, *whole)
     for division in divided:
-        found = rows(name, *division)
-        assert len(found) == len(expected) > 10
-        for own, other in zip(found, expected, strict=True):
-            assert own.keys() == other.keys()
-            for key in ("loss", "perplexity", "val_perplexity", "gradient_norm"):
-                if key in own:
-                    assert own[key] == pytest.approx(other[key], rel=1e-5), (division, own, other)
+        assert_same(rows(name, *division), rows(name, *whole))
+
+
+def test_a_run_is_resumed_on_a_different_number_of_devices(rows):
+    """After window 4 of epoch 2: the state of every row moves to its new device."""
+    assert_same(rows(MOVED), rows(FEW, 1, 1))
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected) > 10
+    for own, other in zip(found, expected, strict=True):
+        assert own.keys() - SPEED == other.keys() - SPEED
+        for key in ("loss", "perplexity", "val_perplexity", "gradient_norm"):
+            if key in own:
+                assert own[key] == pytest.approx(other[key], rel=1e-5), (own, other)
+
+
+def test_what_a_backend_cannot_do_is_refused(config):
+    """More devices than there are, or processes where the backend has none."""
+    ranks = Ranks(0, 2, 0, "127.0.0.1:1", "torchrun")
+    expected = {
+        "jax": "`devices` is 999, but JAX has",
+        "tensorflow": "`devices` is 999, but TensorFlow has",
+        "torch": "`devices` is 999, but torch uses one process per device. Start them by torchrun",
+    }
+    with pytest.raises(ConfigError, match=expected[BACKEND]):
+        start_devices(999, None)
+    if BACKEND == "tensorflow":
+        with pytest.raises(ConfigError, match="TensorFlow trains in one process"):
+            start_devices(None, ranks)
+
+
+def test_one_of_several_processes_does_not_read_standard_input(config, tmp_path):
+    devices = Devices()
+    devices.processes = 2
+    with pytest.raises(TextError, match="Standard input can be read by one process only"):
+        train_run(config.replace(train="-"), tmp_path / "run", devices=devices)
+
+
+def test_the_other_processes_are_told_of_a_failure():
+    """Once the training has begun, they see by themselves that a process has ended."""
+    shared = []
+    devices = SimpleNamespace(share=shared.append)
+    with pytest.raises(TextError), waited_for(devices):
+        raise TextError("too short")
+    with pytest.raises(TextError), waited_for(devices) as tell:
+        tell({"folder": "run"})
+        raise TextError("later")
+    assert shared == [FAILED, {"folder": "run"}]
+    with pytest.raises(RunError, match="Process 0 failed before the training began"):
+        follow_run(SimpleNamespace(share=lambda: FAILED))
+
+
+def test_an_error_of_a_lost_process_is_a_sentence():
+    expected = "Another process of the training has ended; see its message"
+    with pytest.raises(RunError, match=expected), ends_with_others("gloo"):
+        raise RuntimeError("gloo: closed")
+    with pytest.raises(RuntimeError, match="out of memory"), ends_with_others("gloo"):
+        raise RuntimeError("out of memory")

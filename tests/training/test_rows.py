@@ -56,7 +56,7 @@ def test_each_process_reads_the_continuation_of_its_rows():
 
 
 def test_unequal_shares_are_refused():
-    with pytest.raises(ConfigError, match="`batch_size` is 20, which 8 devices do not divide.*Use a multiple of 8"):
+    with pytest.raises(ConfigError, match=r"`batch_size` is 20, which 8 devices do not divide.*Use a multiple of 8"):
         Rows(20, devices=8)
-    with pytest.raises(ConfigError, match="2 devices with `accumulate`, 4, do not divide.*Use a multiple of 8"):
+    with pytest.raises(ConfigError, match=r"2 devices with `accumulate`, 4, do not divide.*Use a multiple of 8"):
         Rows(20, devices=2, parts=4)
