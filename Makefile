@@ -1,10 +1,10 @@
 # make demo     a first model: train, export, score, generate
 # make test     the whole test suite on the first backend, then the tests that compute on a backend on the others
 # make check    format, lint, types
-# make clients  scores of exported files in the programs that read them, which it installs: docs/targets.md
+# make clients  scores of exported files in the programs that read them, which it installs: docs/how-to/targets.md
 # make bench    training speed compared with PyTorch and stock Keras
-# make torture  kill training runs, make disks fail, damage files, load a server: docs/reliability.md; about three hours
-# make docs     write docs/cli.md and docs/openapi.json
+# make torture  kill training runs, make disks fail, damage files, load a server: docs/explanation/reliability.md; about three hours
+# make docs     write docs/reference/cli.md and docs/reference/openapi.json
 # make dist     wheel and sdist in dist/
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.

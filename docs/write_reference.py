@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the live help pages, and docs/openapi.json from the fields of requests: `make docs`."""
+"""Write the generated pages of docs/reference: cli.md from the live help, openapi.json from the fields of requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keraslm.cli import VERBS, app
 from keraslm.server.openapi import openapi
 from keraslm.server.settings import Limits
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "reference"
 WIDTH = 100
 
 
@@ -26,7 +26,7 @@ def help_page(*command: str) -> str:
 
 
 def page() -> str:
-    """The whole of docs/cli.md."""
+    """The whole of docs/reference/cli.md."""
     parts = ["# Command line", "Written from the live help by `make docs`; a test holds the two equal."]
     for command in ((), *((verb.__name__,) for verb in VERBS)):
         title = " ".join(("keraslm", *command))
@@ -35,7 +35,7 @@ def page() -> str:
 
 
 def description() -> str:
-    """The whole of docs/openapi.json."""
+    """The whole of docs/reference/openapi.json."""
     return json.dumps(openapi(Limits()), indent=1) + "\n"
 
 

@@ -89,7 +89,7 @@ def test_the_names_of_other_programs_lead_to_the_flag(program, other, flag):
 
 
 def test_every_flag_that_is_suggested_exists():
-    helps = " ".join((ROOT / "docs" / "cli.md").read_text().split())
+    helps = " ".join((ROOT / "docs" / "reference" / "cli.md").read_text().split())
     assert all(f"{flag} " in helps for flag in ELSEWHERE)
 
 
