@@ -4,7 +4,7 @@
 # make clients  scores of exported files in the programs that read them, which it installs: docs/how-to/targets.md
 # make bench    training speed compared with PyTorch and stock Keras
 # make torture  kill training runs, make disks fail, damage files, load a server: docs/explanation/reliability.md; about three hours
-# make docs     write docs/reference/cli.md and docs/reference/openapi.json
+# make docs     write the generated pages of docs/reference, and build the documentation in site/
 # make dist     wheel and sdist in dist/
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
@@ -63,12 +63,13 @@ torture: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/python docs/write_reference.py
+	$(BIN)/python docs/build_site.py
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist
 
 clean:
-	rm -rf .venv build dist runs model.onnx
+	rm -rf .venv build dist site runs model.onnx
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -80,5 +81,5 @@ clean:
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) --editable ".[jax,tensorflow,torch,export,hf,plot,tensorboard,zstd,sentencepiece,cluster,wer,serve,dev]"
+	$(INSTALL) --editable ".[jax,tensorflow,torch,export,hf,plot,tensorboard,zstd,sentencepiece,cluster,wer,serve,docs,dev]"
 	@touch $@
