@@ -28,6 +28,7 @@ PATTERNS = (
     *("docs/**/*.md", "examples/*/README.md", "benchmarks/README.md"),
     *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
 )
+_ROW, _CODE = re.compile(r"^\|.*$", re.MULTILINE), re.compile(r"`[^`]*`")
 _LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]*)")
 
 
@@ -57,7 +58,11 @@ def moved(text: str, page: str) -> tuple[str, list[str]]:
         linked.append(target)
         return found[1] + os.path.relpath(place(target), os.path.dirname(place(page)) or ".")  # noqa: PTH120
 
-    return _LINK.sub(rewritten, text), linked
+    def with_bars(row: re.Match[str]) -> str:  # GitHub needs \| in the code of a table; Python-Markdown would show it
+        return _CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0])
+
+    aligned = text.expandtabs(14)  # of tables that commands print; Python-Markdown would leave 4
+    return _ROW.sub(with_bars, _LINK.sub(rewritten, aligned)), linked
 
 
 def copy_pages() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+from keraslm.cli import run
 
 ROOT = Path(__file__).resolve().parents[2]
 INTRODUCTION = """\
@@ -16,8 +20,8 @@ Written by `make docs` from the sources; a test holds the two equal.
 The command line prints the kind of error, which is a heading of this page, and one sentence:
 
 ```console
-$ keraslm score model.onnx nothere.txt
-keraslm: TextError: nothere.txt: cannot be read (No such file or directory).
+$ keraslm show nothere.onnx
+{example}
 ```
 
 The exit code is 1 for a failure at run time, 2 for wrong use or bad input, 130 after SIGINT and 143 after SIGTERM.
@@ -150,4 +154,7 @@ def section(sources: Sources, kind: str) -> str:
 def page() -> str:
     """The whole of docs/reference/errors.md."""
     sources = Sources()
-    return "\n\n".join([INTRODUCTION, *(section(sources, kind) for kind in ADVICE)]) + "\n"
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+        run(["show", "nothere.onnx"])
+    introduction = INTRODUCTION.replace("{example}", printed.getvalue().strip())
+    return "\n\n".join([introduction, *(section(sources, kind) for kind in ADVICE)]) + "\n"

@@ -127,8 +127,8 @@ STOPPED = "Stopped after window 3; a checkpoint is saved."
     [
         (ZeroDivisionError("by zero"), 1, BUG),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (Interrupted(STOPPED, signal.SIGINT), 130, STOPPED),
-        (Interrupted(STOPPED, signal.SIGTERM), 143, STOPPED),
+        (Interrupted(STOPPED, signal.SIGINT), 130, f"Interrupted: {STOPPED}"),
+        (Interrupted(STOPPED, signal.SIGTERM), 143, f"Interrupted: {STOPPED}"),
     ],
 )
 def test_every_error_is_one_line_with_an_exit_code(program, fake, monkeypatch, error, code, message):

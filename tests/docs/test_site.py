@@ -165,6 +165,7 @@ def test_links_are_rewritten_for_the_site():
     )
     linked = ["examples/ptb/README.md", "README.md", "docs/images/web.png", "docs/how-to/bulk.md"]
     assert moved(text, "docs/how-to/training.md") == (expected, linked)
+    assert moved(r"| `a \|\| b` | a \| b", "README.md")[0] == r"| `a || b` | a \| b"
     assert moved("[a](../../docs/how-to/bulk.md)", "examples/ptb/README.md")[0] == "[a](../../how-to/bulk.md)"
 
 
