@@ -1,10 +1,11 @@
 # make demo     a first model: train, export, score, generate
 # make test     the whole test suite on the first backend, then the tests that compute on a backend on the others
 # make check    format, lint, types
-# make clients  scores of exported files in the programs that read them, which it installs: docs/targets.md
+# make clients  scores of exported files in the programs that read them, which it installs: docs/how-to/targets.md
 # make bench    training speed compared with PyTorch and stock Keras
-# make torture  kill training runs, make disks fail, damage files, load a server: docs/reliability.md; about three hours
-# make docs     write docs/cli.md and docs/openapi.json
+# make torture  kill training runs, make disks fail, damage files, load a server: docs/explanation/reliability.md; about three hours
+# make docs     write the generated pages of docs/reference, and build the documentation in site/
+# make commands  run the commands of the how-to pages with the demo's model, and write their output into the pages
 # make dist     wheel and sdist in dist/
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
@@ -15,7 +16,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clients check format bench torture docs dist clean
+.PHONY: demo test clients check format bench torture docs commands dist clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that is part of Python"
@@ -63,12 +64,16 @@ torture: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/python docs/write_reference.py
+	$(BIN)/python docs/build_site.py
+
+commands: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python docs/run_commands.py
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist
 
 clean:
-	rm -rf .venv build dist runs model.onnx
+	rm -rf .venv build dist site runs model.onnx
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -80,5 +85,5 @@ clean:
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) --editable ".[jax,tensorflow,torch,export,hf,plot,tensorboard,zstd,sentencepiece,cluster,wer,serve,dev]"
+	$(INSTALL) --editable ".[jax,tensorflow,torch,export,hf,plot,tensorboard,zstd,sentencepiece,cluster,wer,serve,docs,dev]"
 	@touch $@

@@ -1,45 +1,28 @@
-"""Write docs/cli.md from the live help pages, and docs/openapi.json from the fields of requests: `make docs`."""
+"""Write the generated pages of docs/reference: `make docs`."""
 
 from __future__ import annotations
 
-import io
-import json
-import re
 from pathlib import Path
 
-from rich.console import Console
+from generators import api, cli, configuration, errors, formats
 
-from keraslm.cli import VERBS, app
-from keraslm.server.openapi import openapi
-from keraslm.server.settings import Limits
-
-FOLDER = Path(__file__).parent
-WIDTH = 100
+FOLDER = Path(__file__).parent / "reference"
 
 
-def help_page(*command: str) -> str:
-    """The help of a command as plain text, `WIDTH` columns wide."""
-    out = io.StringIO()
-    console = Console(file=out, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    app.help_print(list(command), console=console)
-    return re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE).strip()
-
-
-def page() -> str:
-    """The whole of docs/cli.md."""
-    parts = ["# Command line", "Written from the live help by `make docs`; a test holds the two equal."]
-    for command in ((), *((verb.__name__,) for verb in VERBS)):
-        title = " ".join(("keraslm", *command))
-        parts.append(f"## {title}\n\n```text\n{help_page(*command)}\n```")
-    return "\n\n".join(parts) + "\n"
-
-
-def description() -> str:
-    """The whole of docs/openapi.json."""
-    return json.dumps(openapi(Limits()), indent=1) + "\n"
+def pages() -> dict[str, str]:
+    """All generated files, by their paths in docs/reference."""
+    return {
+        "cli.md": cli.page(),
+        "openapi.json": cli.description(),
+        "configuration.md": configuration.page(),
+        "formats.md": formats.page(),
+        "errors.md": errors.page(),
+        **{f"api/{name}": text for name, text in api.pages().items()},
+    }
 
 
 if __name__ == "__main__":
-    for name, text in (("cli.md", page()), ("openapi.json", description())):
+    (FOLDER / "api").mkdir(exist_ok=True)
+    for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
         print(f"written {name}")

@@ -45,7 +45,8 @@ app = App(
     help="Train an LSTM language model, export it to one ONNX file, and score any text with it.",
     help_format="rst",
     suppress_keyboard_interrupt=False,
-    help_epilogue=f"{DEBUG}, anywhere on the command line, shows the traceback of an error.",
+    help_epilogue=f"{DEBUG}, anywhere on the command line, shows the traceback of an error. An error begins with its "
+    "kind, such as TextError: docs/reference/errors.md has causes and remedies.",
 )
 VERBS: tuple[Callable[..., None], ...] = (
     *(train, evaluate, average, export),
@@ -153,11 +154,11 @@ def _explain(error: Exception) -> int:
         advice = "Train with a smaller --batch-size, --num-steps, --units or --vocab-size, score with a smaller"
         message, code = f"Not enough memory ({reason}). {advice} --lines-ahead, or use a larger machine.", 1
     elif isinstance(error, KeraslmError):
-        message, code = with_flags(str(error)), error.exit_code
+        message, code = f"{type(error).__name__}: {with_flags(str(error))}", error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         message, code = f"{error.filename or 'standard output'}: cannot be written ({error.strerror}).", 1
     elif isinstance(error, CycloptsError):
-        message, code = f"{usage_message(error)} See keraslm --help.", UsageError.exit_code
+        message, code = f"UsageError: {usage_message(error)} See keraslm --help.", UsageError.exit_code
     else:
         message = f"unexpected {type(error).__name__}: {error}. This is a bug in keraslm; {DEBUG} shows the traceback."
         code = 1

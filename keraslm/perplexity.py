@@ -75,7 +75,8 @@ class TokenCost:
 class TextCost:
     """The cost of a text under a model, and every count that the cost can be divided by.
 
-    Costs of lines add up to the cost of their text. `docs/perplexity.md` describes which quotients are comparable.
+    Costs of lines add up to the cost of their text. `docs/explanation/perplexity.md` describes which quotients are
+    comparable.
 
     Attributes:
         lines, words, tokens, characters, bytes, oovs: see `keraslm.text.store.TextCounts`.

@@ -2,7 +2,7 @@
 
        client MODEL [document] < TEXT         per line: log-probability in nats, number of tokens
 
-   With `document`, the state is carried over lines. docs/onnx-file.md describes the format. */
+   With `document`, the state is carried over lines. docs/reference/onnx-file.md describes the format. */
 #define _POSIX_C_SOURCE 200809L /* getline */
 #include <jansson.h>
 #include <onnxruntime_c_api.h>

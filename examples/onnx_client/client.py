@@ -2,7 +2,7 @@
 
     python client.py model.onnx < text.txt        # per line: log-probability in nats, number of tokens
 
-docs/onnx-file.md describes the format.
+docs/reference/onnx-file.md describes the format.
 """
 
 import json

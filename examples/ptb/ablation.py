@@ -2,7 +2,7 @@
 
     python examples/ptb/ablation.py PTB_FOLDER [--work FOLDER] [--seeds 2] [--jobs 2] [--backend torch]
 
-Trains the models that are missing in `ablation.jsonl`, and writes the tables of `docs/recipes.md`. If everything is
+Trains the models that are missing in `ablation.jsonl`, and writes the tables of `docs/how-to/recipes.md`. If all is
 recorded, it only writes the tables. The text is the first 4,000 lines of the training text; words that occur once are
 read as `<unk>`. A training run then takes a minute or two, and overfits as large models do. It is validated on the
 first half of the validation text.
@@ -28,7 +28,7 @@ from keraslm.text.files import TextFile
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "ablation.jsonl"
 TEST_TIME = HERE / "ablation-test-time.jsonl"
-PAGE = HERE.parents[1] / "docs" / "recipes.md"
+PAGE = HERE.parents[1] / "docs" / "how-to" / "recipes.md"
 LINES = 4_000
 BEGIN, END = "<!-- ablation -->", "<!-- end of ablation -->"
 

@@ -43,7 +43,7 @@ def export(
     Args:
         run: a run or its folder.
         path: the file to write, which replaces an existing file; for the targets hf and web a folder.
-        target: the program that the file is for: `"onnx"` for keraslm, or one of `docs/targets.md`.
+        target: the program that the file is for: `"onnx"` for keraslm, or one of `docs/how-to/targets.md`.
         int8: write 8-bit weights, if their perplexity on a text agrees with that of float32.
         text: path of that text. Default: the run's validation text, or the end of its training text.
         tolerance: largest relative difference of the two perplexities.

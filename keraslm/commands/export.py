@@ -38,7 +38,7 @@ def export(
     target
         Program that the file is for. onnx: keraslm; sherpa-rescoring, sherpa-streaming: sherpa-onnx; rasr: RASR, with a
         vocabulary beside the file; hf: a folder for transformers; web: a folder with a page for browsers. See
-        docs/targets.md.
+        docs/how-to/targets.md.
     all_checkpoints
         With --target hf: write folders chck_1M, chck_2M, ..., one per number of words at which --save-at-words has kept
         the weights.

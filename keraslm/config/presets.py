@@ -10,7 +10,7 @@ from keraslm.config.model import check_sizes
 from keraslm.errors import ConfigError
 
 # At rate 1, preset `tiny` stays at a perplexity of 8.1 on four random letters, where guessing gives 4.3; at 0.25 it
-# reaches 4.3, and learns the characters of Shakespeare as well as at 1: docs/training.md.
+# reaches 4.3, and learns the characters of Shakespeare as well as at 1: docs/how-to/training.md.
 _SPELLING_RATE = 0.25
 
 _SPELLING: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Checkpoints: everything needed to resume a training run as if it had never stopped.
 
-`docs/run-folder.md` describes the files. A kill at any moment leaves all complete checkpoints intact. The newest one
-whose files agree with SHA256SUMS is used. The digests find damage; they are not a signature.
+`docs/reference/run-folder.md` describes the files. A kill at any moment leaves all complete checkpoints intact. The
+newest one whose files agree with SHA256SUMS is used. The digests find damage; they are not a signature.
 """
 
 from __future__ import annotations

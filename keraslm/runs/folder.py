@@ -1,6 +1,7 @@
 """The run folder: the files written by a training run of any network, and how they are opened.
 
-`docs/run-folder.md` describes each file. `runs/latest` is a link to the run of a language model that was started last.
+`docs/reference/run-folder.md` describes each file. `runs/latest` is a link to the run of a language model that was
+started last.
 """
 
 from __future__ import annotations

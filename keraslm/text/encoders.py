@@ -40,7 +40,8 @@ def block_encoder(backend: tokenizers.Tokenizer, eos_id: int, unk_id: int) -> Bl
         return _lines(backend, eos_id)
     if backend.normalizer is None:
         return encoder
-    # The rule is that of the library, character by character (docs/onnx-file.md); Python's `lower` makes final sigmas.
+    # The rule is that of the library, character by character (docs/reference/onnx-file.md).
+    # Python's `lower` makes final sigmas.
     return lambda text: encoder(text.lower() if text.isascii() else backend.normalizer.normalize_str(text))
 
 

@@ -132,7 +132,7 @@ class EpochWeights(keras.callbacks.Callback):
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Append a row to `metrics.jsonl` for each epoch and every `log_every` windows; see `docs/run-folder.md`.
+    """Append a row to `metrics.jsonl` for each epoch and every `log_every` windows; see `docs/reference/run-folder.md`.
 
     `tokens` is the number of tokens that an epoch predicts, `valid_counts` the size of the validation text.
     """

@@ -80,8 +80,8 @@ def test_words_of_subword_models(program, byte_model, text, ngram):
     refused = program("score", byte_model, text(TEXT), "--ngram", ngram)
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.splitlines()[1] == (
-        "keraslm: The tokens of this model are parts of words, but an n-gram model predicts complete words. With "
-        "--ngram, choose --level word, --level sentence or --level summary."
+        "keraslm: UsageError: The tokens of this model are parts of words, but an n-gram model predicts complete "
+        "words. With --ngram, choose --level word, --level sentence or --level summary."
     )
     assert program("score", byte_model, text(TEXT), "--ngram", ngram, "--format", "kenlm").code == 0
 

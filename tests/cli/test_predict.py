@@ -237,7 +237,7 @@ def test_the_settings_return_after_an_error(fake):
         terminal.type("t")
         assert terminal.wait() == 1
         assert terminal.settings() == terminal.settings_before
-        assert terminal.screen.lines[-1] == "keraslm: The model failed."
+        assert terminal.screen.lines[-1] == "keraslm: KeraslmError: The model failed."
 
 
 def test_a_terminal_is_read_in_lines_if_the_output_goes_elsewhere(fake):

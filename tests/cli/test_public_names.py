@@ -30,7 +30,7 @@ def test_every_name_resolves_to_something_with_a_docstring(name):
 
 
 def test_the_documentation_names_them_all():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if not re.search(rf"\b{name}\b", page) and name != "__version__"] == []
 
 

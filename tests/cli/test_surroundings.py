@@ -78,6 +78,6 @@ def test_a_broken_package_is_named(fake, text, tmp_path, package, line, error):
     names = {"MODEL": fake, "TEXT": text("u1\t1\tthe cat\n"), "ZST": text(b"\x28\xb5\x2f\xfd" + bytes(9), "t.zst")}
     path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])}
     done = in_shell("", *(names.get(part, part) for part in line), **path)
-    said = f"keraslm: The package {package} cannot be imported ({error.partition('(')[0]}: "
+    said = f"keraslm: MissingPackageError: The package {package} cannot be imported ({error.partition('(')[0]}: "
     assert done.returncode == 2 and done.stderr.decode().startswith(said), done.stderr.decode()
     assert done.stderr.decode().endswith(f"pip install --force-reinstall {package}\n")

@@ -89,7 +89,7 @@ def test_the_names_of_other_programs_lead_to_the_flag(program, other, flag):
 
 
 def test_every_flag_that_is_suggested_exists():
-    helps = " ".join((ROOT / "docs" / "cli.md").read_text().split())
+    helps = " ".join((ROOT / "docs" / "reference" / "cli.md").read_text().split())
     assert all(f"{flag} " in helps for flag in ELSEWHERE)
 
 
@@ -127,8 +127,8 @@ STOPPED = "Stopped after window 3; a checkpoint is saved."
     [
         (ZeroDivisionError("by zero"), 1, BUG),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (Interrupted(STOPPED, signal.SIGINT), 130, STOPPED),
-        (Interrupted(STOPPED, signal.SIGTERM), 143, STOPPED),
+        (Interrupted(STOPPED, signal.SIGINT), 130, f"Interrupted: {STOPPED}"),
+        (Interrupted(STOPPED, signal.SIGTERM), 143, f"Interrupted: {STOPPED}"),
     ],
 )
 def test_every_error_is_one_line_with_an_exit_code(program, fake, monkeypatch, error, code, message):

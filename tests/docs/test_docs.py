@@ -25,20 +25,16 @@ from tests.support import fake_model
 from tests.support.words import train_words
 
 ROOT = Path(__file__).resolve().parents[2]
+HOW_TO = ROOT / "docs" / "how-to"
+REFERENCE = ROOT / "docs" / "reference"
 CLIENT = ROOT / "examples" / "onnx_client" / "client.py"
 SPLIT = runpy.run_path(str(CLIENT))["split"]
-PATTERNS = ("*.md", "docs/*.md", "examples/*/*.md", "benchmarks/*.md")
+PATTERNS = ("*.md", "docs/**/*.md", "examples/*/*.md", "benchmarks/*.md")
 PAGES = sorted(str(path.relative_to(ROOT)) for pattern in PATTERNS for path in ROOT.glob(pattern))
 
 
-def test_cli_page_matches_help():
-    page = runpy.run_path(str(ROOT / "docs" / "write_reference.py"))["page"]()
-    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page, "run: make docs"
-
-
 def test_openapi_describes_the_server():
-    description = runpy.run_path(str(ROOT / "docs" / "write_reference.py"))["description"]()
-    assert (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8") == description, "run: make docs"
+    description = (REFERENCE / "openapi.json").read_text(encoding="utf-8")
     paths = json.loads(description)["paths"]
     routes = {route.path: {*route.methods} - {"HEAD"} for route in make_app(Service(Settings())).routes}
     assert {path: {method.upper() for method in own} for path, own in paths.items()} == routes
@@ -121,7 +117,7 @@ def test_the_python_examples_of_scores_run(page, tmp_path, monkeypatch):
     (tmp_path / "u1.slf").write_text("N=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=the a=-1\n")
     pair = {"sentence_good": "cat", "sentence_bad": "sat", "linguistics_term": "binding"}
     (tmp_path / "blimp.jsonl").write_text(json.dumps(pair), encoding="utf-8")
-    block = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    block = (HOW_TO / f"{page}.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     printed: list[object] = []
     exec(block, {"print": lambda *values: printed.append(values), "token": 2})
     assert printed and (page == "scoring" or printed[-2:] == [(0.0, 1), (1.0,)])
@@ -131,7 +127,7 @@ def test_the_python_examples_of_keyboards_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fake_model.write(tmp_path / "keyboard.onnx")
     (tmp_path / "test.txt").write_text("the cat\n\ndog\n", encoding="utf-8")
-    _, *blocks = (ROOT / "docs" / "keyboards.md").read_text(encoding="utf-8").split("```python\n")
+    _, *blocks = (HOW_TO / "keyboards.md").read_text(encoding="utf-8").split("```python\n")
     printed: list[str] = []
     for block in blocks:
         exec(block.split("```")[0], {"print": printed.append})
@@ -141,7 +137,7 @@ def test_the_python_examples_of_keyboards_run(tmp_path, monkeypatch):
 def test_the_python_example_of_reading_studies_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fake_model.write(tmp_path / "model.onnx")
-    block = (ROOT / "docs" / "reading-studies.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    block = (HOW_TO / "reading-studies.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     printed: list[tuple[object, ...]] = []
     given = {"print": lambda *values: printed.append(values), "pandas": types.SimpleNamespace(DataFrame=dict)}
     exec(block.replace("import pandas\n", ""), given)
@@ -156,7 +152,7 @@ def test_the_python_example_of_filtering_runs(tmp_path, monkeypatch):
     fake_model.write(tmp_path / "lm.onnx")
     documents = [{"text": text} for text in ("the cat", "dog", "", "sat")]
     (tmp_path / "docs.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, documents)).encode()))
-    block = (ROOT / "docs" / "filtering.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    block = (HOW_TO / "filtering.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     printed: list[object] = []
     exec(block, {"print": lambda *values: printed.extend(values)})
     assert printed[:2] == [4, {"head": 1, "middle": 1, "tail": 1}]

@@ -1,4 +1,4 @@
-"""Totals, best hypotheses and word errors: the worked example of docs/rescoring.md, and jiwer's counts by hand."""
+"""Totals, best hypotheses and word errors: the example of docs/how-to/rescoring.md, and jiwer's counts by hand."""
 
 from __future__ import annotations
 

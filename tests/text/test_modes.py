@@ -63,7 +63,7 @@ def test_lines_and_their_stream_are_the_same(kind, text):
     assert (by_lines[-1] == tokenizer.eos_id) and len(by_lines) >= len(lines)
 
 
-CASES = {  # docs/onnx-file.md
+CASES = {  # docs/reference/onnx-file.md
     "ΟΔΟΣ ΣΑΣ. Σ": "οδοσ σασ. σ",
     "οδος": "οδος",
     "Σ\u0301 É E\u0301": "σ\u0301 é e\u0301",

@@ -32,7 +32,7 @@ class ExportReport(verify.Verification):
         bytes: its size.
         recurrent_nodes: number of its `LSTM`, `GRU` or `RNN` nodes, one per layer.
         int8: comparison of 8-bit weights with float32; None for a float32 file.
-        target: the program that it is for; see `docs/targets.md`.
+        target: the program that it is for; see `docs/how-to/targets.md`.
         others: paths of the files written beside it.
     """
 

@@ -1,6 +1,6 @@
 """Target `onnx`: the model file of keraslm.
 
-Contract: `keraslm.scoring.contract`, with the words of `docs/onnx-file.md`. Read by keraslm, and by
+Contract: `keraslm.scoring.contract`, with the words of `docs/reference/onnx-file.md`. Read by keraslm, and by
 `examples/onnx_client/client.py` with onnxruntime and NumPy alone. Any network with an ONNX node for its cell.
 """
 

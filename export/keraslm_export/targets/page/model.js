@@ -12,7 +12,7 @@ export class Model {
     return { h: new Float32Array(size), c: new Float32Array(size) };
   }
 
-  /** Call the graph with rows of inputs and rows of targets, which may be empty; docs/onnx-file.md. */
+  /** Call the graph with rows of inputs and rows of targets, which may be empty; docs/reference/onnx-file.md. */
   async call(inputs, state, targets) {
     const { Tensor } = this.runtime, { layers, units } = this.facts;
     const ids = (rows) => new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
