@@ -5,17 +5,21 @@
 # make bench    training speed compared with PyTorch and stock Keras
 # make torture  kill training runs, make disks fail, damage files, load a server: docs/reliability.md; about three hours
 # make docs     write docs/cli.md and docs/openapi.json
+# make drawings write the drawings of docs/explanation/architecture.md
 # make dist     wheel and sdist in dist/
+# make release-check   build and check both, install the wheel for each Python, and score a text
 #
-# JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
+# JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv, and PYTHONS those
+# of make release-check.
 
 PYTHON ?= python3
 BACKENDS ?= jax tensorflow torch
 JOBS ?= 2
+PYTHONS ?= python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clients check format bench torture docs dist clean
+.PHONY: demo test clients check format bench torture docs drawings dist release-check clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that is part of Python"
@@ -64,8 +68,25 @@ torture: .venv/dev
 docs: .venv/dev
 	$(BIN)/python docs/write_reference.py
 
+drawings: .venv/dev
+	$(BIN)/python docs/draw_architecture.py
+
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist
+
+release-check: .venv/dev
+	rm -rf dist build/release
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m venv build/release/tools
+	build/release/tools/bin/python -m pip install --quiet --disable-pip-version-check twine
+	build/release/tools/bin/twine check --strict dist/*
+	$(BIN)/python -c 'import pathlib; from tests.support import fake_model; fake_model.write(pathlib.Path("build/release/model.onnx"))'
+	@for python in $(PYTHONS); do \
+	  if ! $$python --version 2>/dev/null; then echo "$$python is not here: skipped"; continue; fi; \
+	  $$python -m venv build/release/$$python && \
+	  build/release/$$python/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl && \
+	  echo "the cat" | build/release/$$python/bin/keraslm score build/release/model.onnx --level summary --json || exit 1; \
+	done
 
 clean:
 	rm -rf .venv build dist runs model.onnx
