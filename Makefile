@@ -5,6 +5,7 @@
 # make bench    training speed compared with PyTorch and stock Keras
 # make torture  kill training runs, make disks fail, damage files, load a server: docs/reliability.md; about three hours
 # make docs     write docs/cli.md and docs/openapi.json
+# make tutorials  run the tutorials, show which outputs have changed, write pages and notebooks; about ten minutes
 # make dist     wheel and sdist in dist/
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
@@ -15,7 +16,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clients check format bench torture docs dist clean
+.PHONY: demo test clients check format bench torture docs tutorials dist clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that is part of Python"
@@ -63,6 +64,10 @@ torture: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/python docs/write_reference.py
+
+tutorials: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python docs/write_tutorials.py --run
+	$(BIN)/python docs/draw_tutorials.py
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist
