@@ -5,7 +5,7 @@
 # make bench    training speed compared with PyTorch and stock Keras
 # make torture  kill training runs, make disks fail, damage files, load a server: docs/reliability.md; about three hours
 # make docs     write docs/cli.md and docs/openapi.json
-# make tutorials  run the tutorials, show which outputs have changed, write pages and notebooks; about ten minutes
+# make tutorials  run the tutorials, show which outputs have changed, write pages and notebooks; about five minutes
 # make dist     wheel and sdist in dist/
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv.
