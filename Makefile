@@ -7,6 +7,7 @@
 # make parallel  training on 1, 2 and 4 devices and in parts, compared window by window
 # make docs     write the generated pages of docs/reference and the drawings, and build the documentation in site/
 # make commands  run the commands of the how-to pages with the demo's model, and write their output into the pages
+# make tutorials  run the tutorials, show which outputs have changed, write pages and notebooks; about five minutes
 # make dist     wheel and sdist in dist/
 # make release-check   build and check both, install the wheel for each Python, and score a text
 #
@@ -20,7 +21,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clients check format bench parallel torture docs commands dist release-check clean
+.PHONY: demo test clients check format bench parallel torture docs commands tutorials dist release-check clean
 
 demo: .venv/demo
 	@echo "== Train on the language reference that is part of Python"
@@ -79,6 +80,10 @@ docs: .venv/dev
 
 commands: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python docs/run_commands.py
+
+tutorials: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python docs/write_tutorials.py --run
+	$(BIN)/python docs/draw_tutorials.py
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist

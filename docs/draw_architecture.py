@@ -1,4 +1,4 @@
-"""Draw docs/explanation/network.svg from a configuration, and repository.svg from the imports: `make drawings`.
+"""Draw docs/explanation/network.svg from a configuration, and repository.svg from the imports: `make docs`.
 
 Both are 400 units wide, so that their text is readable on a phone, and follow the reader's light or dark colours.
 """

@@ -19,7 +19,7 @@ def words(svg: str) -> list[str]:
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_the_committed_drawing_is_current(name):
-    assert (DOCS / "explanation" / name).read_text(encoding="utf-8") == DRAWINGS[name], "run: make drawings"
+    assert (DOCS / "explanation" / name).read_text(encoding="utf-8") == DRAWINGS[name], "run: make docs"
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
