@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keraslm.config import Config
-from keraslm.errors import RunError, TextError
+from keraslm.errors import Interrupted, RunError, TextError
 from keraslm.runs.checkpoint import Checkpoint, read_checkpoint
 from keraslm.runs.files import CHECKPOINTS
 from keraslm.runs.run import TITLES, Run
@@ -71,10 +71,19 @@ def follow_run(devices: Devices) -> Run:
         raise RunError("Process 0 failed before the training began; see its message.")
     folder = Path(job["folder"])
     if not job["is_finished"]:
-        with tempfile.TemporaryDirectory(prefix="keraslm-") as own:
+        with tempfile.TemporaryDirectory(prefix="keraslm-") as own, _naming(devices.process):
             _train(job, Run(Path(own), Config.from_dict(job["config"]), _tokenizer(job), texts=job["texts"]), devices)
     devices.any(False)  # the first process has written everything
     return Run.open(folder)
+
+
+@contextmanager
+def _naming(process: int) -> Iterator[None]:
+    """Within the block, a signal ends this process without advice on its own folder, which is temporary."""
+    try:
+        yield
+    except Interrupted as stop:
+        raise Interrupted(f"process {process} ended with the others.", stop.exit_code - 128) from None
 
 
 def _train(job: dict[str, Any], run: Run, devices: Devices) -> None:
