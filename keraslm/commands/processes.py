@@ -1,5 +1,6 @@
 """`keraslm train --devices N` on torch, which trains with one process per device: start them and wait."""
 
+import math
 import os
 import signal
 import socket
@@ -7,6 +8,10 @@ import subprocess
 import sys
 import time
 from types import FrameType
+
+from keraslm.system.processes import available_cores
+
+PATIENCE = 30.0  # seconds that the others have to end after one has failed
 
 
 def train_in_processes(count: int, arguments: list[str]) -> int:
@@ -32,7 +37,7 @@ def train_in_processes(count: int, arguments: list[str]) -> int:
     for rank in range(count):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = os.environ | {name: str(value) for name, value in place.items()}
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
         command = [sys.executable, "-P", "-m", "keraslm", *arguments]
         children.append(
             subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_default_sigint)
@@ -45,13 +50,17 @@ def _default_sigint() -> None:
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    """Wait for all processes; the exit code of the first that failed, else 0."""
-    code = 0
+    """Wait for all processes; the exit code of the first that failed, as a shell counts it, else 0."""
+    code, deadline = 0, math.inf
     while any(child.poll() is None for child in children):
         failed = [child.returncode for child in children if child.returncode]
         if failed and not code:
-            code = failed[0]
+            code, deadline = failed[0], time.monotonic() + PATIENCE
             for child in children:
                 child.terminate()
+        if time.monotonic() > deadline:
+            for child in children:
+                child.kill()
         time.sleep(0.1)
-    return code or next((child.returncode for child in children if child.returncode), 0)
+    code = code or next((child.returncode for child in children if child.returncode), 0)
+    return code if code >= 0 else 128 - code

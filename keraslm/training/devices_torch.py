@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import keras
@@ -24,7 +25,8 @@ class TorchDevices(Devices):
     def __init__(self) -> None:
         self.process, self.processes = distributed.get_rank(), distributed.get_world_size()
         self.count = self.replicas = self.processes
-        self._group = distributed.new_group(backend="gloo")
+        # Some wait while the first reads texts or writes checkpoints.
+        self._group = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
 
     @contextmanager
     def scope(self) -> Iterator[None]:

@@ -69,12 +69,11 @@ def follow_run(devices: Devices) -> Run:
     job = devices.share()
     if job is FAILED:
         raise RunError("Process 0 failed before the training began; see its message.")
-    folder = Path(job["folder"])
     if not job["is_finished"]:
         with tempfile.TemporaryDirectory(prefix="keraslm-") as own, _naming(devices.process):
             _train(job, Run(Path(own), Config.from_dict(job["config"]), _tokenizer(job), texts=job["texts"]), devices)
-    devices.any(False)  # the first process has written everything
-    return Run.open(folder)
+        devices.any(False)  # the first process has written everything
+    return Run.open(job["folder"])
 
 
 @contextmanager

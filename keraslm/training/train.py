@@ -63,12 +63,12 @@ def train_run(
     if verbose == "auto":
         verbose = default_verbosity()
     devices = devices or Devices()
-    _check_readable(config, devices)
     check_dtype(config.train.dtype)
     keep_freed_memory()
     folder, own = Path(path) if path is not None else unfinished, config
     exists = folder is not None and state_of(folder)[0] in ("run", "incomplete")
     with waited_for(devices) as tell, ExitStack() as stack:
+        _check_readable(config, devices)
         if folder and exists:
             stack.enter_context(locked_folder(folder, log))
         previous = find_previous_run(folder, resume, overwrite, log, Run) if folder else None
@@ -86,12 +86,12 @@ def train_run(
                 log(f'          {folder} was begun with the same arguments; `resume="never"` starts a new run')
         start = Start() if previous else start_of(config, corpus, log)
         config = with_clusters(config, corpus, log)
+        devices.divide(config.train.batch_size, config.train.accumulate)
         folder = folder or new_folder()
         if not exists:  # a new folder is created only once the texts are known to be good
             stack.enter_context(locked_folder(folder, log))
         train = config.train
         files = files_of("valid" in corpus.fingerprints, train.keep_weights, tensorboard, bool(train.save_at_words))
-        devices.divide(train.batch_size, train.accumulate)
         if previous:
             run = resume_run(previous, config, corpus, files, log, devices.count)
             checkpoint = previous.checkpoint

@@ -47,7 +47,9 @@ def run_jobs(jobs: list[dict[str, Any]], folder: Path, backend: str) -> None:
         path = folder / f"jobs-{number}.json"
         path.write_text(json.dumps(group))
         count = max(job["devices"] for job in group)
-        finish(start(["-m", "tests.support.parallel", str(count), str(path)], count if backend == "torch" else 1))
+        command = ["-m", "tests.support.parallel", str(count), str(path)]
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        finish(start(command, count if backend == "torch" else 1, **cache))
 
 
 def start(arguments: list[str], processes: int = 1, **variables: str) -> list[subprocess.Popen[str]]:
