@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import keras
 import numpy as np
+from jax._src import distributed  # its store of keys has no public name
 from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
@@ -17,6 +18,8 @@ from keraslm.errors import ConfigError
 from keraslm.layers.recurrent import STATES
 from keraslm.system.ranks import Ranks
 from keraslm.training.devices import Devices, ends_with_others
+
+DAY = 24 * 60 * 60 * 1000  # milliseconds
 
 
 class RowsOnDevices(keras.distribution.DataParallel):
@@ -31,6 +34,7 @@ class RowsOnDevices(keras.distribution.DataParallel):
 
 class JaxDevices(Devices):
     def __init__(self, devices: list[jax.Device]):
+        self._shared = 0
         self.count, self.process, self.processes = len(devices), jax.process_index(), jax.process_count()
         names = [f"{device.platform}:{device.id}" for device in devices]
         self._distribution = RowsOnDevices(devices=names, auto_shard_dataset=False)
@@ -50,14 +54,15 @@ class JaxDevices(Devices):
         return flag if self.processes == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
     def share(self, value: Any = None) -> Any:
+        """Through JAX's coordination service: a collective operation would fail if the others wait for long."""
         if self.processes == 1:
             return value
-        data = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        size = int(multihost_utils.broadcast_one_to_all(np.array(len(data))))
-        sent = np.zeros(size, np.uint8)
+        self._shared += 1
+        key = f"keraslm/{self._shared}"
+        client: Any = distributed.global_state.client
         if self.leads:
-            sent[:] = data
-        return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes())
+            client.key_value_set(key, json.dumps(value))
+        return json.loads(client.blocking_key_value_get(key, DAY))
 
 
 def start(devices: int | None, ranks: Ranks | None) -> JaxDevices:
