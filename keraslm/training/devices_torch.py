@@ -60,7 +60,7 @@ def start(devices: int | None, ranks: Ranks | None) -> TorchDevices:
         if ranks is None:
             raise ConfigError(
                 f"`devices` is {devices}, but torch uses one process per device. Start them by torchrun: "
-                f"torchrun --nproc-per-node {devices} --no-python keraslm train ..."
+                f"torchrun --nproc-per-node {devices} --no-python -- keraslm train ..."
             )
         host, _, port = ranks.address.rpartition(":")
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
