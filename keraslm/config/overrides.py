@@ -59,6 +59,7 @@ class Overrides(TypedDict, total=False):
     init_scale: float
     embedding_init_scale: float | None
     batch_size: int
+    accumulate: int
     num_steps: int
     epochs: int
     variable_windows: bool
