@@ -161,7 +161,7 @@ def test_a_reset_restarts_one_row_and_leaves_the_others_alone(case):
 def test_recurrent_dropout_is_one_mask_on_h_wherever_it_enters_a_product(case, monkeypatch):
     mask = np.random.default_rng(2).choice([0.0, 2.0], size=(B, H))
     layer = case.built(recurrent_dropout=0.5)
-    monkeypatch.setattr("keraslm.layers.recurrent.mask_like", lambda *_: tensor(mask, np.float32))
+    monkeypatch.setattr("keraslm.layers.recurrent.mask_like", lambda *_, **__: tensor(mask, np.float32))
     expected, state = case.reference(STREAM, case.zero, weights_of(layer), mask=mask)
     np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)
     assert_state(layer, state)
@@ -186,7 +186,7 @@ def test_masks_change_from_one_compiled_step_to_the_next_and_are_off_at_inferenc
 def test_dropconnect_drops_elements_of_the_recurrent_kernel_alone(case, monkeypatch):
     layer = case.built(dropconnect=0.5)
     mask = np.random.default_rng(2).choice([0.0, 2.0], size=layer.recurrent_kernel.shape)
-    monkeypatch.setattr("keraslm.layers.recurrent.mask_like", lambda *_: tensor(mask, np.float32))
+    monkeypatch.setattr("keraslm.layers.recurrent.mask_like", lambda *_, **__: tensor(mask, np.float32))
     kernel, recurrent_kernel, *rest = weights_of(layer)
     expected, _ = case.reference(STREAM, case.zero, [kernel, recurrent_kernel * mask, *rest])
     np.testing.assert_allclose(to_numpy(layer(STREAM, training=True)), expected, atol=1e-5)

@@ -120,6 +120,11 @@ class Group:
         self.started, self.training, self.lines = children[0].started, children[0].training, children[0].lines
 
     @property
+    def process(self) -> subprocess.Popen[str]:
+        """The first one."""
+        return self.children[0].process
+
+    @property
     def runs(self) -> bool:
         return any(child.process.poll() is None for child in self.children)
 
