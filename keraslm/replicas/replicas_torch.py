@@ -1,15 +1,30 @@
-"""Replicas on torch: the processes of `torch.distributed`."""
+"""Replicas on torch: the processes of `torch.distributed`, while they train together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import distributed
 
+_together = False
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within the block, all processes compute the same steps; outside, one of them may evaluate a model alone."""
+    global _together
+    _together = True
+    try:
+        yield
+    finally:
+        _together = False
+
 
 def count() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return distributed.get_world_size() if _together else 1
 
 
 def index() -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from keraslm.errors import ConfigError
+from keraslm.replicas.replicas_torch import together
 from keraslm.system.ranks import Ranks
 from keraslm.training.devices import Devices, ends_with_others
 
@@ -30,7 +31,7 @@ class TorchDevices(Devices):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        with ends_with_others("gloo", "NCCL", "c10d"):
+        with together(), ends_with_others("gloo", "NCCL", "c10d"):
             yield
 
     def read(self, variable: keras.Variable, of_rows: bool = False) -> NDArray[Any]:

@@ -18,7 +18,7 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "optimizers": "replicas",
     "network": "arguments config replicas layers optimizers",
     "runs": "errors arguments config system text",
-    "training": "errors perplexity config system text layers optimizers network runs",
+    "training": "errors perplexity config system text replicas layers optimizers network runs",
     "evaluation": "errors arguments perplexity config system text network runs",
     "scoring": "errors arguments perplexity config text",
     "ngram": "errors arguments perplexity config system text scoring",
