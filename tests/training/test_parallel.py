@@ -11,10 +11,13 @@ import json
 import os
 from types import SimpleNamespace
 
+import keras
 import pytest
 
+from keraslm import replicas
 from keraslm.config import Config
 from keraslm.errors import ConfigError, RunError, TextError
+from keraslm.layers.dropout import mask_like
 from keraslm.system.ranks import Ranks
 from keraslm.training.devices import Devices, ends_with_others, start_devices
 from keraslm.training.follow import FAILED, follow_run, waited_for
@@ -154,3 +157,16 @@ def test_an_error_of_a_lost_process_is_a_sentence():
         raise RuntimeError("gloo: closed")
     with pytest.raises(RuntimeError, match="out of memory"), ends_with_others("gloo"):
         raise RuntimeError("out of memory")
+
+
+def test_masks_of_activations_differ_by_replica_and_those_of_weights_do_not(monkeypatch):
+    def drawn(number, **options):
+        monkeypatch.setattr(replicas, "several", lambda: number is not None)
+        monkeypatch.setattr(replicas, "index", lambda: number)
+        mask = mask_like(keras.ops.ones((40, 30)), 0.5, keras.random.SeedGenerator(3), **options)
+        return keras.ops.convert_to_numpy(mask)
+
+    alone, first, second = drawn(None), drawn(0), drawn(1)
+    assert (alone == first).all() and (alone == drawn(0)).all() and (second == drawn(1)).all()
+    assert 0.4 < (first == second).mean() < 0.6  # independent masks agree in half of the elements
+    assert (alone == drawn(1, of_weights=True)).all()
