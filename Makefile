@@ -9,7 +9,7 @@
 # make commands  run the commands of the how-to pages with the demo's model, and write their output into the pages
 # make tutorials  run the tutorials, show which outputs have changed, write pages and notebooks; about five minutes
 # make dist     wheel and sdist in dist/
-# make release-check   build and check both, install the wheel for each Python, and score a text
+# make release-check   build and check both, install the wheel for each Python, and score text with it
 #
 # JOBS is the number of test processes, BACKENDS the backends to test, PYTHON the interpreter for .venv, and PYTHONS those
 # of make release-check.
