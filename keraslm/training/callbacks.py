@@ -71,8 +71,7 @@ class ResetStates(keras.callbacks.Callback):
     def __init__(self, resumed: bool = False, devices: Devices | None = None) -> None:
         super().__init__()
         self._resumed, self._devices = resumed, devices or Devices()
-        self._saved: list[tuple[keras.Variable, NDArray[Any]]] = []
-        self._states: list[tuple[keras.Variable, NDArray[Any]]] = []
+        self._saved: list[tuple[keras.Variable, NDArray[Any], bool]] = []  # and whether each device has its own rows
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if not self._resumed:
@@ -83,17 +82,15 @@ class ResetStates(keras.callbacks.Callback):
         states = [variable for layer in stateful_layers(self.model) for variable in layer.state_variables]
         averages = _averaged_weights(self.model)
         weights = self.model.trainable_variables if averages else []
-        self._saved = [(v, self._devices.read(v)) for v in (*self.model.metrics_variables, *weights)]
-        self._states = [(v, self._devices.read(v, of_rows=True)) for v in states]
+        changed = [(v, False) for v in (*self.model.metrics_variables, *weights)] + [(v, True) for v in states]
+        self._saved = [(v, self._devices.read(v, of_rows), of_rows) for v, of_rows in changed]
         reset_states(self.model)
         for variable in weights:
             variable.assign(averages[variable.path])
 
     def on_test_end(self, logs: Logs = None) -> None:
-        for variable, value in self._saved:
-            variable.assign(value)
-        for variable, value in self._states:
-            self._devices.assign(variable, value, of_rows=True)
+        for variable, value, of_rows in self._saved:
+            self._devices.assign(variable, value, of_rows)
 
 
 def _averaged_weights(model: keras.Model) -> dict[str, NDArray[Any]]:

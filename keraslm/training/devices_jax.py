@@ -67,7 +67,7 @@ class JaxDevices(Devices):
 
 def start(devices: int | None, ranks: Ranks | None) -> JaxDevices:
     found = jax.devices()
-    wanted = devices or (len(found) if jax.process_count() > 1 else 1)
+    wanted = devices or len(found)  # several processes use all of theirs
     if wanted > len(found) or (jax.process_count() > 1 and wanted != len(found)):
         names = ", ".join(f"{device.platform}:{device.id}" for device in found)
         raise ConfigError(f"`devices` is {wanted}, but JAX has {len(found)}: {names}.")
