@@ -92,7 +92,8 @@ def train(
         arguments.integer(devices, "devices", 1)
     ranks = ranks_of(os.environ) if devices != 1 else None
     if ranks and ranks.rank:
-        return _follow(chosen_backend(run, backend), devices, ranks)
+        resumed = None if resume == "never" or overwrite else run
+        return _follow(chosen_backend(resumed, backend), devices, ranks)
     unfinished: Run | None = None
     if run is not None and resume != "never" and not overwrite and state_of(run)[0] in ("run", "other"):
         previous = load_run(run)
@@ -134,12 +135,11 @@ def _follow(backend: str | None, devices: int | None, ranks: Ranks) -> Run:
 
 
 def chosen_backend(run: StrPath | None, backend: str | None) -> str | None:
-    """The backend of a training: the requested one, that of the environment, or that of the run in a folder."""
-    recorded = None
-    if run is not None and state_of(user_path(run))[0] == "run":
-        with suppress(KeraslmError):
-            recorded = load_run(run).backend
-    return backend or os.environ.get("KERAS_BACKEND") or recorded
+    """The backend of a training: the requested one, that of the environment, or that of the run that is resumed."""
+    if not (found := backend or os.environ.get("KERAS_BACKEND")) and run is not None:
+        with suppress(KeraslmError):  # the first process may not have created it yet
+            found = load_run(run).backend
+    return found
 
 
 def _unfinished_run(config: Config) -> Run | None:

@@ -1,6 +1,5 @@
 """`keraslm train`"""
 
-import importlib.util
 import os
 import shlex
 import sys
@@ -80,14 +79,14 @@ def train(
     from keraslm.api import chosen_backend
     from keraslm.api import train as run_training
     from keraslm.commands.processes import train_in_processes
-    from keraslm.config import BACKENDS
     from keraslm.config.presets import preset as preset_config
+    from keraslm.system.backend import default_backend
     from keraslm.system.ranks import ranks_of
 
     ranks = ranks_of(os.environ) if devices != 1 else None
     if devices and devices > 1 and not ranks:
-        name = chosen_backend(run, backend) or next(filter(importlib.util.find_spec, BACKENDS), None)
-        if name == "torch":
+        resumed = None if resume == "never" or overwrite else run
+        if default_backend(chosen_backend(resumed, backend)) == "torch":
             raise SystemExit(train_in_processes(devices, sys.argv[1:]))
 
     fields = given(data_flags, model_flags, train_flags, transfer_flags)

@@ -42,7 +42,7 @@ def select_backend(requested: str | None = None, devices: int | None = None, ran
             the backend fails to start.
         MissingPackageError: the backend or Keras is not installed.
     """
-    name = requested or os.environ.get("KERAS_BACKEND") or next(filter(importlib.util.find_spec, BACKENDS), None)
+    name = default_backend(requested)
     if name is None:
         raise MissingPackageError(
             'No Keras backend is installed. Run: pip install "keraslm[jax]" (or [tensorflow], or [torch])'
@@ -79,6 +79,11 @@ def select_backend(requested: str | None = None, devices: int | None = None, ran
             ) from error
     _check_float32(name)
     return name
+
+
+def default_backend(requested: str | None = None) -> str | None:
+    """The name of the backend that `select_backend` would choose; None if none is installed."""
+    return requested or os.environ.get("KERAS_BACKEND") or next(filter(importlib.util.find_spec, BACKENDS), None)
 
 
 def _start(name: str, devices: int | None, ranks: Ranks | None) -> None:
