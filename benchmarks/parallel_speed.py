@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -21,21 +20,12 @@ from pathlib import Path
 import numpy as np
 from common import KERASLM, zipf
 
+from keraslm.system.ranks import local_environments
+
 WINDOWS = {"small": 150, "medium": 40, "large": 12}
 STEPS = {"small": 20, "medium": 35, "large": 35}
 CONTESTANTS = {"1 process, 1 core": [{0}], "1 process, 2 cores": [{0, 1}], "2 processes, 1 core each": [{0}, {1}]}
 BATCHES = (20, 40)
-
-
-def environment(backend: str, rank: int, size: int, port: int, cores: int) -> dict[str, str]:
-    """The variables of one of several processes."""
-    found = {"OMP_NUM_THREADS": cores}
-    if size > 1 and backend == "jax":
-        found |= {"JAX_PROCESS_ID": rank, "JAX_NUM_PROCESSES": size, "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}
-    elif size > 1:
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-        found |= {"MASTER_ADDR": "127.0.0.1", **place}
-    return {**os.environ, **{name: str(value) for name, value in found.items()}}
 
 
 def tokens_per_second(backend: str, preset: str, batch: int, folder: Path, cores: list[set[int]]) -> float:
@@ -45,16 +35,14 @@ def tokens_per_second(backend: str, preset: str, batch: int, folder: Path, cores
         ids = np.random.default_rng(0).choice(10_000, count - 10_000, p=zipf(10_000))
         words = [f"w{number}" for number in (*range(9_998), *ids)]  # every word once
         text.write_text("\n".join(" ".join(words[i : i + 100]) for i in range(0, len(words), 100)) + "\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     run = folder / "run"
     flags = {"preset": preset, "backend": backend, "train": text, "batch-size": batch, "epochs": 1, "run": run}
     flags |= {"checkpoint-minutes": 0, "progress": "none"}
     command = [*KERASLM, "train", "--overwrite", *(f"--{name}={value}" for name, value in flags.items())]
     processes = []
-    for rank, own in enumerate(cores):
-        options = {"stdout": subprocess.DEVNULL, "env": environment(backend, rank, len(cores), port, len(own))}
+    for own, place in zip(cores, local_environments(len(cores), backend), strict=True):
+        environment = os.environ | place | {"OMP_NUM_THREADS": str(len(own))}
+        options = {"stdout": subprocess.DEVNULL, "env": environment}
         processes.append(subprocess.Popen(command, preexec_fn=lambda own=own: os.sched_setaffinity(0, own), **options))
     codes = [process.wait() for process in processes]
     if any(codes):

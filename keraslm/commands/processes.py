@@ -3,13 +3,13 @@
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from types import FrameType
 
 from keraslm.system.processes import available_cores
+from keraslm.system.ranks import local_environments
 
 PATIENCE = 30.0  # seconds that the others have to end after one has failed
 
@@ -23,9 +23,6 @@ def train_in_processes(count: int, arguments: list[str]) -> int:
         count: number of processes.
         arguments: of the command line, after `keraslm`.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -34,9 +31,8 @@ def train_in_processes(count: int, arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for rank in range(count):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = os.environ | {name: str(value) for name, value in place.items()}
+    for place in local_environments(count):
+        environment = os.environ | place
         environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
         command = [sys.executable, "-P", "-m", "keraslm", *arguments]
         children.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -71,6 +72,32 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks | None:
     if found and found.rank >= found.size:
         raise ConfigError(f"The environment says process {found.rank} of {found.size}, counted from 0.")
     return found if found and found.size > 1 else None
+
+
+def local_environments(count: int, backend: str = "torch") -> list[dict[str, str]]:
+    """The variables by which processes on this machine find each other, for each process; empty for a single one.
+
+    They are those of JAX, or else of torchrun, with a port that is free now.
+
+    Example:
+        >>> [ranks_of(variables).rank for variables in local_environments(2)]
+        [0, 1]
+    """
+    if count == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    found: list[dict[str, str]] = []
+    for rank in range(count):
+        if backend == "jax":
+            numbers = {"JAX_PROCESS_ID": rank, "JAX_NUM_PROCESSES": count}
+            place = {"JAX_COORDINATOR_ADDRESS": f"{host}:{port}"}
+        else:
+            numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+            place = {"MASTER_ADDR": host}
+        found.append(place | {name: str(number) for name, number in numbers.items()})
+    return found
 
 
 def _first_host(nodes: str) -> str:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from contextlib import nullcontext, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from keraslm.system.ranks import local_environments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,15 +55,9 @@ def run_jobs(jobs: list[dict[str, Any]], folder: Path, backend: str) -> None:
 
 def start(arguments: list[str], processes: int = 1, **variables: str) -> list[subprocess.Popen[str]]:
     """Start Python in several processes, with the variables of torchrun if there is more than one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     started = []
-    for rank in range(processes):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        named = {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
-        environment |= named if processes > 1 else {}
+    for place in local_environments(processes):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables | place
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         started.append(subprocess.Popen([sys.executable, *arguments], env=environment, **options))
     return started

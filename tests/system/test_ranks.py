@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keraslm.errors import ConfigError
-from keraslm.system.ranks import Ranks, ranks_of
+from keraslm.system.ranks import Ranks, local_environments, ranks_of
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "node7", "MASTER_PORT": "29500"}
 SRUN = {
@@ -45,3 +45,11 @@ def test_a_launcher_describes_the_process(environment, expected):
 def test_an_incomplete_description_is_refused(environment, message):
     with pytest.raises(ConfigError, match=message):
         ranks_of(environment)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_local_processes_find_each_other(backend):
+    found = [ranks_of(variables) for variables in local_environments(3, backend)]
+    assert [(ranks.rank, ranks.size) for ranks in found] == [(0, 3), (1, 3), (2, 3)]
+    assert len({ranks.address for ranks in found}) == 1 and found[0].address.startswith("127.0.0.1:")
+    assert local_environments(1, backend) == [{}]

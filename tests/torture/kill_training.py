@@ -26,7 +26,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "export")]
 
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore  # noqa: E402
+from keraslm.system.ranks import local_environments  # noqa: E402
 from tests.reference.text import write_text  # noqa: E402
 from tests.support.failing_disk import KILLS, UnavailableError, environment, fired, library  # noqa: E402
 
@@ -159,23 +159,10 @@ class Trainer:
 
     def start(self, run: str, extra: dict[str, str] | None = None) -> Group:
         command, children = [*self.command, f"--run={run}"], []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        for rank in range(self.processes):
+        for rank, place in enumerate(local_environments(self.processes, self.backend)):
             own = {**self.environ, **(extra or {})} if rank == 0 else self.environ
-            children.append(Child(command, self.folder, own | self._place(rank, port)))
+            children.append(Child(command, self.folder, own | place))
         return Group(children, self.rng)
-
-    def _place(self, rank: int, port: int) -> dict[str, str]:
-        """The environment of one of several processes."""
-        if self.processes == 1:
-            return {}
-        if self.backend == "jax":
-            numbers = {"JAX_PROCESS_ID": rank, "JAX_NUM_PROCESSES": self.processes}
-            return {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"} | {name: str(n) for name, n in numbers.items()}
-        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.processes, "MASTER_PORT": port}
-        return {"MASTER_ADDR": "127.0.0.1"} | {name: str(n) for name, n in numbers.items()}
 
     def undisturbed(self) -> Undisturbed:
         """Train without a kill."""
