@@ -78,10 +78,9 @@ def export(
 def write_graph(graph: GraphTarget, run: Run, path: Path, options: Options) -> ExportReport:
     """Write a target that is one ONNX graph, and the files that belong to it; see `export`."""
     model, int8 = run.config.model, options.int8
-    if model.not_exportable:
-        raise UsageError(f"{run.path} cannot become a model file: {model.not_exportable}.")
-    if int8 and model.cell != "lstm":
-        raise UsageError(f"onnxruntime has no {model.cell} layers with 8-bit weights; export without `int8`.")
+    if int8 and (model.cell != "lstm" or model.own_step):
+        kind = f"LSTMs with {model.own_step}" if model.own_step else f"{model.cell} layers"
+        raise UsageError(f"onnxruntime has no {kind} and 8-bit weights; export without `int8`.")
     for package in ("keras", "tensorflow", "tf2onnx", "onnx", "safetensors"):
         require(package, extra="export", purpose="export")
     run.read_weights()
@@ -147,9 +146,10 @@ def convert(run: Run, output: Path, int8: Path | None = None, *, target: str = O
 def _file(graph: GraphTarget, run: Run, proto: Any, precision: str) -> bytes:
     import onnx
 
+    from keraslm_export.graph import layer_kind
+
     model = run.config.model
-    kind = "DynamicQuantizeLSTM" if precision == "int8" else model.cell.upper()
-    verify.check_structure(proto, len(model.sizes), kind, *graph.names(run))
+    verify.check_structure(proto, len(model.sizes), layer_kind(model, precision), *graph.names(run))
     onnx.helper.set_model_props(proto, graph.metadata(run, precision))
     onnx.checker.check_model(proto, full_check=True)
     return sealed(proto.SerializeToString())

@@ -1,6 +1,7 @@
 """The network as an ONNX graph: one node per recurrent layer, between the embedding and the softmax.
 
 tf2onnx converts the softmax (`keraslm_export.softmax`), but not the layers: of most layers it would make a `Loop`.
+ONNX has no node for an LSTM with a step of its own, such as a Mogrifier: it becomes a `Scan` (`keraslm_export.scan`).
 
     input_ids -> Gather -> LSTM_0 -> LSTM_1 -> ... -> HIDDEN -> softmax -> log_probs, target_log_probs
 
@@ -9,7 +10,7 @@ Shapes: `N` rows, `T` steps, `L` layers, `H` units of the widest layer, `D` inpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from keraslm.config import ModelConfig
-from keraslm.runs.weights import Weights
+from keraslm.runs.weights import Weights, layer_weights
 from keraslm.scoring import contract
 from keraslm.system import VERSION
+from keraslm_export.scan import add_scan
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Softmax = tuple[Sequence[NodeProto], Sequence[TensorProto]]  # nodes and constants
@@ -147,44 +149,65 @@ def add_embedding(writer: Writer, weights: Weights, ids: str) -> str:
 def add_stacked_layers(writer: Writer, config: ModelConfig, weights: Weights, x: str) -> str:
     """Add all layers, with the states of the contract: h of all layers in one tensor, and c in another.
 
+    A layer narrower than the widest reads and writes the first columns of its plane of the state.
+
     Returns:
         the name of the hidden states, `(T, N, units)`.
     """
-    states = []
-    for number in range(len(config.sizes)):
-        x, state = _add_plane(writer, config, number, weights, x)
-        states.append(state)
+
+    def before(number: int) -> Before:
+        name = f"{config.cell}_{number}"
+        bounds = {"starts": [number, 0], "ends": [number + 1, config.sizes[number]], "axes": [0, 2]}
+        plane = [writer.constant(f"{name}_{part}", value) for part, value in bounds.items()]
+        return Before([writer.node("Slice", [state, *plane], f"{name}_{state}") for state in state_names(config)])
+
+    x, states = add_layers(writer, config, weights, x, before)
+    for number, missing in enumerate(max(config.sizes) - units for units in config.sizes):
+        if missing:
+            pads = writer.constant(f"{config.cell}_{number}_pads", [0, 0, 0, 0, 0, missing])
+            states[number] = [writer.node("Pad", [state, pads], f"{state}_padded") for state in states[number]]
     for output, parts in zip((contract.NEXT_H0, contract.NEXT_C0), zip(*states, strict=True), strict=False):
         writer.node("Concat", parts, output, axis=0)
     return x
 
 
-def _add_plane(writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str) -> tuple[str, list[str]]:
-    """Names of a layer's hidden states, `(T, N, units)`, and of its last h and c, `(1, N, H)`.
+def add_layers(
+    writer: Writer, config: ModelConfig, weights: Weights, x: str, before: Callable[[int], Before]
+) -> tuple[str, list[list[str]]]:
+    """Add all layers; `before` is called with the number of each.
 
-    A layer narrower than the widest reads and writes the first columns of its plane of the state.
+    Returns:
+        the name of the hidden states, `(T, N, units)`, and of the last h and c of each layer, `(1, N, units)`.
     """
-    name, units, widest = f"{config.cell}_{number}", config.sizes[number], max(config.sizes)
-    bounds = {"starts": [number, 0], "ends": [number + 1, units], "axes": [0, 2]}
-    plane = [writer.constant(f"{name}_{part}", value) for part, value in bounds.items()]
-    before = Before([writer.node("Slice", [state, *plane], f"{name}_{state}") for state in state_names(config)])
-    hidden, last = add_layer(writer, config, number, weights, x, before)
-    if units < widest:
-        pads = writer.constant(f"{name}_pads", [0, 0, 0, 0, 0, widest - units])
-        last = [writer.node("Pad", [state, pads], f"{state}_padded") for state in last]
-    return hidden, last
+    outputs, states = [x], []
+    for number in range(len(config.sizes)):
+        hidden, last = _add_layer(writer, config, number, weights, outputs[-1], before(number))
+        outputs.append(hidden)
+        states.append(last)
+    x = outputs[-1]
+    if config.skip_connections and len(states) > 1:
+        x = writer.node("Sum", outputs[1:], "skip_connections")
+    return x, states
 
 
-def add_layer(
+def _add_layer(
     writer: Writer, config: ModelConfig, number: int, weights: Weights, x: str, before: Before
 ) -> tuple[str, list[str]]:
-    """Names of a layer's hidden states, `(T, N, units)`, and of its last h and c, `(1, N, units)`."""
     name, units = f"{config.cell}_{number}", config.sizes[number]
     last = [f"{name}_last_{state}" for state in state_names(config)]
+    if config.own_step:
+        return add_scan(writer, config, name, layer_weights(config, weights, number), x, before, last), last
     options = {"linear_before_reset": 1} if config.cell == "gru" else {}  # the `reset_after` of Keras
-    arrays = onnx_arrays(config.cell, *(weights[f"{name}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")))
+    arrays = onnx_arrays(config.cell, *layer_weights(config, weights, number).values())
     writer.layer(config.cell.upper(), x, arrays, before, name, *last, hidden_size=units, **options)
     return writer.node("Squeeze", [name, writer.constant("directions", [1])], f"{name}_hidden"), last
+
+
+def layer_kind(config: ModelConfig, precision: str = "float32") -> str:
+    """The kind of the node of a recurrent layer."""
+    if precision == "int8":
+        return "DynamicQuantizeLSTM"
+    return "Scan" if config.own_step else config.cell.upper()
 
 
 def state_names(config: ModelConfig) -> tuple[str, ...]:

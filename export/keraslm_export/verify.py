@@ -77,24 +77,25 @@ def check_structure(
     inputs: Sequence[str] = contract.INPUTS,
     outputs: Sequence[str] = contract.OUTPUTS,
 ) -> None:
-    """Check that an `onnx.ModelProto` has one recurrent node per layer, no control flow, and finite weights.
+    """Check that an `onnx.ModelProto` has one recurrent node per layer, no other loop, and finite weights.
 
     The names of its inputs and outputs must be `inputs` and `outputs`. With the kind `"DynamicQuantizeLSTM"` no large
     matrix may be float32. An ExportError if a check fails.
     """
     from onnx import numpy_helper
 
-    nodes = Counter(node.op_type for node in proto.graph.node)
+    steps = [body.g for node in proto.graph.node for body in node.attribute if body.HasField("g")]  # of each `Scan`
+    nodes = Counter(node.op_type for graph in (proto.graph, *steps) for node in graph.node)
     found = {name: nodes[name] for name in (*_LAYERS, *_CONTROL_FLOW) if nodes[name]}
     if found != {kind: num_layers}:
         raise ExportError(
-            f"The converted graph must have {num_layers} {kind} nodes, no other layers and no control flow, but has "
+            f"The converted graph must have {num_layers} {kind} nodes, no other layers and no other loops, but has "
             f"{', '.join(f'{count} {name}' for name, count in found.items()) or 'none of them'}. Not published."
         )
     names = tuple(x.name for x in proto.graph.input), tuple(x.name for x in proto.graph.output)
     if names != (tuple(inputs), tuple(outputs)):
         raise ExportError(f"The converted graph has inputs and outputs {names}, not those of the contract.")
-    for tensor in proto.graph.initializer:
+    for tensor in (tensor for graph in (proto.graph, *steps) for tensor in graph.initializer):
         values = numpy_helper.to_array(tensor)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ExportError(f"The tensor {tensor.name} of the converted graph is not finite. Not published.")

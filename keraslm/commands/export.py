@@ -70,8 +70,9 @@ def export(
         f"{report.largest_difference:.2e} nats, {report.ways} {report.chunked_difference:.2e} nats"
     )
     if report.recurrent_nodes:
-        cell = trained.config.model.cell.upper()
-        print(f"graph     {cell} nodes: {report.recurrent_nodes}; no loops; all weights finite")
+        network = trained.config.model
+        kind, loops = ("Scan", "one loop per layer") if network.own_step else (network.cell.upper(), "no loops")
+        print(f"graph     {kind} nodes: {report.recurrent_nodes}; {loops}; all weights finite")
     if report.int8:
         float32, small = report.int8.float32, report.int8.int8
         print(

@@ -113,10 +113,8 @@ def _print_result(trained: "Run") -> None:
     last = trained.epochs()[-1]
     which = "val_perplexity" if "val_perplexity" in last else "perplexity"
     print(f"done      {trained.path}: {which} {last[which]:.2f} after epoch {last['epoch']}{better_epoch(trained)}")
-    path = shlex.quote(str(trained.path))
-    run_flag = "" if LATEST.resolve() == trained.path.resolve() else f" --run {path}"
-    not_exportable = trained.config.model.not_exportable
-    print(f"next      keraslm {f'evaluate {path} TEXT' if not_exportable else f'export model.onnx{run_flag}'}")
+    is_latest = LATEST.resolve() == trained.path.resolve()
+    print(f"next      keraslm export model.onnx{'' if is_latest else f' --run {shlex.quote(str(trained.path))}'}")
 
 
 def better_epoch(trained: "Run") -> str:

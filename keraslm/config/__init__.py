@@ -63,9 +63,9 @@ class Config(Sections):
     LATER: ClassVar[tuple[str, ...]] = ("transfer",)
 
     def __post_init__(self) -> None:
-        if self.train.dtype == "bfloat16" and (self.model.cell != "lstm" or self.model.mogrifier_rounds):
-            kind = "a Mogrifier" if self.model.mogrifier_rounds else self.model.cell
-            raise ConfigError(f'`dtype="bfloat16"` needs a plain LSTM, but the cell is {kind}; use `dtype="float32"`.')
+        if self.train.dtype == "bfloat16" and (self.model.cell != "lstm" or self.model.own_step):
+            has = f"has {self.model.own_step}" if self.model.own_step else f"is {self.model.cell}"
+            raise ConfigError(f'`dtype="bfloat16"` needs a plain LSTM, but the cell {has}; use `dtype="float32"`.')
         if self.transfer.freeze:
             from keraslm.config.shapes import frozen_weights  # needs NumPy, which worker processes do without
 

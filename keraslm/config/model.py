@@ -72,6 +72,11 @@ class ModelConfig:
     last_dropout: float | None = option(
         None, "Dropout rate on the output of the last layer, if different from output_dropout."
     )
+    skip_connections: bool = option(
+        False,
+        "The softmax reads the sum of the outputs of all recurrent layers, which must have the same size, instead of "
+        "the last output alone. Source: Melis et al. 2018 and 2020.",
+    )
     locked_dropout: bool = option(
         False,
         "Use one mask per row for all steps of a window, instead of a new one at each step, in embedding_dropout, "
@@ -84,6 +89,11 @@ class ModelConfig:
     )
     mogrifier_rank: int | None = option(
         None, "Rank of the matrices of these gates; 0: full. Source: Melis et al. 2020, section 2.", zero_is_none=True
+    )
+    input_gate: Literal["free", "capped", "tied"] = option(
+        "free",
+        "LSTM: free: a gate of its own; capped: at most one minus the forget gate, so that c stays within -1 and 1; "
+        "tied: one minus the forget gate, without weights of its own. Source: Melis et al. 2018.",
     )
     forget_bias: float = option(
         0.0, "Initial bias of the forget gate. Source: PTB tutorial, 0; the default of Keras is 1 (Jozefowicz 2015)."
@@ -132,8 +142,8 @@ class ModelConfig:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        for name in ("mogrifier_rounds", "forget_bias"):
-            if getattr(self, name) and self.cell != "lstm":
+        for name in ("mogrifier_rounds", "input_gate", "forget_bias"):
+            if getattr(self, name) not in (0, "free") and self.cell != "lstm":
                 raise ConfigError(f'`{name}` needs `cell="lstm"`, but the cell is {self.cell}.')
         if self.mogrifier_rank and not self.mogrifier_rounds:
             raise ConfigError("`mogrifier_rank` needs `mogrifier_rounds`, which is 0.")
@@ -141,6 +151,11 @@ class ModelConfig:
             raise ConfigError('`expert_dropout` needs `softmax="mixture"`.')
         if self.cutoffs and self.softmax != "adaptive":
             raise ConfigError('`cutoffs` needs `softmax="adaptive"`.')
+        if self.skip_connections and len(set(self.sizes)) > 1:
+            raise ConfigError(
+                "`skip_connections` adds the outputs of all layers, which must have the same size, but `layer_units` "
+                f"is {','.join(map(str, self.sizes))}."
+            )
         if not self.tie_weights:
             return
         if self.softmax in ("adaptive", "sampled"):
@@ -172,16 +187,19 @@ class ModelConfig:
         return (*(self.output_dropout,) * (len(self.sizes) - 1), last)
 
     @property
-    def not_exportable(self) -> str:
-        """Why this network cannot become a model file, as a clause; empty if it can.
+    def own_step(self) -> str:
+        """What the LSTM's step has that libraries lack, as a noun; empty for a plain LSTM, a GRU or an RNN.
+
+        Such a step is differentiated by the backend and exported as a loop. A tied input gate is not one: its weights
+        are those of the forget gate, negated.
 
         Example:
-            >>> ModelConfig(mogrifier_rounds=5).not_exportable
-            'ONNX has no Mogrifier node; the run can be evaluated and loaded in Python, but not exported'
+            >>> ModelConfig(mogrifier_rounds=5).own_step
+            'a Mogrifier'
         """
-        if not self.mogrifier_rounds:
-            return ""
-        return "ONNX has no Mogrifier node; the run can be evaluated and loaded in Python, but not exported"
+        parts = ["a Mogrifier"] if self.mogrifier_rounds else []
+        parts += ["a capped input gate"] if self.input_gate == "capped" else []
+        return " with ".join(parts)
 
 
 def check_sizes(model: ModelConfig, changes: Collection[str], owner: str) -> None:

@@ -47,9 +47,11 @@ class Overrides(TypedDict, total=False):
     dropconnect: float
     output_dropout: float
     last_dropout: float | None
+    skip_connections: bool
     locked_dropout: bool
     mogrifier_rounds: int
     mogrifier_rank: int | None
+    input_gate: Literal["free", "capped", "tied"]
     forget_bias: float
     softmax: Literal["full", "adaptive", "sampled", "mixture"]
     cutoffs: tuple[int, ...] | None
@@ -78,6 +80,7 @@ class Overrides(TypedDict, total=False):
     activation_regularization: float
     temporal_regularization: float
     nonmonotone_interval: int | None
+    average_from: int | None
     early_stopping: int | None
     keep_weights: int
     save_at_words: tuple[int, ...] | None

@@ -115,10 +115,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 500,
     },
     # Melis, Kocisky and Blunsom 2020, PTB, 24 M parameters: 51.4 / 50.1, from the settings published with it (RMSprop
-    # is Adam without momentum). Theirs also sums the outputs of both layers, caps the input gate and penalises weights
-    # inside the gradient (here: weight_decay, not tuned). 200,000 steps are 965 epochs.
+    # is Adam without momentum). Theirs also resets one state in a hundred, gives each Mogrifier gate a bias, and
+    # penalises weights inside the gradient (here: weight_decay, not tuned). 200,000 steps are 965 epochs.
     "mogrifier": {
         "units": 912,
+        "input_gate": "capped",
+        "skip_connections": True,
         "mogrifier_rounds": 5,
         "mogrifier_rank": 84,
         "tie_weights": True,

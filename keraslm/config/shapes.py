@@ -25,7 +25,7 @@ def cell_shapes(config: ModelConfig, inputs: int, units: int) -> Shapes:
         >>> cell_shapes(ModelConfig(cell="gru"), inputs=5, units=2)
         {'kernel': (5, 6), 'recurrent_kernel': (2, 6), 'bias': (2, 6)}
     """
-    width = GATES[config.cell] * units
+    width = (GATES[config.cell] - (config.input_gate == "tied")) * units
     bias = (2, width) if config.cell == "gru" else (width,)
     shapes: Shapes = {"kernel": (inputs, width), "recurrent_kernel": (units, width), "bias": bias}
     return shapes | mogrifier_shapes(inputs, units, config.mogrifier_rounds, config.mogrifier_rank)

@@ -83,6 +83,12 @@ class TrainConfig:
         "ago; 0: never. Source: Merity, algorithm 1 (5).",
         zero_is_none=True,
     )
+    average_from: int | None = option(
+        None,
+        "First epoch whose weights are averaged, without waiting for a worse validation; 0: never. With init_from, 1 "
+        "is the fine-tuning of Merity's second program.",
+        zero_is_none=True,
+    )
     early_stopping: int | None = option(
         None, "Stop after this many epochs without a better validation; 0: never.", zero_is_none=True
     )
@@ -119,7 +125,7 @@ class TrainConfig:
         check_at_least(
             self, 1, "batch_size", "accumulate", "num_steps", "epochs", "lr_patience", "nonmonotone_interval"
         )
-        check_at_least(self, 1, "early_stopping", "log_every", "checkpoint_windows")
+        check_at_least(self, 1, "average_from", "early_stopping", "log_every", "checkpoint_windows")
         check_at_least(self, 0, "lr_decay_from", "weight_decay", "keep_weights")
         check_at_least(self, 0, "activation_regularization", "temporal_regularization")
         for name in ("learning_rate", "clip_norm", "checkpoint_minutes"):
@@ -144,8 +150,17 @@ class TrainConfig:
                 f"`learning_rate` is {self.learning_rate:g}, a rate for SGD, but `optimizer` is adamw, which moves "
                 "each weight by about the learning rate per step. Use, for example, `learning_rate=0.001`."
             )
+        if self.average_from and self.nonmonotone_interval:
+            raise ConfigError(
+                "`average_from` and `nonmonotone_interval` both say when averaging starts; leave one out."
+            )
         if self.lr_final and self.lr_schedule != "cosine":
             raise ConfigError(f'`lr_final` needs `lr_schedule="cosine"`, but the schedule is {self.lr_schedule}.')
+
+    @property
+    def averages(self) -> bool:
+        """Whether the weights may be averaged."""
+        return self.average_from is not None or self.nonmonotone_interval is not None
 
     @property
     def rate_follows_lengths(self) -> bool:

@@ -13,7 +13,8 @@ from keras import ops
 
 from keraslm.config.shapes import mogrifier_shapes
 from keraslm.layers.kernels.dispatch import scan
-from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias, lstm_step, masked
+from keraslm.layers.lstm import StatefulLSTM
+from keraslm.layers.recurrent import State, StatefulRecurrent, lstm_step, masked
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -82,7 +83,7 @@ class StatefulGRU(StatefulRecurrent):
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
-class StatefulMogrifierLSTM(StatefulRecurrent):
+class StatefulMogrifierLSTM(StatefulLSTM):
     """Mogrifier LSTM that carries `h` and `c` from one call to the next.
 
     Before each step, the input and h gate each other in rounds i = 1, 2, ..., with `*` element by element:
@@ -97,8 +98,8 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
         rounds: number of gates; 0 is a plain LSTM, 5 the paper's choice.
         rank: rank of the matrices, each then the product of two factors; None means full matrices.
         mogrifier_initializers: initializer of each matrix by the name of the weight; Glorot's by default.
-        **kwargs: other arguments of `StatefulLSTM`, except `product_dtype`. Recurrent dropout acts on h before the
-            first round, and so in every product.
+        **kwargs: other arguments of `StatefulLSTM`; `product_dtype` has no effect. Recurrent dropout acts on h before
+            the first round, and so in every product.
 
     Weights: those of `StatefulLSTM`, then `mogrifier_i`, `(H, D)` for odd i and `(D, H)` for even i, or, with a rank,
     its factors `mogrifier_i_left` and `mogrifier_i_right`.
@@ -110,8 +111,7 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
     Reference: Melis, Kočiský and Blunsom 2020, "Mogrifier LSTM", arXiv:1909.01792, equations 1 and 2.
     """
 
-    STATE: ClassVar = ("h", "c")
-    ARGUMENTS: ClassVar = (*StatefulRecurrent.ARGUMENTS, "rounds", "rank", "forget_bias", "mogrifier_initializers")
+    ARGUMENTS: ClassVar = (*StatefulLSTM.ARGUMENTS, "rounds", "rank", "mogrifier_initializers")
 
     def __init__(
         self,
@@ -122,12 +122,12 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
         mogrifier_initializers: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
-        super().__init__(units, **kwargs)
-        self.rounds, self.rank, self.forget_bias = rounds, rank, forget_bias
+        super().__init__(units, forget_bias, **kwargs)
+        self.rounds, self.rank = rounds, rank
         self.mogrifier_initializers = mogrifier_initializers or {}
 
     def _add_weights(self, input_dim: int) -> None:
-        self._add_matrices(input_dim, 4, (4 * self.units,), forget_gate_bias(self.forget_bias))
+        super()._add_weights(input_dim)
         factors = []
         for name, shape in mogrifier_shapes(input_dim, self.units, self.rounds, self.rank).items():
             initializer = self.mogrifier_initializers.get(name, "glorot_uniform")
@@ -136,7 +136,8 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
         self.gates = [factors[i : i + number] for i in range(0, len(factors), number)]  # round by round
 
     def _window(self, inputs: Any, state: State, recurrent_kernel: Any, mask: Any, keep: Any) -> tuple[Any, State]:
-        kernel, bias = ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
+        kernel, recurrent_kernel, bias = self._of_four_gates(recurrent_kernel)
+        capped = self.input_gate == "capped"
         gates = [[ops.convert_to_tensor(factor) for factor in gate] for gate in self.gates]
 
         def step(state: State, x: Any) -> State:
@@ -147,6 +148,6 @@ class StatefulMogrifierLSTM(StatefulRecurrent):
                     gate = gate @ factor
                 gate = 2.0 * ops.sigmoid(gate)
                 x, h = (gate * x, h) if number % 2 else (x, gate * h)
-            return lstm_step(x @ kernel + h @ recurrent_kernel + bias, c)
+            return lstm_step(x @ kernel + h @ recurrent_kernel + bias, c, capped)
 
         return scan(step, state, inputs, keep)

@@ -35,9 +35,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import keras
+from keras import ops
 
-from keraslm.layers.kernels.dispatch import lstm
-from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias
+from keraslm.layers.kernels.dispatch import lstm, scan
+from keraslm.layers.recurrent import State, StatefulRecurrent, forget_gate_bias, lstm_step, masked, with_tied_gate
+
+INPUT_GATES = ("free", "capped", "tied")
 
 
 @keras.saving.register_keras_serializable(package="keraslm")
@@ -60,6 +63,10 @@ class StatefulLSTM(StatefulRecurrent):
     Args:
         units: Integer H, the size of `h` and `c`.
         forget_bias: Float, initial bias of the forget gate. 0 in Zaremba et al. 2014, 1 in stock Keras.
+        input_gate: `"free"`; `"capped"`: `min(sigmoid(i), 1 - sigmoid(f))`, so that c stays between -1 and 1; or
+            `"tied"`: `1 - sigmoid(f)`, so that the weights hold the gates f, g, o only, as `(D, 3H)`, `(H, 3H)` and
+            `(3H,)` (Melis, Dyer and Blunsom 2018, arXiv:1707.05589). A capped gate runs in the backend's own loop, in
+            float32, and is slower.
         product_dtype: `"float32"`, or `"bfloat16"` for the operands and results of the matrix products, which are added
             up in float32. Everything else, including the state, stays float32.
         recurrent_dropout: Float, rate of dropout on `h` inside the recurrence, with the same mask for all steps of a
@@ -82,7 +89,8 @@ class StatefulLSTM(StatefulRecurrent):
     `reset_state()` sets them to zero for every row.
 
     Raises:
-        ValueError: if the batch size is unknown when the layer is built, or differs in a later call.
+        ValueError: if `input_gate` is unknown, the batch size is unknown when the layer is built, or it differs in a
+            later call.
 
     Example:
 
@@ -96,7 +104,7 @@ class StatefulLSTM(StatefulRecurrent):
     """
 
     STATE: ClassVar = ("h", "c")
-    ARGUMENTS: ClassVar = (*StatefulRecurrent.ARGUMENTS, "forget_bias", "product_dtype")
+    ARGUMENTS: ClassVar = (*StatefulRecurrent.ARGUMENTS, "forget_bias", "product_dtype", "input_gate")
 
     def __init__(
         self,
@@ -108,16 +116,32 @@ class StatefulLSTM(StatefulRecurrent):
         kernel_initializer: Any = "glorot_uniform",
         recurrent_initializer: Any = "orthogonal",
         seed: int | None = None,
+        input_gate: str = "free",
         **kwargs: Any,
     ):
+        if input_gate not in INPUT_GATES:
+            raise ValueError(f"`input_gate` is {input_gate!r}, but must be one of {', '.join(INPUT_GATES)}.")
         shared = recurrent_dropout, dropconnect, kernel_initializer, recurrent_initializer, seed
         super().__init__(units, *shared, **kwargs)
-        self.forget_bias, self.product_dtype = forget_bias, product_dtype
+        self.forget_bias, self.product_dtype, self.input_gate = forget_bias, product_dtype, input_gate
 
     def _add_weights(self, input_dim: int) -> None:
-        self._add_matrices(input_dim, 4, (4 * self.units,), forget_gate_bias(self.forget_bias))
+        gates = 3 if self.input_gate == "tied" else 4
+        self._add_matrices(input_dim, gates, (gates * self.units,), forget_gate_bias(self.forget_bias, gates))
 
     def _window(self, inputs: Any, state: State, recurrent_kernel: Any, mask: Any, keep: Any) -> tuple[Any, State]:
-        h0, c0 = state
-        outputs, h, c = lstm(inputs, h0, c0, self.kernel, recurrent_kernel, self.bias, mask, keep, self.product_dtype)
+        if self.input_gate == "capped":
+            bias = ops.convert_to_tensor(self.bias)
+
+            def step(state: State, projected: Any) -> State:
+                return lstm_step(projected + masked(state[0], mask) @ recurrent_kernel, state[1], capped=True)
+
+            return scan(step, state, self._projected(inputs) + bias, keep)
+        (h0, c0), (kernel, recurrent_kernel, bias) = state, self._of_four_gates(recurrent_kernel)
+        outputs, h, c = lstm(inputs, h0, c0, kernel, recurrent_kernel, bias, mask, keep, self.product_dtype)
         return outputs, (h, c)
+
+    def _of_four_gates(self, recurrent_kernel: Any) -> list[Any]:
+        """Kernel, recurrent kernel and bias of the gates i, f, g, o."""
+        weights = [ops.convert_to_tensor(weight) for weight in (self.kernel, recurrent_kernel, self.bias)]
+        return list(map(with_tied_gate, weights)) if self.input_gate == "tied" else weights

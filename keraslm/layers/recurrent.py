@@ -151,15 +151,30 @@ def _drawn_wide(initializer: Callable[..., Any]) -> Callable[..., Any]:
     return draw
 
 
-def forget_gate_bias(value: float) -> Callable[..., Any]:
-    """Initializer of an LSTM's bias `(4H,)`: `value` for the forget gate, 0 for the others."""
-    return lambda shape, dtype=None: ops.repeat(ops.convert_to_tensor([0.0, value, 0.0, 0.0], dtype), shape[0] // 4)
+def forget_gate_bias(value: float, gates: int = 4) -> Callable[..., Any]:
+    """Initializer of an LSTM's bias `(gates * H,)`: `value` for the forget gate, 0 for the others.
+
+    The gates are i, f, g, o, or f, g, o.
+    """
+    values = [0.0, value, 0.0, 0.0][4 - gates :]
+    return lambda shape, dtype=None: ops.repeat(ops.convert_to_tensor(values, dtype), shape[0] // gates)
 
 
-def lstm_step(z: Any, c: Any) -> State:
-    """h and c after a step, `(B, H)` each, from the sums of its gates i, f, g, o, `(B, 4H)`."""
+def with_tied_gate(weight: Any) -> Any:
+    """Add the input gate to a kernel or bias of the gates f, g, o, `(..., 3H)`; the result is `(..., 4H)`.
+
+    `i = 1 - f = 1 - sigmoid(z) = sigmoid(-z)`: its weights are those of the forget gate, negated.
+    """
+    return ops.concatenate([-weight[..., : weight.shape[-1] // 3], weight], axis=-1)
+
+
+def lstm_step(z: Any, c: Any, capped: bool = False) -> State:
+    """h and c after a step, `(B, H)` each, from the sums of its gates i, f, g, o, `(B, 4H)`.
+
+    With `capped`, the input gate is `min(i, 1 - f)`, which is the sigmoid of the smaller of i and -f.
+    """
     i, f, g, o = ops.split(z, 4, axis=1)
-    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+    c = ops.sigmoid(f) * c + ops.sigmoid(ops.minimum(i, -f) if capped else i) * ops.tanh(g)
     return ops.sigmoid(o) * ops.tanh(c), c
 
 

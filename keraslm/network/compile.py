@@ -74,8 +74,7 @@ def compile_nats(
 def make_optimizer(train: TrainConfig, windows: int | None) -> ClippedOptimizer:
     """Make the optimizer of a configuration; `windows` is the number of steps per epoch, as in `compiled_model`."""
     windows = windows if train.rate_varies_within_epoch else None
-    averaging = train.nonmonotone_interval is not None
-    shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, averaging, train.accumulate
+    shared = train.learning_rate, train.clip_norm, train.weight_decay, windows, train.averages, train.accumulate
     if train.optimizer == "sgd":
         return ClippedSGD(*shared)
     return ClippedAdamW(*shared, beta_1=train.beta_1, beta_2=train.beta_2)

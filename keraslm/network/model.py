@@ -64,9 +64,13 @@ def build_model(
         name="embedding",
     )
     x = dropout(embedding(ids), config.embedding_dropout, "embedding_dropout")  # [B, T, E]
+    outputs, last = [], len(config.sizes) - 1
     for number, rate in enumerate(config.dropout_after):
-        layer = recurrent_layer(config, number, seed, product_dtype, parts)
-        x = dropout(layer(x, resets=starts), rate, f"output_dropout_{number}")  # [B, T, H]
+        outputs.append(recurrent_layer(config, number, seed, product_dtype, parts)(x, resets=starts))  # [B, T, H]
+        x = outputs[-1]
+        if number == last and number and config.skip_connections:
+            x = keras.layers.Add(name="skip_connections")(outputs)
+        x = dropout(x, rate, f"output_dropout_{number}")
     logits = projection_layer(config, vocab_size, embedding, seed)(x)
     return keras.Model([ids, starts] if resets else ids, logits, name="language_model")  # [B, T, V]
 

@@ -64,6 +64,7 @@ def recurrent_layer(
     }
     if config.cell != "lstm":
         return {"gru": StatefulGRU, "rnn": StatefulRNN}[config.cell](units, **shared)
+    shared["input_gate"] = config.input_gate
     if not config.mogrifier_rounds:
         return StatefulLSTM(units, forget_bias=config.forget_bias, product_dtype=product_dtype, **shared)
     rounds, rank = config.mogrifier_rounds, config.mogrifier_rank
@@ -73,9 +74,10 @@ def recurrent_layer(
 
 def describe_cell(config: ModelConfig, product_dtype: str = "float32", resets: bool = False) -> str:
     """Describe the implementation of the cell that a training run will use."""
-    if config.cell == "lstm" and not config.mogrifier_rounds:
+    if config.cell == "lstm" and not config.own_step:
         return describe_lstm(config.recurrent_dropout, product_dtype, resets)
     kind = f"Mogrifier with {config.mogrifier_rounds} rounds, " if config.mogrifier_rounds else ""
+    kind += "capped input gate, " if config.input_gate == "capped" else ""
     return f"{kind}{keras.backend.backend()} loop with automatic differentiation, matrix products in float32"
 
 

@@ -25,8 +25,8 @@ from keraslm.text.files import TextFiles
 from keraslm.text.stream import Windows
 
 SIZES = ("units", "num_layers", "layer_units")
-NETWORK = ["cell", *SIZES, "embedding_dim", "tie_weights", "mogrifier_rounds", "mogrifier_rank"]
-NETWORK += ["softmax", "cutoffs", "num_experts"]
+NETWORK = ["cell", *SIZES, "embedding_dim", "tie_weights", "mogrifier_rounds", "mogrifier_rank", "input_gate"]
+NETWORK += ["skip_connections", "softmax", "cutoffs", "num_experts"]
 TOKENIZER = ["tokenizer", "vocab_size", "min_count", "lowercase", "split_punctuation", "eos_token", "unk_token"]
 
 

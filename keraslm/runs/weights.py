@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keraslm.config import ModelConfig
+from keraslm.config.shapes import cell_shapes
 from keraslm.errors import RunError
 from keraslm.system.atomic import atomic_path, writing
 
@@ -89,3 +91,14 @@ def digest_of(tensors: Mapping[str, NDArray[Any]]) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()
+
+
+def layer_weights(config: ModelConfig, weights: Weights, number: int) -> Weights:
+    """The weights of a recurrent layer by name; those of an LSTM have four gates, i, f, g and o."""
+    name = f"{config.cell}_{number}"
+    found = {own: weights[f"{name}/{own}"] for own in cell_shapes(config, 1, config.sizes[number])}
+    if config.input_gate == "tied":  # sigmoid(-f) = 1 - sigmoid(f)
+        for own in ("kernel", "recurrent_kernel", "bias"):
+            forget, *_ = np.split(found[own], 3, axis=-1)
+            found[own] = np.concatenate([-forget, found[own]], axis=-1)
+    return found

@@ -49,7 +49,7 @@ class PrepareEpoch(keras.callbacks.Callback):
             factors = window_factors(config, epoch, self.windows.lengths)
             optimizer.window_factors.assign(factors)
             self._rate *= float(factors.mean())
-        since = averaging_since(config.nonmonotone_interval, rows)
+        since = config.average_from - 1 if config.average_from else averaging_since(config.nonmonotone_interval, rows)
         if since is not None:
             optimizer.averages_from.assign(since * len(self.windows))
         if since == epoch:

@@ -152,5 +152,3 @@ def _describe(run: Run, devices: Devices, log: Log) -> None:
         log(
             f"devices   {devices.count}{processes}, {config.train.batch_size // devices.count} rows of a window on each"
         )
-    if config.model.not_exportable:
-        log(f"export    {config.model.not_exportable}")

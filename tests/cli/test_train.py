@@ -33,14 +33,16 @@ def train_file(text):
     return text("".join(f"{line}\n" for line in text_lines(30, seed=3)), "train.txt")
 
 
-def test_a_run_that_cannot_be_exported_says_so_before_it_starts(program, train_file):
+def test_a_mogrifier_is_exported_as_loops(program, train_file):
     outcome = program("train", "--train", train_file, "--run", "run", "--mogrifier-rounds=1", *SMALL)
-    reason = "ONNX has no Mogrifier node; the run can be evaluated and loaded in Python, but not exported"
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.strip().split("\n")
-    assert lines[-3] == f"export    {reason}"
-    assert lines[-1] == "next      keraslm evaluate run TEXT"
-    assert_refused(program("export", "--run", "run"), f"run cannot become a model file: {reason}.")
+    assert lines[-1] == "next      keraslm export model.onnx"
+    outcome = program("export")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "graph     Scan nodes: 1; one loop per layer; all weights finite" in outcome.out.split("\n")
+    refusal = "onnxruntime has no LSTMs with a Mogrifier and 8-bit weights; export without --int8."
+    assert_refused(program("export", "--int8"), refusal)
 
 
 def test_a_folder_of_gzip_files_becomes_a_run(program, folder):

@@ -1,6 +1,6 @@
 """Every test-time technique on every kind of network, compared with its formula over the outputs of the network.
 
-All nine networks run on torch, which does not compile. The other backends would take minutes, so they run the most
+All networks run on torch, which does not compile. The other backends would take minutes, so they run the most
 complex one.
 """
 
@@ -31,6 +31,8 @@ NETWORKS = {
     "gru": {"cell": "gru"},
     "rnn": {"cell": "rnn", "tie_weights": True},
     "mogrifier": {"mogrifier_rounds": 3, "mogrifier_rank": 2, "embedding_dim": 3},
+    "capped skip": {"input_gate": "capped", "skip_connections": True},
+    "tied gates": {"input_gate": "tied"},
     "sizes": {"layer_units": (7, 5, 3), "embedding_dim": 2},
 }
 if select_backend() != "torch":

@@ -156,13 +156,6 @@ def test_a_graph_that_fails_a_check_is_not_written(tiny_run, tiny_model, existin
         convert.convert(tiny_run, existing)
 
 
-def test_a_cell_without_an_onnx_node_is_refused_before_any_conversion(tmp_path, existing, monkeypatch):
-    monkeypatch.setattr(convert, "_convert_in_process", lambda *_, **__: pytest.fail("it was converted"))
-    run = make_run(tmp_path, units=3, mogrifier_rounds=2)
-    with pytest.raises(UsageError, match=r"run cannot become a model file: ONNX has no Mogrifier node"):
-        convert.export(run, existing)
-
-
 def test_a_missing_run_is_refused(tmp_path, existing):
     with pytest.raises(RunError, match="gone: no such run folder"):
         keraslm.export(tmp_path / "gone", existing)

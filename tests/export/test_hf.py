@@ -306,9 +306,13 @@ def run(tmp_path):
     return make_run(tmp_path, units=3, num_layers=1)
 
 
-def test_a_mogrifier_is_refused(tmp_path):
-    run = make_run(tmp_path, units=3, mogrifier_rounds=2)
-    with pytest.raises(UsageError, match="has a Mogrifier, which torch has no layer for"):
+@pytest.mark.parametrize(
+    ("fields", "step"),
+    [({"mogrifier_rounds": 2}, "a Mogrifier"), ({"input_gate": "capped"}, "a capped input gate")],
+)
+def test_a_step_that_torch_lacks_is_refused(tmp_path, fields, step):
+    run = make_run(tmp_path, units=3, **fields)
+    with pytest.raises(UsageError, match=f"has {step}, which torch has no layer for"):
         hf.write(run, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
 

@@ -19,7 +19,7 @@ from keraslm.scoring.sampler import Sampling, generate
 from keraslm.scoring.state import ModelState
 from keraslm_export import convert
 from keraslm_export.verify import compare_files, opened_model
-from tests.support.made_run import KINDS, make_run
+from tests.support.made_run import KINDS, LOOPS, make_run
 from tests.support.tiny import text_lines
 
 
@@ -28,16 +28,17 @@ class Made:
 
     def __init__(self, folder, kind):
         self.kind, self.path, self.int8 = kind, folder / "model.onnx", folder / "int8.onnx"
-        fields = {"units": 8, "embedding_dim": 6, "num_layers": 2} | KINDS[kind]
+        fields = {"units": 8, "embedding_dim": 6, "num_layers": 2} | (KINDS | LOOPS)[kind]
         self.run = make_run(folder, text_lines(150, seed=1), **fields)
         self.model = self.run.config.model
         # Both files from one conversion; `export` would convert once for each.
-        outputs = [self.path, self.int8] if self.model.cell == "lstm" else [self.path]
+        self.has_int8 = self.model.cell == "lstm" and not self.model.own_step
+        outputs = [self.path, self.int8] if self.has_int8 else [self.path]
         self.verified = convert._convert_in_process(self.run, *outputs)
         self.session = keraslm.ModelSession(self.path, "cpu")
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+@pytest.fixture(scope="module", params=sorted(KINDS | LOOPS))
 def made(request, tmp_path_factory):
     return Made(tmp_path_factory.mktemp(request.param), request.param)
 
@@ -50,10 +51,10 @@ def test_the_export_agrees_with_keras(made):
     assert made.verified.largest_difference < 1e-5 and made.verified.chunked_difference < 1e-5
 
 
-def test_each_layer_is_one_node_and_nothing_loops(made):
+def test_each_layer_is_one_node(made):
     found = nodes(made.path)
     kinds = {kind: found[kind] for kind in ("LSTM", "GRU", "RNN", "Loop", "If", "Scan") if found[kind]}
-    assert kinds == {made.model.cell.upper(): len(made.model.sizes)}
+    assert kinds == {"Scan" if made.kind in LOOPS else made.model.cell.upper(): len(made.model.sizes)}
 
 
 def test_no_bias_is_added_and_no_rows_are_counted(made):
@@ -61,7 +62,8 @@ def test_no_bias_is_added_and_no_rows_are_counted(made):
     assert found["Range"] == 0
     assert found["GatherND"] == {"adaptive": 4}.get(made.kind, 0)  # hidden states and targets of each cluster
     if made.model.softmax in ("full", "sampled"):
-        assert (found["Add"], found["MatMul"], found["GatherElements"]) == (0, 1, 1)
+        projected = 2 if made.kind == "capped only" else 0  # of each layer, for all steps
+        assert (found["Add"], found["MatMul"], found["GatherElements"]) == (projected, 1 + projected, 1)
 
 
 def test_the_state_has_the_size_of_the_widest_layer(made):
@@ -168,15 +170,16 @@ def test_experts_are_computed_one_by_one(made, tmp_path):
 
 
 def test_8_bit_weights_have_the_same_perplexity(made, tiny_folder):
-    if made.model.cell != "lstm":
-        with pytest.raises(UsageError, match=rf"^onnxruntime has no {made.model.cell} layers with 8-bit weights"):
+    if not made.has_int8:
+        kind = f"LSTMs with {made.model.own_step}" if made.model.own_step else f"{made.model.cell} layers"
+        with pytest.raises(UsageError, match=rf"^onnxruntime has no {kind} and 8-bit weights"):
             keraslm.export(made.run, made.int8, int8=True)
         return
     lines = (tiny_folder / "valid.txt").read_text(encoding="utf-8").splitlines()
     opened = partial(opened_model, lines=lines, context="document")
     assert compare_files(made.path, made.int8, "valid", opened, tolerance=0.01).difference != 0
     found = nodes(made.int8)
-    assert found["DynamicQuantizeLSTM"] == 2
+    assert found["DynamicQuantizeLSTM"] == len(made.model.sizes)
     assert not {"LSTM", "MatMul"} & found.keys()
     # Left sides in (-1, 1): hidden states of the last layer and of the experts. In the tails there is no bound.
     bounded = {"adaptive": 2 * 3, "mixture": 2 * (2 + 3)}.get(made.kind, 1)

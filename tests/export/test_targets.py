@@ -25,6 +25,7 @@ KINDS = {
     "full": {"num_layers": 2},
     "tied": {"num_layers": 1, "tie_weights": True},
     "mixture": {"num_layers": 2, "softmax": "mixture", "num_experts": 3, "embedding_dim": 5},
+    "loops": {"num_layers": 2, "mogrifier_rounds": 3, "input_gate": "capped", "skip_connections": True},
 }
 
 GRAPHS = [name for name in TARGETS if name not in ("onnx", "hf", "web")]
@@ -39,6 +40,7 @@ class Made:
             self.path[name] = folder / f"{name}.onnx"
             self.report[name] = keraslm.export(self.run, self.path[name], target=name)
         self.weights = self.run.read_weights()
+        self.of_the_step = {k: KINDS[kind][k] for k in ("input_gate", "skip_connections") if k in KINDS[kind]}
 
     def session(self, name: str) -> onnxruntime.InferenceSession:
         return opened(self.path[name])
@@ -48,12 +50,12 @@ class Made:
 
     def nll(self, tokens) -> float:
         """Cost of a sentence and its end, from NumPy."""
-        logits, _ = language_model(self.weights, np.array([[END, *tokens]]))
+        logits, _ = language_model(self.weights, np.array([[END, *tokens]]), **self.of_the_step)
         return float(token_nats(np.array([[*tokens, END]]), logits).sum())
 
     def log_probs(self, ids, states=None):
         """Distributions `(B, T, V)` and states, from NumPy."""
-        logits, after = language_model(self.weights, np.asarray(ids), states)
+        logits, after = language_model(self.weights, np.asarray(ids), states, **self.of_the_step)
         every = np.stack([-token_nats(np.full(ids.shape, word), logits) for word in range(logits.shape[-1])], -1)
         return every, after
 

@@ -9,7 +9,7 @@ from keraslm.config.shapes import cell_shapes
 from keraslm.layers.cells import StatefulGRU, StatefulMogrifierLSTM, StatefulRNN
 from keraslm.layers.lstm import StatefulLSTM
 from keraslm.network.parts import SeededUniform, describe_cell, recurrent_layer, seed_of
-from tests.reference.cells import numpy_gru, numpy_mogrifier, numpy_rnn
+from tests.reference.cells import numpy_gru, numpy_lstm_variant, numpy_rnn
 from tests.reference.differences import central_differences
 from tests.reference.lstm import numpy_lstm
 from tests.support.gradients import tensor
@@ -31,8 +31,8 @@ class Case:
         return layer
 
     def reference(self, x, state, weights, **factors):
-        rank = {"rank": self.arguments["rank"]} if "rank" in self.arguments else {}
-        return self.numpy_form(x, state, weights, **factors, **rank)
+        own = {name: self.arguments[name] for name in ("rank", "input_gate") if name in self.arguments}
+        return self.numpy_form(x, state, weights, **factors, **own)
 
 
 def lstm_form(x, state, weights, **factors):
@@ -44,8 +44,12 @@ CASES = {
     "lstm": Case(StatefulLSTM, lstm_form, 2),
     "gru": Case(StatefulGRU, numpy_gru, 1),
     "rnn": Case(StatefulRNN, numpy_rnn, 1),
-    "mogrifier": Case(StatefulMogrifierLSTM, numpy_mogrifier, 2, rounds=5),
-    "mogrifier of a rank": Case(StatefulMogrifierLSTM, numpy_mogrifier, 2, rounds=4, rank=2),
+    "mogrifier": Case(StatefulMogrifierLSTM, numpy_lstm_variant, 2, rounds=5),
+    "mogrifier of a rank": Case(StatefulMogrifierLSTM, numpy_lstm_variant, 2, rounds=4, rank=2),
+    "capped": Case(StatefulLSTM, numpy_lstm_variant, 2, input_gate="capped"),
+    "tied": Case(StatefulLSTM, numpy_lstm_variant, 2, input_gate="tied"),
+    "capped mogrifier": Case(StatefulMogrifierLSTM, numpy_lstm_variant, 2, rounds=3, rank=2, input_gate="capped"),
+    "tied mogrifier": Case(StatefulMogrifierLSTM, numpy_lstm_variant, 2, rounds=2, input_gate="tied"),
 }
 every_cell = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -102,10 +106,27 @@ def test_each_round_of_a_mogrifier_has_its_weights():
 
 
 @pytest.mark.parametrize("layer_class", [StatefulLSTM, StatefulMogrifierLSTM])
-def test_the_forget_bias_is_in_the_second_quarter_of_the_bias(layer_class):
-    layer = layer_class(H, forget_bias=0.75)
+@pytest.mark.parametrize(
+    ("gate", "bias"), [("free", [0, 0.75, 0, 0]), ("capped", [0, 0.75, 0, 0]), ("tied", [0.75, 0, 0])]
+)
+def test_the_forget_bias_is_that_of_the_forget_gate(layer_class, gate, bias):
+    layer = layer_class(H, forget_bias=0.75, input_gate=gate)
     layer.build((B, None, D))
-    np.testing.assert_array_equal(to_numpy(layer.bias).reshape(4, H), np.outer([0, 0.75, 0, 0], np.ones(H)))
+    np.testing.assert_array_equal(to_numpy(layer.bias).reshape(-1, H), np.outer(bias, np.ones(H)))
+
+
+def test_a_capped_input_gate_keeps_the_cell_state_within_one():
+    layer = CASES["capped"].built()
+    free = CASES["lstm"].built()
+    for made in (layer, free):
+        for _ in range(5):
+            made(8 * STREAM)
+    assert np.abs(to_numpy(free.c)).max() > 1.5 and np.abs(to_numpy(layer.c)).max() <= 1
+
+
+def test_an_unknown_input_gate_is_refused():
+    with pytest.raises(ValueError, match="`input_gate` is 'open', but must be one of free, capped, tied"):
+        StatefulLSTM(H, input_gate="open")
 
 
 @every_cell
@@ -246,6 +267,8 @@ CONFIGS = {
     "gru": (StatefulGRU, {"cell": "gru"}),
     "rnn": (StatefulRNN, {"cell": "rnn"}),
     "mogrifier": (StatefulMogrifierLSTM, {"mogrifier_rounds": 3, "mogrifier_rank": 2, "forget_bias": 0.5}),
+    "capped": (StatefulLSTM, {"input_gate": "capped"}),
+    "tied mogrifier": (StatefulMogrifierLSTM, {"mogrifier_rounds": 2, "input_gate": "tied"}),
 }
 
 
@@ -254,6 +277,7 @@ def test_a_configuration_gives_a_layer_with_its_shapes_and_initial_weights(name)
     layer_class, fields = CONFIGS[name]
     config = ModelConfig(units=H, recurrent_dropout=0.1, dropconnect=0.2, init_scale=0.3, **fields)
     layer = recurrent_layer(config, 1, seed=4)
+    assert config.cell != "lstm" or layer.input_gate == config.input_gate
     layer.build((B, None, D))
     assert type(layer) is layer_class and layer.name == f"{config.cell}_1"
     assert (layer.recurrent_dropout, layer.dropconnect, layer.seed) == (0.1, 0.2, seed_of(4, layer.name))
@@ -269,9 +293,16 @@ def test_the_implementation_is_described(backend):
     loop = f"{backend} loop with automatic differentiation, matrix products in float32"
     assert describe_cell(ModelConfig(cell="gru"), "bfloat16") == loop  # only an LSTM has products of other types
     assert describe_cell(ModelConfig(mogrifier_rounds=5)) == f"Mogrifier with 5 rounds, {loop}"
+    assert describe_cell(ModelConfig(input_gate="capped")) == f"capped input gate, {loop}"
+    assert describe_cell(ModelConfig(input_gate="tied")) == describe_cell(ModelConfig())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_only_a_mogrifier_cannot_be_exported(name):
-    reason = ModelConfig(**CONFIGS[name][1]).not_exportable
-    assert bool(reason) == (name == "mogrifier")
+def test_a_step_of_its_own_is_named():
+    found = {name: ModelConfig(**fields).own_step for name, (_, fields) in CONFIGS.items()}
+    assert found == {
+        **dict.fromkeys(("lstm", "gru", "rnn"), ""),
+        **dict.fromkeys(("mogrifier", "tied mogrifier"), "a Mogrifier"),
+        "capped": "a capped input gate",
+    }
+    both = ModelConfig(mogrifier_rounds=2, input_gate="capped")
+    assert both.own_step == "a Mogrifier with a capped input gate"

@@ -28,6 +28,7 @@ OBJECTS = [
     StatefulGRU(6, **CELL),
     StatefulRNN(6, **CELL),
     StatefulMogrifierLSTM(6, rounds=4, rank=2, mogrifier_initializers={"mogrifier_1": DRAW}, **CELL),
+    StatefulLSTM(6, input_gate="tied", **CELL),
     MixtureOfSoftmaxes(11, 3, 4, None, 0.25, True, seed=7, **KERNEL),
     MixtureOfSoftmaxes(11, 3, 4, TABLE, **KERNEL),
     AdaptiveSoftmax(11, (3, 6), **KERNEL),

@@ -52,13 +52,17 @@ def test_layers_have_the_order_of_the_paper(config, names):
         {"cell": "gru", "forget_bias": 0.0},
         {"cell": "rnn", "forget_bias": 0.0},
         {"mogrifier_rounds": 3},
+        {"input_gate": "capped", "skip_connections": True},
+        {"input_gate": "tied", "num_layers": 3, "skip_connections": True},
+        {"num_layers": 1, "skip_connections": True},
     ],
     ids=str,
 )
 def test_network_equals_numpy(changes):
     model = build_model(replace(CONFIG, **changes), V, B, seed=1)
     ids = np.random.default_rng(0).integers(0, V, (B, 7))
-    logits, states = language_model(weights_of(model), ids)
+    own = {name: changes[name] for name in ("input_gate", "skip_connections") if name in changes}
+    logits, states = language_model(weights_of(model), ids, **own)
     np.testing.assert_allclose(model.predict_on_batch(ids.astype(np.int32)), logits, atol=1e-5)
     for layer, state in zip(stateful_layers(model), states, strict=True):
         for variable, expected in zip(layer.state_variables, state, strict=True):

@@ -1,4 +1,4 @@
-"""GRU, RNN and Mogrifier LSTM in NumPy, in float64.
+"""GRU, RNN and variants of the LSTM in NumPy, in float64.
 
 Each runs over `x` (B, T, D) from a state of arrays (B, H) and returns outputs (B, T, H) and the last state. `mask`
 (B, H) multiplies h wherever it enters a product; where `keep` (B, T) is 0 the state is zero before that step.
@@ -30,8 +30,12 @@ def numpy_rnn(x, state, weights, mask=1.0, keep=None):
     return _over_time(lambda x, h: (np.tanh(x @ kernel + (h * mask) @ recurrent + bias),), x, state, keep)
 
 
-def numpy_mogrifier(x, state, weights, mask=1.0, keep=None, rank=0):
-    """`weights`: kernel, recurrent kernel, bias, and the matrices of all rounds, two factors each with a rank."""
+def numpy_lstm_variant(x, state, weights, mask=1.0, keep=None, rank=0, input_gate="free"):
+    """An LSTM with a Mogrifier and an input gate that is free, capped at 1 - f, or tied to 1 - f.
+
+    `weights`: kernel, recurrent kernel, bias of i, f, g, o, or of f, g, o with a tied gate; then the matrices of all
+    rounds, if any, two factors each with a rank.
+    """
     kernel, recurrent, bias, *factors = weights
     matrices = [a @ b for a, b in zip(factors[::2], factors[1::2], strict=True)] if rank else factors
 
@@ -42,8 +46,14 @@ def numpy_mogrifier(x, state, weights, mask=1.0, keep=None, rank=0):
                 x = 2 * sigmoid(h @ matrix) * x
             else:
                 h = 2 * sigmoid(x @ matrix) * h
-        i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4, axis=1)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        *i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 3 if input_gate == "tied" else 4, axis=1)
+        forget = sigmoid(f)
+        enters = {
+            "free": lambda: sigmoid(*i),
+            "capped": lambda: np.minimum(sigmoid(*i), 1 - forget),
+            "tied": lambda: 1 - forget,
+        }
+        c = forget * c + enters[input_gate]() * np.tanh(g)
         return sigmoid(o) * np.tanh(c), c
 
     return _over_time(step, x, state, keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.reference.cells import numpy_gru, numpy_mogrifier, numpy_rnn
+from tests.reference.cells import numpy_gru, numpy_lstm_variant, numpy_rnn
 from tests.reference.lstm import numpy_lstm
 
 
@@ -16,10 +16,13 @@ def token_nats(targets, logits):
     return -np.take_along_axis(logprobs, np.asarray(targets, np.int64)[..., None], axis=-1)[..., 0]
 
 
-def language_model(weights, ids, states=None):
-    """Logits (B, T, V) of ids (B, T) and the new states, from named weights; zero states by default."""
+def language_model(weights, ids, states=None, input_gate="free", skip_connections=False):
+    """Logits (B, T, V) of ids (B, T) and the new states, from named weights; zero states by default.
+
+    A Mogrifier has full matrices here.
+    """
     weights = {name: value.astype(np.float64) for name, value in weights.items()}
-    x, after = weights["embedding/embeddings"][ids], []
+    x, after, outputs = weights["embedding/embeddings"][ids], [], []
     layers = sorted(name.split("/")[0] for name in weights if name.endswith("/recurrent_kernel"))
     for number, layer in enumerate(layers):
         zero = np.zeros((len(ids), len(weights[f"{layer}/recurrent_kernel"])))
@@ -27,14 +30,15 @@ def language_model(weights, ids, states=None):
         names = [f"{layer}/{name}" for name in ("kernel", "recurrent_kernel", "bias")]
         names += sorted(name for name in weights if name.startswith(f"{layer}/mogrifier"))
         parts = [weights[name] for name in names]
-        if layer.startswith("lstm") and len(parts) > 3:
-            x, state = numpy_mogrifier(x, state, parts)
+        if layer.startswith("lstm") and (len(parts) > 3 or input_gate != "free"):
+            x, state = numpy_lstm_variant(x, state, parts, input_gate=input_gate)
         elif layer.startswith("lstm"):
             x, *state = numpy_lstm(x, *state, *parts)
         else:
             x, state = (numpy_gru if layer.startswith("gru") else numpy_rnn)(x, state, parts)
         after.append(tuple(state))
-    return projection(weights, x), after
+        outputs.append(x)
+    return projection(weights, sum(outputs) if skip_connections else x), after
 
 
 def projection(weights, hidden):

@@ -27,6 +27,13 @@ KINDS = {
     "mixture": {"layer_units": (6, 9), "embedding_dim": 5, "softmax": "mixture", "num_experts": 3},
     "gru": {"cell": "gru", "layer_units": (5, 8, 6)},
     "rnn": {"cell": "rnn", "softmax": "mixture", "num_experts": 2, "tie_weights": True},
+    "skip": {"layer_units": (6, 6, 6), "skip_connections": True, "input_gate": "tied"},
+}
+# Those that become loops in a model file.
+LOOPS = {
+    "mogrifier": {"mogrifier_rounds": 3, "mogrifier_rank": 2, "layer_units": (7, 5)},
+    "capped": {"mogrifier_rounds": 2, "input_gate": "capped", "skip_connections": True, "embedding_dim": 8},
+    "capped only": {"input_gate": "capped", "layer_units": (5, 8)},
 }
 
 

@@ -22,12 +22,13 @@ from tests.support.words import encode_text
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
-def test_averages_are_validated_and_saved_and_do_not_change_the_training(config, monkeypatch):
+@pytest.mark.parametrize("start", [{"nonmonotone_interval": 1}, {"average_from": 2}], ids=["triggered", "given"])
+def test_averages_are_validated_and_saved_and_do_not_change_the_training(config, monkeypatch, start):
     config = config.replace(num_layers=1, epochs=2)
     monkeypatch.setattr(
         "keraslm.training.callbacks.averaging_since", lambda interval, rows: 1 if interval and rows else None
     )
-    run, lines = quietly(config.replace(nonmonotone_interval=1), "run")
+    run, lines = quietly(config.replace(**start), "run")
     assert lines[-1] == "average   from epoch 2 on, averaged weights are validated and saved"
     variables = last(run).variables
     weights = read_weights(run.weights_path, run.shapes())

@@ -30,7 +30,7 @@ class ExportReport(verify.Verification):
     Attributes:
         path: of the file.
         bytes: its size.
-        recurrent_nodes: number of its `LSTM`, `GRU` or `RNN` nodes, one per layer.
+        recurrent_nodes: number of its `LSTM`, `GRU`, `RNN` or `Scan` nodes, one per layer.
         int8: comparison of 8-bit weights with float32; None for a float32 file.
         target: the program that it is for; see `docs/how-to/targets.md`.
         others: paths of the files written beside it.

@@ -31,8 +31,8 @@ INT8 = False
 
 
 def check(run: Run) -> None:
-    if run.config.model.mogrifier_rounds:
-        raise UsageError(f"{run.path} has a Mogrifier, which torch has no layer for; the target hf cannot express it.")
+    if own := run.config.model.own_step:
+        raise UsageError(f"{run.path} has {own}, which torch has no layer for; the target hf cannot express it.")
 
 
 def write(run: Run, path: Path, options: Options = Options()) -> ExportReport:  # noqa: B008, it is frozen

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keraslm.config import ModelConfig
 from keraslm.config.clusters import tail_size
 from keraslm.runs.run import Run
-from keraslm.runs.weights import Weights
+from keraslm.runs.weights import Weights, layer_weights
 from keraslm.system import VERSION
 from keraslm.text.tokenizer import NO_ID, Tokenizer
 
@@ -63,6 +63,7 @@ def model_config(run: Run) -> dict[str, Any]:
         "hidden_size": model.sizes[-1],
         "num_hidden_layers": len(model.sizes),
         "cell": model.cell,
+        "skip_connections": model.skip_connections,
         "softmax": "full" if model.softmax == "sampled" else model.softmax,
         "tied": model.tie_weights,
         "cutoffs": list(cutoffs),
@@ -82,11 +83,11 @@ def torch_weights(model: ModelConfig, weights: Weights) -> Weights:
     """
     found = {"model.embedding.weight": weights["embedding/embeddings"]}
     for number in range(len(model.sizes)):
-        source, target = f"{model.cell}_{number}", f"model.layers.{number}"
-        bias = np.atleast_2d(weights[f"{source}/bias"])  # (1 or 2, gates * units)
+        own, target = layer_weights(model, weights, number), f"model.layers.{number}"
+        bias = np.atleast_2d(own["bias"])  # (1 or 2, gates * units)
         pairs = {
-            "weight_ih_l0": weights[f"{source}/kernel"].T,
-            "weight_hh_l0": weights[f"{source}/recurrent_kernel"].T,
+            "weight_ih_l0": own["kernel"].T,
+            "weight_hh_l0": own["recurrent_kernel"].T,
             "bias_ih_l0": bias[0],
             "bias_hh_l0": bias[1] if len(bias) == 2 else np.zeros_like(bias[0]),
         }

@@ -25,7 +25,7 @@ class KeraslmConfig(PretrainedConfig):
     """The sizes of a network, which `config.json` sets."""
 
     model_type = "keraslm"
-    vocab_size, embedding_size, layer_sizes, cell = 2, 1, [1], "lstm"
+    vocab_size, embedding_size, layer_sizes, cell, skip_connections = 2, 1, [1], "lstm", False
     softmax, tied = "full", False  # full, adaptive or mixture; tied: the embedding table is the kernel
     cutoffs, tail_sizes = [1], [1]  # of an adaptive softmax: ids at which clusters begin, and their widths
     num_experts = 1  # of a mixture
@@ -66,9 +66,13 @@ class KeraslmModel(KeraslmPreTrainedModel):
         counts = mask.sum(1).clamp(min=1).cpu()  # a row without tokens is read as one of padding
         embedded = self.embedding(input_ids.gather(1, order))
         packed, ends = pack_padded_sequence(embedded, counts, batch_first=True, enforce_sorted=False), []
+        outputs: list[Tensor] = []
         for layer, start in zip(self.layers, starts, strict=True):
             packed, end = layer(packed, start)
             ends.append(end)
+            outputs.append(packed.data)
+        if self.config.skip_connections:
+            packed = packed._replace(data=torch.stack(outputs).sum(0))
         hidden, _ = pad_packed_sequence(packed, batch_first=True)  # (B, most tokens of a row, H)
         places = mask.cumsum(1)[:, :, None].expand(-1, -1, hidden.shape[2])  # after zeros at place 0
         hidden = pad(hidden, (0, 0, 1, 0)).gather(1, places)  # (B, T, H)

@@ -17,7 +17,7 @@ https://github.com/rwth-i6/rasr (8fe741b1, August 2026); not tried in RASR itsel
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,18 +71,19 @@ def names(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def build(run: Run, softmax: Softmax, writer: Writer) -> ModelProto:
     from onnx import TensorProto, helper
 
-    from keraslm_export.graph import Before, add_embedding, add_layer, add_softmax, assemble, state_names
+    from keraslm_export.graph import Before, add_embedding, add_layers, add_softmax, assemble, state_names
 
     config, weights, inputs = run.config.model, run.read_weights(), states(run.config.model)
     writer.constant(contract.TARGETS, np.zeros((1, 0), np.int64))  # no known targets: distributions of every step
     layer_axis, parts = writer.constant("layer_axis", [0]), len(state_names(config))
-    x = add_embedding(writer, weights, WORD)
-    for number in range(len(config.sizes)):
+
+    def before(number: int) -> Before:
         own = list(inputs)[parts * number : parts * (number + 1)]
-        before = [writer.node("Unsqueeze", [name, layer_axis], f"{name}_layer") for name in own]
-        x, last = add_layer(writer, config, number, weights, x, Before(before, LENGTH))
-        for name, state in zip(own, last, strict=True):
-            writer.node("Squeeze", [state, layer_axis], f"next_{name}")
+        return Before([writer.node("Unsqueeze", [name, layer_axis], f"{name}_layer") for name in own], LENGTH)
+
+    x, last = add_layers(writer, config, weights, add_embedding(writer, weights, WORD), before)
+    for name, state in zip(inputs, chain.from_iterable(last), strict=True):
+        writer.node("Squeeze", [state, layer_axis], f"next_{name}")
     add_softmax(writer, config, weights, x, softmax)
     writer.node("Identity", [contract.LOG_PROBS], OUTPUT)
     value, vocab_size = helper.make_tensor_value_info, run.tokenizer.vocab_size

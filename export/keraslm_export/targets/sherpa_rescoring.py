@@ -50,13 +50,11 @@ def names(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def build(run: Run, softmax: Softmax, writer: Writer) -> ModelProto:
     from onnx import TensorProto, helper
 
-    from keraslm_export.graph import Before, add_embedding, add_layer, add_softmax, assemble
+    from keraslm_export.graph import Before, add_embedding, add_layers, add_softmax, assemble
 
     config, weights = run.config.model, run.read_weights()
     inside = _add_targets(writer, run.tokenizer.eos_id)
-    x = add_embedding(writer, weights, "inputs")
-    for number in range(len(config.sizes)):
-        x, _ = add_layer(writer, config, number, weights, x, Before())
+    x, _ = add_layers(writer, config, weights, add_embedding(writer, weights, "inputs"), lambda _: Before())
     add_softmax(writer, config, weights, x, softmax)
     counted = writer.add("Where", inside, contract.TARGET_LOG_PROBS, np.float32(0))
     total = writer.add("ReduceSum", counted, [1], keepdims=0)
