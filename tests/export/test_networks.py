@@ -117,7 +117,7 @@ def test_distributions_are_computed_after_the_steps_that_have_a_target(made):
     session = onnxruntime.InferenceSession(made.path.read_bytes(), providers=["CPUExecutionProvider"])
     for known in range(5):
         feed = dict(zip(contract.INPUTS, (ids, 0 * state.h, 0 * state.c, targets[:, :known]), strict=True))
-        log_probs, h, _, of_targets = session.run(list(contract.OUTPUTS), feed)
+        log_probs, h, _, of_targets, _ = session.run(list(contract.OUTPUTS), feed)
         assert (of_targets.shape, log_probs.shape) == ((2, known), (2, 4 - known, every.shape[-1]))
         np.testing.assert_allclose(of_targets, expected[:, :known], atol=1e-5)
         np.testing.assert_allclose(log_probs, every[:, known:], atol=1e-5)
