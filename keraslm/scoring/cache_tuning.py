@@ -93,8 +93,12 @@ def tune_cache(
             collecting.found.clear()
 
     best = cheapest_cache(masses, settings, log)
-    costs = (perplexity(nats, best.tokens) for nats in (best.nats, best.plain_nats))
-    return TunedCache(*vars(best.settings).values(), best.tokens, *costs)
+    return TunedCache(
+        **vars(best.settings),
+        tokens=best.tokens,
+        perplexity=perplexity(best.nats, best.tokens),
+        model_perplexity=perplexity(best.plain_nats, best.tokens),
+    )
 
 
 class _Collecting(CachedSession):

@@ -65,11 +65,8 @@ class CachedSession(Session):
     """
 
     def __init__(self, session: Session, settings: CacheSettings):
-        arguments.instance(settings, CacheSettings, "settings", "a CacheSettings")
-        if settings.cache_theta is None or settings.cache_lambda is None:
-            raise UsageError("A neural cache needs `cache_theta` and `cache_lambda`; tune_cache finds the best ones.")
-        self._session, self.settings = cacheable(session), settings
-        self._thetas = [float(settings.cache_theta)]
+        self._session, self.settings = cacheable(session), complete(settings)
+        self._thetas: Sequence[float] | Floats = [float(settings.cache_theta or 0)]
         self.tokenizer, self.info = self._session.tokenizer, self._session.info
         self.adaptive, self.logits_per_token = self._session.adaptive, self._session.logits_per_token
         self.state_size = self._session.state_size + settings.cache_window * self._session.info.hidden_size
@@ -123,6 +120,20 @@ class CachedSession(Session):
                 "a previous call."
             )
         return state
+
+
+def complete(settings: CacheSettings) -> CacheSettings:
+    """Settings without None; a `UsageError` if one is missing."""
+    arguments.instance(settings, CacheSettings, "settings", "a CacheSettings")
+    if settings.cache_theta is None or settings.cache_lambda is None:
+        raise UsageError("A neural cache needs `cache_theta` and `cache_lambda`; tune_cache finds the best ones.")
+    return settings
+
+
+def parameters_of(session: Session) -> dict[str, str]:
+    """The parameters of the neural cache of a session, for signatures; empty without a cache."""
+    found = vars(session.settings) if isinstance(session, CachedSession) else {}
+    return {name: f"{value:g}" for name, value in found.items()}
 
 
 def cacheable(session: Session) -> ModelSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def cheapest_cache(masses: Masses, settings: CacheSettings, log: Callable[[str],
     """
     theta, share = settings.cache_theta, settings.cache_lambda
     grids = [np.asarray(THETAS if theta is None else [theta]), np.asarray(LAMBDAS if share is None else [share])]
-    totals = {}
+    totals: dict[str, Any] = {}
 
     def cost(thetas: Floats, shares: Floats) -> Floats:
         costs, plain, tokens = np.zeros((len(thetas), len(shares))), 0.0, 0

@@ -28,12 +28,12 @@ LEVELS = {  # each room and what it may import, lowest first: a room names rooms
     "lattices": "errors arguments perplexity text scoring rescoring",
     "pictures": "errors arguments perplexity config system text scoring report",
     "server": "errors arguments perplexity config system text scoring pictures",
-    "bulk": "errors arguments perplexity config system text scoring ngram report",
+    "bulk": "errors arguments perplexity config system text testtime scoring ngram report",
     "filtering": "errors arguments perplexity config system text scoring report pictures bulk",
     "keraslm_export": "errors arguments perplexity config system text layers runs evaluation scoring pictures",
     "api": "errors arguments config system text runs training evaluation scoring rescoring keraslm_export",
-    "commands": "errors config system text runs scoring ngram report rescoring lattices pictures server bulk filtering "
-    "keraslm_export api",
+    "commands": "errors config system text testtime runs scoring ngram report rescoring lattices pictures server bulk "
+    "filtering keraslm_export api",
     "cli": "errors system text commands",
     "__main__": "cli",
 }
