@@ -100,23 +100,22 @@ class NeuralCache:
 
     def distributions(
         self, hidden: Floats32, following: NDArray[Any]
-    ) -> Iterator[tuple[slice, NDArray[np.int64], Floats]]:
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
         """Add tokens as `step` does; yield the distributions before each of them, at the first theta.
 
         Yields:
-            a part of the steps, the different tokens of the history `(n,)`, and the probability of each of them at each
-            of these steps, `(steps, n)`; NaN if the history is empty. All other tokens have probability 0.
+            part by part, the numbers of the steps whose history is not empty `(n,)`, the different tokens of the
+            histories `(w,)`, and p_cache of each token at each of these steps, `(n, w)`. It is 0 for all other tokens.
         """
         for block in self._blocks(len(following)):
             seen, below = self._compared(hidden[block], following[block], None)
-            powers = np.where(seen, np.exp(below * np.float32(self._thetas[0])), np.float32(0))
+            filled = np.flatnonzero(seen.any(axis=1))
+            powers = np.where(seen[filled], np.exp(below[filled] * np.float32(self._thetas[0])), np.float32(0))
             order = np.argsort(self._tokens, kind="stable")
             words, firsts = np.unique(self._tokens[order], return_index=True)
             sums = np.add.reduceat(powers[:, order], firsts, axis=1, dtype=np.float64)
-            total = sums.sum(axis=1, keepdims=True)
-            masses = np.where(total > 0, sums / np.where(total > 0, total, 1.0), np.nan)
-            known = words != UNKNOWN
-            yield block, words[known], masses[:, known]
+            known = words != UNKNOWN  # the last one, which no step has seen
+            yield block.start + filled, words[known], (sums / sums.sum(axis=1, keepdims=True))[:, known]
 
     def read(self, token: int) -> None:
         """Replace the last token, if it was `UNKNOWN` when its hidden state was added."""
