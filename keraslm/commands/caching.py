@@ -111,3 +111,9 @@ def _tuned(scorer: Scorer, caching: Caching, opening: Opening) -> CacheSettings:
         f"({found.tokens:,} tokens): perplexity {found.perplexity:.4f}; {found.model_perplexity:.4f} without the cache"
     )
     return replace(caching.settings, cache_theta=found.cache_theta, cache_lambda=found.cache_lambda)
+
+
+def print_reach(caching: Caching, opening: Opening) -> None:
+    """Say that the cache had only the tokens of each line, if that is so."""
+    if caching.neural_cache and opening.context == "sentence":
+        print_note("--context sentence empties the neural cache after each line; document and paragraph keep it.")

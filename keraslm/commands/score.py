@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from keraslm.commands.caching import NO_CACHE, Caching, CachingFlags, open_cached, settings_of
+from keraslm.commands.caching import NO_CACHE, Caching, CachingFlags, open_cached, print_reach, settings_of
 from keraslm.commands.flags import (
     Errors,
     Integer,
@@ -222,6 +222,7 @@ def score(
         ngram_weight=weight_of(models, mixing, opening),
         **vars(settings_of(models, caching, opening)),
     ).check()
+    print_reach(caching, opening)
 
 
 def _score_here(
@@ -267,6 +268,7 @@ def _score_here(
     if options.signature:
         print_note(f"signature {signature(scorer, options)}")
     print_known(scorer)
+    print_reach(caching, opening)
     for text in texts:
         if text.replaced:
             print_note(replaced_note(text.name, text.replaced))
