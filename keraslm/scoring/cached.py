@@ -89,9 +89,9 @@ class CachedSession(Session):
         with np.errstate(divide="ignore"):  # log(0) = -inf is the right value
             for row, own in enumerate(_histories(state, ids)):
                 for steps, words, masses in own.distributions(hidden[row], _following(ids, row)):
-                    log_probs[row, steps] += np.log1p(-share, dtype=np.float32)
-                    places = (row, *np.ix_(steps, words))
-                    log_probs[places] = np.logaddexp(log_probs[places], np.log(share) + np.log(masses))
+                    found, places = log_probs[row], np.ix_(steps, words)  # found is a view, (T, V)
+                    found[steps] += np.log1p(-share, dtype=np.float32)
+                    found[places] = np.logaddexp(found[places], np.log(share) + np.log(masses))
                 histories.append(own)
         return log_probs, CachedState(after, tuple(histories))
 

@@ -142,7 +142,7 @@ def test_parameters_are_tuned_on_the_validation_text(trained_run, held_out, ids,
     base = temperature_nats(read, ids, tuned)
     settings = tune_cache(read, ids, CacheSettings(30), lambda _: None, base)
     assert both.name == "temperature + neural cache" and both.tuned == ("temperature", "theta", "lambda")
-    expected = {"temperature": tuned, "window": 30, "theta": settings.theta, "lambda": settings.share}
+    expected = {"temperature": tuned, "window": 30, "theta": settings.cache_theta, "lambda": settings.cache_lambda}
     assert both.parameters == expected
     text_ids = encode_text(trained_run.tokenizer, TextFile(held_out))
     nats = cache_nats(read, text_ids, settings, temperature_nats(read, text_ids, tuned))
