@@ -43,6 +43,8 @@ _NAMES = {
     "keraslm.rescoring.rescore": ("rescore",),
     "keraslm.runs.run": ("Run",),
     "keraslm.scoring": ("kenlm",),
+    "keraslm.scoring.cache_tuning": ("TunedCache", "tune_cache"),
+    "keraslm.scoring.cached": ("with_cache",),
     "keraslm.scoring.contract": ("ModelInfo",),
     "keraslm.scoring.ensemble": ("Ensemble",),
     "keraslm.scoring.measures": ("LineScore",),
@@ -60,10 +62,10 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["Config", "Criteria", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig"]
 __all__ += ["PRESETS", "ModelInfo", "ModelSession", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions"]
 __all__ += ["ScoredText", "Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TransferConfig"]
-__all__ += ["TunedMix", "WordScore", "__version__", "average", "build_model", "evaluate", "export", "filter_documents"]
-__all__ += ["generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs", "predict"]
-__all__ += ["predict_from", "preset", "rescore", "rescore_lattices", "score_files", "score_sets", "summarize", "table"]
-__all__ += ["train", "tune_mix", "word_scores", "write_scores"]
+__all__ += ["TunedCache", "TunedMix", "WordScore", "__version__", "average", "build_model", "evaluate", "export"]
+__all__ += ["filter_documents", "generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs"]
+__all__ += ["predict", "predict_from", "preset", "rescore", "rescore_lattices", "score_files", "score_sets"]
+__all__ += ["summarize", "table", "train", "tune_cache", "tune_mix", "with_cache", "word_scores", "write_scores"]
 
 if TYPE_CHECKING:
     from keraslm.api import average, evaluate, load_model, load_run, train
@@ -89,6 +91,8 @@ if TYPE_CHECKING:
     from keraslm.rescoring.rescore import rescore
     from keraslm.runs.run import Run
     from keraslm.scoring import kenlm
+    from keraslm.scoring.cache_tuning import TunedCache, tune_cache
+    from keraslm.scoring.cached import with_cache
     from keraslm.scoring.contract import ModelInfo
     from keraslm.scoring.ensemble import Ensemble
     from keraslm.scoring.measures import LineScore

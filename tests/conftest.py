@@ -30,7 +30,7 @@ FOLDERS_WITHOUT_BACKEND = """
 """
 FILES_WITHOUT_BACKEND = {
     "cli": """
-        ensemble export filter generate lattice mixing model_faults outputs pairs predict public_names rescore
+        caching ensemble export filter generate lattice mixing model_faults outputs pairs predict public_names rescore
         run_faults score score_formats surroundings tables targets texts tokenize
     """,
     "evaluation": "options",

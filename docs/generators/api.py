@@ -7,7 +7,8 @@ PAGES = {  # every name of `keraslm.__all__`, on one page; a test checks that
     "configuration": ("Configuration", "Config ModelConfig DataConfig TrainConfig TransferConfig preset PRESETS"),
     "scoring": (
         "Scoring",
-        "load Scorer LineScore TextScore WordScore word_scores score_sets TextCost summarize",
+        "load Scorer LineScore TextScore WordScore word_scores score_sets TextCost summarize with_cache tune_cache "
+        "TunedCache",
     ),
     "output": ("Tables, files and pictures", "table write_scores ScoreOptions score_files ScoredText"),
     "ngram": ("n-gram models", "load_ngram mix MixedScorer tune_mix TunedMix kenlm"),

@@ -10,7 +10,7 @@ import keraslm.text.store
 from keraslm.filtering.documents import FORMATS as DOCUMENTS
 from keraslm.lattices.rescore import FORMATS as LATTICES
 from keraslm.rescoring.nbest import FORMATS as LISTS
-from keraslm.scoring.contract import OPSET, READABLE
+from keraslm.scoring.contract import OPSET, readable
 from keraslm.system import VERSION
 
 RUN = keraslm.runs.folder.FORMAT_VERSION
@@ -38,14 +38,15 @@ Written by `make docs` with the versions in the sources; a test holds the two eq
 |---|---|---|---|
 | [run folder](run-folder.md), `config.json` | {RUN} | 1 to {RUN} | [RunError](errors.md#runerror) |
 | [checkpoint](run-folder.md#checkpoints), `state.json` | {CHECKPOINT} | {CHECKPOINT} | [RunError](errors.md#runerror) |
-| [model file](onnx-file.md#metadata), `format_version` in the metadata | {MODEL} | {" and ".join(READABLE)} \
+| [model file](onnx-file.md#metadata), `format_version` in the metadata | {MODEL} | {readable()} \
 | [ModelFileError](errors.md#modelfileerror): export the run again |
 | [record of a bulk job](../how-to/bulk.md#the-folder), `*.json` beside each output | {RECORD} | {RECORD} \
 | [UsageError](errors.md#usageerror): score again with `--overwrite` |
 | cache of encoded texts, `text.json` | {CACHE} | {CACHE} | the text is encoded again |
 
 Run folder 1 had different names and values of some fields, and model file 3 different names of fields inside `config`;
-keraslm translates both. The model file is ONNX with operators of opset {OPSET}.
+keraslm translates both. Model files 3 and 4 return no hidden states, which `keraslm score --neural-cache` needs. The
+model file is ONNX with operators of opset {OPSET}.
 
 ## The promise
 

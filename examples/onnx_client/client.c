@@ -77,8 +77,8 @@ int main(int argc, char **argv) {
     metadata = read_metadata();
     json_int_t version, unk, eos, layers, units;
     if (json_unpack(metadata, "{s:I, s:I, s:I, s:I, s:I}", "format_version", &version, "unk_id", &unk, "eos_id", &eos,
-                    "num_layers", &layers, "hidden_size", &units) != 0 || version < 3 || version > 4)
-        fail("The file has a format version that this program does not read: not 3 or 4.");
+                    "num_layers", &layers, "hidden_size", &units) != 0 || version < 3 || version > 5)
+        fail("The file has a format version that this program does not read: not 3, 4 or 5.");
     const char *cut, *model;
     if (json_unpack(metadata, "{s:{s:n, s:[!], s:{s:[{s:s!}!]}, s:{s:s, s:o}}}", "tokenizer", "normalizer",
                     "added_tokens", "pre_tokenizer", "pretokenizers", "type", &cut, "model", "type", &model,

@@ -3,7 +3,7 @@
 tf2onnx converts the softmax (`keraslm_export.softmax`), but not the layers: of most layers it would make a `Loop`.
 ONNX has no node for an LSTM with a step of its own, such as a Mogrifier: it becomes a `Scan` (`keraslm_export.scan`).
 
-    input_ids -> Gather -> LSTM_0 -> LSTM_1 -> ... -> HIDDEN -> softmax -> log_probs, target_log_probs
+    input_ids -> Gather -> LSTM_0 -> LSTM_1 -> ... -> hidden -> softmax -> log_probs, target_log_probs
 
 Shapes: `N` rows, `T` steps, `L` layers, `H` units of the widest layer, `D` inputs of a layer, `V` vocabulary.
 """
@@ -26,7 +26,6 @@ from keraslm_export.scan import add_scan
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Softmax = tuple[Sequence[NodeProto], Sequence[TensorProto]]  # nodes and constants
 
-HIDDEN = "hidden"  # hidden states of the last layer, (N, T, units)
 TABLE = "embedding"
 
 # Gates in the order of ONNX, as numbers of the gates of Keras: i, f, c, o become i, o, f, c; z, r, h stay.
@@ -220,7 +219,7 @@ def add_softmax(writer: Writer, config: ModelConfig, weights: Weights, x: str, s
 
     It reads the contract's `targets`, an input of the graph or a value of the writer.
     """
-    writer.node("Transpose", [x], HIDDEN, perm=[1, 0, 2])
+    writer.node("Transpose", [x], contract.HIDDEN, perm=[1, 0, 2])
     for name, matrix in softmax_matrices(config, weights).items():
         writer.matrix(name, matrix, config.tie_weights and name == "kernel")
     writer.softmax(*softmax)
@@ -243,6 +242,7 @@ def _interface(config: ModelConfig, vocab_size: int) -> tuple[list[ValueInfoProt
     shapes[contract.INPUT_IDS] = [contract.BATCH, contract.TIME]
     shapes[contract.TARGETS] = shapes[contract.TARGET_LOG_PROBS] = [contract.BATCH, contract.KNOWN]
     shapes[contract.LOG_PROBS] = [contract.BATCH, contract.UNKNOWN, vocab_size]
+    shapes[contract.HIDDEN] = [contract.BATCH, contract.TIME, config.sizes[-1]]
 
     def value(name: str) -> ValueInfoProto:
         kind = TensorProto.INT64 if name in (contract.INPUT_IDS, contract.TARGETS) else TensorProto.FLOAT

@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto
 
 from keraslm.config import ModelConfig
 from keraslm.scoring import contract
-from keraslm_export.graph import HIDDEN, Matrix
+from keraslm_export.graph import Matrix
 
 # Added to logarithms of probabilities before they are summed, so that probabilities down to e^-107 do not underflow.
 # A larger value costs precision; subtracting the maximum over the experts, the usual way, takes four times as long.
@@ -34,7 +34,7 @@ def convert_softmax(
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Convert the softmax of a network to ONNX nodes and their constants; two conversions return equal ones.
 
-    The nodes compute the contract's `log_probs` and `target_log_probs` from `HIDDEN`, `targets` and the matrices.
+    The nodes compute the contract's `log_probs` and `target_log_probs` from `hidden`, `targets` and the matrices.
     """
 
     def outputs(hidden: Any, targets: Any, *values: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def convert_softmax(
         return dict(zip((contract.LOG_PROBS, contract.TARGET_LOG_PROBS), found, strict=True))
 
     signature = [
-        tf.TensorSpec((None, None, config.sizes[-1]), tf.float32, HIDDEN),
+        tf.TensorSpec((None, None, config.sizes[-1]), tf.float32, contract.HIDDEN),
         tf.TensorSpec((None, None), tf.int64, contract.TARGETS),
         *(tf.TensorSpec(matrix.joint.shape, tf.float32, name) for name, matrix in matrices.items()),
     ]

@@ -169,7 +169,7 @@ def _onnx_answers(session: Any, run: Run, ids: NDArray[Any], steps: int) -> tupl
 
     chunks, h, c = [], zero, zero
     for chunk in np.split(ids, range(steps, 2 * steps), axis=1):
-        log_probs, h, c, _ = call(chunk, h, c)
+        log_probs, h, c, *_ = call(chunk, h, c)
         chunks.append(log_probs)
     return call(ids, zero, zero)[0], np.concatenate(chunks, axis=1), call(ids, zero, zero, known=2 * steps - 1)[3]
 

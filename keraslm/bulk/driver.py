@@ -20,6 +20,7 @@ from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.ngram.mixed import DEFAULT_WEIGHT, checked_weight
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
+from keraslm.scoring.cached import complete
 from keraslm.scoring.opening import read_model
 from keraslm.system import Log
 from keraslm.system.atomic import remove_abandoned
@@ -27,6 +28,7 @@ from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.progress import meter
 from keraslm.system.signals import ended_by_sigterm
+from keraslm.testtime.neural_cache import HISTORY, CacheSettings
 from keraslm.text.files import ERRORS, TextFile, replaced_note
 
 
@@ -90,6 +92,9 @@ def score_files(
     write: Callable[..., None] = write_scores,
     ngram: str | Path | None = None,
     ngram_weight: float = DEFAULT_WEIGHT,
+    cache_theta: float | None = None,
+    cache_lambda: float | None = None,
+    cache_window: int = HISTORY,
 ) -> BulkResult:
     """Score each of many texts into a file of its own; the bytes do not depend on the number of processes.
 
@@ -110,6 +115,7 @@ def score_files(
         write: writes the scores of one text; a function of a module, because processes import it.
         ngram: path of an n-gram model to mix the model with, word by word; see `keraslm.mix`.
         ngram_weight: its share, 0 to 1.
+        cache_theta, cache_lambda, cache_window: parameters of a neural cache; see `keraslm.with_cache`. None: no cache.
 
     Returns:
         the outcome of each shard. A text that cannot be read does not stop the others, and is reported through `log`.
@@ -138,8 +144,10 @@ def score_files(
     if ngram is not None:
         weight, place = checked_weight(ngram_weight), user_path(arguments.path(ngram, "ngram")).absolute()
         mixture = place, TextFile(place).digest(), weight
+    settings = CacheSettings(cache_window, cache_theta, cache_lambda)
+    cache = None if cache_theta is None and cache_lambda is None else complete(settings)
     digests = tuple((path, read_model(path)[1]) for path in paths)
-    job = Job(digests, options, errors, encoding, provider, gzip, write, mixture)
+    job = Job(digests, options, errors, encoding, provider, gzip, write, mixture, cache)
     shards = plan(files, folder, job.ending, [*paths, *(mixture or ())[:1]])
     with ended_by_sigterm(), _claimed(folder, shards, log):
         todo = pending(shards, job.settings, resume, overwrite)

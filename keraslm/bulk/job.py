@@ -22,11 +22,13 @@ from keraslm.ngram.model import Ngram
 from keraslm.ngram.opening import load_ngram
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import score_file, write_records, write_scores
+from keraslm.scoring.cached import CachedSession
 from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
 from keraslm.system.atomic import replace_all, temporary_file
+from keraslm.testtime.neural_cache import CacheSettings
 from keraslm.text.files import TextFile
 
 Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each
@@ -46,6 +48,7 @@ class Job:
     gzip: bool = False
     write: Callable[..., None] = write_scores
     mixture: Mixture | None = None
+    cache: CacheSettings | None = None
 
     @property
     def ending(self) -> str:
@@ -67,7 +70,8 @@ class Job:
             options["frequencies"] = TextFile(self.options.frequencies).digest()
         encoding = {} if self.encoding == "utf-8" else {"encoding": self.encoding}
         mixture = {"ngram": self.mixture[1], "ngram_weight": self.mixture[2]} if self.mixture else {}
-        return {**members, **mixture, **options, "errors": self.errors, **encoding, "gzip": self.gzip}
+        cache = vars(self.cache) if self.cache else {}
+        return {**members, **mixture, **cache, **options, "errors": self.errors, **encoding, "gzip": self.gzip}
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def score_shards(job: Job, shards: Sequence[Shard]) -> list[Outcome]:
 
 def _score(job: Job, shard: Shard, output: Path) -> tuple[Outcome, Record | None]:
     """Score one text into the file `output`; also returns its record, unless it failed."""
-    counting = _BulkScorer(session_of(job.models, job.provider))
+    session = session_of(job.models, job.provider)
+    counting = _BulkScorer(CachedSession(session, job.cache) if job.cache else session)
     scorer = MixedScorer(counting, _ngram(*job.mixture[:2]), job.mixture[2]) if job.mixture else counting
     text = TextFile(shard.text, job.errors, job.encoding, name=shard.name)
     try:

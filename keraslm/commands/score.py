@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from keraslm.commands.caching import NO_CACHE, Caching, CachingFlags, open_cached, print_reach, settings_of
 from keraslm.commands.flags import (
     Errors,
     Integer,
@@ -78,6 +79,7 @@ def score(
     as_json: Json = False,
     progress: Progress = "auto",
     mixing: MixingFlags = NO_NGRAM,
+    caching: CachingFlags = NO_CACHE,
 ) -> None:
     """Score text with a model file: log-probability and surprisal of each token, word or line.
 
@@ -189,15 +191,19 @@ def score(
             "Ranks, entropies, --html and --plot need complete distributions, but a mixture with an n-gram model "
             "computes the probabilities of the words of the text only. Leave them out, or --ngram."
         )
+    if mixing.ngram and caching.neural_cache:
+        raise UsageError("A neural cache and an n-gram model are not combined: leave out --neural-cache or --ngram.")
     if workers is None and scheduler is None:
         if resume or overwrite or gzip:
             raise UsageError("--resume, --overwrite and --gzip need --workers or --scheduler.")
-        _score_here(models, open_files(files, errors, encoding), output, options, pictures, provider, mixing, progress)
+        source = open_files(files, errors, encoding)
+        _score_here(models, source, output, options, pictures, provider, mixing, caching, progress)
         return
     if output is None:
         raise UsageError("--workers and --scheduler score each text into its own file: add --output FOLDER.")
     from keraslm.bulk.driver import score_files
 
+    opening = Opening(provider, errors, encoding, options.context)
     score_files(
         models,
         files,
@@ -213,8 +219,10 @@ def score(
         encoding=encoding,
         log=print_note,
         ngram=mixing.ngram,
-        ngram_weight=weight_of(models, mixing, Opening(provider, errors, encoding, options.context)),
+        ngram_weight=weight_of(models, mixing, opening),
+        **vars(settings_of(models, caching, opening)),
     ).check()
+    print_reach(caching, opening)
 
 
 def _score_here(
@@ -225,6 +233,7 @@ def _score_here(
     places: _Pictures,
     provider: str,
     mixing: Mixing,
+    caching: Caching,
     progress: Progress,
 ) -> None:
     from keraslm.report.writer import opened_output, signature, write_records, write_scores
@@ -235,9 +244,10 @@ def _score_here(
 
     texts = source.files
     outputs = {"output": output, "html": places.html, "plot": places.plot}
-    read: list[str | Path] = [*mixing.files, *([options.frequencies] if options.frequencies else [])]
+    read: list[str | Path] = [*mixing.files, *caching.files, *([options.frequencies] if options.frequencies else [])]
     check_outputs(outputs, [*models, *(text.path for text in texts), *read])
-    scorer = open_scorer(models, mixing, Opening(provider, source.errors, source.encoding, options.context))
+    opening = Opening(provider, source.errors, source.encoding, options.context)
+    scorer = open_cached(models, caching, opening) if caching.neural_cache else open_scorer(models, mixing, opening)
     name = name_of(texts)
     pictures = _pictures(scorer, name, options, places)
     # Whoever writes standard input may wait for an answer.
@@ -258,6 +268,7 @@ def _score_here(
     if options.signature:
         print_note(f"signature {signature(scorer, options)}")
     print_known(scorer)
+    print_reach(caching, opening)
     for text in texts:
         if text.replaced:
             print_note(replaced_note(text.name, text.replaced))
@@ -269,11 +280,13 @@ def _pictures(scorer: Scorer | MixedScorer, title: str, options: ScoreOptions, p
     found: dict[Path, Any] = {}
     if places.html:
         from keraslm.pictures.page import HtmlReport
+        from keraslm.scoring.cached import parameters_of
 
         members = scorer.session.members
         names, digests = (" + ".join(each) for each in zip(*((m.path.name, m.digest) for m in members), strict=True))
         facts = {"model": names, "sha256": digests, "context": options.context, "keraslm": VERSION}
         facts |= {"spaces": options.spaces} if options.spaces == "after" else {}
+        facts |= parameters_of(scorer.session)
         found[places.html] = HtmlReport(scorer.tokenizer, title, facts, options=options)
     if places.plot:
         from keraslm.pictures.plot import SurprisalPlot

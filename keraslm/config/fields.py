@@ -75,6 +75,13 @@ def check_at_least(part: object, least: float, *names: str) -> None:
         check(part, name, value is None or value >= least, f"at least {least}")
 
 
+def is_at_least(value: Any, kind: Any, least: float) -> bool:
+    """Whether a value is None, or a finite number of a kind of at least `least`; True and False are no numbers."""
+    if isinstance(value, bool):
+        return False
+    return value is None or (isinstance(value, kind) and math.isfinite(value) and bool(value >= least))
+
+
 def check_types(part: Any) -> None:
     """Check each field of a frozen dataclass against its annotation, and bring it into that type.
 

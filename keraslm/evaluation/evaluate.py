@@ -13,7 +13,7 @@ from keraslm.config import StrPath
 from keraslm.errors import TextError, UsageError
 from keraslm.evaluation.dynamic import TUNED_TOKENS, DynamicModel, DynamicSettings, gradient_statistics, tune_dynamic
 from keraslm.evaluation.ensemble import check_tokenizers, mean_nats, monte_carlo_nats
-from keraslm.evaluation.neural_cache import HISTORY, CacheSettings, Floats, cache_nats, tune_cache
+from keraslm.evaluation.neural_cache import cache_nats, tune_cache
 from keraslm.evaluation.options import TUNE, Techniques
 from keraslm.evaluation.reader import Reader, evaluate_encoded
 from keraslm.evaluation.result import Evaluation, Variant
@@ -21,6 +21,7 @@ from keraslm.evaluation.temperature import temperature_nats, tune_temperature
 from keraslm.perplexity import perplexity
 from keraslm.runs.run import Run, run_text
 from keraslm.system import Log
+from keraslm.testtime.neural_cache import HISTORY, CacheSettings, Floats
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles
@@ -130,11 +131,11 @@ class _Evaluator:
 
     def neural_cache(self) -> None:
         given = {"theta": self.techniques.cache_theta, "lambda": self.techniques.cache_lambda}
-        settings = CacheSettings(self.techniques.cache_window or HISTORY, given["theta"], given["lambda"])
+        settings = CacheSettings(self.techniques.cache_window or HISTORY, *given.values())
         tuned = tuple(name for name, value in given.items() if value is None)
         if tuned:
             settings = tune_cache(self.reader, self.tuning.ids, settings, self.log, self.tuning_base)
-        parameters = {"window": settings.history, "theta": settings.theta, "lambda": settings.share}
+        parameters = {name.removeprefix("cache_"): value for name, value in vars(settings).items()}
         self._add("neural cache", cache_nats(self.reader, self.ids, settings, self.base), parameters, tuned)
 
     def _add(

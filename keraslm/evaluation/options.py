@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from keraslm import arguments
-from keraslm.config.fields import check
+from keraslm.config.fields import check, is_at_least
 from keraslm.config.overrides import Paths
 from keraslm.errors import UsageError
+from keraslm.testtime.neural_cache import check_cache
 
 TUNE = "tune"
 _TECHNIQUES = ("temperature", "dynamic", "mc_dropout", "with_runs")  # the neural cache can be added to the first two
@@ -102,14 +102,14 @@ class Techniques:
         return self.temperature == TUNE or self.tunes_cache or (self.dynamic and self.dynamic_lr is None)
 
     def _check_values(self) -> None:
-        for name in ("cache_window", "mc_dropout", "seed"):
+        check_cache(self)
+        for name in ("mc_dropout", "seed"):
             least = 0 if name == "seed" else 1
-            check(self, name, _at_least(getattr(self, name), Integral, least), f"an integer of at least {least}")
-        for name in ("cache_theta", "dynamic_lr", "dynamic_decay"):
-            check(self, name, _at_least(getattr(self, name), Real, 0), "a number of at least 0")
-        share, divisor = self.cache_lambda, self.temperature
-        check(self, "cache_lambda", _at_least(share, Real, 0) and (share or 0) < 1, "at least 0 and below 1")
-        positive = divisor == TUNE or (_at_least(divisor, Real, 0) and divisor != 0)
+            check(self, name, is_at_least(getattr(self, name), Integral, least), f"an integer of at least {least}")
+        for name in ("dynamic_lr", "dynamic_decay"):
+            check(self, name, is_at_least(getattr(self, name), Real, 0), "a number of at least 0")
+        divisor = self.temperature
+        positive = divisor == TUNE or (is_at_least(divisor, Real, 0) and divisor != 0)
         check(self, "temperature", positive, "a number above 0, or tune")
 
     def _check_owners(self) -> None:
@@ -133,10 +133,3 @@ class Techniques:
                 f"`{pair[0]}` and `{pair[1]}` cannot be combined. The only combinations are `neural_cache` with "
                 "`temperature` or with `dynamic`."
             )
-
-
-def _at_least(value: Any, kind: Any, least: float) -> bool:
-    """Whether a value is None, or a finite number of at least `least`."""
-    if isinstance(value, bool):
-        return False
-    return value is None or (isinstance(value, kind) and math.isfinite(value) and bool(value >= least))

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keraslm.evaluation.grid import cheapest
 from keraslm.evaluation.reader import Reader
 from keraslm.system import Log
+from keraslm.testtime.grid import cheapest
 
 GRID = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0)
 

@@ -22,6 +22,7 @@ from keraslm.report.scored import scored_lines
 from keraslm.report.srilm_format import srilm_rows
 from keraslm.report.tables import table
 from keraslm.scoring.batching import Line
+from keraslm.scoring.cached import parameters_of
 from keraslm.scoring.conditional import without_end
 from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
@@ -126,7 +127,7 @@ def summarize(lines: Iterable[LineScore]) -> TextCost:
 def signature(scorer: Scorer | MixedScorer, options: ScoreOptions) -> str:
     """Settings as `key:value`, separated by `|`, as in sacrebleu; digests are the first 12 digits of SHA-256.
 
-    A mixture also has `ngram` and `ngram_weight`, after the tokenizer.
+    After the tokenizer, a mixture has `ngram` and `ngram_weight`, and a neural cache its parameters.
 
     Example:
         >>> signature(scorer, ScoreOptions(context="document"))
@@ -140,6 +141,7 @@ def signature(scorer: Scorer | MixedScorer, options: ScoreOptions) -> str:
         "model": "+".join(member.digest[:12] for member in scorer.session.members),
         "tokenizer": scorer.session.info.tokenizer_sha256[:12],
         **mixture,
+        **parameters_of(scorer.session),
         "context": options.context,
         "base": ",".join(dict.fromkeys(options.bases)),
         "unk": options.unk,

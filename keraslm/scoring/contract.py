@@ -1,6 +1,7 @@
 """The interface of a model file: names, shapes and types of its inputs and outputs, and the keys of its metadata.
 
-Dimensions: `N` rows, `T` steps, `K` known targets, `L` layers, `H` units of the widest layer, `V` vocabulary.
+Dimensions: `N` rows, `T` steps, `K` known targets, `L` layers, `H` units of the widest layer, `U` units of the
+last layer, `V` vocabulary.
 
     inputs    input_ids          int64    [N, T]          N and T are free, at least 1
               h0, c0             float32  [L, N, H]       state before the first step; zeros at the start of a text
@@ -8,6 +9,7 @@ Dimensions: `N` rows, `T` steps, `K` known targets, `L` layers, `H` units of the
     outputs   log_probs          float32  [N, T - K, V]   distributions after the inputs from K on, natural logarithm
               next_h0, next_c0   float32  [L, N, H]       state after the last step: h0 and c0 of the next call
               target_log_probs   float32  [N, K]          log-probabilities of the targets, natural logarithm
+              hidden             float32  [N, T, U]       hidden states of the last layer, the input of the softmax
 
 onnxruntime computes every output of a graph, so the shapes of the inputs select the work: with K = T no distribution is
 computed, and of an adaptive softmax only the clusters of the targets; with K = 0 every step has a distribution. A layer
@@ -19,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,20 +37,22 @@ NEXT_H0 = "next_h0"
 NEXT_C0 = "next_c0"
 TARGETS = "targets"
 TARGET_LOG_PROBS = "target_log_probs"
+HIDDEN = "hidden"
 
 BATCH = "batch"
 TIME = "time"
 KNOWN = "known"  # K
 UNKNOWN = "unknown"  # T - K
 
-FORMAT_VERSION = "4"
-READABLE = ("3", FORMAT_VERSION)  # 3 differs in the field names of the configuration, which `Config` translates
+FORMAT_VERSION = "5"
+WITHOUT_HIDDEN = ("3", "4")  # 3 also differs in the field names of the configuration, which `Config` translates
+READABLE = (*WITHOUT_HIDDEN, FORMAT_VERSION)
 SOFTMAXES = ("full", "sampled", "adaptive", "mixture")
 PRECISIONS = ("float32", "int8")
 OPSET = 17  # LSTM, LogSoftmax and Gather have not changed since; IR version 8, which every current runtime reads
 
 INPUTS = (INPUT_IDS, H0, C0, TARGETS)
-OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0, TARGET_LOG_PROBS)
+OUTPUTS = (LOG_PROBS, NEXT_H0, NEXT_C0, TARGET_LOG_PROBS, HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class ModelInfo(Vocabulary):
         config: the run's configuration, JSON.
         softmax: `"full"`, `"sampled"` (the same graph), `"adaptive"` or `"mixture"`.
         precision: of the matrix weights, `"float32"` or `"int8"`.
+        format_version: of the file; one of `READABLE`.
     """
 
     keraslm_version: str
@@ -92,9 +97,10 @@ class ModelInfo(Vocabulary):
     config: str = field(default="{}", repr=False)
     softmax: str = "full"
     precision: str = "float32"
+    format_version: str = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, str]:
-        return {"format_version": FORMAT_VERSION} | {k: str(v) for k, v in dataclasses.asdict(self).items()}
+        return {"format_version": self.format_version} | {k: str(v) for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelInfo:
@@ -136,19 +142,41 @@ class ModelInfo(Vocabulary):
             raise ModelFileError(f"{where}: metadata 'config' is the configuration of a different network.")
         return config
 
-    def layout(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
-        """onnxruntime's type and the shape of each input and output; None for a free size."""
-        ids = ("tensor(int64)", (None, None))
-        state = ("tensor(float)", (self.num_layers, None, self.hidden_size))
-        log_probs = ("tensor(float)", (None, None, self.vocab_size))
-        layouts = (ids, state, state, ids, log_probs, state, state, ("tensor(float)", (None, None)))
-        return dict(zip(INPUTS + OUTPUTS, layouts, strict=True))
+    @property
+    def has_hidden(self) -> bool:
+        """Whether the file returns hidden states."""
+        return self.format_version not in WITHOUT_HIDDEN
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the inputs and outputs, in order."""
+        return INPUTS + (OUTPUTS if self.has_hidden else OUTPUTS[:-1])
+
+    def layout(self, where: str) -> Iterator[tuple[str, str, tuple[int | None, ...]]]:
+        """Name, onnxruntime's type and shape of each input and output; None for a free size.
+
+        The configuration is read last; a `ModelFileError` as from `configuration`.
+        """
+        ids, floats = "tensor(int64)", "tensor(float)"
+        state = (self.num_layers, None, self.hidden_size)
+        shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(self.names, (None, None))
+        shapes |= dict.fromkeys((H0, C0, NEXT_H0, NEXT_C0), state) | {LOG_PROBS: (None, None, self.vocab_size)}
+        for name, shape in shapes.items():
+            if name == HIDDEN:
+                shape = (*shape, self.configuration(where).model.sizes[-1])
+            yield name, ids if name in (INPUT_IDS, TARGETS) else floats, shape
 
 
 def check_version(version: str, where: str) -> None:
     """Raise a `ModelFileError` for a format that this version of keraslm does not read."""
     if version not in READABLE:
         raise ModelFileError(
-            f"{where}: format version {version}, but this keraslm reads {' and '.join(READABLE)}. "
+            f"{where}: format version {version}, but this keraslm reads {readable()}. "
             "Export the run again: keraslm export"
         )
+
+
+def readable() -> str:
+    """The versions of `READABLE` in words."""
+    *others, last = READABLE
+    return f"{', '.join(others)} and {last}"

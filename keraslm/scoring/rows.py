@@ -44,6 +44,7 @@ class Reading:
         lines_ahead: largest number of lines scored together.
         bos: whether the first token of each text is predicted.
         first_lines: number of lines in the first block; more are read ahead later.
+        side_by_side: score several texts in one call. False: a call has the tokens of one text, and no others.
     """
 
     context: str
@@ -51,6 +52,7 @@ class Reading:
     lines_ahead: int
     bos: bool = True
     first_lines: int = 1
+    side_by_side: bool = True
 
 
 class Rows:
@@ -79,8 +81,9 @@ class Rows:
                         start = Context(self.session.zero_state(1), last)
                     scores[id(row)], carried = self.alone(own, start, how.wanted)
             complete = sorted((row for row in rows if not (row.continues or row.open)), key=len, reverse=True)
-            for first in range(0, len(complete), MAX_ROWS):
-                group = complete[first : first + MAX_ROWS]
+            size = MAX_ROWS if how.side_by_side else 1
+            for first in range(0, len(complete), size):
+                group = complete[first : first + size]
                 measures = self._group([self._predicted(row, how.bos) for row in group], how.wanted)
                 scores |= {id(row): part for row, part in zip(group, measures, strict=True)}
             if not inside:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -123,20 +124,47 @@ class ModelSession(Session):
         return ModelState(zeros, zeros)
 
     def run(self, ids: Any, state: Any) -> tuple[Floats32, State]:
-        ids = self._ids(ids, "ids")
-        self._check_state(ids, state)
-        return self._call(contract.LOG_PROBS, ids, np.zeros((len(ids), 0)), state)
+        (found,), after = self._call((contract.LOG_PROBS,), ids, None, state)
+        return found, after
 
     def target_logprobs(self, ids: Any, targets: Any, state: Any) -> tuple[Floats32, State]:
-        ids, targets = self._ids(ids, "ids"), self._ids(targets, "targets")
-        self._check_state(ids, state)
-        if targets.shape != ids.shape:
-            raise InputError(
-                f"Targets of shape {targets.shape} for token ids of shape {ids.shape}; they must be equal."
-            )
-        return self._call(contract.TARGET_LOG_PROBS, ids, targets, state)
+        (found,), after = self._call((contract.TARGET_LOG_PROBS,), ids, targets, state)
+        return found, after
 
-    def _call(self, wanted: str, ids: NDArray[Any], targets: NDArray[Any], state: Any) -> tuple[Floats32, State]:
+    def hidden_states(self, ids: Any, targets: Any | None, state: Any) -> tuple[Floats32, Floats32, State]:
+        """As `target_logprobs`, or as `run` if `targets` is None; return also the hidden states of the last layer.
+
+        Returns:
+            Log-probabilities, hidden states after each token, float32 `(N, T, U)`, and the state after the last step.
+
+        Raises:
+            ModelFileError: a file of version 3 or 4, which does not return hidden states.
+        """
+        self.check_hidden()
+        log_probs = contract.LOG_PROBS if targets is None else contract.TARGET_LOG_PROBS
+        (found, hidden), after = self._call((log_probs, contract.HIDDEN), ids, targets, state)
+        return found, hidden, after
+
+    def check_hidden(self) -> None:
+        """Raise a `ModelFileError` unless the file returns hidden states."""
+        if not self.info.has_hidden:
+            raise ModelFileError(
+                f"{self.path}: format version {self.info.format_version}, which does not return the hidden states that "
+                "a neural cache needs. Export the run again: keraslm export"
+            )
+
+    def _call(self, wanted: Sequence[str], ids: Any, targets: Any, state: Any) -> tuple[list[Floats32], State]:
+        """The outputs `wanted` of the graph, and the next state; targets are checked only if they are used."""
+        ids = self._ids(ids, "ids")
+        if contract.TARGET_LOG_PROBS not in wanted:
+            targets = np.zeros((len(ids), 0))
+        else:
+            targets = self._ids(targets, "targets")
+            if targets.shape != ids.shape:
+                raise InputError(
+                    f"Targets of shape {targets.shape} for token ids of shape {ids.shape}; they must be equal."
+                )
+        self._check_state(ids, state)
         if self._onnx is None:  # after a fork
             again = _reopened(self.digest, *self._opened_with)
             self._onnx, self.provider = again._onnx, again.provider
@@ -145,7 +173,7 @@ class ModelSession(Session):
             if self.provider == "cuda":
                 return run_bound(self._onnx, self.provider, wanted, ids, targets, state)
             feed = dict(zip(contract.INPUTS, (ids, state.h, state.c, targets), strict=True))
-            found, h, c = self._onnx.run([wanted, contract.NEXT_H0, contract.NEXT_C0], feed)
+            *found, h, c = self._onnx.run([*wanted, contract.NEXT_H0, contract.NEXT_C0], feed)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise KeraslmError(f"{self.path}: onnxruntime failed to run the model ({first_line(error)}).") from error
         return found, ModelState(h, c)
@@ -172,12 +200,11 @@ class ModelSession(Session):
             value.name: (value.type, tuple(size if isinstance(size, int) else None for size in value.shape))
             for value in (*self._onnx.get_inputs(), *self._onnx.get_outputs())
         }
-        expected = info.layout()
-        if list(found) != list(expected):
+        if tuple(found) != info.names:
             raise ModelFileError(
                 f"{self.path}: inputs and outputs {', '.join(found)} are not those of a keraslm model."
             )
-        for name, (kind, shape) in expected.items():
+        for name, kind, shape in info.layout(str(self.path)):
             if found[name] != (kind, shape):
                 own = f"{found[name][0]} of shape {found[name][1]}"
                 raise ModelFileError(
@@ -216,9 +243,14 @@ def check_ids(ids: NDArray[Any], vocab_size: int, name: str) -> None:
 
 
 def run_bound(
-    session: Any, device: str, wanted: str, ids: NDArray[np.int64], targets: NDArray[np.int64], state: ModelState
-) -> tuple[Floats32, DeviceState]:
-    """Run an `onnxruntime.InferenceSession`, copy the output `wanted` back, and keep the next state on the device."""
+    session: Any,
+    device: str,
+    wanted: Sequence[str],
+    ids: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    state: ModelState,
+) -> tuple[list[Floats32], DeviceState]:
+    """Run an `onnxruntime.InferenceSession`, copy the outputs `wanted` back, and keep the next state on the device."""
     binding = session.io_binding()
     binding.bind_cpu_input(contract.INPUT_IDS, np.ascontiguousarray(ids))
     binding.bind_cpu_input(contract.TARGETS, np.ascontiguousarray(targets))
@@ -228,12 +260,13 @@ def run_bound(
     else:
         binding.bind_cpu_input(contract.H0, np.ascontiguousarray(state.h))
         binding.bind_cpu_input(contract.C0, np.ascontiguousarray(state.c))
-    binding.bind_output(wanted, "cpu")
+    for name in wanted:
+        binding.bind_output(name, "cpu")
     for name in (contract.NEXT_H0, contract.NEXT_C0):
         binding.bind_output(name, device)
     session.run_with_iobinding(binding)
-    found, *after = binding.get_outputs()
-    return np.asarray(found.numpy()), DeviceState(*after)
+    *found, h, c = binding.get_outputs()
+    return [np.asarray(value.numpy()) for value in found], DeviceState(h, c)
 
 
 _OPEN: WeakSet[ModelSession] = WeakSet()

@@ -12,10 +12,10 @@ import keraslm
 NAMES = ["Config", "Criteria", "DataConfig", "Ensemble", "KeraslmError", "LineScore", "MixedScorer", "ModelConfig"]
 NAMES += ["ModelInfo", "ModelSession", "PRESETS", "Prediction", "Predictions", "Run", "Sampling", "ScoreOptions"]
 NAMES += ["ScoredText", "Scorer", "State", "StatefulLSTM", "TextCost", "TextScore", "TrainConfig", "TransferConfig"]
-NAMES += ["TunedMix", "WordScore", "__version__", "average", "build_model", "evaluate", "export", "filter_documents"]
-NAMES += ["generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs", "predict"]
-NAMES += ["predict_from", "preset", "rescore", "rescore_lattices", "score_files", "score_sets", "summarize", "table"]
-NAMES += ["train", "tune_mix", "word_scores", "write_scores"]
+NAMES += ["TunedCache", "TunedMix", "WordScore", "__version__", "average", "build_model", "evaluate", "export"]
+NAMES += ["filter_documents", "generate", "kenlm", "load", "load_model", "load_ngram", "load_run", "mix", "pairs"]
+NAMES += ["predict", "predict_from", "preset", "rescore", "rescore_lattices", "score_files", "score_sets"]
+NAMES += ["summarize", "table", "train", "tune_cache", "tune_mix", "with_cache", "word_scores", "write_scores"]
 
 
 def test_the_public_names_are_these():

@@ -12,13 +12,14 @@ from keraslm.errors import TextError, UsageError
 from keraslm.evaluation import ensemble, evaluate, reader
 from keraslm.evaluation.ensemble import mean_nats, monte_carlo_nats
 from keraslm.evaluation.evaluate import evaluate_run, one_contains_the_other
-from keraslm.evaluation.grid import finer
-from keraslm.evaluation.neural_cache import CacheSettings, cache_nats, tune_cache
+from keraslm.evaluation.neural_cache import cache_nats, tune_cache
 from keraslm.evaluation.reader import Reader
 from keraslm.evaluation.result import Variant
 from keraslm.evaluation.temperature import GRID, temperature_nats, tempered_nats, tune_temperature
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
+from keraslm.testtime.grid import finer
+from keraslm.testtime.neural_cache import CacheSettings
 from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
 from tests.reference.language_model import log_mean_exp
@@ -141,7 +142,7 @@ def test_parameters_are_tuned_on_the_validation_text(trained_run, held_out, ids,
     base = temperature_nats(read, ids, tuned)
     settings = tune_cache(read, ids, CacheSettings(30), lambda _: None, base)
     assert both.name == "temperature + neural cache" and both.tuned == ("temperature", "theta", "lambda")
-    expected = {"temperature": tuned, "window": 30, "theta": settings.theta, "lambda": settings.share}
+    expected = {"temperature": tuned, "window": 30, "theta": settings.cache_theta, "lambda": settings.cache_lambda}
     assert both.parameters == expected
     text_ids = encode_text(trained_run.tokenizer, TextFile(held_out))
     nats = cache_nats(read, text_ids, settings, temperature_nats(read, text_ids, tuned))

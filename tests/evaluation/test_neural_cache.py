@@ -5,18 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from keraslm.evaluation import neural_cache as cache
-from keraslm.evaluation.grid import finer
-from keraslm.evaluation.neural_cache import (
-    LAMBDAS,
-    THETAS,
-    CacheSettings,
-    NeuralCache,
-    cache_nats,
-    mixed_nats,
-    tune_cache,
-)
+from keraslm.evaluation.neural_cache import cache_nats, tune_cache
 from keraslm.evaluation.reader import Reader
+from keraslm.testtime import neural_cache as cache
+from keraslm.testtime.grid import finer
+from keraslm.testtime.neural_cache import CacheSettings, NeuralCache, mixed_nats
+from keraslm.testtime.tuning import LAMBDAS, THETAS
 from keraslm.text.files import TextFile
 from tests.reference.testtime import cached_nats, outputs
 from tests.support.made_run import make_run
@@ -101,7 +95,7 @@ def test_the_context_of_a_run_bounds_the_cache(tmp_path):
     np.testing.assert_allclose(found[others], plain[others] + math.log(2.0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("given", [{}, {"theta": 0.123456}, {"share": 0.123456}])
+@pytest.mark.parametrize("given", [{}, {"cache_theta": 0.123456}, {"cache_lambda": 0.123456}])
 def test_tuned_parameters_equal_a_brute_force_search(trained_run, valid_ids, given):
     ids = np.tile(valid_ids[:25], 2)
     _, hidden, nats = outputs(trained_run, ids)
@@ -111,15 +105,15 @@ def test_tuned_parameters_equal_a_brute_force_search(trained_run, valid_ids, giv
         costs = [cached_nats(ids, hidden, nats, 40, t, s).sum() for t, s in tried]
         return divmod(int(np.argmin(costs)), len(shares))
 
-    thetas = [given["theta"]] if "theta" in given else list(THETAS)
-    shares = [given["share"]] if "share" in given else list(LAMBDAS)
+    thetas = [given["cache_theta"]] if "cache_theta" in given else list(THETAS)
+    shares = [given["cache_lambda"]] if "cache_lambda" in given else list(LAMBDAS)
     best = search(thetas, shares)
     thetas, shares = finer(thetas, best[0]), finer(shares, best[1])
     best = search(thetas, shares)
     lines = []
     found = tune_cache(Reader(trained_run), ids, CacheSettings(40, **given), lines.append)
-    assert (found.theta, found.share) == (thetas[best[0]], shares[best[1]])
-    assert len(lines) == 2 and f"theta {found.theta:g}, lambda {found.share:g}" in lines[1]
+    assert (found.cache_theta, found.cache_lambda) == (thetas[best[0]], shares[best[1]])
+    assert len(lines) == 2 and f"theta {found.cache_theta:g}, lambda {found.cache_lambda:g}" in lines[1]
 
 
 def test_the_finer_grid_contains_the_best_point_and_ends_at_its_neighbours():

@@ -75,6 +75,7 @@ def test_inputs_and_outputs_are_those_of_the_contract(proto, tiny_run):
         "next_h0": (state, TensorProto.FLOAT),
         "next_c0": (state, TensorProto.FLOAT),
         "target_log_probs": (["batch", "known"], TensorProto.FLOAT),
+        "hidden": (["batch", "time", units], TensorProto.FLOAT),
     }
 
 

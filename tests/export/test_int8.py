@@ -75,7 +75,7 @@ def test_any_number_of_targets_is_accepted(made):
     zero, ids = np.zeros((layers, 2, units), np.float32), np.array([[0, 3, 1, 2], [4, 4, 0, 1]])
     for known in range(5):
         feed = dict(zip(contract.INPUTS, (ids, zero, zero, ids[:, :known]), strict=True))
-        log_probs, _, _, found = session.run(list(contract.OUTPUTS), feed)
+        log_probs, _, _, found, _ = session.run(list(contract.OUTPUTS), feed)
         assert (found.shape, log_probs.shape[:2]) == ((2, known), (2, 4 - known))
 
 

@@ -99,6 +99,34 @@ def test_scores_agree_with_the_evaluation(made, tiny_folder, monkeypatch, max_lo
     assert (found.tokens, found.words, found.oovs) == (expected.tokens, expected.words, expected.oovs)
 
 
+def test_hidden_states_are_the_input_of_the_softmax_of_keras(made):
+    import keras
+
+    from keraslm.evaluation.reader import load_model
+
+    model, ids = load_model(made.run, 3), np.random.default_rng(0).integers(0, made.session.info.vocab_size, (3, 9))
+    expected = keras.Model(model.inputs, model.get_layer("logits").input).predict_on_batch(ids.astype(np.int32))
+    zero = made.session.zero_state(3)
+    plain = made.session.run(ids, zero)[0], made.session.target_logprobs(ids, ids, zero)[0]
+    for targets, of_target in zip((None, ids), plain, strict=True):
+        found, hidden, _ = made.session.hidden_states(ids, targets, zero)
+        np.testing.assert_allclose(hidden, expected, atol=1e-5)
+        np.testing.assert_array_equal(found, of_target)
+    if made.int8.exists():
+        _, hidden, _ = keraslm.ModelSession(made.int8, "cpu").hidden_states(ids, None, zero)
+        np.testing.assert_allclose(hidden, expected, atol=0.05)
+
+
+@pytest.mark.parametrize("context", ["sentence", "document"])
+def test_the_neural_cache_agrees_with_the_evaluation(made, tiny_folder, context):
+    text = tiny_folder / "held-out.txt"
+    parameters = {"cache_theta": 2.0, "cache_lambda": 0.3, "cache_window": 7}
+    (expected,) = keraslm.evaluate(made.run, text, context=context, neural_cache=True, **parameters).variants
+    lines = text.read_text(encoding="utf-8").splitlines()
+    found = keraslm.with_cache(made.path, **parameters).perplexity(lines, context)
+    assert found == pytest.approx(expected.perplexity, rel=1e-5)
+
+
 def test_the_distribution_sums_to_one_and_holds_the_score_of_each_target(made):
     size = made.session.info.vocab_size
     ids = np.random.default_rng(0).integers(0, size, (3, 9))
@@ -119,7 +147,7 @@ def test_distributions_are_computed_after_the_steps_that_have_a_target(made):
     session = onnxruntime.InferenceSession(made.path.read_bytes(), providers=["CPUExecutionProvider"])
     for known in range(5):
         feed = dict(zip(contract.INPUTS, (ids, 0 * state.h, 0 * state.c, targets[:, :known]), strict=True))
-        log_probs, h, _, of_targets = session.run(list(contract.OUTPUTS), feed)
+        log_probs, h, _, of_targets, _ = session.run(list(contract.OUTPUTS), feed)
         assert (of_targets.shape, log_probs.shape) == ((2, known), (2, 4 - known, every.shape[-1]))
         np.testing.assert_allclose(of_targets, expected[:, :known], atol=1e-5)
         np.testing.assert_allclose(log_probs, every[:, known:], atol=1e-5)

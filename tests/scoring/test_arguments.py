@@ -84,6 +84,10 @@ def calls(scorer, fake):
     yield "threads", lambda bad: keraslm.ModelSession(fake, threads=bad), INTEGER
     yield "rovider", lambda bad: keraslm.ModelSession(fake, bad), CHOICE
     yield "members", keraslm.Ensemble, [None, 3, "model.onnx", [None], [str(fake)], session]
+    for name, bad in (("cache_theta", NUMBER), ("cache_lambda", NUMBER), ("cache_window", [*INTEGER, 0, None])):
+        given = {"cache_theta": 1.0, "cache_lambda": 0.5}
+        yield name, lambda value, name=name, given=given: keraslm.with_cache(scorer, **given | {name: value}), bad
+    yield "lines", lambda bad: keraslm.tune_cache(scorer, bad), [*LINES[:3], *LINES[4:6], OBJECT]
     yield "models", keraslm.load, [*PATHS, None, scorer]
     for function in (keraslm.rescore, keraslm.pairs):
         yield "models", lambda bad, function=function: function(bad, [["the", "cat"]]), [*PATHS, None]

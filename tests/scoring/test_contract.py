@@ -22,20 +22,22 @@ KEYS = {
 
 def test_names_of_inputs_and_outputs_are_fixed():
     assert contract.INPUTS == ("input_ids", "h0", "c0", "targets")
-    assert contract.OUTPUTS == ("log_probs", "next_h0", "next_c0", "target_log_probs")
+    assert contract.OUTPUTS == ("log_probs", "next_h0", "next_c0", "target_log_probs", "hidden")
 
 
 def test_metadata_are_strings_under_the_published_keys():
     metadata = model_info(valid_perplexity=12.5).to_metadata()
     assert metadata.keys() == KEYS
     assert all(type(value) is str for value in metadata.values())
-    assert (metadata["format_version"], metadata["vocab_size"], metadata["valid_perplexity"]) == ("4", "6", "12.5")
+    assert (metadata["format_version"], metadata["vocab_size"], metadata["valid_perplexity"]) == ("5", "6", "12.5")
 
 
-@pytest.mark.parametrize("version", ["3", "4"])
+@pytest.mark.parametrize("version", ["3", "4", "5"])
 def test_metadata_are_read_back(version):
     info = model_info(valid_perplexity=1 / 3)
-    assert ModelInfo.from_metadata(info.to_metadata() | {"format_version": version}, "m.onnx") == info
+    found = ModelInfo.from_metadata(info.to_metadata() | {"format_version": version}, "m.onnx")
+    assert found == dataclasses.replace(info, format_version=version)
+    assert found.has_hidden == (version == "5") == ("hidden" in found.names)
     assert math.isnan(ModelInfo.from_metadata(model_info().to_metadata(), "m.onnx").valid_perplexity)
 
 
@@ -56,12 +58,10 @@ def test_a_missing_key_is_refused(key):
         ModelInfo.from_metadata(metadata, "m.onnx")
 
 
-@pytest.mark.parametrize("version", ["1", "2", "5", ""])
+@pytest.mark.parametrize("version", ["1", "2", "6", ""])
 def test_an_unreadable_format_version_is_refused(version):
     metadata = model_info().to_metadata() | {"format_version": version}
-    message = (
-        rf"^m\.onnx: format version {version}, but this keraslm reads 3 and 4\. Export the run again: keraslm export$"
-    )
+    message = rf"^m\.onnx: format version {version}, but this keraslm reads 3, 4 and 5\. Export the run again: keraslm "
     with pytest.raises(ModelFileError, match=message):
         ModelInfo.from_metadata(metadata, "m.onnx")
 

@@ -84,9 +84,9 @@ def test_unsealed_files_are_distinguished(refused, plain):
     refused(b"\x08" + np.random.default_rng(0).bytes(5000), "not an ONNX model. ")
     refused(other_model(), "an ONNX model, but not one made by keraslm")
     refused(plain, "has no checksum at its end: it was cut short, or changed by a different program. ")
-    assert b"format_version\x12\x014" in plain
-    old = plain.replace(b"format_version\x12\x014", b"format_version\x12\x012")
-    refused(old, "format version 2, but this keraslm reads 3 and 4. Export the run again: ")
+    assert b"format_version\x12\x015" in plain
+    old = plain.replace(b"format_version\x12\x015", b"format_version\x12\x012")
+    refused(old, "format version 2, but this keraslm reads 3, 4 and 5. Export the run again: ")
 
 
 def test_any_changed_bit_is_found(refused, plain):
@@ -109,7 +109,7 @@ def test_sealed_models_of_other_programs_and_formats_are_refused(opened):
         opened(sealed(other_model()))
     proto = fake_model.build()
     next(entry for entry in proto.metadata_props if entry.key == "format_version").value = "2"
-    with pytest.raises(ModelFileError, match="format version 2, but this keraslm reads 3 and 4"):
+    with pytest.raises(ModelFileError, match="format version 2, but this keraslm reads 3, 4 and 5"):
         opened(proto)
     with pytest.raises(ModelFileError, match="not a model that onnxruntime can open"):
         opened(sealed(b"\x08\x08\x3a\x7f"))

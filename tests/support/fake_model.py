@@ -6,7 +6,7 @@ The network is one table with a row of log-probabilities for each of V states. T
 
 so that a distribution depends on every token since the start: a token that is lost, repeated or from a different text
 changes all distributions after it. `h0` carries s, and `c0` counts the tokens. If all rows of the table are equal, the
-distribution is always the same.
+distribution is always the same. The hidden state is s / V; files of format versions 3 and 4 do not return it.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         helper.make_node("Slice", ["shape", "one_axis", "two_axis"], ["length"]),
         helper.make_node("Cast", ["length"], ["count"], to=TensorProto.FLOAT),
         helper.make_node("Add", [contract.C0, "count"], [contract.NEXT_C0]),
+        helper.make_node("Div", ["states", "size"], ["shares"]),
+        helper.make_node("Unsqueeze", ["shares", "two_axis"], [contract.HIDDEN]),
     ]
     state, known = [1, contract.BATCH, 1], [contract.BATCH, contract.KNOWN]
     inputs = [
@@ -104,11 +106,15 @@ def build(table: np.ndarray = BY_ID, info: ModelInfo | None = None) -> onnx.Mode
         helper.make_tensor_value_info(contract.NEXT_H0, TensorProto.FLOAT, state),
         helper.make_tensor_value_info(contract.NEXT_C0, TensorProto.FLOAT, state),
         helper.make_tensor_value_info(contract.TARGET_LOG_PROBS, TensorProto.FLOAT, known),
+        helper.make_tensor_value_info(contract.HIDDEN, TensorProto.FLOAT, [contract.BATCH, contract.TIME, 1]),
     ]
+    info = info or model_info()
+    if not info.has_hidden:
+        del nodes[-2:], outputs[-1]
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "fake", inputs, outputs, initializers)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", contract.OPSET)], ir_version=8)
-    helper.set_model_props(proto, (info or model_info()).to_metadata())
+    helper.set_model_props(proto, info.to_metadata())
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
