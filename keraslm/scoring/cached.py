@@ -20,7 +20,7 @@ from keraslm import arguments
 from keraslm.errors import InputTypeError, UsageError
 from keraslm.scoring.ensemble import Models
 from keraslm.scoring.scorer import Scorer, load
-from keraslm.scoring.session import ModelSession, Session
+from keraslm.scoring.session import ModelSession, Session, id_array
 from keraslm.scoring.state import Floats32, State
 from keraslm.testtime.neural_cache import HISTORY, UNKNOWN, CacheSettings, Floats, NeuralCache, mixed_nats
 
@@ -83,12 +83,13 @@ class CachedSession(Session):
         return CachedState(self._session.zero_state(rows), (empty,) * rows)
 
     def run(self, ids: Any, state: Any) -> tuple[Floats32, State]:
+        ids = id_array(ids, "ids")
         log_probs, hidden, after = self._session.hidden_states(ids, None, self._checked(state).model)
         share = np.float64(self.settings.cache_lambda)
         histories = []
         with np.errstate(divide="ignore"):  # log(0) = -inf is the right value
             for row, own in enumerate(_histories(state, ids)):
-                for steps, words, masses in own.distributions(hidden[row], _following(ids, row)):
+                for steps, words, masses in own.distributions(hidden[row], _following(ids[row])):
                     found, places = log_probs[row], np.ix_(steps, words)  # found is a view, (T, V)
                     found[steps] += np.log1p(-share, dtype=np.float32)
                     found[places] = np.logaddexp(found[places], np.log(share) + np.log(masses))
@@ -102,11 +103,11 @@ class CachedSession(Session):
 
     def masses(self, ids: Any, targets: Any, state: Any) -> tuple[Floats32, Floats, State]:
         """Log-probabilities under the model `(N, T)` and probabilities under the cache `(G, N, T)` of targets."""
+        ids, targets = id_array(ids, "ids"), id_array(targets, "targets")
         logprobs, hidden, after = self._session.hidden_states(ids, targets, self._checked(state).model)
         histories = _histories(state, ids)
         masses = [
-            own.step(hidden[row], np.asarray(targets[row]), following=_following(ids, row))
-            for row, own in enumerate(histories)
+            own.step(hidden[row], targets[row], following=_following(ids[row])) for row, own in enumerate(histories)
         ]
         return logprobs, np.stack(masses, axis=1), CachedState(after, histories)
 
@@ -181,14 +182,14 @@ def with_cache(
     return Scorer(CachedSession(scorer.session, settings))
 
 
-def _histories(state: CachedState, ids: Any) -> tuple[NeuralCache, ...]:
+def _histories(state: CachedState, ids: NDArray[Any]) -> tuple[NeuralCache, ...]:
     """The histories of a state, with the token that is read first."""
     found = tuple(history.copy() for history in state.histories)
-    for own, read in zip(found, ids, strict=True):
-        own.read(int(read[0]))
+    for own, first in zip(found, ids[:, 0].tolist(), strict=True):
+        own.read(first)
     return found
 
 
-def _following(ids: Any, row: int) -> NDArray[np.int64]:
-    """The token after each hidden state of a row, as far as they have been read."""
-    return np.append(np.asarray(ids[row], np.int64)[1:], UNKNOWN)
+def _following(ids: NDArray[Any]) -> NDArray[np.int64]:
+    """The token after each hidden state of a row, as far as it has been read."""
+    return np.append(ids[1:].astype(np.int64), UNKNOWN)

@@ -67,7 +67,7 @@ class NeuralCache:
     """The last N tokens of a text with their hidden states; `thetas` are G numbers of at least 0."""
 
     def __init__(self, history: int, thetas: Sequence[float] | Floats):
-        self._history, self._thetas = history, np.asarray(thetas, np.float64)
+        self._history, self._thetas = history, np.minimum(thetas, np.finfo(np.float32).max, dtype=np.float64)
         self._keys: Floats32 | None = None
         self._tokens = np.zeros(0, np.int64)
         self._contexts = np.zeros(0, np.int64)  # of each token, counted from 0: its sentence, paragraph or document

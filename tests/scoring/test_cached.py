@@ -242,6 +242,27 @@ def test_files_without_hidden_states(tmp_path, by_history, version):
         old.session.hidden_states([[0]], [[0]], old.session.zero_state(1))
 
 
+@pytest.mark.parametrize("theta", [1e6, 1e300])
+def test_a_large_theta_leaves_the_most_similar_states(by_history, theta):
+    text = ids_of("the cat dog the <unk> sat cat the the dog")
+    scorer = keraslm.with_cache(by_history, theta, 0.5)
+    expected = brute(text, 1e6, 0.5, 500)
+    np.testing.assert_allclose(scorer.advance_all(scorer.begin(), text)[0], expected, rtol=1e-5)
+    (line,) = scorer.score_lines(["the cat dog the <unk> sat cat the the dog"], distributions=True)
+    np.testing.assert_allclose(line.logprobs, expected, rtol=1e-5)
+
+
+def test_wrong_ids_are_refused(cached):
+    session, zero = cached.session, cached.session.zero_state(1)
+    for bad in (None, "12", [[1.5]], [[1], [1, 2]], [1], [[V]]):
+        with pytest.raises((TypeError, ValueError), match=r"oken id|array of integers"):
+            session.run(bad, zero)
+        with pytest.raises((TypeError, ValueError), match=r"oken id|array of integers|must be equal"):
+            session.target_logprobs([[1]], bad, zero)
+    with pytest.raises(InputTypeError, match="The state is None"):
+        session.run([[1]], None)
+
+
 def test_parameters_of_a_cache_are_replaced(cached, by_history):
     again = keraslm.with_cache(cached, 1.0, 0.5)
     assert isinstance(again.session, CachedSession)

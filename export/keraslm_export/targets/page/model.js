@@ -18,7 +18,7 @@ export class Model {
     const ids = (rows) => new Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
     const part = (values) => new Tensor("float32", values, [layers, inputs.length, units]);
     const feed = { input_ids: ids(inputs), h0: part(state.h), c0: part(state.c), targets: ids(targets) };
-    const found = await this.session.run(feed);
+    const found = await this.session.run(feed, ["log_probs", "target_log_probs", "next_h0", "next_c0"]);
     return {
       logProbs: found.log_probs.data, // [N, T - K, V]
       targetLogProbs: found.target_log_probs.data, // [N, K]
