@@ -20,7 +20,9 @@ from keraslm.system import VERSION
 __version__ = VERSION
 
 _NAMES = {
-    "keraslm.api": ("average", "evaluate", "load_model", "load_run", "train"),
+    "keraslm.api.evaluate": ("evaluate",),
+    "keraslm.api.runs": ("average", "load_model", "load_run"),
+    "keraslm.api.train": ("train",),
     "keraslm.bulk.driver": ("score_files",),
     "keraslm.config": ("Config", "DataConfig", "ModelConfig", "TrainConfig", "TransferConfig"),
     "keraslm.config.presets": ("PRESETS", "preset"),
@@ -68,7 +70,9 @@ __all__ += ["predict", "predict_from", "preset", "rescore", "rescore_lattices", 
 __all__ += ["summarize", "table", "train", "tune_cache", "tune_mix", "with_cache", "word_scores", "write_scores"]
 
 if TYPE_CHECKING:
-    from keraslm.api import average, evaluate, load_model, load_run, train
+    from keraslm.api.evaluate import evaluate
+    from keraslm.api.runs import average, load_model, load_run
+    from keraslm.api.train import train
     from keraslm.bulk.driver import score_files
     from keraslm.config import Config, DataConfig, ModelConfig, TrainConfig, TransferConfig
     from keraslm.config.presets import PRESETS, preset

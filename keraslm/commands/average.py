@@ -49,8 +49,8 @@ def average(
     cache
         Folder for the ids of large texts. Default: $KERASLM_CACHE, or keraslm in the user's cache folder.
     """
-    from keraslm.api import average as average_runs
-    from keraslm.api import load_run
+    from keraslm.api.runs import average as average_runs
+    from keraslm.api.runs import load_run
 
     opened = [load_run(run, weights) for run in runs]
     made = average_runs(opened, output, last=last, overwrite=overwrite, backend=backend, cache=cache, log=print_line)

@@ -118,8 +118,8 @@ def evaluate(
     tune_on
         Text to tune on; may be given several times. Default: the validation text of the run.
     """
-    from keraslm.api import evaluate as run_evaluation
-    from keraslm.api import load_run
+    from keraslm.api.evaluate import evaluate as run_evaluation
+    from keraslm.api.runs import load_run
     from keraslm.text.paths import STDIN
 
     if valid and files:

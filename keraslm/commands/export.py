@@ -50,7 +50,7 @@ def export(
     tolerance
         Largest relative difference of the two perplexities, for --int8.
     """
-    from keraslm.api import load_run
+    from keraslm.api.runs import load_run
     from keraslm_export.convert import export as export_run
 
     print(f"export    {run} -> {model}: converting in a new process", flush=True)

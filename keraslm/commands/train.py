@@ -76,8 +76,8 @@ def train(
     tensorboard
         Write TensorBoard events to the folder tensorboard of the run.
     """
-    from keraslm.api import chosen_backend
-    from keraslm.api import train as run_training
+    from keraslm.api.train import chosen_backend
+    from keraslm.api.train import train as run_training
     from keraslm.commands.processes import train_in_processes
     from keraslm.config.presets import preset as preset_config
     from keraslm.system.backend import default_backend

@@ -175,7 +175,7 @@ def test_wrong_arguments_of_runs_are_refused_by_name():
 
 
 def test_wrong_arguments_of_an_evaluation_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("keraslm.api._opened", lambda run, name: run)
+    monkeypatch.setattr("keraslm.api.evaluate.opened_run", lambda run, name: run)
     check_refused([("text", partial(keraslm.evaluate, None), [*PATHS, None, []])])
     check_refused([("text", lambda text: keraslm.evaluate(None, text, valid=True), ["a.txt", []])])
     for name, bad in (("valid", SWITCH), ("tutorial", SWITCH), ("context", CHOICE), ("errors", CHOICE)):

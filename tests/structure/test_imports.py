@@ -89,7 +89,6 @@ def test_only_these_modules_are_outside_the_rooms():
     assert found == {
         "__init__.py",
         "__main__.py",
-        "api.py",
         "arguments.py",
         "cli.py",
         "errors.py",

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from keraslm.api import train
+from keraslm.api.train import train
 from keraslm.errors import ConfigError, RunError, TextError, WriteError
 from keraslm.runs.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from keraslm.runs.resume import find_previous_run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keraslm.api import train
+from keraslm.api.train import train
 from keraslm.system.locks import folder_lock
 from tests.support.resuming import assert_same, quietly
 
