@@ -7,7 +7,8 @@
 This is a coordinate search. A round is a list of changes to a recipe, all trained within the same budget, and the next
 round starts from the best of this one. A budget is a number of minutes on two idle cores. The speed of each size is
 measured first, so a budget becomes a number of epochs, and other programs may run during the search. The cosine
-schedule ends with the budget.
+schedule ends with the budget. Rounds 1 and 2 have the budgets of float32, later ones those of bfloat16 with the faster
+kernels of that time; all trials use bfloat16.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 RECORD = HERE / "search-cpu-hour.jsonl"
 SPEED = HERE / "search-cpu-hour-speed.jsonl"
 TOKENS = 929_589  # in PTB's training text
-DTYPE = "bfloat16"  # makes the search shorter; the budgets are those of float32
+DTYPE = "bfloat16"
 
 # The preset, with the initial values of the fields that were searched.
 START: dict[str, Any] = {
@@ -43,15 +44,17 @@ START: dict[str, Any] = {
 class Round:
     """Changes to the best recipe so far, compared within one budget.
 
-    The first round of a budget includes the unchanged recipe.
+    The first round of a budget includes the unchanged recipe. `speed` is the type of the products in which the speeds
+    were measured.
     """
 
     minutes: float
     changes: dict[str, dict[str, Any]]
+    speed: str = "bfloat16"
 
 
 ROUNDS = [
-    Round(10, {"start": {}, "rate 8e-3": {"learning_rate": 8e-3}}),
+    Round(10, {"start": {}, "rate 8e-3": {"learning_rate": 8e-3}}, "float32"),
     Round(
         10,
         {
@@ -60,14 +63,28 @@ ROUNDS = [
             "400, 400 units": {"layer_units": "400,400"},
             "200, 200 units": {"layer_units": "200,200"},
         },
+        "float32",
+    ),
+    Round(
+        60,
+        {
+            "unchanged": {},
+            "skip connections, more dropout": {
+                "skip_connections": True,
+                "embedding_dropout": 0.25,
+                "output_dropout": 0.25,
+                "last_dropout": 0.35,
+                "dropconnect": 0.2,
+            },
+        },
     ),
 ]
 OF_SPEED = ("layer_units", "batch_size")  # the fields that determine the time of a step
 
 
-def rate_of(flags: dict[str, Any]) -> float | None:
+def rate_of(flags: dict[str, Any], dtype: str) -> float | None:
     """Measured tokens per second of a size, or None."""
-    wanted = {name: flags[name] for name in OF_SPEED}
+    wanted = {name: flags[name] for name in OF_SPEED} | {"dtype": dtype}
     return next((row["tokens_per_second"] for row in read_rows(SPEED) if row["of"] == wanted), None)
 
 
@@ -77,21 +94,21 @@ def measure_speeds(data: Path, work: Path, common: list[str]) -> None:
     shorter = trials.first_lines(train, 1500, work / "first-1500-lines.txt")
     words = ["--train", str(shorter), *common, "--tokenizer", str(work / "tokenizer.json")]
     trials.keraslm("tokenize", "--train", str(train), "--output", str(work / "tokenizer.json"))
-    for flags in (flags for recipes in rounds_so_far() for flags in recipes.values()):
-        if rate_of(flags):
-            continue
-        run = work / "speed"
-        trials.keraslm(
-            "train", *words, *Trial("", 0, flags | {"epochs": 1}).arguments, "--run", str(run), "--overwrite"
-        )
-        rate = load_run(run).epochs()[0]["tokens_per_second"]
-        append_row(SPEED, {"of": {name: flags[name] for name in OF_SPEED}, "tokens_per_second": rate})
-        print(f"{flags['layer_units']}: {rate:,.0f} tokens per second", flush=True)
+    for each, recipes in zip(ROUNDS, rounds_so_far(), strict=False):
+        for flags in recipes.values():
+            if rate_of(flags, each.speed):
+                continue
+            run, own = work / "speed", Trial("", 0, flags | {"epochs": 1, "dtype": each.speed})
+            trials.keraslm("train", *words, *own.arguments, "--run", str(run), "--overwrite")
+            rate = load_run(run).epochs()[0]["tokens_per_second"]
+            of = {name: own.flags[name] for name in (*OF_SPEED, "dtype")}
+            append_row(SPEED, {"of": of, "tokens_per_second": rate})
+            print(f"{of}: {rate:,.0f} tokens per second", flush=True)
 
 
 def trial_of(number: int, name: str, flags: dict[str, Any]) -> Trial:
     """One candidate of a round. Its epochs take nine tenths of the budget; the rest is for validation and start-up."""
-    minutes, rate = ROUNDS[number].minutes, rate_of(flags)
+    minutes, rate = ROUNDS[number].minutes, rate_of(flags, ROUNDS[number].speed)
     if rate is None:
         raise SystemExit(
             f"{SPEED.name} has no speed for {flags['layer_units']}; run: search_cpu_hour.py PTB_FOLDER speed"
