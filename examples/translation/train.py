@@ -18,7 +18,7 @@ from keraslm.runs.create import locked_folder, place_run
 from keraslm.runs.files import files_of
 from keraslm.runs.resume import find_previous_run
 from keraslm.system import Log
-from keraslm.training.fit import finished, fit_run, resume_run
+from keraslm.training.fit import Extras, finished, fit_run, resume_run
 from keraslm.training.machine import check_dtype, keep_freed_memory
 
 
@@ -60,5 +60,5 @@ def train(
         compile_nats(model, make_optimizer(config.train, len(corpus.train)), loss, Perplexity())
         log(f"model     {sum(math.prod(shape) for shape in run.shapes().values()):,} parameters")
         bleu = ValidationBleu(run, network, corpus.lines)
-        fit_run(run, model, corpus, checkpoint, verbose=verbose, log=log, extra=[bleu])
+        fit_run(run, model, corpus, checkpoint, Extras(verbose=verbose, log=log, callbacks=[bleu]))
     return run

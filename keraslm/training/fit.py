@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import keras
@@ -62,6 +63,29 @@ class Corpus(Protocol):
     def fingerprints(self) -> dict[str, Any]: ...
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What a training shows and does besides filling its run folder.
+
+    Attributes:
+        tensorboard: whether to write TensorBoard events.
+        verbose: as in `fit()`; `"auto"` is `default_verbosity`.
+        log: receives lines of progress.
+        callbacks: act before the logs of an epoch are written and before checkpoints are saved.
+        also_valid: batches of a second validation text.
+    """
+
+    tensorboard: bool = False
+    verbose: int | str = "auto"
+    log: Log = print
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    also_valid: Batches | None = None
+
+    @property
+    def verbosity(self) -> int:
+        return default_verbosity() if self.verbose == "auto" else int(self.verbose)
+
+
 def resume_run(
     previous: PreviousRun[R], config: Sections, corpus: Corpus, files: tuple[str, ...], log: Log, devices: int = 1
 ) -> R:
@@ -90,12 +114,7 @@ def fit_run(
     model: keras.Model,
     corpus: Corpus,
     checkpoint: Checkpoint | None = None,
-    *,
-    tensorboard: bool = False,
-    verbose: int | str = "auto",
-    log: Log = print,
-    extra: Sequence[keras.callbacks.Callback] = (),
-    also_valid: Batches | None = None,
+    extras: Extras = Extras(),
     devices: Devices | None = None,
 ) -> None:
     """Train a compiled model to the end of its configuration, with everything that a run folder holds.
@@ -105,11 +124,7 @@ def fit_run(
         model: compiled with a `ClippedOptimizer`, and with the metric `perplexity`.
         corpus: the texts.
         checkpoint: where the training is resumed.
-        tensorboard: whether to write TensorBoard events.
-        verbose: as in `fit()`.
-        log: receives lines of progress.
-        extra: callbacks that act before the logs of an epoch are written and before checkpoints are saved.
-        also_valid: batches of a second validation text.
+        extras: what else it shows and does.
         devices: on which the model was built. Default: one.
 
     Raises:
@@ -117,14 +132,11 @@ def fit_run(
         WriteError: the run folder cannot be written.
         Interrupted: SIGTERM or SIGINT; a checkpoint was saved.
     """
-    if verbose == "auto":
-        verbose = default_verbosity()
     devices = devices or Devices()
     with StopSignals() as signals:
-        options: dict[str, Any] = {"devices": devices, "extra": extra, "also_valid": also_valid}
-        callbacks = run_callbacks(run, corpus, signals, checkpoint, tensorboard, int(verbose), log, **options)
+        callbacks = run_callbacks(run, corpus, signals, checkpoint, extras, devices)
         steps = {"epochs": run.config.train.epochs, "steps": len(corpus.train)}
-        listed = UnreadLogs(callbacks, add_history=True, model=model, verbose=verbose, **steps)
+        listed = UnreadLogs(callbacks, add_history=True, model=model, verbose=extras.verbosity, **steps)
         listed.parts = devices.rows.parts if devices.rows else 1
         position = (checkpoint.epoch, checkpoint.window) if checkpoint else (0, 0)
         fit_from(model, corpus.train, corpus.valid, run.config.train.epochs, listed, *position, devices.rows)
@@ -140,16 +152,12 @@ def run_callbacks(
     corpus: Corpus,
     signals: StopSignals,
     checkpoint: Checkpoint | None = None,
-    tensorboard: bool = False,
-    verbose: int = 0,
-    log: Log = print,
-    extra: Sequence[keras.callbacks.Callback] = (),
-    also_valid: Batches | None = None,
+    extras: Extras = Extras(verbose=0),
     devices: Devices | None = None,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a training run, in the order in which they must act."""
     devices = devices or Devices()
-    windows = corpus.train
+    windows, log = corpus.train, extras.log
     throughput = Throughput(windows.predicted / len(windows))
     states = ResetStates(bool(checkpoint and checkpoint.window), devices)
     weights = EpochWeights(run, len(windows))
@@ -167,18 +175,18 @@ def run_callbacks(
         states,
         StopOnNonFiniteLoss(len(windows), log_every=run.config.train.log_every),
         weights,
-        *([SecondValidation(also_valid, states, checkpoints, devices.rows)] if also_valid else []),
-        *extra,
+        *([SecondValidation(extras.also_valid, states, checkpoints, devices.rows)] if extras.also_valid else []),
+        *extras.callbacks,
         metrics_log,
         StopEarly(run, log),
         NoteGuessing(run.tokenizer.vocab_size, run.config.train.epochs, log),
     ]
-    if verbose:
+    if extras.verbosity:
         chosen.append(Progress(throughput))
     epochs = run.config.train.epochs
     if devices.leads and importlib.util.find_spec("matplotlib"):
         chosen.append(Convenience(CURVE, lambda *_: learning_curve(run.epochs(), run.path / CURVE), epochs, log))
-    if tensorboard:
+    if extras.tensorboard:
         chosen.append(Convenience("TensorBoard events", TensorBoard(run.path / TENSORBOARD), epochs, log))
     # Last, so that the metrics of an epoch exist when its checkpoint states that it is finished.
     return [*chosen, checkpoints]

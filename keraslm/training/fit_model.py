@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import keras
 
@@ -11,11 +11,10 @@ from keraslm.network.compile import compiled_model
 from keraslm.runs.checkpoint import Checkpoint
 from keraslm.runs.run import Run
 from keraslm.runs.weights import digest_of
-from keraslm.system import Log
 from keraslm.training.callbacks import current_weights
 from keraslm.training.corpus import TrainingCorpus
 from keraslm.training.devices import Devices
-from keraslm.training.fit import fit_run
+from keraslm.training.fit import Extras, fit_run
 from keraslm.training.initial import Start
 from keraslm.training.validation import validate_before
 
@@ -26,18 +25,17 @@ def fit_model(
     start: Start,
     checkpoint: Checkpoint | None,
     devices: Devices,
-    log: Log,
-    **options: Any,
+    extras: Extras,
 ) -> None:
-    """Build the model of a run on the devices and fit it; `options` as in `fit_run`. Every process calls it."""
+    """Build the model of a run on the devices and fit it, with the second validation text. Every process calls it."""
     with devices.scope():
         windows = len(corpus.train)
         model = compiled_model(run.config, corpus.tokenizer.vocab_size, windows, devices.replicas)
         start.assign(model)
         _check_equal(model, run, devices)
         if start.weights:
-            validate_before(run, model, corpus.valid, corpus.also_valid, devices, log)
-        fit_run(run, model, corpus, checkpoint, devices=devices, log=log, also_valid=corpus.also_valid, **options)
+            validate_before(run, model, corpus.valid, corpus.also_valid, devices, extras.log)
+        fit_run(run, model, corpus, checkpoint, replace(extras, also_valid=corpus.also_valid), devices)
 
 
 def _check_equal(model: keras.Model, run: Run, devices: Devices) -> None:

@@ -22,6 +22,7 @@ from keraslm.text.corpus import open_texts
 from keraslm.text.tokenizer import Tokenizer
 from keraslm.training.corpus import open_second, read_corpus, with_second_validation
 from keraslm.training.devices import Devices
+from keraslm.training.fit import Extras
 from keraslm.training.fit_model import fit_model
 from keraslm.training.initial import Start, start_of
 from keraslm.training.machine import check_dtype, keep_freed_memory
@@ -103,7 +104,7 @@ def _train(job: dict[str, Any], run: Run, devices: Devices) -> None:
         checkpoint = read_checkpoint(Path(job["folder"], CHECKPOINTS, job["checkpoint"]))
         run.metrics_path.write_text(checkpoint.metrics, encoding="utf-8")
     start = Start() if checkpoint else start_of(config, corpus, _quiet)
-    fit_model(run, corpus, start, checkpoint, devices, _quiet, verbose=0)
+    fit_model(run, corpus, start, checkpoint, devices, Extras(verbose=0, log=_quiet))
 
 
 def _tokenizer(job: dict[str, Any]) -> Tokenizer:

@@ -23,7 +23,7 @@ from keraslm.text.corpus import Text, open_texts
 from keraslm.text.paths import STDIN
 from keraslm.training.corpus import TrainingCorpus, open_second, read_corpus, with_clusters, with_second_validation
 from keraslm.training.devices import Devices
-from keraslm.training.fit import default_verbosity, finished, resume_run
+from keraslm.training.fit import Extras, default_verbosity, finished, resume_run
 from keraslm.training.fit_model import fit_model
 from keraslm.training.follow import job_of, waited_for
 from keraslm.training.initial import Start, initial_tokenizer, start_of
@@ -106,8 +106,8 @@ def train_run(
             return run
         tell(job_of(run, checkpoint))
         _describe(run, devices, log)
-        options: Any = {"tensorboard": tensorboard, "verbose": verbose, "extra": _at_words(run, corpus, log)}
-        fit_model(run, corpus, start, checkpoint, devices, log, **options)
+        extras = Extras(tensorboard, verbose, log, _at_words(run, corpus, log))
+        fit_model(run, corpus, start, checkpoint, devices, extras)
     devices.any(False)  # the others wait until everything is written
     return run
 
