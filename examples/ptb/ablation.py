@@ -54,6 +54,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "DropConnect": {"dropconnect": 0.3},
     "mixture of softmaxes": {"softmax": "mixture", "num_experts": 4, "learning_rate": 0.5},
     "Mogrifier": {"mogrifier_rounds": 4},
+    "capped input gate": {"input_gate": "capped"},
+    "tied input gate": {"input_gate": "tied"},
+    "skip connections": {"skip_connections": True},
+    "Mogrifier, capped gate, skip connections": {
+        "mogrifier_rounds": 4,
+        "input_gate": "capped",
+        "skip_connections": True,
+    },
     "GRU": {"cell": "gru", "learning_rate": 0.3},
     "plain RNN": {"cell": "rnn", "learning_rate": 0.3},
     "activation regularisation": {"activation_regularization": 2.0},
@@ -77,8 +85,12 @@ LONGER: dict[str, dict[str, Any]] = {
     "16 epochs": {"epochs": 16},
     "constant rate, 16 epochs": {"epochs": 16, "lr_schedule": "constant"},
     "averaged SGD, 16 epochs": {"epochs": 16, "lr_schedule": "constant", "nonmonotone_interval": 2},
+    "averaged SGD, 24 epochs": {"epochs": 24, "lr_schedule": "constant", "nonmonotone_interval": 2},
+    "fine-tuning, 8 more epochs": {"epochs": 8, "lr_schedule": "constant", "average_from": 1},
     "reduce on plateau, 16 epochs": {"epochs": 16, "lr_schedule": "plateau"},
 }
+# Trials that start from the best weights of a different one.
+AFTER = {"fine-tuning, 8 more epochs": "averaged SGD, 16 epochs"}
 
 # Names of rows, and the flags of the evaluation whose last variants they are. Dynamic evaluation, the slowest
 # technique, runs once for both of its rows.
@@ -147,6 +159,11 @@ def evaluated(
     ]
 
 
+def trial_of(name: str, changes: dict[str, dict[str, Any]], seed: int) -> Trial:
+    after = trial_of(AFTER[name], changes, seed) if name in AFTER else None
+    return Trial(name, seed, BASE | changes[name], after)
+
+
 def recorded(name: str, flags: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """The recorded rows of a change to the recipe, by seed."""
     rows = [row for row in read_rows(RECORD) if Trial(name, row["seed"], BASE | flags).is_in(row)]
@@ -211,7 +228,7 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     common = [*texts(arguments.data, arguments.work), "--preset", "small", "--backend", arguments.backend]
     changes = {**CHANGES, **LONGER}
-    todo = [Trial(name, seed, BASE | flags) for name, flags in changes.items() for seed in range(arguments.seeds)]
+    todo = [trial_of(name, changes, seed) for name in changes for seed in range(arguments.seeds)]
     trials.run_all(todo, common, RECORD, arguments.work, arguments.jobs)
     measure_test_time(common, arguments.work, arguments.seeds, arguments.backend)
     PAGE.write_text(page_with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

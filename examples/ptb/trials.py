@@ -35,11 +35,13 @@ class Trial:
         name: of the change that it tries.
         seed: of weights, dropout and windows.
         flags: of `keraslm train`, by field name.
+        after: the trial whose best weights it starts from, if any.
     """
 
     name: str
     seed: int
     flags: dict[str, Any] = field(default_factory=dict)
+    after: Trial | None = None
 
     @property
     def folder(self) -> str:
@@ -87,9 +89,15 @@ def keraslm(*arguments: str, threads: int = 0) -> str:
 
 
 def train(trial: Trial, common: list[str], work: Path, threads: int = 0) -> dict[str, Any]:
-    """Run or resume a trial; its perplexities by epoch and its time. A finished run is not trained again."""
-    run = work / trial.folder
-    keraslm("train", *common, *trial.arguments, "--run", str(run), "--progress", "none", threads=threads)
+    """Run or resume a trial, after the one that it starts from; its perplexities by epoch and its time.
+
+    A finished run is not trained again.
+    """
+    run, start = work / trial.folder, []
+    if trial.after:
+        train(trial.after, common, work, threads)
+        start = ["--init-from", str(work / trial.after.folder), "--init-weights", "best"]
+    keraslm("train", *common, *trial.arguments, *start, "--run", str(run), "--progress", "none", threads=threads)
     epochs = load_run(run).epochs()
     return {
         "name": trial.name,
