@@ -62,7 +62,7 @@ def test_no_bias_is_added_and_no_rows_are_counted(made):
     assert found["Range"] == 0
     assert found["GatherND"] == {"adaptive": 4}.get(made.kind, 0)  # hidden states and targets of each cluster
     if made.model.softmax in ("full", "sampled"):
-        projected = 2 if made.kind == "capped only" else 0  # of each layer, for all steps
+        projected = 2 if made.kind == "capped" else 0  # of each layer, for all steps
         assert (found["Add"], found["MatMul"], found["GatherElements"]) == (projected, 1 + projected, 1)
 
 

@@ -24,8 +24,10 @@ LINES = ["▁the ▁cat ▁sat", "", "▁dog s ▁ran at ▁日本 zebra ▁cat 
 KINDS = {
     "full": {"num_layers": 2},
     "tied": {"num_layers": 1, "tie_weights": True},
-    "mixture": {"num_layers": 2, "softmax": "mixture", "num_experts": 3, "embedding_dim": 5},
-    "loops": {"num_layers": 2, "mogrifier_rounds": 3, "input_gate": "capped", "skip_connections": True},
+    "mixture": {
+        **{"num_layers": 2, "softmax": "mixture", "num_experts": 3, "embedding_dim": 5},
+        **{"mogrifier_rounds": 3, "input_gate": "capped", "skip_connections": True},
+    },
 }
 
 GRAPHS = [name for name in TARGETS if name not in ("onnx", "hf", "web")]

@@ -50,7 +50,7 @@ def test_one_node_per_layer_is_accepted():
     ],
 )
 def test_different_nodes_are_refused(found, has):
-    expected = rf"must have 2 LSTM nodes, no other layers and no control flow, but has {has}\. Not published"
+    expected = rf"must have 2 LSTM nodes, no other layers and no other loops, but has {has}\. Not published"
     with pytest.raises(ExportError, match=expected):
         check_structure(model(found), 2, "LSTM")
 

@@ -32,8 +32,7 @@ KINDS = {
 # Those that become loops in a model file.
 LOOPS = {
     "mogrifier": {"mogrifier_rounds": 3, "mogrifier_rank": 2, "layer_units": (7, 5)},
-    "capped": {"mogrifier_rounds": 2, "input_gate": "capped", "skip_connections": True, "embedding_dim": 8},
-    "capped only": {"input_gate": "capped", "layer_units": (5, 8)},
+    "capped": {"input_gate": "capped", "skip_connections": True},
 }
 
 

@@ -2,7 +2,8 @@
 
 Which combinations are covered: each row of `TRAININGS`, whole and with each of its divisions, devices x parts.
 TensorFlow has no parts on several devices. Dropout is 0, and a sampled softmax has no parts, because each part draws
-its own masks and negatives. `make parallel` runs all rows, the suite runs `FEW`.
+its own masks and negatives. `make parallel` runs all rows. The suite runs `FEW` on torch, and `PLAIN_SGD` where each
+length of a window is compiled.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.conftest import BACKEND
 from tests.reference.text import write_text
 from tests.support.parallel import run_jobs
 
+PLAIN_SGD = "sgd, clipping, weight decay"
 FEW = (
     "sentences, varying windows, regularization, loss summed over rows, adamw, averaged weights, adaptive softmax, "
     "early stopping"
@@ -33,7 +35,7 @@ FEW = (
 SIZES = {"num_layers": 2, "units": 6, "embedding_dim": 6, "init_scale": 0.3, "batch_size": 8, "num_steps": 4}
 PLAIN = {**SIZES, "epochs": 2, "log_every": 1, "output_dropout": 0.0, "learning_rate": 0.5, "clip_norm": 0.5}
 TRAININGS = {  # fields, and divisions: devices x parts
-    "sgd, clipping, weight decay": ({"weight_decay": 0.01}, "2x1 4x1 1x4 2x2"),
+    PLAIN_SGD: ({"weight_decay": 0.01}, "2x1 4x1 1x4 2x2"),
     FEW: (
         {
             **{"context": "sentence", "variable_windows": True, "average_across_batch": False, "num_layers": 1},
@@ -58,7 +60,8 @@ TRAININGS = {  # fields, and divisions: devices x parts
 MOVED = "stopped on 1 device, resumed on 2 or 4"
 SPEED = {"tokens_per_second", "seconds"}
 ALL = bool(os.environ.get("KERASLM_PARALLEL"))
-CHOSEN = [*TRAININGS] if ALL else [FEW]
+USUAL = FEW if BACKEND == "torch" else PLAIN_SGD
+CHOSEN = [*TRAININGS] if ALL else [USUAL]
 
 
 def divisions(name):
@@ -86,7 +89,7 @@ def rows(tmp_path_factory):
         for devices, parts in divisions(name):
             config = Config().replace(**texts, **{**PLAIN, **TRAININGS[name][0]}, accumulate=parts)
             jobs.append({"run": str(place(name, devices, parts)), "devices": devices, "config": config.to_dict()})
-    moved = Config().replace(**texts, **{**PLAIN, **TRAININGS[FEW][0]}, checkpoint_windows=2)
+    moved = Config().replace(**texts, **{**PLAIN, **TRAININGS[USUAL][0]}, checkpoint_windows=2)
     for devices, stop in ((1, (1, 3)), (4 if ALL else 2, None)):
         jobs.append({"run": str(folder / MOVED), "devices": devices, "config": moved.to_dict(), "stop": stop})
     jobs.sort(key=lambda job: job["devices"])  # processes start slowly
@@ -103,7 +106,7 @@ def test_devices_and_parts_change_nothing(rows, name):
 
 def test_a_run_is_resumed_on_a_different_number_of_devices(rows):
     """After window 4 of epoch 2: the state of every row moves to its new device."""
-    assert_same(rows(MOVED), rows(FEW, 1, 1))
+    assert_same(rows(MOVED), rows(USUAL, 1, 1))
 
 
 def assert_same(found, expected):
