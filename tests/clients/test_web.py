@@ -27,10 +27,13 @@ TOLERANCE = 1e-4  # bits
 WIDTHS = (400, 1200)  # pixels
 TEXT = [*text_lines(150, seed=1), "Η οδός, ο ΟΔΟΣ και η θάλασσα. 🙂 it's (naïve) <eos> the end", "η οδός 🙂 🙂"] * 2
 KINDS: dict[str, dict[str, Any]] = {
-    "word": {"lowercase": True, "split_punctuation": True, "mogrifier_rounds": 3, "input_gate": "capped"},
+    "word": {"lowercase": True, "split_punctuation": True},
     "char": {"tokenizer": "char", "cell": "gru"},
     "byte": {"tokenizer": "byte"},
-    "bpe": {"tokenizer": "bpe", "vocab_size": 400, "softmax": "adaptive", "cutoffs": (50, 200)},
+    "bpe": {
+        **{"tokenizer": "bpe", "vocab_size": 400, "softmax": "adaptive", "cutoffs": (50, 200)},
+        **{"mogrifier_rounds": 3, "input_gate": "capped"},
+    },
 }
 LINES = [
     "the cat sat on the mat",
