@@ -131,6 +131,7 @@ def test_faults_of_flags(program, bulk_model, text, tmp_path, flags, message, wo
     flags = [{"MODEL": bulk_model, "NGRAM": ngram}.get(flag, flag) for flag in flags]
     flags += ["--output", tmp_path / "out", "--workers", "1"] if workers else []
     assert_refused(program("score", bulk_model, text(TEXT), *flags), message)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("workers", [False, True])
@@ -140,6 +141,7 @@ def test_a_file_without_hidden_states(program, text, tmp_path, workers):
     flags = [*FLAGS, "--output", tmp_path / "out", "--workers", "1"] if workers else FLAGS
     message = "old.onnx: format version 4, which does not return the hidden states that a neural cache needs. Export"
     assert_refused(program("score", old, text(TEXT), *flags), message)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_never_replaces_the_text_to_tune_on(program, bulk_model, text):
