@@ -28,7 +28,7 @@ from keraslm.system.locks import folder_lock
 from keraslm.system.processes import ProcessDiedError, Workers
 from keraslm.system.progress import meter
 from keraslm.system.signals import ended_by_sigterm
-from keraslm.testtime.neural_cache import HISTORY, CacheSettings
+from keraslm.testtime.settings import HISTORY, CacheSettings
 from keraslm.text.files import ERRORS, TextFile, replaced_note
 
 

@@ -28,7 +28,7 @@ from keraslm.scoring.measures import LineScore
 from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.session import Session
 from keraslm.system.atomic import replace_all, temporary_file
-from keraslm.testtime.neural_cache import CacheSettings
+from keraslm.testtime.settings import CacheSettings
 from keraslm.text.files import TextFile
 
 Models = tuple[tuple[Path, str], ...]  # path and SHA-256 of each

@@ -13,7 +13,7 @@ from keraslm.commands.flags import OptionalInteger, Switch, TextName, print_note
 from keraslm.commands.mixing import Opening
 from keraslm.config import user_path
 from keraslm.errors import UsageError
-from keraslm.testtime.neural_cache import HISTORY, CacheSettings
+from keraslm.testtime.settings import HISTORY, CacheSettings
 
 if TYPE_CHECKING:
     from keraslm.scoring.scorer import Scorer

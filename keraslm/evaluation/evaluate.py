@@ -21,7 +21,8 @@ from keraslm.evaluation.temperature import temperature_nats, tune_temperature
 from keraslm.perplexity import perplexity
 from keraslm.runs.run import Run, run_text
 from keraslm.system import Log
-from keraslm.testtime.neural_cache import HISTORY, CacheSettings, Floats
+from keraslm.testtime.neural_cache import Floats
+from keraslm.testtime.settings import HISTORY, CacheSettings
 from keraslm.text.corpus import Text
 from keraslm.text.encoding import Encoder
 from keraslm.text.files import TextFiles

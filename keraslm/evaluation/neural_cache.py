@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from keraslm.evaluation.reader import Reader
 from keraslm.system import Log
-from keraslm.testtime.neural_cache import CacheSettings, Floats, NeuralCache, mixed_nats
+from keraslm.testtime.neural_cache import Floats, NeuralCache, mixed_nats
+from keraslm.testtime.settings import CacheSettings
 from keraslm.testtime.tuning import cheapest_cache
 
 

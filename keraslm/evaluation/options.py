@@ -10,7 +10,7 @@ from keraslm import arguments
 from keraslm.config.fields import check, is_at_least
 from keraslm.config.overrides import Paths
 from keraslm.errors import UsageError
-from keraslm.testtime.neural_cache import check_cache
+from keraslm.testtime.settings import check_cache
 
 TUNE = "tune"
 _TECHNIQUES = ("temperature", "dynamic", "mc_dropout", "with_runs")  # the neural cache can be added to the first two

@@ -21,7 +21,8 @@ from keraslm.scoring.rows import Reading, Rows
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import ModelSession
 from keraslm.scoring.state import Floats32, State
-from keraslm.testtime.neural_cache import HISTORY, CacheSettings, Floats
+from keraslm.testtime.neural_cache import Floats
+from keraslm.testtime.settings import HISTORY, CacheSettings
 from keraslm.testtime.tuning import cheapest_cache
 from keraslm.text.files import TextFile
 from keraslm.text.paths import find_file

@@ -22,7 +22,8 @@ from keraslm.scoring.ensemble import Models
 from keraslm.scoring.scorer import Scorer, load
 from keraslm.scoring.session import ModelSession, Session, id_array
 from keraslm.scoring.state import Floats32, State
-from keraslm.testtime.neural_cache import HISTORY, UNKNOWN, CacheSettings, Floats, NeuralCache, mixed_nats
+from keraslm.testtime.neural_cache import UNKNOWN, Floats, NeuralCache, mixed_nats
+from keraslm.testtime.settings import HISTORY, CacheSettings
 
 
 @dataclass(frozen=True, eq=False)

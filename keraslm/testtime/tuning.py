@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from keraslm.testtime.grid import cheapest
-from keraslm.testtime.neural_cache import CacheSettings, Floats, mixed_nats
+from keraslm.testtime.neural_cache import Floats, mixed_nats
+from keraslm.testtime.settings import CacheSettings
 
 THETAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 LAMBDAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)

@@ -19,7 +19,7 @@ from keraslm.evaluation.temperature import GRID, temperature_nats, tempered_nats
 from keraslm.runs.run import Run
 from keraslm.runs.weights import read_weights
 from keraslm.testtime.grid import finer
-from keraslm.testtime.neural_cache import CacheSettings
+from keraslm.testtime.settings import CacheSettings
 from keraslm.text.files import TextFile
 from tests.reference import testtime as reference
 from tests.reference.language_model import log_mean_exp

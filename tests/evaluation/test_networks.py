@@ -17,7 +17,7 @@ from keraslm.evaluation.neural_cache import cache_nats
 from keraslm.evaluation.reader import Reader, load_model
 from keraslm.evaluation.temperature import temperature_nats
 from keraslm.system.backend import select_backend
-from keraslm.testtime.neural_cache import CacheSettings
+from keraslm.testtime.settings import CacheSettings
 from tests.reference import testtime as reference
 from tests.reference.language_model import log_mean_exp
 from tests.support.made_run import make_run

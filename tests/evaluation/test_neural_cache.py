@@ -9,7 +9,8 @@ from keraslm.evaluation.neural_cache import cache_nats, tune_cache
 from keraslm.evaluation.reader import Reader
 from keraslm.testtime import neural_cache as cache
 from keraslm.testtime.grid import finer
-from keraslm.testtime.neural_cache import CacheSettings, NeuralCache, mixed_nats
+from keraslm.testtime.neural_cache import NeuralCache, mixed_nats
+from keraslm.testtime.settings import CacheSettings
 from keraslm.testtime.tuning import LAMBDAS, THETAS
 from keraslm.text.files import TextFile
 from tests.reference.testtime import cached_nats, outputs
