@@ -20,7 +20,8 @@ from keraslm.errors import InputError, KeraslmError, UsageError
 from keraslm.ngram.mixed import DEFAULT_WEIGHT, checked_weight
 from keraslm.report.options import ScoreOptions
 from keraslm.report.writer import write_scores
-from keraslm.scoring.cached import complete
+from keraslm.scoring.cached import cacheable, complete
+from keraslm.scoring.ensemble import open_models
 from keraslm.scoring.opening import read_model
 from keraslm.system import Log
 from keraslm.system.atomic import remove_abandoned
@@ -146,6 +147,8 @@ def score_files(
         mixture = place, TextFile(place).digest(), weight
     settings = CacheSettings(cache_window, cache_theta, cache_lambda)
     cache = None if cache_theta is None and cache_lambda is None else complete(settings)
+    if cache:
+        cacheable(open_models(paths, provider))
     digests = tuple((path, read_model(path)[1]) for path in paths)
     job = Job(digests, options, errors, encoding, provider, gzip, write, mixture, cache)
     shards = plan(files, folder, job.ending, [*paths, *(mixture or ())[:1]])

@@ -91,18 +91,10 @@ def open_cached(models: Sequence[Path], caching: Caching, opening: Opening) -> S
 
 
 def settings_of(models: Sequence[Path], caching: Caching, opening: Opening) -> CacheSettings:
-    """The parameters, for processes that open the file themselves; without the cache, they have no theta and lambda.
-
-    A file that cannot have a cache is refused here, before anything is written.
-    """
-    if not caching.neural_cache:
-        return caching.settings
-    from keraslm.scoring.cached import cacheable
+    """The parameters, for processes that open the file themselves; without the cache, they have no theta and lambda."""
     from keraslm.scoring.scorer import load
 
-    scorer = load(models, opening.provider)
-    cacheable(scorer.session)
-    return _tuned(scorer, caching, opening)
+    return caching.settings if caching.cache_tune is None else _tuned(load(models, opening.provider), caching, opening)
 
 
 def _tuned(scorer: Scorer, caching: Caching, opening: Opening) -> CacheSettings:
