@@ -105,7 +105,7 @@ def test_hidden_states_are_the_input_of_the_softmax_of_keras(made):
     from keraslm.evaluation.reader import load_model
 
     model, ids = load_model(made.run, 3), np.random.default_rng(0).integers(0, made.session.info.vocab_size, (3, 9))
-    expected = keras.Model(model.inputs, model.get_layer("logits").input).predict_on_batch(ids.astype(np.int32))
+    expected = keras.Model(model.inputs, model.get_layer("logits").input).predict_on_batch([ids.astype(np.int32)])
     zero = made.session.zero_state(3)
     plain = made.session.run(ids, zero)[0], made.session.target_logprobs(ids, ids, zero)[0]
     for targets, of_target in zip((None, ids), plain, strict=True):
