@@ -202,7 +202,7 @@ def _add_layer(
     return writer.node("Squeeze", [name, writer.constant("directions", [1])], f"{name}_hidden"), last
 
 
-def layer_kind(config: ModelConfig, precision: str = "float32") -> str:
+def layer_kind(config: ModelConfig, precision: str) -> str:
     """The kind of the node of a recurrent layer."""
     if precision == "int8":
         return "DynamicQuantizeLSTM"

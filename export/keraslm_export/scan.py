@@ -12,7 +12,7 @@ import numpy as np
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
 from keraslm.config import ModelConfig
-from keraslm.config.shapes import mogrifier_shapes
+from keraslm.config.shapes import by_round, mogrifier_shapes
 from keraslm.runs.weights import Weights
 
 if TYPE_CHECKING:
@@ -79,9 +79,10 @@ def _step(writer: Writer, config: ModelConfig, name: str, weights: Weights, mask
     h_before, c_before, x, is_token = h, c, _, _ = [f"{name}_{part}" for part in ("h", "c", "x", "is_token")]
     inputs = [(x, TensorProto.FLOAT)]
     z = x
-    for number in range(1, config.mogrifier_rounds + 1):
+    names = mogrifier_shapes(1, 1, config.mogrifier_rounds, config.mogrifier_rank)
+    for number, factors in enumerate(by_round([*names], config.mogrifier_rank), start=1):
         gate = h if number % 2 else x
-        for factor in _factors(config, number):
+        for factor in factors:
             gate = add("MatMul", gate, weights[factor])
         gate = add("Mul", add("Sigmoid", gate), np.float32(2))
         x, h = (add("Mul", gate, x), h) if number % 2 else (x, add("Mul", gate, h))
@@ -107,10 +108,3 @@ def _step(writer: Writer, config: ModelConfig, name: str, weights: Weights, mask
         [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in results],
         [numpy_helper.from_array(array, constant) for constant, array in body.constants.items()],
     )
-
-
-def _factors(config: ModelConfig, number: int) -> list[str]:
-    """Names of the factors of the matrix of a round."""
-    names = list(mogrifier_shapes(1, 1, config.mogrifier_rounds, config.mogrifier_rank))
-    each = len(names) // config.mogrifier_rounds
-    return names[each * (number - 1) : each * number]

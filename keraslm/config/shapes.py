@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 from keraslm.config.clusters import adaptive_shapes
 from keraslm.config.model import ModelConfig
 from keraslm.errors import ConfigError, shown
 
 Shapes = dict[str, tuple[int, ...]]
+T = TypeVar("T")
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
@@ -54,6 +56,17 @@ def mogrifier_shapes(inputs: int, units: int, rounds: int, rank: int | None) -> 
         else:
             shapes[name] = (rows, columns)
     return shapes
+
+
+def by_round(factors: Sequence[T], rank: int | None) -> list[Sequence[T]]:
+    """The factors of a Mogrifier, in the order of `mogrifier_shapes`, as one group per round.
+
+    Example:
+        >>> by_round(["mogrifier_1_left", "mogrifier_1_right"], rank=1)
+        [['mogrifier_1_left', 'mogrifier_1_right']]
+    """
+    each = 2 if rank else 1
+    return [factors[i : i + each] for i in range(0, len(factors), each)]
 
 
 def weight_shapes(config: ModelConfig, vocab_size: int) -> Shapes:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from keraslm.config.shapes import mogrifier_shapes
+from keraslm.config.shapes import by_round, mogrifier_shapes
 from keraslm.layers.kernels.dispatch import scan
 from keraslm.layers.lstm import StatefulLSTM
 from keraslm.layers.recurrent import State, StatefulRecurrent, lstm_step, masked
@@ -132,8 +132,7 @@ class StatefulMogrifierLSTM(StatefulLSTM):
         for name, shape in mogrifier_shapes(input_dim, self.units, self.rounds, self.rank).items():
             initializer = self.mogrifier_initializers.get(name, "glorot_uniform")
             factors.append(self.add_weight(name=name, shape=shape, initializer=initializer))
-        number = 2 if self.rank else 1
-        self.gates = [factors[i : i + number] for i in range(0, len(factors), number)]  # round by round
+        self.gates = by_round(factors, self.rank)
 
     def _window(self, inputs: Any, state: State, recurrent_kernel: Any, mask: Any, keep: Any) -> tuple[Any, State]:
         kernel, recurrent_kernel, bias = self._of_four_gates(recurrent_kernel)

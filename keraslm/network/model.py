@@ -64,11 +64,11 @@ def build_model(
         name="embedding",
     )
     x = dropout(embedding(ids), config.embedding_dropout, "embedding_dropout")  # [B, T, E]
-    outputs, last = [], len(config.sizes) - 1
+    outputs: list[Any] = []
     for number, rate in enumerate(config.dropout_after):
         outputs.append(recurrent_layer(config, number, seed, product_dtype, parts)(x, resets=starts))  # [B, T, H]
         x = outputs[-1]
-        if number == last and number and config.skip_connections:
+        if config.skip_connections and len(outputs) == len(config.sizes) > 1:
             x = keras.layers.Add(name="skip_connections")(outputs)
         x = dropout(x, rate, f"output_dropout_{number}")
     logits = projection_layer(config, vocab_size, embedding, seed)(x)
