@@ -53,11 +53,11 @@ def export(
     from keraslm.api.runs import load_run
     from keraslm_export.convert import export as export_run
 
-    print(f"export    {run} -> {model}: converting in a new process", flush=True)
+    if all_checkpoints and target != "hf":
+        raise UsageError('`all_checkpoints` needs `target="hf"`.')
     trained = load_run(run, weights)
+    print(f"export    {run} -> {model}: converting in a new process", flush=True)
     if all_checkpoints:
-        if target != "hf":
-            raise UsageError('`all_checkpoints` needs `target="hf"`.')
         from keraslm_export.targets.hf import write_checkpoints
 
         for name, written in write_checkpoints(trained, model).items():

@@ -35,13 +35,28 @@ def show(path: Path, /, *, as_json: Json = False) -> None:
 
 
 def _folder_facts(path: Path) -> dict[str, Any]:
-    """Facts about a run folder, or about the model file in a folder for browsers, which `keraslm score` reads too."""
-    from keraslm.scoring.targets import WEB, reader_of
+    """Facts about a run folder, a folder for transformers, or the model file in a folder for browsers."""
+    from keraslm.scoring.targets import HF, WEB, reader_of
 
+    if config := _transformers_config(path):
+        version = config.pop("keraslm_version", None)
+        facts = {"file": str(path), "target": HF, "read by": reader_of(HF), "written by": f"keraslm {version}"}
+        return facts | {"configuration": config}
     model = path / "model.onnx"
     if (path / "config.json").exists() or not (path / "index.html").is_file() or not model.is_file():
         return _run_facts(path)
     return _model_facts(model) | {"target": WEB, "read by": reader_of(WEB)}
+
+
+def _transformers_config(folder: Path) -> dict[str, Any] | None:
+    """The sizes and ids in the `config.json` of a folder for transformers; None for any other folder."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(config, dict) or config.get("model_type") != "keraslm":
+        return None
+    return {name: value for name, value in config.items() if name not in ("model_type", "architectures", "auto_map")}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

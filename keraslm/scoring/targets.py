@@ -11,6 +11,7 @@ from typing import Literal, get_args
 Target = Literal["onnx", "sherpa-rescoring", "sherpa-streaming", "rasr", "hf", "web"]
 
 ONNX: Target = "onnx"
+HF: Target = "hf"  # a folder
 WEB: Target = "web"  # a folder with a model file of keraslm in it
 TARGETS: tuple[Target, ...] = get_args(Target)
 KEY = "keraslm_target"  # in the metadata

@@ -131,7 +131,9 @@ def test_a_folder_for_transformers(program, run, tmp_path, monkeypatch):
         r"done      mine \(0\.0 MB\)\n",
         outcome.out,
     )
-    assert (tmp_path / "mine" / "config.json").is_file()
+    facts = json.loads(program("show", "mine", "--json").out)
+    assert (facts["target"], facts["read by"]) == ("hf", "transformers, with trust_remote_code=True")
+    assert facts["configuration"]["hidden_size"] == run.config.model.sizes[-1]
     refused = program("export", "mine", "--run", run.path, "--target", "hf", "--all-checkpoints")
     assert_refused(refused, "has kept no weights at numbers of words. Train with --save-at-words")
     refused = program("export", "mine", "--run", run.path, "--all-checkpoints")
