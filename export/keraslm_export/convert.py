@@ -139,7 +139,7 @@ def convert(run: Run, output: Path, int8: Path | None = None, *, target: str = O
     verified = graph.compare(run, data)
     output.write_bytes(data)
     if int8:
-        int8.write_bytes(_file(graph, run, graph.build(run, softmax, Int8Writer()), "int8"))
+        int8.write_bytes(_file(graph, run, graph.build(run, softmax, Int8Writer(model)), "int8"))
     return verified
 
 

@@ -4,8 +4,8 @@ Weights become int8, symmetric, with one scale per column:
 
     LSTM      -> DynamicQuantizeLSTM: onnxruntime computes the scale of inputs and states in each call, for the complete
                  batch, so a score depends on the other lines of its batch. GRU and RNN layers have no such node.
-    MatMul    -> QuantizeLinear + MatMulIntegerToFloat, if the left side is a hidden state of the last layer or of an
-                 expert: its values are in (-1, 1), so its scale is 1/127 for any batch.
+    MatMul    -> QuantizeLinear + MatMulIntegerToFloat, if the left side has a bound, so that its scale is the same for
+                 any batch: 1 for the states of a layer and of an expert, the number of layers with skip connections.
                  DynamicQuantizeMatMul in the tails of an adaptive softmax, whose left side has no bound.
     Gather    -> each row of the embedding is int8 and has one scale.
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
+from keraslm.config import ModelConfig
 from keraslm_export.graph import TABLE, Arrays, Before, Matrix, Writer
 
 DOMAIN = "com.microsoft"
@@ -31,9 +32,11 @@ LARGEST = 63  # absolute value of a weight
 class Int8Writer(Writer):
     domains = Writer.domains | {DOMAIN: 1}
 
-    def __init__(self) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.biases: dict[str, str] = {}  # constant with the bias, by the name of its matrix
+        self.bound = len(config.sizes) if config.skip_connections else 1  # of the hidden states
+        self.of_latents = {"kernel"} if config.softmax == "mixture" else set()  # matrices of the states of experts
 
     def lookup(self, table: NDArray[np.float32], ids: str) -> str:
         values, scales = quantized(table, axis=1)
@@ -61,7 +64,8 @@ class Int8Writer(Writer):
 
     def softmax(self, nodes: Sequence[NodeProto], constants: Sequence[TensorProto]) -> None:
         super().softmax([], constants)
-        self.constant("hidden_scale", np.float32(1 / 127))
+        self.constant("hidden_scale", np.float32(self.bound / 127))
+        self.constant("latent_scale", np.float32(1 / 127))
         self.constant("hidden_zero", np.uint8(128))
         unpadded: dict[str, str] = {}  # here the bias is an input of the product, not a row of the matrix
         for node in nodes:
@@ -78,8 +82,9 @@ class Int8Writer(Writer):
         if name.startswith("tail_") and name.endswith("_kernel"):
             self.node("DynamicQuantizeMatMul", [left, values, scale, zero, self.biases[name]], output, domain=DOMAIN)
             return
-        integers = self.node("QuantizeLinear", [left, "hidden_scale", "hidden_zero"], f"{output}_input")
-        inputs = [integers, values, "hidden_scale", scale, "hidden_zero", zero, self.biases[name]]
+        of_left = "latent_scale" if name in self.of_latents else "hidden_scale"
+        integers = self.node("QuantizeLinear", [left, of_left, "hidden_zero"], f"{output}_input")
+        inputs = [integers, values, of_left, scale, "hidden_zero", zero, self.biases[name]]
         self.node("MatMulIntegerToFloat", inputs, output, domain=DOMAIN)
 
     def _weights(self, name: str, weight: NDArray[np.float32], axis: int) -> list[str]:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from keraslm.config import Context, StrPath
 from keraslm.errors import ExportError, TextError
-from keraslm.runs.run import Run
+from keraslm.runs.run import Run, open_run_text
 from keraslm.scoring import contract
 from keraslm.scoring.scorer import load
-from keraslm.text.corpus import open_text
 from keraslm.text.files import TextFiles
 
 TOLERANCE = 1e-4  # nats, of a log-probability; float32 differences of these graphs are near 1e-6
@@ -178,8 +177,8 @@ def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[st
     """Name and lines of a text; by default the run's validation text, or the end of its training text."""
     try:
         if path is None:
-            valid = open_text(run.config.data, "valid")
-            text = valid or open_text(run.config.data, "train")
+            valid = open_run_text(run, "valid")
+            text = valid or open_run_text(run, "train")
             assert text is not None
             name, lines = (valid.name, list(text)) if valid else (f"the end of {text.name}", list(deque(text, _TAIL)))
         else:
@@ -187,7 +186,7 @@ def comparison_text(run: Run, path: StrPath | None = None) -> tuple[str, list[st
     except TextError as error:
         if path is not None:
             raise
-        raise TextError(f"{run.path}: its text cannot be read ({error}) Choose a text with `text`.") from error
+        raise TextError(f"{error} Or choose a text to compare int8 with float32 on, with `text`.") from error
     if not lines:
         raise TextError(f"{name}: the text is empty, so int8 cannot be compared with float32 on it.")
     return name, lines

@@ -12,14 +12,16 @@ from onnx import helper
 from onnx.numpy_helper import to_array
 
 import keraslm
+from keraslm.config import ModelConfig
 from keraslm.errors import ExportError, TextError, UsageError
+from keraslm.runs.weights import write_weights
 from keraslm.scoring import contract
 from keraslm.scoring.scorer import Scorer
 from keraslm_export import convert, quantize, verify
 from keraslm_export.graph import Before, Writer
 from keraslm_export.quantize import Int8Writer, quantized
 from keraslm_export.verify import Verification, check_structure, comparison_text
-from tests.support.made_run import make_run
+from tests.support.made_run import make_run, random_weights
 
 
 @pytest.fixture(scope="module", params=["full", "adaptive"])
@@ -107,7 +109,7 @@ def test_lstm_weights_equal_those_of_the_quantizer_of_onnxruntime(tmp_path, monk
     rng = np.random.default_rng(3)
     kernel, recurrent = (rng.normal(size=(1, 16, 4)).astype(np.float32) for _ in range(2))
     arrays = kernel, recurrent, np.zeros((1, 32), np.float32)
-    float32, int8 = Writer(), Int8Writer()
+    float32, int8 = Writer(), Int8Writer(ModelConfig())
     for writer in (float32, int8):
         writer.layer("LSTM", "x", arrays, Before(["h", "c"]), "y", "yh", "yc", hidden_size=4)
     value = helper.make_tensor_value_info
@@ -137,6 +139,24 @@ def test_weights_are_the_nearest_integers_of_their_column():
     assert (values.dtype, scales.shape) == (np.int8, (1, 7))
     assert np.abs(values).max(axis=0).tolist() == [63, 63, 63, 0, 63, 63, 63]
     assert np.all(np.abs(values * scales - weight) <= scales * 0.5001)
+
+
+def test_sums_of_layers_are_not_clipped(tmp_path):
+    """With skip connections the softmax reads values between -3 and 3, and large weights make most exceed 1."""
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat\n")
+    run = make_run(tmp_path, num_layers=3, units=6, skip_connections=True)
+    weights = random_weights(run.config.model, run.tokenizer.vocab_size, scale=3.0)
+    write_weights(run.weights_path, weights)
+    keraslm.export(run, tmp_path / "int8.onnx", int8=True, text=text, tolerance=10.0)
+    session = onnxruntime.InferenceSession((tmp_path / "int8.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    zero, ids = np.zeros((3, 2, 6), np.float32), np.array([[0, 3, 1, 2], [4, 4, 0, 1]])
+    feed = dict(zip(contract.INPUTS, (ids, zero, zero, ids[:, :0]), strict=True))
+    hidden, found = session.run([contract.HIDDEN, contract.LOG_PROBS], feed)
+    assert np.abs(hidden).max() > 2 and np.mean(np.abs(hidden) > 1) > 0.2
+    logits = hidden.astype(np.float64) @ weights["logits/kernel"] + weights["logits/bias"]
+    expected = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    assert np.abs(found - expected).max() < 0.5  # rounding; clipping to 1 makes it 3.6
 
 
 def test_a_different_perplexity_is_refused_and_leaves_the_existing_file(
@@ -175,9 +195,17 @@ def test_a_text_that_cannot_be_used_is_refused_before_the_conversion(tiny_run, e
 
 def test_a_run_without_its_texts_needs_a_text(tmp_path):
     run = make_run(tmp_path, train="gone.txt")
-    with pytest.raises(TextError, match=r"its text cannot be read \(gone\.txt: .*\) Choose a text with `text`\.$"):
+    with pytest.raises(TextError, match=r"gone\.txt: cannot be read .* Or choose a text to compare .* with `text`\.$"):
         keraslm.export(run, tmp_path / "model.onnx", int8=True)
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"train": "-"}, {"train": "gone.txt", "valid": "-"}, {"train": "-", "valid_share": 0.1}]
+)
+def test_standard_input_is_not_read_again(tmp_path, fields):
+    with pytest.raises(TextError, match=r"its (training|validation) text was standard input\. .* with `text`\.$"):
+        comparison_text(make_run(tmp_path, **fields))
 
 
 def test_the_end_of_the_training_text_replaces_a_missing_validation_text(tmp_path, monkeypatch):
