@@ -85,7 +85,7 @@ def evaluate(
     select_backend(backend)
     from keraslm.evaluation.evaluate import evaluate_run
 
-    return evaluate_run(run, files, chosen, tutorial, context, cache, show, log)
+    return evaluate_run(run, files, chosen, tutorial, context, cache, show, log, errors, encoding)
 
 
 def _techniques(options: TechniqueOptions, tutorial: bool) -> Techniques:

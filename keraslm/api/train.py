@@ -9,7 +9,7 @@ from typing import Literal, Unpack
 from keraslm import arguments
 from keraslm.api import Backend
 from keraslm.config import Config, Overrides, StrPath, user_path
-from keraslm.errors import KeraslmError, UsageError
+from keraslm.errors import KeraslmError, UsageError, shown
 from keraslm.runs.create import check_free
 from keraslm.runs.files import state_of
 from keraslm.runs.initial import new_config
@@ -64,6 +64,8 @@ def train(
     """
     arguments.not_empty(run=run)
     arguments.choice(resume, "resume", ("auto", "never", "must"))
+    if verbose not in ("auto", 0, 1, 2):
+        raise UsageError(f'`verbose` is {shown(verbose)}, but must be "auto", 0, 1 or 2.')
     for name, value in (("overwrite", overwrite), ("tensorboard", tensorboard)):
         arguments.switch(value, name)
     if config is not None:

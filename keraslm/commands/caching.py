@@ -11,7 +11,6 @@ from cyclopts import Group, Parameter
 
 from keraslm.commands.flags import OptionalInteger, Switch, TextName, print_note
 from keraslm.commands.mixing import Opening
-from keraslm.config import user_path
 from keraslm.errors import UsageError
 from keraslm.testtime.settings import HISTORY, CacheSettings
 
@@ -72,9 +71,11 @@ class Caching:
         return CacheSettings(window, self.cache_theta, self.cache_lambda)
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[str]:
         """The files that are read."""
-        return [] if self.cache_tune is None else [user_path(self.cache_tune)]
+        from keraslm.text.paths import find_file
+
+        return [] if self.cache_tune is None else [find_file(self.cache_tune)]
 
 
 NO_CACHE = Caching()

@@ -55,6 +55,8 @@ def export(
 
     if all_checkpoints and target != "hf":
         raise UsageError('`all_checkpoints` needs `target="hf"`.')
+    if all_checkpoints and (int8 or text or weights != "last"):
+        raise UsageError("`all_checkpoints` writes all kept weights in float32: leave out `int8`, `text`, `weights`.")
     trained = load_run(run, weights)
     print(f"export    {run} -> {model}: converting in a new process", flush=True)
     if all_checkpoints:

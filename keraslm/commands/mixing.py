@@ -50,9 +50,12 @@ class Mixing:
         return 0.5 if self.ngram_weight is None else self.ngram_weight
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[str]:
         """The files that are read."""
-        return [user_path(file) for file in (self.ngram, self.ngram_tune) if file is not None]
+        from keraslm.text.paths import find_file
+
+        tuned = [] if self.ngram_tune is None else [find_file(self.ngram_tune)]
+        return tuned if self.ngram is None else [str(user_path(self.ngram)), *tuned]
 
 
 NO_NGRAM = Mixing()

@@ -19,7 +19,7 @@ from keraslm.commands.flags import (
     shows_progress,
 )
 from keraslm.commands.mixing import NO_NGRAM, MixingFlags, Opening, open_scorer, print_known
-from keraslm.commands.rescore_errors import NO_COUNTING, Counting, Numbers, error_table, numbers
+from keraslm.commands.rescore_errors import NO_COUNTING, Counting, ErrorFlags, Numbers, error_table, numbers
 from keraslm.errors import UsageError
 
 
@@ -32,11 +32,11 @@ def rescore(
     score_columns: OptionalInteger = None,
     scores: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None,
     best: Switch = False,
-    weight: float = 1.0,
-    word_penalty: float = 0.0,
+    weight: float | None = None,
+    word_penalty: float | None = None,
     scales: Numbers | None = None,
     interpolate: str | None = None,
-    mix: float = 0.5,
+    mix: float | None = None,
     unit: Literal["word", "char"] = "word",
     base: Literal["e", "2", "10"] = "e",
     prefixes: str | None = None,
@@ -82,16 +82,16 @@ def rescore(
     best
         Print the best hypothesis of each utterance.
     weight
-        Weight of the LM score.
+        Weight of the LM score. Default: 1.
     word_penalty
-        Added per word, or per character with --unit char; below 0 it favours short hypotheses.
+        Added per word, or per character with --unit char; below 0 it favours short hypotheses. Default: 0.
     scales
         Factor of each first-pass score, such as 1,0.5. Default: 1 for each.
     interpolate
         Name, or number from 1, of the first-pass score to interpolate the LM score with: (1 - mix) * old + mix *
         log-probability. It no longer counts as a first-pass score.
     mix
-        Share of the model in the interpolation, 0 to 1.
+        Share of the model in the interpolation, 0 to 1. Default: 0.5.
     unit
         What the word penalty and errors count: words between white space, or characters without white space.
     base
@@ -123,7 +123,7 @@ def rescore(
     """
     from keraslm.report.writer import opened_output
     from keraslm.rescoring import rescore as room
-    from keraslm.rescoring.nbest import score_name
+    from keraslm.rescoring.nbest import check_options, score_name
     from keraslm.system.outputs import check_outputs
     from keraslm.system.progress import progress as shown_progress
     from keraslm.text.files import TextFile, replaced_note
@@ -134,12 +134,19 @@ def rescore(
     if nbest is None and scores:
         raise UsageError("--scores takes every file that follows it: name the n-best list before it.")
     counting.check()
-    nbest, name, references = STDIN if nbest is None else nbest, score_name(name, format), counting.references
-    read: list[str | Path] = [model, *others, *mixing.files, nbest, *(scores or ())]
-    check_outputs({"output": output}, [*read, *filter(None, (references, prefixes))])
-    file = TextFile(find_file(nbest), errors, encoding)
-    said = TextFile(find_file(references), errors, encoding) if references else None
-    grid = counting.grid()
+    combination: dict[str, Any] = {"weight": weight, "word_penalty": word_penalty, "mix": mix}
+    combination |= {"scales": numbers("--scales", scales) if scales else None, "interpolate": interpolate}
+    combination = {flag: value for flag, value in combination.items() if value is not None}
+    _check_combination(combination, best, counting)
+    check_options(format, score_columns, scores or ())
+    grid = counting.grid() if counting.tune else []
+    nbest, name = find_file(STDIN if nbest is None else nbest), score_name(name, format)
+    references = counting.references and find_file(counting.references)
+    prefixes, scores = prefixes and find_file(prefixes), scores and tuple(map(find_file, scores))
+    texts = [text for text in (nbest, references, prefixes, *(scores or ())) if text]
+    check_outputs({"output": output}, [model, *others, *mixing.files, *texts])
+    file = TextFile(nbest, errors, encoding)
+    said = TextFile(references, errors, encoding) if references else None
     models = [model, *others]
     scorer = open_scorer(models, mixing, Opening(provider, errors, encoding, context)) if mixing.ngram else None
     found = room.rescore(
@@ -148,11 +155,6 @@ def rescore(
         format=format,
         score_columns=score_columns,
         scores=scores,
-        weight=weight,
-        word_penalty=word_penalty,
-        scales=numbers("--scales", scales or ""),
-        interpolate=interpolate,
-        mix=mix,
         unit=unit,
         base=base,
         prefixes=prefixes,
@@ -162,12 +164,14 @@ def rescore(
         provider=provider,
         errors=errors,
         encoding=encoding,
+        **combination,
     )
     prints = output is None and said is None
     with shown_progress("rescoring", shows_progress(progress, [file], prints), file) as count:
         counted = count(found, tokens=lambda each: each.tokens, lines=lambda each: len(each.hypotheses))
         if said:
-            points = grid if counting.tune else [(weight, word_penalty)]
+            own = room.Weighting(**combination)
+            points = grid or [(own.weight, own.word_penalty)]
             rows: Iterator[str] = map(_writer(format), error_table(counted, said, unit, points, counting))
         else:
             rows = _rows(counted, format, name, best)
@@ -179,6 +183,17 @@ def rescore(
     print_known(scorer)
 
 
+def _check_combination(combination: dict[str, Any], best: bool, counting: ErrorFlags) -> None:
+    """Raise a `UsageError` for flags that combine scores where no scores are combined."""
+    flags = [f"--{name.replace('_', '-')}" for name in combination]
+    if flags and not (best or counting.references):
+        raise UsageError(f"{flags[0]} combines the scores of a hypothesis: add --best or --references FILE.")
+    if "mix" in combination and "interpolate" not in combination:
+        raise UsageError("--mix is the share of the model in an interpolation: add --interpolate COLUMN.")
+    if counting.tune and (tuned := {"--weight", "--word-penalty"} & {*flags}):
+        raise UsageError(f"--tune tries a grid of weights and word penalties: leave out {min(tuned)}.")
+
+
 def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
     from keraslm.rescoring.nbest import best_row, scored_rows
 
@@ -188,7 +203,7 @@ def _rows(found: Any, format: str, name: str, best: bool) -> Iterator[str]:
         if best:
             yield best_row(each.best, float(each.totals.max()), format)
             continue
-        if header and names and number == 0:
+        if header and names is not None and number == 0:
             yield _writer(format)(["utterance", *names, name, "text"])
         yield from scored_rows(each.hypotheses, each.logprobs, format, name)
 

@@ -30,9 +30,9 @@ class ErrorFlags:
     tune
         Search the grid of --weights and --word-penalties for the fewest errors, and print the grid.
     weights
-        Weights to try: first:last:step, or numbers separated by commas.
+        Weights to try: first:last:step, or numbers separated by commas. Default: 0:2:0.1.
     word_penalties
-        Word penalties to try.
+        Word penalties to try. Default: -2:2:0.5.
     bootstrap
         Number of resamples of the utterances, such as 10000. Adds the 95 % confidence interval of the error rate, and
         the probability of improvement over the first pass.
@@ -44,8 +44,8 @@ class ErrorFlags:
 
     references: str | None = None
     tune: Switch = False
-    weights: Numbers = "0:2:0.1"
-    word_penalties: Numbers = "-2:2:0.5"
+    weights: Numbers | None = None
+    word_penalties: Numbers | None = None
     bootstrap: OptionalInteger = None
     seed: Integer = 0
     by_utterance: Switch = False
@@ -57,6 +57,8 @@ class ErrorFlags:
         given = {"--tune": self.tune, "--bootstrap": self.bootstrap is not None, "--by-utterance": self.by_utterance}
         if flag := next((flag for flag, is_given in given.items() if is_given and not self.references), ""):
             raise UsageError(f"{flag} counts errors: add --references FILE.")
+        if not self.tune and (self.weights or self.word_penalties):
+            raise UsageError(f"{'--weights' if self.weights else '--word-penalties'} are values to try: add --tune.")
         if self.by_utterance and (self.tune or self.bootstrap is not None):
             raise UsageError("--by-utterance prints the errors at one setting: leave out --tune and --bootstrap.")
         if self.bootstrap is not None and self.bootstrap < 1:
@@ -68,8 +70,9 @@ class ErrorFlags:
 
     def grid(self) -> list[tuple[float, float]]:
         """The pairs of a weight and a word penalty to try."""
-        penalties = numbers("--word-penalties", self.word_penalties)
-        return [(weight, penalty) for weight in numbers("--weights", self.weights) for penalty in penalties]
+        weights = numbers("--weights", self.weights or "0:2:0.1")
+        penalties = numbers("--word-penalties", self.word_penalties or "-2:2:0.5")
+        return [(weight, penalty) for weight in weights for penalty in penalties]
 
 
 Counting = Annotated[ErrorFlags, Parameter(name="*", group=Group("Error rates", sort_key=1))]

@@ -40,6 +40,8 @@ def evaluate_run(
     cache: StrPath | None = None,
     show: bool = False,
     log: Log = lambda _: None,
+    errors: str = "strict",
+    encoding: str = "utf-8",
 ) -> Evaluation:
     """Evaluate a text, plain and with each requested technique. Other arguments and errors as in `keraslm.evaluate`.
 
@@ -48,6 +50,7 @@ def evaluate_run(
         techniques: the techniques and their parameters; missing parameters are tuned.
         tutorial: count as the PTB tutorial does: cut the text into the rows and windows of training and leave out the
             rest (of the 73,760 tokens of PTB's validation text, 73,600 are counted at 20 x 20). Without techniques.
+        errors, encoding: of the text to tune on.
 
     Returns:
         the plain evaluation, with one `Variant` per technique; a combination follows its first technique.
@@ -61,6 +64,8 @@ def evaluate_run(
     others = [Run.open(path, run.weights) for path in techniques.with_runs]
     check_tokenizers(run, others)
     evaluator = _Evaluator(Reader(run, context), text, techniques, encoder, log)
+    if techniques.tunes:
+        evaluator.tuning = _tuning_text(run, techniques.tune_on, errors, encoding, encoder)
     plain = evaluator.reader.evaluation(evaluator.text, show)
     if techniques.mc_dropout:
         evaluator.monte_carlo(techniques.mc_dropout, techniques.seed or 0)
@@ -87,9 +92,6 @@ class _Evaluator:
         self.reader, self.techniques, self.log = reader, techniques, log
         self.text = _encoded(reader.run, text, encoder)
         self.ids = self.text.ids
-        if techniques.tunes:
-            encoding = text.encoding if text else reader.run.config.data.encoding
-            self.tuning = _tuning_text(reader.run, techniques.tune_on, encoding, encoder)
         if techniques.dynamic:
             self.train_ids = _train_ids(reader.run, encoder)
         self.variants: list[Variant] = []
@@ -165,10 +167,10 @@ def _encoded(run: Run, text: Text | None, encoder: Encoder) -> EncodedText:
     return found
 
 
-def _tuning_text(run: Run, paths: tuple[str, ...], encoding: str, encoder: Encoder) -> EncodedText:
+def _tuning_text(run: Run, paths: tuple[str, ...], errors: str, encoding: str, encoder: Encoder) -> EncodedText:
     try:
         if paths:
-            return encoder.encode(TextFiles(paths, run.config.data.errors, encoding), run.tokenizer)
+            return encoder.encode(TextFiles(paths, errors, encoding), run.tokenizer)
         text = run_text(run, "valid", encoder)
     except TextError as error:
         raise TextError(f"{error} It is the text to tune on; choose a different one with `tune_on`.") from error

@@ -15,6 +15,7 @@ from keraslm.lattices.lattice import FILLERS, Lattice, once
 from keraslm.lattices.rescored import RescoredLattice, Weights
 from keraslm.lattices.slf import read_slf
 from keraslm.rescoring.prefixes import Model, opened
+from keraslm.scoring.scorer import Scorer
 from keraslm.scoring.words import WordEncoder
 from keraslm.text.files import ERRORS, TextFile, TextFiles
 from keraslm.text.paths import find_file
@@ -82,7 +83,10 @@ def rescore_lattices(
     own: Iterable[Any] = [files] if isinstance(files, str | Path) else files
     each = arguments.each(own, "files", "paths or lattices")
     parts = (_lattices(file, place, format, table, errors, encoding) for file, place in each)
-    session = opened(model, provider).session
+    scorer = opened(model, provider)
+    if not isinstance(scorer, Scorer):
+        raise UsageError("`model` is a mixture with an n-gram model, which cannot rescore lattices. Pass its `scorer`.")
+    session = scorer.session
     encode = WordEncoder(session.tokenizer)
     return (
         Expansion(lattice, session, encode, weights.of(lattice), search, silent).run()

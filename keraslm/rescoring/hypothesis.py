@@ -11,16 +11,16 @@ from keraslm.errors import TextError, shown
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One hypothesis of an utterance, with its first-pass scores (larger is better) and their names, if any.
+    """One hypothesis of an utterance, with its first-pass scores (larger is better).
 
-    `row` is its cells, or JSON objects, in the file; `where` is file and line, for messages. The text is scored after
-    `prefix`, which may have several lines.
+    `names` are those of the scores; None if the file does not name them. `row` is its cells, or JSON objects, in the
+    file; `where` is file and line, for messages. The text is scored after `prefix`, which may have several lines.
     """
 
     utterance: str
     text: str
     scores: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     row: Any = None
     where: str = "hypothesis"
     prefix: str = ""

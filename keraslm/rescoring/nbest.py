@@ -82,7 +82,7 @@ def scored_rows(utterance: Utterance, scores: Sequence[float], format: str, name
     first, name = utterance[0], score_name(name, format)
     if format == "kaldi":
         return kaldi.scored(utterance, scores)
-    check(name not in first.names, f"{first.where}: a score {name} already exists; choose a different `name`.")
+    check(name not in (first.names or ()), f"{first.where}: a score {name} already exists; choose a different `name`.")
     if format in ROW_FORMATS:
         return tables.scored(utterance, scores, format)
     return (moses if format == "moses" else jsonl).scored(utterance, scores, name)

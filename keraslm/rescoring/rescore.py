@@ -79,7 +79,12 @@ class Parts:
     words: Floats
 
     def totals(self, weight: float, word_penalty: float) -> Floats:
-        return self.rest + weight * self.lm + word_penalty * self.words
+        return self.rest + _times(weight, self.lm) + word_penalty * self.words
+
+
+def _times(factor: float, logprobs: Floats) -> Floats:
+    """The product, in which a factor of 0 leaves out an impossible text too, instead of making it NaN."""
+    return factor * logprobs if factor else np.zeros_like(logprobs)
 
 
 @dataclass(frozen=True)
@@ -108,17 +113,17 @@ class Rescored:
         if weighting.interpolate is not None:
             column = self._column(weighting.interpolate)
             rest = np.delete(scaled, column, axis=1).sum(axis=1)
-            lm = (1 - weighting.mix) * scaled[:, column] + weighting.mix * lm
+            lm = (1 - weighting.mix) * scaled[:, column] + _times(weighting.mix, lm)
         words = np.array([len(units_of(each.text, weighting.unit)) for each in self.hypotheses], float)
         return Parts(totals, rest, lm, words)
 
     def _column(self, wanted: str) -> int:
         first = self.hypotheses[0]
         numbers = [str(number) for number in range(1, len(first.scores) + 1)]
-        for known in (first.names, numbers):
+        for known in (first.names or (), numbers):
             if wanted in known:
                 return known.index(wanted)
-        own = f"{len(numbers)} scores{', named ' if first.names else ''}{', '.join(first.names)}"
+        own = f"{len(numbers)} scores{', named ' if first.names else ''}{', '.join(first.names or ())}"
         raise TextError(f"{first.where}: no score {wanted!r} to interpolate with. A hypothesis has {own}.")
 
     @property
@@ -142,6 +147,8 @@ def _utterance(name: str, texts: Any, place: str) -> Utterance:
             found.append(Hypothesis(name, text, prefix=prefix))
     if not found:
         raise UsageError(f"`{place}` is empty, but must have at least one text.")
+    if len(counts := {len(each.scores) for each in found}) > 1:
+        raise UsageError(f"`{place}` has hypotheses with {min(counts)} and with {max(counts)} scores.")
     return found
 
 
@@ -231,6 +238,8 @@ def rescore(
         paths = arguments.paths(() if scores is None else scores, "scores")
         utterances = read_nbest(opened_text(lists), format, score_columns, [*map(opened_text, paths)])
     else:
+        if format != "tsv" or score_columns is not None or scores is not None:
+            raise UsageError("`format`, `score_columns` and `scores` are those of a file, but `lists` are texts.")
         named = arguments.each(lists, "lists", "lists of texts")
         utterances = (_utterance(str(number), *own) for number, own in enumerate(named, 1))
     if prefixes is not None:

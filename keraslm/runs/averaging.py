@@ -79,10 +79,12 @@ def _last_epochs(runs: Sequence[Run], last: int) -> list[Member]:
 
 
 def _check_compatible(members: Sequence[Member]) -> None:
-    """Raise `RunError` if two members differ in tokenizer, softmax or shapes."""
+    """Raise `RunError` if two members differ in tokenizer, shapes, or in what the network does with its weights."""
 
     def facts(run: Run) -> dict[str, Any]:
-        return {"softmax": run.config.model.softmax, **weight_shapes(run.config.model, run.tokenizer.vocab_size)}
+        model = run.config.model
+        own = {name: getattr(model, name) for name in ("cell", "input_gate", "skip_connections", "softmax")}
+        return own | weight_shapes(model, run.tokenizer.vocab_size)
 
     first, *others = (member.run for member in members)
     expected = facts(first)

@@ -10,7 +10,7 @@ from keraslm.config import Config
 from keraslm.config.shapes import weight_shapes
 from keraslm.errors import RunError, TextError, shown
 from keraslm.runs.folder import RunFolder
-from keraslm.text.corpus import open_text
+from keraslm.text.corpus import Text, open_text
 from keraslm.text.encoding import Encoder
 from keraslm.text.paths import STDIN
 from keraslm.text.store import EncodedText, described, fingerprint
@@ -54,6 +54,21 @@ class Run(RunFolder):
             )
 
 
+def open_run_text(run: Run, split: str) -> Text | None:
+    """The text `"train"` or `"valid"` of a run, not read yet; None, and a `TextError`, as in `run_text`."""
+    data, title = run.config.data, TITLES[split]
+    field = "train" if data.valid_share else split  # whose text it is, or a part of
+    if STDIN in (getattr(data, field) or ()):
+        raise TextError(f"{run.path}: its {title} text was standard input.")
+    try:
+        return open_text(data, split)
+    except TextError as error:
+        raise TextError(
+            f"{error} It is the {title} text of {run.path}; if it has moved, write its new place into "
+            f'{run.path / "config.json"}, at "data", "{"data" if data.data else field}".'
+        ) from error
+
+
 def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
     """The text `"train"` or `"valid"` of a run, read again; None if the run has no validation text.
 
@@ -64,17 +79,7 @@ def run_text(run: Run, split: str, encoder: Encoder) -> EncodedText | None:
         >>> run_text(Run.open("runs/ptb"), "valid", Encoder()).counts.tokens
         73760
     """
-    data, title = run.config.data, TITLES[split]
-    field = "train" if data.valid_share else split  # whose text it is, or a part of
-    if STDIN in (getattr(data, field) or ()):
-        raise TextError(f"{run.path}: its {title} text was standard input.")
-    try:
-        text = open_text(data, split)
-    except TextError as error:
-        raise TextError(
-            f"{error} It is the {title} text of {run.path}; if it has moved, write its new place into "
-            f'{run.path / "config.json"}, at "data", "{"data" if data.data else field}".'
-        ) from error
+    text, title = open_run_text(run, split), TITLES[split]
     if text is None:
         return None
     encoded = encoder.encode(text, run.tokenizer)

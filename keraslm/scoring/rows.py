@@ -100,7 +100,7 @@ class Rows:
     def alone(self, ids: NDArray[Any], context: Context, wanted: Wanted) -> tuple[Measures, Context]:
         """Measures of the tokens of one row, `(M, tokens)`, and the position after them."""
         if not len(ids):
-            return np.zeros((wanted.count, 0)), context
+            return with_reductions(np.zeros((wanted.count, 0)), context.entropy), context
         targets = ids.astype(np.int64)
         inputs = np.concatenate([[context.last], targets[:-1]])
         parts, state, steps = [], context.state, self._steps(1)

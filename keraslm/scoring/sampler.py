@@ -105,7 +105,7 @@ def _nucleus(
 
 
 def generate(
-    session: Session,
+    session: Session | Scorer,
     prompt: str = "",
     max_tokens: int = 100,
     sampling: Sampling | None = None,
@@ -126,7 +126,8 @@ def generate(
     Raises:
         UsageError: `max_tokens` is negative.
     """
-    scorer = Scorer(session)
+    scorer = session if isinstance(session, Scorer) else Scorer(session)
+    session = scorer.session
     arguments.integer(max_tokens, "max_tokens", 0)
     sampling = Sampling() if sampling is None else arguments.instance(sampling, Sampling, "sampling", "a Sampling")
     for name, value in (("stop_at_eos", stop_at_eos), ("allow_unk", allow_unk), ("as_text", as_text)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import jax
@@ -32,9 +33,11 @@ class RowsOnDevices(keras.distribution.DataParallel):
         return keras.distribution.TensorLayout(axes, self.device_mesh)
 
 
+_shared = count(1)  # of the values that this process has shared, over all its trainings: a key is used once
+
+
 class JaxDevices(Devices):
     def __init__(self, devices: list[jax.Device]):
-        self._shared = 0
         self.count, self.process, self.processes = len(devices), jax.process_index(), jax.process_count()
         names = [f"{device.platform}:{device.id}" for device in devices]
         self._distribution = RowsOnDevices(devices=names, auto_shard_dataset=False)
@@ -57,8 +60,7 @@ class JaxDevices(Devices):
         """Through JAX's coordination service: a collective operation would fail if the others wait for long."""
         if self.processes == 1:
             return value
-        self._shared += 1
-        key = f"keraslm/{self._shared}"
+        key = f"keraslm/{next(_shared)}"
         client: Any = distributed.global_state.client
         if self.leads:
             client.key_value_set(key, json.dumps(value))

@@ -38,6 +38,28 @@ def test_a_header_is_kept_and_names_the_new_score(program, fake, text):
     assert_refused(program("rescore", fake, path, "--name", "am"), "a score am already exists; choose a different")
 
 
+def test_a_header_without_scores_is_kept(program, fake, text):
+    path = text("utterance\ttext\nu2\tdog\n")
+    assert program("rescore", fake, path).out == "utterance\tlm_logprob\ttext\nu2\t-4.479607\tdog\n"
+
+
+def test_an_input_that_a_folder_or_a_pattern_stands_for_is_not_replaced(program, fake, text, tmp_path):
+    for name in ("lists.tsv", "said.tsv", "before.tsv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "only.tsv").write_text("u1\tthe\n")
+    for flags in (
+        [tmp_path / "lists.tsv"],
+        [tmp_path / "lists.tsv" / "*.tsv"],
+        [text(LISTS), "--references", tmp_path / "said.tsv"],
+        [text(LISTS), "--prefixes", tmp_path / "before.tsv" / "o*"],
+    ):
+        output = tmp_path / (flags[-1].name if flags[-1].suffix else flags[-1].parent.name) / "only.tsv"
+        output = output if output.exists() else flags[-1].parent / "only.tsv"
+        outcome = program("rescore", fake, *flags, "--output", output)
+        assert_refused(outcome, f"{output}: this output would overwrite the input {output}")
+        assert output.read_text() == "u1\tthe\n"
+
+
 def test_base_10(program, fake, text):
     rows = program("rescore", fake, text(LISTS), "--base", "10").out.splitlines()
     assert float(rows[0].split("\t")[3]) == pytest.approx(math.log10(24 / 21**4), abs=1e-6)
@@ -165,10 +187,16 @@ def test_replaced_bytes_are_counted(program, fake, text):
         (["--unit", "byte"], "byte"),
         (["--best", "--references", "r"], "--best prints hypotheses and --references a table"),
         (["--scales", "1,x"], "--scales 1,x: expected numbers separated by commas, or first:last:step"),
-        (["--weights", "0:1"], "--weights 0:1: expected numbers"),
-        (["--weights", "1:0:0.1"], "--weights 1:0:0.1"),
-        (["--weights", "0:1:0"], "--weights 0:1:0"),
-        (["--mix", "2"], "is 2, but must be between 0 and 1"),
+        (["--references", "r", "--tune", "--weights", "0:1"], "--weights 0:1: expected numbers"),
+        (["--references", "r", "--tune", "--weights", "1:0:0.1"], "--weights 1:0:0.1"),
+        (["--references", "r", "--tune", "--weights", "0:1:0"], "--weights 0:1:0"),
+        (["--references", "r", "--weights", "5"], "--weights are values to try: add --tune."),
+        (["--references", "r", "--word-penalties", "5"], "--word-penalties are values to try: add --tune."),
+        (["--references", "r", "--tune", "--weight", "2"], "a grid of weights and word penalties: leave out --weight."),
+        (["--weight", "2"], "--weight combines the scores of a hypothesis: add --best or --references FILE."),
+        (["--scales", "1,2"], "--scales combines the scores of a hypothesis: add --best or --references FILE."),
+        (["--best", "--mix", "0.3"], "--mix is the share of the model in an interpolation: add --interpolate COLUMN."),
+        (["--best", "--interpolate", "1", "--mix", "2"], "is 2, but must be between 0 and 1"),
         (["--scores", "x"], "the other formats hold their scores in the rows"),
         (["--score-columns", "1"], "4 columns, but 3 are expected"),
         (["--interpolate", "lm", "--best"], "no score 'lm' to interpolate with"),

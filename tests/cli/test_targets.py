@@ -136,6 +136,10 @@ def test_a_folder_for_transformers(program, run, tmp_path, monkeypatch):
     assert facts["configuration"]["hidden_size"] == run.config.model.sizes[-1]
     refused = program("export", "mine", "--run", run.path, "--target", "hf", "--all-checkpoints")
     assert_refused(refused, "has kept no weights at numbers of words. Train with --save-at-words")
+    refused = program("export", "mine", "--run", run.path, "--target", "hf", "--all-checkpoints", "--int8")
+    assert_refused(
+        refused, "--all-checkpoints writes all kept weights in float32: leave out --int8, --text, --weights."
+    )
     refused = program("export", "mine", "--run", run.path, "--all-checkpoints")
     assert_refused(refused, "--all-checkpoints needs --target hf")
     refused = program("export", "mine", "--run", run.path, "--target", "hf", "--int8")

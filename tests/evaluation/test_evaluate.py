@@ -205,6 +205,23 @@ def test_tune_on_names_a_different_text(trained_run, held_out, config):
     assert f"tuned on {held_out}" in found.rows()[-1]
 
 
+def test_errors_and_encoding_are_those_of_the_text_to_tune_on_too(trained_run, held_out, config, tmp_path):
+    utf8, latin = tmp_path / "utf8.txt", tmp_path / "latin.txt"
+    utf8.write_text(held_out.read_text() + "caf\u00e9\n", encoding="utf-8")
+    latin.write_text(held_out.read_text() + "caf\u00e9\n", encoding="latin-1")
+    for valid in (False, True):
+        text = None if valid else config.data.valid[0]
+
+        def tuned(path, text=text, valid=valid, **reading):
+            found = keraslm.evaluate(trained_run, text, valid=valid, temperature="tune", tune_on=path, **reading)
+            return found.variants[0].parameters["temperature"]
+
+        assert tuned(latin, encoding="latin-1") == tuned(utf8)
+        assert tuned(latin, errors="replace") == tuned(utf8)  # both words are unknown
+        with pytest.raises(TextError, match=r"latin\.txt:.* not valid UTF-8"):
+            tuned(latin)
+
+
 @pytest.mark.parametrize(
     ("valid", "error", "words"),
     [

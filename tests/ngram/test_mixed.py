@@ -234,6 +234,13 @@ def test_reports_of_words_of_several_tokens(subword):
         written(mixed, ["the"])
 
 
+def test_a_mixture_does_not_rescore_lattices(mixed, tmp_path):
+    (tmp_path / "u1.slf").write_text("VERSION=1.0\nN=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=the\n")
+    assert len(list(keraslm.rescore_lattices(mixed.scorer, tmp_path / "u1.slf"))) == 1
+    with pytest.raises(UsageError, match=r"a mixture with an n-gram model, .* Pass its `scorer`\."):
+        keraslm.rescore_lattices(mixed, tmp_path / "u1.slf")
+
+
 def test_what_a_mixture_does_not_have(mixed):
     with pytest.raises(UsageError, match="Ranks and entropies need complete distributions"):
         written(mixed, ["the"], columns=("token", "rank"))

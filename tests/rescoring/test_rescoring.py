@@ -14,7 +14,7 @@ from keraslm.errors import TextError, UsageError
 from keraslm.perplexity import BASES
 from keraslm.rescoring.formats.kaldi import read_keyed
 from keraslm.rescoring.hypothesis import Hypothesis
-from keraslm.rescoring.nbest import read_nbest
+from keraslm.rescoring.nbest import best_row, read_nbest
 from keraslm.rescoring.rescore import Rescored, Weighting, rescore
 from keraslm.rescoring.word_errors import ListErrors, best_point, count_errors, error_rows, utterance_rows
 from keraslm.text.files import TextFile
@@ -86,6 +86,35 @@ def test_faults_of_weights(lists):
         Weighting(mix=1.5)
     with pytest.raises(UsageError, match="must be finite numbers"):
         Weighting(weight=float("nan"))
+
+
+def test_a_factor_of_zero_leaves_out_an_impossible_text(lists):
+    impossible = [-np.inf, -1.0, -np.inf]
+    assert Rescored(lists[0], impossible, Weighting(0.0)).totals.tolist() == [-14.0, -14.5, -15.0]
+    old_alone = Weighting(interpolate="2", mix=0.0)
+    assert Rescored(lists[0], impossible, old_alone).totals.tolist() == [-14.0, -14.5, -15.0]
+    assert Rescored(lists[0], impossible).best.text == "the cat sat"
+
+
+def test_a_total_that_json_cannot_represent_is_refused(tmp_path):
+    path = tmp_path / "lists.jsonl"
+    path.write_text('{"utterance": "u1", "text": "the cat"}\n')
+    (hypothesis,) = next(read_nbest(TextFile(path), "jsonl"))
+    assert best_row(hypothesis, -2.5, "jsonl") == '{"utterance": "u1", "text": "the cat", "total": -2.5}'
+    with pytest.raises(TextError, match=r"lists\.jsonl:1: the row has a value that JSON cannot represent"):
+        best_row(hypothesis, -np.inf, "jsonl")
+
+
+def test_arguments_of_a_file_are_refused_for_texts(by_id):
+    for wrong in ({"format": "csv"}, {"score_columns": 1}, {"scores": ["costs.txt"]}):
+        with pytest.raises(UsageError, match=r"are those of a file, but `lists` are texts\."):
+            rescore(by_id, [["the cat"]], **wrong)
+
+
+def test_hypotheses_with_different_numbers_of_scores_are_refused(by_id):
+    lists = [["the"], [Hypothesis("u", "cat", (-1.0,)), Hypothesis("u", "dog")]]
+    with pytest.raises(UsageError, match=r"^`lists\[1\]` has hypotheses with 0 and with 1 scores\.$"):
+        list(rescore(by_id, lists))
 
 
 @pytest.mark.parametrize("base", BASES)

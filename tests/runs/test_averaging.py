@@ -238,9 +238,11 @@ def test_files_of_a_killed_process_are_removed(runs, tmp_path):
         ({"num_layers": 1}, "lstm_1/kernel is missing, not"),
         ({"num_layers": 3}, r"lstm_2/kernel is \(4, 16\), not missing"),
         ({"softmax": "sampled"}, "softmax is sampled, not full"),
+        ({"input_gate": "capped"}, "input_gate is capped, not free"),
+        ({"skip_connections": True}, "skip_connections is True, not False"),
     ],
 )
-def test_different_shapes_are_refused(runs, tmp_path, fields, message):
+def test_different_networks_are_refused(runs, tmp_path, fields, message):
     (tmp_path / "other").mkdir()
     other = make_run(tmp_path / "other", **(FIELDS | fields))
     with pytest.raises(RunError, match=message) as caught:

@@ -12,7 +12,7 @@ import pytest
 
 import keraslm
 from keraslm import ModelConfig, Sampling, ScoreOptions, TextCost, kenlm
-from keraslm.errors import KeraslmError
+from keraslm.errors import KeraslmError, UsageError
 from keraslm.evaluation.options import Techniques
 from keraslm.rescoring.hypothesis import Hypothesis
 
@@ -51,7 +51,7 @@ def calls(scorer, fake):
     yield "oken", lambda bad: scorer.advance(here, bad), IDS
     yield "oken", lambda bad: scorer.advance_all(here, bad), [*IDS, iter([1])]
     yield "session", keraslm.Scorer, OTHERS
-    yield "session", lambda bad: keraslm.generate(bad), ["model.onnx", scorer, None]
+    yield "session", lambda bad: keraslm.generate(bad), ["model.onnx", None]
     yield "prompt", partial(keraslm.generate, session), TEXT
     yield "max_tokens", lambda bad: keraslm.generate(session, "", bad), INTEGER
     yield "sampling", lambda bad: keraslm.generate(session, sampling=bad), [0.5, {"top_k": 3}, "greedy"]
@@ -230,3 +230,10 @@ def test_missing_values_of_pandas_are_refused(by_id):
     assert len(by_id.logprobs(column.dropna())) == 2
     with pytest.raises(TypeError, match="`texts` is "):
         by_id.logprobs(pandas.DataFrame({"the": ["cat"]}))
+
+
+@pytest.mark.parametrize("value", ["bar", "line", 3, None])
+def test_verbose_is_one_of_the_numbers_of_keras(value, tmp_path):
+    with pytest.raises(UsageError, match=r'^`verbose` is .*, but must be "auto", 0, 1 or 2\.$'):
+        keraslm.train(run=tmp_path / "run", verbose=value)
+    assert not (tmp_path / "run").exists()

@@ -87,6 +87,14 @@ def test_without_the_start_the_first_token_is_read_and_not_scored(by_history):
     np.testing.assert_allclose(line.logprobs[1:], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("distributions", [False, True])
+def test_without_the_start_nothing_is_scored_if_a_text_begins_with_its_end(by_history, distributions):
+    (found,) = by_history.score_texts(["\nthe cat"], bos=False, distributions=distributions)
+    empty, line = found.lines
+    assert (len(empty.ids), empty.cost.predicted, line.cost.predicted) == (1, 0, 3)
+    assert np.isnan(empty.logprobs).all() and np.isfinite(line.logprobs).all()
+
+
 @given(st.lists(words, min_size=1, max_size=6), st.sampled_from(["sentence", "paragraph", "document"]))
 def test_without_the_start_only_the_first_token_of_each_text_is_left_out(by_history, lines, context):
     found = [*by_history.score_lines([*lines, None, "the cat"], context, bos=False)]

@@ -112,6 +112,8 @@ def test_bad_settings_are_refused(values, message):
 
 def test_no_tokens_are_drawn_for_a_maximum_of_0(by_id):
     assert list(generate(by_id.session, max_tokens=0)) == []
+    sampling = Sampling(seed=3)
+    assert [*generate(by_id, "the", 9, sampling)] == [*generate(by_id.session, "the", 9, sampling)]
     with pytest.raises(UsageError, match="`max_tokens` is -1, but must be 0 or more"):
         generate(by_id.session, max_tokens=-1)
 

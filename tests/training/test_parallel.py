@@ -154,6 +154,23 @@ def test_the_other_processes_are_told_of_a_failure():
         follow_run(SimpleNamespace(share=lambda: FAILED))
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="the other backends share values through collective operations")
+def test_values_of_two_trainings_have_different_keys(monkeypatch):
+    """JAX keeps a shared value to the end of the process, and refuses a second one with its key."""
+    import jax
+
+    from keraslm.training import devices_jax
+
+    kept = {}
+    client = SimpleNamespace(key_value_set=kept.__setitem__, blocking_key_value_get=lambda key, _: kept[key])
+    monkeypatch.setattr(devices_jax.distributed.global_state, "client", client)
+    for folder in ("runs/a", "runs/b"):
+        devices = devices_jax.JaxDevices(jax.devices()[:1])
+        devices.processes = 2
+        assert devices.share({"folder": folder}) == {"folder": folder}
+    assert len(kept) == 2
+
+
 def test_an_error_of_a_lost_process_is_a_sentence():
     expected = "Another process of the training has ended; see its message"
     with pytest.raises(RunError, match=expected), ends_with_others("gloo"):

@@ -53,14 +53,17 @@ def scored(utterance: Utterance, scores: Sequence[float], name: str) -> Iterator
         each["scores"] = each.get("scores", {}) | {name: round(score, 6)}
         if not records or records[-1] is not record:
             records.append(record)
-    try:
-        yield from [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
-    except (ValueError, RecursionError) as error:
-        where = utterance[0].where
-        raise TextError(f"{where}: the row has a value that JSON cannot represent ({error}).") from error
+    yield from [_row(record, utterance[0].where) for record in records]
 
 
 def best(hypothesis: Hypothesis, total: float) -> str:
     _, record = hypothesis.row
     chosen = {"utterance": record["utterance"], "text": hypothesis.text, "total": round(total, 6)}
-    return json.dumps(chosen, ensure_ascii=False)
+    return _row(chosen, hypothesis.where)
+
+
+def _row(record: Any, where: str) -> str:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise TextError(f"{where}: the row has a value that JSON cannot represent ({error}).") from error

@@ -16,7 +16,7 @@ from keraslm.text.rows import cells_of, row_writer
 
 def rows(file: TextFile, columns: int | None, format: str) -> Iterator[Hypothesis]:
     expected = None if columns is None else columns + 2
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     sign = "comma" if format == "csv" else "tab"
     for number, line in enumerate(file, 1):
         where = f"{file.name}:{number}"
