@@ -113,6 +113,7 @@ def average(
     arguments.not_empty(output=output, cache=cache)
     if last is not None:
         arguments.integer(last, "last", 0)
+    arguments.switch(overwrite, "overwrite")
     one = isinstance(runs, Run | str | os.PathLike)
     listed = [(runs, "runs")] if one else arguments.each(runs, "runs", "runs or paths")
     output = arguments.path(output, "output")

@@ -106,7 +106,8 @@ def unfinished_runs(config: Config) -> Iterator[Run]:
                 continue
             with folder_lock(run.path):
                 checkpoint, _ = CheckpointStore(run.checkpoints_path).newest()
-            if checkpoint and (checkpoint.epoch < config.train.epochs or run.trained_epoch() not in run.epochs()[-1:]):
+            epochs = run.epochs()  # of a damaged run, an error
+            if checkpoint and (checkpoint.epoch < config.train.epochs or run.trained_epoch() not in epochs[-1:]):
                 yield run
 
 

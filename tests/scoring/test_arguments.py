@@ -138,6 +138,7 @@ def with_runs():
     yield "runs", lambda bad: keraslm.average(bad, "out"), [bad for bad in [*PATHS, None] if bad != ["a", 3]]
     yield "output", partial(keraslm.average, ["a", "b"]), [*PATH, None]
     yield "last", lambda bad: keraslm.average("a", "out", last=bad), INTEGER
+    yield "overwrite", lambda bad: keraslm.average("a", "out", overwrite=bad), SWITCH
     yield "int8", lambda bad: keraslm.export("gone", int8=bad), SWITCH
     yield "tolerance", lambda bad: keraslm.export("gone", tolerance=bad), NUMBER
     yield "config", keraslm.train, ["small", 3, {"units": 3}, []]

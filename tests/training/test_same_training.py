@@ -54,6 +54,9 @@ def test_only_the_same_training_is_resumed(config, stopped, tmp_path):
     assert any(
         line.startswith(f"          not resumed: runs/{name} was created with a different training") for line in lines
     )
+    metrics = Path("runs") / name / "metrics.jsonl"
+    metrics.write_text(f"{metrics.read_text()}{{\n{{}}\n")  # a damaged run is no reason to stop
+    assert again(config)[0].path.name != name
     shutil.rmtree(Path("runs") / name / "checkpoints")
     assert again(config)[0].path.name != name
 
