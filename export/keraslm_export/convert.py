@@ -25,6 +25,7 @@ from keraslm.system.atomic import temporary_file
 from keraslm.system.backend import require, select_backend
 from keraslm.system.outputs import check_outputs, output_file
 from keraslm.system.processes import Workers
+from keraslm.text.paths import find_files
 from keraslm_export import targets, verify
 from keraslm_export.targets import ExportReport, GraphTarget, Options, TargetModule
 
@@ -86,7 +87,7 @@ def write_graph(graph: GraphTarget, run: Run, path: Path, options: Options) -> E
     run.read_weights()
     others = graph.companions(run, path)
     outputs = {"path": path} | {other.name: other for other in others}
-    check_outputs(outputs, [*paths_of(run.path), *([options.text] if options.text else ())])
+    check_outputs(outputs, [*paths_of(run.path), *find_files([options.text] if options.text else ())[0]])
     name, lines = verify.comparison_text(run, options.text) if int8 else ("", [])
     kept = "No partial file is left there, and an existing file is unchanged."
     compared = None

@@ -193,6 +193,16 @@ def test_a_text_that_cannot_be_used_is_refused_before_the_conversion(tiny_run, e
         keraslm.export(tiny_run, existing, int8=True, text=tmp_path / name)
 
 
+def test_the_text_is_not_replaced(tiny_run, tmp_path):
+    (tmp_path / "texts").mkdir()
+    text = tmp_path / "texts" / "only.txt"
+    text.write_text("the cat\n")
+    for name in (text, text.parent, tmp_path / "texts" / "*.txt"):
+        with pytest.raises(UsageError, match=r"only\.txt: this output would overwrite the input .*only\.txt"):
+            keraslm.export(tiny_run, text, int8=True, text=name)
+    assert text.read_text() == "the cat\n"
+
+
 def test_a_run_without_its_texts_needs_a_text(tmp_path):
     run = make_run(tmp_path, train="gone.txt")
     with pytest.raises(TextError, match=r"gone\.txt: cannot be read .* Or choose a text to compare .* with `text`\.$"):
