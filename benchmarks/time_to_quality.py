@@ -140,7 +140,7 @@ def picture(path: Path) -> None:
     from keraslm.runs.metrics import perplexity_axes
 
     figure, axes = perplexity_axes()
-    marks = (150, 130, 120, 110, 100, 90, 85)
+    marks = (150, 130, 120, 110, 100, 90, 80)
     print("| | seconds per epoch | " + " | ".join(map(str, marks)) + " | best |")
     print("|---" * (len(marks) + 3) + "|")
     for name, log in RECORDED.items():

@@ -21,5 +21,8 @@ head -n "$half" "$work/valid.txt" > "$work/first-half.txt"
 tail -n +"$((half + 1))" "$work/valid.txt" > "$work/second-half.txt"
 echo "== second half of the validation text: neural cache, tuned on the first half"
 keraslm evaluate "$run" "$work/second-half.txt" --backend torch --neural-cache --tune-on "$work/first-half.txt"
+echo "== the same from the ONNX file"
+keraslm score "$run.onnx" "$work/second-half.txt" --context document --level summary \
+  --neural-cache --cache-tune "$work/first-half.txt"
 echo "== the same: dynamic evaluation and neural cache"
 keraslm evaluate "$run" "$work/second-half.txt" --backend torch --dynamic --neural-cache --tune-on "$work/first-half.txt"

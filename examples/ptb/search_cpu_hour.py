@@ -23,7 +23,6 @@ import trials
 from trials import Trial
 
 from keraslm import load_run
-from keraslm.config.presets import PRESETS
 from keraslm.runs.metrics import append_row, read_rows
 
 HERE = Path(__file__).resolve().parent
@@ -32,11 +31,25 @@ SPEED = HERE / "search-cpu-hour-speed.jsonl"
 TOKENS = 929_589  # in PTB's training text
 DTYPE = "bfloat16"
 
-# The preset, with the initial values of the fields that were searched.
 START: dict[str, Any] = {
-    **{name: value for name, value in PRESETS["cpu-hour"].items() if name != "epochs"},
     "layer_units": "400,200",
+    "tie_weights": True,
+    "locked_dropout": True,
+    "embedding_dropout": 0.2,
+    "embedding_row_dropout": 0.1,
+    "output_dropout": 0.2,
+    "last_dropout": 0.3,
+    "batch_size": 32,
+    "num_steps": 35,
+    "optimizer": "adamw",
     "learning_rate": 4e-3,
+    "weight_decay": 0.05,
+    "lr_schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "average_across_timesteps": True,
+    "clip_norm": 1.0,
+    "init_scale": 0.05,
+    "embedding_init_scale": 0.1,
 }
 
 

@@ -75,9 +75,8 @@ def learning_curve(epochs: list[dict[str, Any]], path: Path) -> None:
         values = [float(row[name]) for row in epochs if name in row]
         if len(values) == len(numbers):
             axes.plot(numbers, values, marker="o", markersize=3.5, label=label, color=color)
-            axes.annotate(
-                f"{values[-1]:.1f}", (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center"
-            )
+            last = f"{values[-1]:.{1 if values[-1] >= 10 else 2}f}"
+            axes.annotate(last, (numbers[-1], values[-1]), (6, 0), textcoords="offset points", va="center")
     figure.legend(frameon=False, loc="outside upper right", ncols=3)  # "best" can be slow, and then warns
     axes.margins(x=0.12)
     with writing(path), atomic_path(path) as temporary:
