@@ -50,11 +50,13 @@ def _folder_facts(path: Path) -> dict[str, Any]:
 
 def _transformers_config(folder: Path) -> dict[str, Any] | None:
     """The sizes and ids in the `config.json` of a folder for transformers; None for any other folder."""
+    from keraslm.scoring.targets import HF_TYPE
+
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(config, dict) or config.get("model_type") != "keraslm":
+    if not isinstance(config, dict) or config.get("model_type") != HF_TYPE:
         return None
     return {name: value for name, value in config.items() if name not in ("model_type", "architectures", "auto_map")}
 

@@ -21,7 +21,7 @@ import numpy as np
 from keraslm import arguments
 from keraslm.errors import UsageError
 from keraslm.lattices.lattice import Lattice
-from keraslm.scoring.measures import Floats
+from keraslm.scoring.measures import Floats, times
 from keraslm.text.pieces import split_words
 
 
@@ -63,12 +63,11 @@ class KnownWeights:
 
     def lm_scores(self, old: Floats, lm: Floats) -> Floats:
         """LM scores of arcs; an impossible word, of log-probability -inf, does not count if the mix is 0."""
-        return (1 - self.mix) * old + self.mix * lm if self.mix else old
+        return (1 - self.mix) * old + times(self.mix, lm)
 
     def totals(self, acoustic: Floats, old: Floats, lm: Floats, words: Floats) -> Floats:
         """Totals of arcs, all `(A,)`."""
-        scores = self.lm_scores(old, lm)
-        weighted = self.lm_scale * scores if self.lm_scale else 0.0
+        weighted = times(self.lm_scale, self.lm_scores(old, lm))
         return self.acoustic_scale * acoustic + weighted + self.word_penalty * words
 
 

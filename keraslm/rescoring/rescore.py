@@ -33,7 +33,7 @@ from keraslm.rescoring.nbest import check_options, read_nbest
 from keraslm.rescoring.prefixes import Model, opened, score_sets
 from keraslm.rescoring.units import UNITS, units_of
 from keraslm.scoring.conditional import SEPARATOR
-from keraslm.scoring.measures import Floats
+from keraslm.scoring.measures import Floats, times
 from keraslm.scoring.texts import Text, prefix_and_text
 from keraslm.text.files import ERRORS, TextFile
 from keraslm.text.paths import find_file
@@ -79,12 +79,7 @@ class Parts:
     words: Floats
 
     def totals(self, weight: float, word_penalty: float) -> Floats:
-        return self.rest + _times(weight, self.lm) + word_penalty * self.words
-
-
-def _times(factor: float, logprobs: Floats) -> Floats:
-    """The product, in which a factor of 0 leaves out an impossible text too, instead of making it NaN."""
-    return factor * logprobs if factor else np.zeros_like(logprobs)
+        return self.rest + times(weight, self.lm) + word_penalty * self.words
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Rescored:
         if weighting.interpolate is not None:
             column = self._column(weighting.interpolate)
             rest = np.delete(scaled, column, axis=1).sum(axis=1)
-            lm = (1 - weighting.mix) * scaled[:, column] + _times(weighting.mix, lm)
+            lm = (1 - weighting.mix) * scaled[:, column] + times(weighting.mix, lm)
         words = np.array([len(units_of(each.text, weighting.unit)) for each in self.hypotheses], float)
         return Parts(totals, rest, lm, words)
 

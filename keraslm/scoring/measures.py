@@ -163,3 +163,8 @@ def with_reductions(measures: Measures, before: float) -> Measures:
         return measures
     previous = np.concatenate([[before], measures[2, :-1]])
     return np.insert(measures, 3, np.fmax(previous - measures[2], 0.0), axis=0)
+
+
+def times(factor: float, logprobs: Floats) -> Floats:
+    """The product, in which a factor of 0 leaves out log-probabilities of -inf too, instead of making them NaN."""
+    return factor * logprobs if factor else np.zeros_like(logprobs)

@@ -12,6 +12,7 @@ Target = Literal["onnx", "sherpa-rescoring", "sherpa-streaming", "rasr", "hf", "
 
 ONNX: Target = "onnx"
 HF: Target = "hf"  # a folder
+HF_TYPE = "keraslm"  # `model_type` in its config.json
 WEB: Target = "web"  # a folder with a model file of keraslm in it
 TARGETS: tuple[Target, ...] = get_args(Target)
 KEY = "keraslm_target"  # in the metadata

@@ -20,11 +20,12 @@ from keraslm import arguments
 from keraslm.config import StrPath, user_path
 from keraslm.errors import RunError, UsageError
 from keraslm.runs.run import Run
+from keraslm.scoring.targets import HF_TYPE
 from keraslm.system.backend import require
 from keraslm.system.processes import Workers
 from keraslm_export.targets import ExportReport, Options
 from keraslm_export.targets.folders import check_folder, publish
-from keraslm_export.targets.hf_files import MODEL_TYPE, folder_files, short_count
+from keraslm_export.targets.hf_files import folder_files, short_count
 from keraslm_export.targets.hf_verify import SHAPES, probes, verifier
 
 INT8 = False
@@ -86,7 +87,7 @@ def _write(run: Run, folder: Path, process: Workers) -> ExportReport:
     check(run)
     for package in ("keras", "torch", "safetensors", "transformers"):
         require(package, extra="hf", purpose="the target hf")
-    own = check_folder(folder, "hf", ("config.json", "model_type", MODEL_TYPE))
+    own = check_folder(folder, "hf", ("config.json", "model_type", HF_TYPE))
     files = folder_files(run, folder.resolve().name)
     with tempfile.TemporaryDirectory(prefix="keraslm-hf-") as made:
         for name, data in files.items():

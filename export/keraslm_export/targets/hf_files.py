@@ -15,10 +15,10 @@ from keraslm.config import ModelConfig
 from keraslm.config.clusters import tail_size
 from keraslm.runs.run import Run
 from keraslm.runs.weights import Weights, layer_weights
+from keraslm.scoring.targets import HF_TYPE
 from keraslm.system import VERSION
 from keraslm.text.tokenizer import NO_ID, Tokenizer
 
-MODEL_TYPE = "keraslm"
 MODELING = "modeling_keraslm.py"
 
 # Gates in the order of torch, as numbers of the gates of Keras: i, f, c, o stay; z, r, h become r, z, n.
@@ -54,7 +54,7 @@ def model_config(run: Run) -> dict[str, Any]:
     cutoffs = model.cutoffs or ()
     classes = {"AutoConfig": "Config", "AutoModel": "Model", "AutoModelForCausalLM": "ForCausalLM"}
     return {
-        "model_type": MODEL_TYPE,
+        "model_type": HF_TYPE,
         "architectures": ["KeraslmForCausalLM"],
         "auto_map": {auto: f"{Path(MODELING).stem}.Keraslm{own}" for auto, own in classes.items()},
         "vocab_size": run.tokenizer.vocab_size,
